@@ -1,0 +1,284 @@
+"""Attack: base of everything that looks for adversarial images."""
+
+import inspect
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks.generation import Job, generate
+from keras_advdef.core.arguments import checked_choice, checked_number
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import NORMS
+from keras_advdef.core.random_numbers import fold_in, make_key
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.value_range import ValueRange, sparse_labels
+
+# Folded into an attack's key for draws that belong to no step.
+_PREDICTION = 2**30
+
+
+class Attack:
+    """Base of the attacks: a plain configuration, callable on tensors in any graph.
+
+    A subclass writes `perturb`. In return its result lies in the ball and in the value
+    range, no variable of the model changes, and the same seed gives the same images.
+    Epsilon may be a tensor, so that a schedule moves it without retracing.
+
+    Args:
+        epsilon: Number above 0. Radius of the ball, in the units of `value_range`;
+            `None` if each call gives it.
+        norm: "linf", "l2" or "l1".
+        value_range: Pair `(low, high)` in which the images lie.
+        targeted: Whether to reach `target_labels` instead of leaving `labels`.
+        training: Whether the model is called as in training while crafting. Its
+            moving averages stay untouched in either case.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> attack = keras_advdef.attacks.FGSM(0.1)
+    >>> model = keras.Sequential([
+    ...     keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    >>> attack(model, np.full((1, 2, 2, 1), 0.5), [0], seed=0).shape
+    TensorShape([1, 2, 2, 1])
+    """
+
+    def __init__(
+        self,
+        epsilon: float | None,
+        *,
+        norm: str,
+        value_range: tuple[float, float],
+        targeted: bool,
+        training: bool,
+    ) -> None:
+        owner = type(self).__name__
+        self.value_range = ValueRange.parse(owner, value_range)
+        self.norm = checked_choice(owner, "norm", norm, NORMS)
+        self.epsilon = None if epsilon is None else self.checked_epsilon(epsilon)
+        self.targeted = bool(targeted)
+        self.training = bool(training)
+        # The compiled functions of the last `generate`.
+        self.compiled: Any = None
+
+    def checked_epsilon(self, epsilon: Any) -> float:
+        """Returns a concrete epsilon as a float, or raises if it fits no image.
+
+        Args:
+            epsilon: Number of at least 0; for "linf" at most the width of the range,
+                which catches an 8 meant as 8/255.
+        """
+        owner, span = type(self).__name__, self.value_range.span
+        epsilon = checked_number(owner, "epsilon", epsilon, low=0.0)
+        if self.norm == "linf" and epsilon > span:
+            rule = f"at most {span:g}, the width of the value range"
+            advice = f"Did you mean {epsilon:g}/255 = {epsilon / 255:.4f}?"
+            raise invalid(owner, "epsilon", rule, epsilon, advice=advice)
+        return epsilon
+
+    def perturb(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns adversarial images in `[0, 1]`.
+
+        Args:
+            logits_fn: The attacked model.
+            images: Clean images, float32 in `[0, 1]`, `(batch, rows, cols, channels)`.
+            labels: Integer labels `(batch,)`: to be left, or, when targeted, reached.
+            epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`.
+            seed: Key for all draws, int32 of shape `(2,)`.
+
+        Returns:
+            Float32 tensor of the shape of `images`.
+        """
+        raise NotImplementedError(f"`{type(self).__name__}` must write `perturb`.")
+
+    def __call__(
+        self,
+        model: Any,
+        images: Any,
+        labels: Any = None,
+        *,
+        target_labels: Any = None,
+        epsilon: Any = None,
+        seed: Any = None,
+    ) -> tf.Tensor:
+        """Returns adversarial images for a batch of tensors, in any graph.
+
+        Nothing is checked that only concrete values can show; `generate` does.
+
+        Args:
+            model: A Keras model or a function from images to logits.
+            images: Tensor `(batch, rows, cols, channels)` in `value_range`.
+            labels: True labels, integer or one-hot; `None` for the model's own
+                predictions.
+            target_labels: The classes to reach, for a targeted attack.
+            epsilon: Overrides the constructor's; a number, scalar or `(batch,)`.
+            seed: Integer or key that fixes every draw; `None` draws at run time.
+
+        Returns:
+            Float32 tensor of the shape of `images`, in `value_range`.
+        """
+        logits_fn = self.logits_function(model)
+        images = tf.cast(tf.convert_to_tensor(images), tf.float32)
+        logits_fn.build(tuple(images.shape[1:]))
+        unit = self.value_range.to_unit(images)
+        key = make_key(seed)
+        goal = self._goal(logits_fn, unit, labels, target_labels, key)
+        radius = tf.cast(self.radius(epsilon), tf.float32) / self.value_range.span
+        adversarial = self.perturb(logits_fn, unit, goal, radius, key)
+        return tf.stop_gradient(self.value_range.from_unit(adversarial))
+
+    def generate(
+        self,
+        model: Any,
+        images: Any,
+        labels: Any = None,
+        *,
+        target_labels: Any = None,
+        epsilon: float | None = None,
+        seed: int | None = None,
+        batch_size: int = 128,
+        verbose: str | int = "auto",
+        stop_early: bool = False,
+    ) -> np.ndarray:
+        """Returns adversarial images for arrays of any length.
+
+        Compiles once per batch shape; the last batch is padded.
+
+        Args:
+            model: A Keras model or a function from images to logits.
+            images: Array `(count, rows, cols, channels)` in `value_range`.
+            labels: True labels, integer `(count,)` or one-hot `(count, classes)`;
+                `None` for the model's own predictions.
+            target_labels: The classes to reach, for a targeted attack.
+            epsilon: Overrides the constructor's.
+            seed: Integer that fixes every draw; `None` for fresh ones.
+            batch_size: Images per compiled call.
+            verbose: 0 for silence, 1 or "auto" for a progress bar.
+            stop_early: Whether images leave as soon as they are broken, and others
+                take their places. Finds the same kind of images in less time; a
+                found image is then the first success, not the strongest.
+
+        Returns:
+            Float32 array of the shape of `images`, in `value_range`.
+
+        Raises:
+            ValueError: If images, labels or epsilon do not fit; see the message.
+        """
+        return generate(
+            self,
+            model,
+            images,
+            labels,
+            target_labels=target_labels,
+            epsilon=self.checked_epsilon(self.radius(epsilon)),
+            seed=seed,
+            batch_size=batch_size,
+            verbose=verbose,
+            stop_early=stop_early,
+        )
+
+    def predict(
+        self, model: Any, images: Any, *, seed: int | None = None, batch_size: int = 128
+    ) -> np.ndarray:
+        """Returns the classes that the attacked model sees, without side effects.
+
+        Args:
+            model: A Keras model or a function from images to logits.
+            images: Array `(count, rows, cols, channels)` in `value_range`.
+            seed: Integer that fixes a random model's draws; `None` for fresh ones.
+            batch_size: Images per compiled call.
+
+        Returns:
+            Integer array of shape `(count,)`.
+        """
+        return Job(self, model, images, None, batch_size=batch_size, seed=seed).labels
+
+    def generate_until_broken(
+        self, job: Any, epsilon: tf.Tensor, result: np.ndarray, progress: Any
+    ) -> None:
+        """Fills `result` for `stop_early=True`; attacks made of steps override it.
+
+        Args:
+            job: The checked inputs of `generate`.
+            epsilon: Radius on the `[0, 1]` scale.
+            result: Array of the images' shape to fill, in `value_range`.
+            progress: A `keras.utils.Progbar` that counts finished images.
+        """
+        rule = "False, because this attack runs in one piece"
+        raise invalid(type(self).__name__, "stop_early", rule, True)
+
+    def logits_function(self, model: Any) -> LogitsFunction:
+        """Returns the model as this attack calls it."""
+        if isinstance(model, LogitsFunction):
+            return model
+        return LogitsFunction(model, training=self.training)
+
+    def radius(self, epsilon: Any) -> Any:
+        """Returns the call's epsilon, or the constructor's if there is none."""
+        epsilon = self.epsilon if epsilon is None else epsilon
+        if epsilon is None:
+            rule = "given in the constructor or in the call"
+            raise invalid(type(self).__name__, "epsilon", rule, epsilon)
+        return epsilon
+
+    def _goal(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: Any,
+        target_labels: Any,
+        key: tf.Tensor,
+    ) -> tf.Tensor:
+        self.check_targets(target_labels)
+        if self.targeted:
+            return sparse_labels(target_labels)
+        if labels is not None:
+            return sparse_labels(labels)
+        with draw_scope(fold_in(key, _PREDICTION)):
+            return tf.argmax(logits_fn(images), axis=-1)
+
+    def check_targets(self, target_labels: Any) -> None:
+        """Raises if `target_labels` are missing, or given without `targeted=True`."""
+        if self.targeted == (target_labels is None):
+            rule = "given exactly when the attack is made with `targeted=True`"
+            raise invalid(type(self).__name__, "target_labels", rule, target_labels)
+
+    def replace(self, **changes: Any) -> "Attack":
+        """Returns a new attack with some constructor arguments changed."""
+        return type(self)(**{**self._arguments(), **changes})
+
+    def _arguments(self) -> dict[str, Any]:
+        names = inspect.signature(type(self).__init__).parameters
+        return {name: getattr(self, name) for name in list(names)[1:]}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments in a form that JSON can hold."""
+        config = {**self._arguments(), "value_range": list(self.value_range)}
+        serialize = keras.saving.serialize_keras_object
+        return {name: serialize(value) for name, value in config.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Attack":
+        """Returns an attack made from `get_config`."""
+        deserialize = keras.saving.deserialize_keras_object
+        return cls(**{name: deserialize(value) for name, value in config.items()})
+
+    def __repr__(self) -> str:
+        arguments = {**self._arguments(), "value_range": tuple(self.value_range)}
+        listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        return f"{type(self).__name__}({listed})"
+
+    def __str__(self) -> str:
+        return type(self).__name__

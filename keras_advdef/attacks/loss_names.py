@@ -1,0 +1,51 @@
+"""The attack losses that have a name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_advdef.attacks.attack_loss import AttackLoss
+from keras_advdef.attacks.classification_loss import ClassificationLoss
+from keras_advdef.attacks.kl_to_clean import KLToClean
+from keras_advdef.core.errors import invalid
+from keras_advdef.losses.margin import Margin
+
+
+def _cross_entropy() -> ClassificationLoss:
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return ClassificationLoss(loss)
+
+
+_LOSSES: dict[str, Callable[[], AttackLoss]] = {
+    "cross_entropy": _cross_entropy,
+    "margin": lambda: ClassificationLoss(Margin()),
+    "kl": KLToClean,
+}
+
+
+def attack_loss(owner: str, loss: Any) -> AttackLoss:
+    """Returns the attack loss for a name, or the one that was passed.
+
+    Args:
+        owner: Name of the attack that takes the argument.
+        loss: "cross_entropy", "margin", "kl" or an `AttackLoss`.
+
+    Returns:
+        An `AttackLoss`.
+
+    Raises:
+        ValueError: If it is neither.
+
+    Example:
+
+    >>> from keras_advdef.attacks.loss_names import attack_loss
+    >>> type(attack_loss("PGD", "kl")).__name__
+    'KLToClean'
+    """
+    if isinstance(loss, AttackLoss):
+        return loss
+    if isinstance(loss, str) and loss in _LOSSES:
+        return _LOSSES[loss]()
+    names = ", ".join(repr(name) for name in _LOSSES)
+    raise invalid(owner, "loss", f"one of {names} or an `AttackLoss`", loss)

@@ -1,0 +1,71 @@
+"""Keeps, for each image, the strongest point an attack has met."""
+
+from typing import Any
+
+import tensorflow as tf
+
+State = dict[str, Any]
+
+
+def stronger(
+    new: tuple[tf.Tensor, ...], old: tuple[tf.Tensor, ...]
+) -> tuple[tf.Tensor, ...]:
+    """Merges two results of an attack: success first, then the larger loss.
+
+    A broken image may have a smaller loss than an unbroken one, so loss alone would
+    throw successes away.
+
+    Args:
+        new: Images, losses `(batch,)` and whether each is broken `(batch,)`.
+        old: The same.
+
+    Returns:
+        The same, the stronger of the two for each image.
+
+    Example:
+
+    >>> images = tf.zeros((1, 2)), tf.ones((1, 2))
+    >>> new = images[0], tf.constant([0.1]), tf.constant([True])
+    >>> old = images[1], tf.constant([0.9]), tf.constant([False])
+    >>> keras_advdef.attacks.strongest.stronger(new, old)[0].numpy().tolist()
+    [[0.0, 0.0]]
+    """
+    better = (new[2] & ~old[2]) | ((new[2] == old[2]) & (new[1] > old[1]))
+    wide = tf.reshape(better, [-1] + [1] * (new[0].shape.rank - 1))
+    images = tf.where(wide, new[0], old[0])
+    return images, tf.where(better, new[1], old[1]), new[2] | old[2]
+
+
+def remember(state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
+    """Returns an attack's state with its best point updated by its current one.
+
+    Args:
+        state: Dictionary with "iterate", "best", "best_loss" and "broken".
+        losses: Losses of the iterate, `(batch,)`.
+        broken: Whether the iterate succeeds, `(batch,)`.
+    """
+    new = (state["iterate"], losses, broken)
+    old = (state["best"], state["best_loss"], state["broken"])
+    best, best_loss, is_broken = stronger(new, old)
+    return {**state, "best": best, "best_loss": best_loss, "broken": is_broken}
+
+
+def is_broken(probabilities: tf.Tensor, labels: tf.Tensor, targeted: bool) -> tf.Tensor:
+    """Returns whether each image reached its target, or left its label.
+
+    Args:
+        probabilities: Tensor of shape `(batch, classes)`.
+        labels: Classes to leave or to reach, `(batch,)`.
+        targeted: Whether the labels are to be reached.
+
+    Returns:
+        Boolean tensor of shape `(batch,)`.
+
+    Example:
+
+    >>> keras_advdef.attacks.strongest.is_broken(
+    ...     tf.constant([[0.9, 0.1]]), tf.constant([1]), targeted=False).numpy()
+    array([ True])
+    """
+    hit = tf.argmax(probabilities, axis=-1, output_type=labels.dtype) == labels
+    return hit if targeted else ~hit

@@ -1,0 +1,1 @@
+"""The ground: knows Keras and TensorFlow, nothing else of this package."""

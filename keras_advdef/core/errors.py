@@ -1,0 +1,87 @@
+"""One message shape for every rejected argument."""
+
+from typing import Any
+
+import numpy as np
+
+_LONGEST_VALUE = 120
+
+
+def describe(value: Any) -> str:
+    """Returns a short text for a value in an error message.
+
+    Arrays and tensors are shown by shape and dtype, everything else by `repr`, cut
+    to one readable line.
+
+    Args:
+        value: Any object.
+
+    Returns:
+        A string without line breaks.
+
+    Example:
+
+    >>> keras_advdef.core.errors.describe(np.zeros((2, 3)))
+    'array of shape (2, 3), dtype float64'
+    """
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"array of shape {value.shape}, dtype {value.dtype}"
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is not None and dtype is not None and not isinstance(value, np.generic):
+        name = getattr(dtype, "name", dtype)
+        return f"tensor of shape {tuple(shape)}, dtype {name}"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def _message(owner: str, argument: str, rule: str, value: Any, advice: str) -> str:
+    received = f"{argument}={describe(value)}"
+    text = f"`{owner}` expects `{argument}` to be {rule}. Received: {received}."
+    return f"{text} {advice}" if advice else text
+
+
+def invalid(
+    owner: str, argument: str, rule: str, value: Any, *, advice: str = ""
+) -> ValueError:
+    """Returns the `ValueError` for an argument whose value or shape is rejected.
+
+    Args:
+        owner: Name of the class or function that rejects.
+        argument: Name of the argument as the user wrote it.
+        rule: What is accepted, so that "expects `argument` to be ..." reads well.
+        value: What was received.
+        advice: A full sentence that says what to do, or empty.
+
+    Returns:
+        The exception; the caller raises it.
+
+    Example:
+
+    >>> str(keras_advdef.core.errors.invalid("PGD", "steps", "at least 1", 0))
+    '`PGD` expects `steps` to be at least 1. Received: steps=0.'
+    """
+    return ValueError(_message(owner, argument, rule, value, advice))
+
+
+def wrong_type(
+    owner: str, argument: str, rule: str, value: Any, *, advice: str = ""
+) -> TypeError:
+    """Returns the `TypeError` for an argument of a type that is not accepted.
+
+    Args:
+        owner: Name of the class or function that rejects.
+        argument: Name of the argument as the user wrote it.
+        rule: What is accepted, so that "expects `argument` to be ..." reads well.
+        value: What was received.
+        advice: A full sentence that says what to do, or empty.
+
+    Returns:
+        The exception; the caller raises it.
+
+    Example:
+
+    >>> error = keras_advdef.core.errors.wrong_type("PGD", "loss", "a string", 3)
+    >>> str(error)
+    '`PGD` expects `loss` to be a string. Received: loss=3.'
+    """
+    return TypeError(_message(owner, argument, rule, value, advice))

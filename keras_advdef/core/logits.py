@@ -1,0 +1,225 @@
+"""Any classifier as a function from images to logits; softmax heads are undone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.errors import invalid, wrong_type
+from keras_advdef.core.keras_private import (
+    flat_layers,
+    has_graph,
+    inbound_tensors,
+    producer,
+    seed_state_variables,
+)
+from keras_advdef.core.random_state import scope_key
+
+# A constant scale: the optimizer's own grows to 2**15, where input gradients overflow.
+_FLOAT16_SCALE = 2.0**10
+_PROBABILITY_TOLERANCE = 1e-5
+_FEWEST_CLASSES = 2
+
+
+class LogitsModel(keras.Model):
+    """Base of models that return something else than logits but can be attacked.
+
+    Ensembles, detectors and generative defences return probabilities or dictionaries
+    to their users. Attacks ask them for `logits`.
+
+    Example:
+
+    >>> class Halves(keras_advdef.core.logits.LogitsModel):
+    ...     def logits(self, images, training=False):
+    ...         return keras.ops.reshape(images, (-1, 2))
+    >>> Halves().member_logits(np.zeros((3, 1, 2, 1))).shape
+    TensorShape([3, 1, 2])
+    """
+
+    def logits(self, images: Any, training: bool = False) -> Any:
+        """Returns the logits behind the prediction, shape `(batch, classes)`."""
+        raise NotImplementedError(f"`{type(self).__name__}` must write `logits`.")
+
+    def member_logits(self, images: Any, training: bool = False) -> Any:
+        """Returns each member's logits, shape `(batch, members, classes)`."""
+        return tf.expand_dims(self.logits(images, training=training), axis=1)
+
+
+class LogitsFunction:
+    """A classifier as attacks see it: images in, float32 logits out, no side effects.
+
+    Nothing a call does stays behind: moving averages, counters and losses of the model
+    are what they were. Inside a `draw_scope`, Keras's own random layers draw from the
+    scope too.
+
+    Args:
+        model: The classifier: a `keras.Model`, `LogitsModel` or any function that
+            maps images of shape `(batch, rows, cols, channels)` to logits.
+        training: Whether the model is called as in training.
+
+    Raises:
+        TypeError: If `model` cannot be called.
+        ValueError: If the model has several outputs.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((4, 4, 1)), keras.layers.Flatten(),
+    ...     keras.layers.Dense(3, activation="softmax")])
+    >>> logits = keras_advdef.core.logits.LogitsFunction(model)
+    >>> logits(np.zeros((2, 4, 4, 1), "float32")).numpy().tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+
+    def __init__(self, model: Any, *, training: bool = False) -> None:
+        if not callable(model):
+            rule = "a Keras model or a function from images to logits"
+            raise wrong_type("LogitsFunction", "model", rule, model)
+        self.model = model
+        self.training = training
+        self._is_keras = isinstance(model, keras.layers.Layer)
+        self._look_inside()
+
+    def _look_inside(self) -> None:
+        self.is_opaque = False
+        self._call: Callable[..., Any] = self.model
+        if isinstance(self.model, LogitsModel):
+            self._call = self.model.logits
+        elif has_graph(self.model):
+            _check_single_output(self.model)
+            self._call = _without_softmax(self.model) or self.model
+        else:
+            self.is_opaque = True
+        self._seed_states = seed_state_variables(self.model) if self._is_keras else []
+
+    @property
+    def gradient_scale(self) -> float:
+        """Factor that keeps input gradients of a float16 model from vanishing."""
+        layers = flat_layers(self.model) if self._is_keras else []
+        is_half = any(layer.compute_dtype == "float16" for layer in layers)
+        return _FLOAT16_SCALE if is_half else 1.0
+
+    def build(self, shape: tuple[int, ...]) -> None:
+        """Builds a model that has no weights yet.
+
+        Args:
+            shape: Shape of one image.
+        """
+        if self._is_keras and not self.model.built:
+            with tf.init_scope():
+                self.model.build((None, *shape))
+            self._look_inside()
+
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns float32 logits of shape `(batch, classes)`."""
+        if not self._is_keras:
+            return self._checked(self._call(images))
+        with keras.StatelessScope(state_mapping=self._drawn_seed_states()):
+            return self._checked(self._call(images, training=self.training))
+
+    def _drawn_seed_states(self) -> list[tuple[keras.Variable, tf.Tensor]]:
+        drawn = []
+        for state in self._seed_states:
+            key = scope_key(state.path)
+            if key is not None:
+                drawn.append((state, tf.cast(tf.abs(key), state.dtype)))
+        return drawn
+
+    def _checked(self, outputs: Any) -> tf.Tensor:
+        rank = getattr(getattr(outputs, "shape", None), "rank", None)
+        if rank != 2 or (outputs.shape[1] or _FEWEST_CLASSES) < _FEWEST_CLASSES:
+            rule = "a classifier with one output of shape (batch, classes >= 2)"
+            advice = "Give a model whose last layer returns one logit per class."
+            raise invalid("LogitsFunction", "model", rule, outputs, advice=advice)
+        return tf.cast(outputs, tf.float32)
+
+    def check_values(self, logits: np.ndarray) -> None:
+        """Raises if a model that cannot be looked into returns probabilities.
+
+        Args:
+            logits: What the model returned for a few images, shape
+                `(batch, classes)`.
+
+        Raises:
+            ValueError: If every row lies in `[0, 1]` and sums to one.
+        """
+        sums = np.abs(logits.sum(axis=-1) - 1.0) < _PROBABILITY_TOLERANCE
+        if self.is_opaque and sums.all() and logits.min() >= 0.0:
+            raise _cannot_undo(self.model)
+
+
+def _cannot_undo(model: Any) -> ValueError:
+    advice = (
+        "Its softmax cannot be undone, because the model is no Sequential or "
+        "functional one: remove the softmax from its last layer and use a loss with "
+        "`from_logits=True`."
+    )
+    return invalid("LogitsFunction", "model", "one with logits", model, advice=advice)
+
+
+def check_head(model: Any, *, returns_probabilities: bool) -> None:
+    """Raises if a model is known to end in a softmax that cannot be undone.
+
+    Args:
+        model: The classifier.
+        returns_probabilities: Whether its loss is compiled for probabilities.
+
+    Raises:
+        ValueError: If it returns probabilities and cannot be looked into.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> keras_advdef.core.logits.check_head(model, returns_probabilities=True)
+    """
+    if returns_probabilities and LogitsFunction(model).is_opaque:
+        raise _cannot_undo(model)
+
+
+def _check_single_output(model: keras.Model) -> None:
+    if len(model.outputs) != 1:
+        rule = "a classifier with one output"
+        raise invalid("LogitsFunction", "model", rule, model)
+
+
+def _is_softmax(operation: Any) -> bool:
+    if isinstance(operation, keras.layers.Activation):
+        return operation.activation is keras.activations.softmax
+    # `keras.ops.softmax` in a functional model becomes an operation of that name.
+    return type(operation).__name__ == "Softmax"
+
+
+def _without_softmax(model: keras.Model) -> keras.Model | None:
+    """Rebuilds a model on the same layers up to its softmax; `None` if it has none."""
+    operation = producer(model.outputs[0])
+    before = _single(inbound_tensors(model.outputs[0]))
+    if has_graph(operation):
+        inner = _without_softmax(operation)
+        return inner and keras.Model(_single(model.inputs), inner(before))
+    if _is_softmax(operation):
+        return keras.Model(_single(model.inputs), before)
+    if getattr(operation, "activation", None) is keras.activations.softmax:
+        return keras.Model(_single(model.inputs), _LinearHead(operation)(before))
+    return None
+
+
+def _single(tensors: list[Any]) -> Any:
+    return tensors if tensors[1:] else tensors[0]
+
+
+class _LinearHead(keras.layers.Layer):
+    """Calls a layer, on its own weights, as if it had no activation."""
+
+    def __init__(self, layer: keras.layers.Layer) -> None:
+        super().__init__(dtype=layer.dtype_policy)
+        self.layer = layer
+
+    def call(self, inputs: Any) -> Any:
+        activation = self.layer.activation
+        self.layer.activation = keras.activations.linear
+        try:
+            return self.layer(inputs)
+        finally:
+            self.layer.activation = activation

@@ -1,0 +1,48 @@
+"""A loop of fixed length that XLA compiles and gradients pass through."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+# Unrolled, a short loop saves a third of a training step; a long one costs many
+# times its run time in tracing.
+_LONGEST_UNROLLED = 10
+
+
+def fixed_loop(
+    body: Callable[[Any, Any], Any], state: tuple[Any, ...], steps: int
+) -> tuple[Any, ...]:
+    """Runs `state = body(index, state)` a fixed number of times.
+
+    Args:
+        body: Function of the step's index, a number or an int32 scalar, and the
+            state; returns a state of the same structure, shapes and dtypes.
+        state: Tuple of tensors.
+        steps: Number of steps, a Python integer of at least 0.
+
+    Returns:
+        The final state.
+
+    Example:
+
+    >>> keras_advdef.core.loops.fixed_loop(
+    ...     lambda index, state: (state[0] * 2,), (tf.constant(1),), 10)[0].numpy()
+    np.int32(1024)
+    """
+    if steps <= _LONGEST_UNROLLED:
+        for index in range(steps):
+            state = body(index, state)
+        return state
+
+    def step(index: tf.Tensor, current: tuple[Any, ...]) -> tuple[Any, Any]:
+        return index + 1, body(index, current)
+
+    _, state = tf.while_loop(
+        lambda index, current: index < steps,
+        step,
+        (tf.constant(0), state),
+        parallel_iterations=1,
+        maximum_iterations=steps,
+    )
+    return state

@@ -1,0 +1,241 @@
+"""The geometry of the l1, l2 and linf ball, cut to the pixels in `[0, 1]`.
+
+All functions take float32 tensors whose first axis is the batch; `epsilon` is a
+scalar or has shape `(batch,)`.
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_advdef.core.random_numbers import fold_in, normal, uniform
+
+NORMS = ("linf", "l2", "l1")
+
+_TINY = 1e-12
+# 26 halvings bring the l1 threshold to float32 precision.
+_BISECTIONS = 26
+# An l1 step moves one coordinate in a hundred, the sparsity of SLIDE (Tramer and
+# Boneh 2019); the steepest single pixel would saturate at once.
+_L1_SHARE = 100
+
+
+def per_image(value: Any, images: tf.Tensor) -> tf.Tensor:
+    """Reshapes a scalar or `(batch,)` tensor so that it broadcasts over images.
+
+    Args:
+        value: Number or tensor.
+        images: Tensor that `value` shall broadcast with.
+
+    Returns:
+        Float32 tensor of rank zero or of the rank of `images`.
+
+    Example:
+
+    >>> keras_advdef.core.norms.per_image(tf.ones(3), tf.ones((3, 4, 4, 1))).shape
+    TensorShape([3, 1, 1, 1])
+    """
+    value = tf.convert_to_tensor(value, tf.float32)
+    if value.shape.rank == 0:
+        return value
+    return tf.reshape(value, [-1] + [1] * (images.shape.rank - 1))
+
+
+def _axes(images: tf.Tensor) -> list[int]:
+    return list(range(1, images.shape.rank))
+
+
+def norm_per_image(perturbation: tf.Tensor, norm: str) -> tf.Tensor:
+    """Returns the norm of each image of a batch.
+
+    Args:
+        perturbation: Tensor of shape `(batch, ...)`.
+        norm: "linf", "l2" or "l1".
+
+    Returns:
+        Tensor of shape `(batch,)`, in the units of `perturbation`.
+
+    Example:
+
+    >>> ones = tf.ones((1, 2, 2, 1))
+    >>> [float(keras_advdef.core.norms.norm_per_image(ones, n)[0])
+    ...  for n in ("linf", "l2", "l1")]
+    [1.0, 2.0, 4.0]
+    """
+    axes = _axes(perturbation)
+    if norm == "linf":
+        return tf.reduce_max(tf.abs(perturbation), axes)
+    if norm == "l2":
+        return tf.sqrt(tf.reduce_sum(tf.square(perturbation), axes))
+    return tf.reduce_sum(tf.abs(perturbation), axes)
+
+
+def project(
+    candidate: tf.Tensor, images: tf.Tensor, epsilon: Any, norm: str
+) -> tf.Tensor:
+    """Returns the nearest point to `candidate` in the ball and in `[0, 1]`.
+
+    For "linf" and "l1" it is the exact Euclidean projection on the intersection; for
+    "l2" the projection on the ball, then on the box, which stays in the ball.
+
+    Args:
+        candidate: Tensor of shape `(batch, ...)`.
+        images: Center of the ball, in `[0, 1]`, same shape.
+        epsilon: Radius.
+        norm: "linf", "l2" or "l1".
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+
+    >>> center = tf.zeros((1, 2))
+    >>> project = keras_advdef.core.norms.project
+    >>> project(tf.constant([[3.0, 4.0]]), center, 0.5, "l2").numpy().round(6)
+    array([[0.3, 0.4]], dtype=float32)
+    """
+    epsilon = per_image(epsilon, images)
+    if norm == "linf":
+        low = tf.maximum(images - epsilon, 0.0)
+        return tf.clip_by_value(candidate, low, tf.minimum(images + epsilon, 1.0))
+    perturbation = candidate - images
+    if norm == "l2":
+        size = per_image(norm_per_image(perturbation, "l2"), images)
+        shrink = tf.minimum(1.0, epsilon / tf.maximum(size, _TINY))
+        return tf.clip_by_value(images + perturbation * shrink, 0.0, 1.0)
+    return images + _project_l1(perturbation, -images, 1.0 - images, epsilon)
+
+
+def _project_l1(
+    perturbation: tf.Tensor, low: tf.Tensor, high: tf.Tensor, epsilon: tf.Tensor
+) -> tf.Tensor:
+    """Soft-thresholds and clips, with the threshold found by bisection.
+
+    The box contains zero, so the projection on ball and box together is the clipped
+    soft threshold whose l1 norm is epsilon.
+    """
+
+    def shrunk(threshold: tf.Tensor) -> tf.Tensor:
+        size = tf.maximum(tf.abs(perturbation) - threshold, 0.0)
+        return tf.clip_by_value(tf.sign(perturbation) * size, low, high)
+
+    axes = _axes(perturbation)
+    below = tf.zeros_like(tf.reduce_sum(perturbation, axes, keepdims=True))
+    above = tf.reduce_max(tf.abs(perturbation), axes, keepdims=True)
+    fits = tf.reduce_sum(tf.abs(shrunk(below)), axes, keepdims=True) <= epsilon
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (below + above)
+        size = tf.reduce_sum(tf.abs(shrunk(middle)), axes, keepdims=True)
+        above = tf.where(size <= epsilon, middle, above)
+        below = tf.where(size <= epsilon, below, middle)
+    # `above` is the end of the bracket that surely fits.
+    return shrunk(tf.where(fits, 0.0, above))
+
+
+def steepest_step(gradient: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tensor:
+    """Returns the direction of unit norm in which a loss grows fastest.
+
+    "linf": the sign. "l2": the normalised gradient. "l1": the gradient on the largest
+    hundredth of the coordinates that can still move, of l1 norm one. A zero gradient
+    gives a zero step.
+
+    Args:
+        gradient: Gradient of the loss, shape `(batch, ...)`.
+        images: Where it was taken, in `[0, 1]`; used to see which pixels can move.
+        norm: "linf", "l2" or "l1".
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+
+    >>> gradient = tf.constant([[3.0, -4.0]])
+    >>> step = keras_advdef.core.norms.steepest_step
+    >>> step(gradient, tf.fill((1, 2), 0.5), "l2").numpy().round(6)
+    array([[ 0.6, -0.8]], dtype=float32)
+    """
+    if norm == "linf":
+        return tf.sign(gradient)
+    if norm == "l2":
+        size = per_image(norm_per_image(gradient, "l2"), gradient)
+        return gradient / tf.maximum(size, _TINY)
+    stuck = ((gradient > 0) & (images >= 1)) | ((gradient < 0) & (images <= 0))
+    gradient = tf.where(stuck, 0.0, gradient)
+    flat = tf.reshape(tf.abs(gradient), [-1, gradient.shape[1:].num_elements()])
+    count = max(1, flat.shape[1] // _L1_SHARE)
+    least = per_image(tf.math.top_k(flat, count).values[:, -1], gradient)
+    gradient = tf.where(tf.abs(gradient) >= least, gradient, 0.0)
+    size = per_image(norm_per_image(gradient, "l1"), gradient)
+    return gradient / tf.maximum(size, _TINY)
+
+
+def random_point(
+    key: tf.Tensor, images: tf.Tensor, epsilon: Any, norm: str
+) -> tf.Tensor:
+    """Draws points uniformly from the balls around images, clipped to `[0, 1]`.
+
+    Args:
+        key: Int32 tensor of shape `(2,)`.
+        images: Centers, shape `(batch, ...)`.
+        epsilon: Radius.
+        norm: "linf", "l2" or "l1".
+
+    Returns:
+        Tensor of the shape of `images`.
+
+    Example:
+
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> images = tf.fill((2, 8, 8, 1), 0.5)
+    >>> points = keras_advdef.core.norms.random_point(key, images, 0.1, "linf")
+    >>> bool(tf.reduce_all(abs(points - images) <= 0.1))
+    True
+    """
+    epsilon = per_image(epsilon, images)
+    if norm == "linf":
+        noise = 2.0 * uniform(key, tf.unstack(tf.shape(images))) - 1.0
+        return tf.clip_by_value(images + epsilon * noise, 0.0, 1.0)
+    count = tf.shape(images)[0]
+    share = 1.0 / images.shape[1:].num_elements()
+    radius = per_image(uniform(fold_in(key, 1), [count]) ** share, images)
+    direction = _random_direction(fold_in(key, 0), images, norm)
+    return tf.clip_by_value(images + epsilon * radius * direction, 0.0, 1.0)
+
+
+def random_surface_point(
+    key: tf.Tensor, images: tf.Tensor, epsilon: Any, norm: str
+) -> tf.Tensor:
+    """Draws points on the surface of the balls around images, clipped to `[0, 1]`.
+
+    Args:
+        key: Int32 tensor of shape `(2,)`.
+        images: Centers, shape `(batch, ...)`.
+        epsilon: Radius.
+        norm: "linf", "l2" or "l1".
+
+    Returns:
+        Tensor of the shape of `images`.
+
+    Example:
+
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> images = tf.fill((1, 8, 8, 1), 0.5)
+    >>> norms = keras_advdef.core.norms
+    >>> points = norms.random_surface_point(key, images, 0.5, "l2")
+    >>> round(float(norms.norm_per_image(points - images, "l2")[0]), 5)
+    0.5
+    """
+    direction = _random_direction(key, images, norm)
+    candidate = images + per_image(epsilon, images) * direction
+    return tf.clip_by_value(candidate, 0.0, 1.0)
+
+
+def _random_direction(key: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tensor:
+    """Draws vectors of norm one: normals for l2, Laplace for l1, uniforms for linf."""
+    shape = tf.unstack(tf.shape(images))
+    noise = normal(key, shape) if norm == "l2" else 2.0 * uniform(key, shape) - 1.0
+    if norm == "l1":
+        # The inverse distribution function of the Laplace distribution.
+        tail = tf.maximum(1.0 - tf.abs(noise), _TINY)
+        noise = -tf.sign(noise) * tf.math.log(tail)
+    return noise / tf.maximum(per_image(norm_per_image(noise, norm), images), _TINY)

@@ -1,0 +1,212 @@
+"""Saved, replica-aware randomness for layers, and the scope that replaces it."""
+
+import contextlib
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.keras_private import make_default_seed
+from keras_advdef.core.random_numbers import SEED_LIMIT, fold_in
+
+_active = threading.local()
+
+
+class _DrawScope:
+    """One entered `draw_scope`: its key and how often each name drew from it."""
+
+    def __init__(self, key: tf.Tensor) -> None:
+        self.key = key
+        self.draws: Counter[str] = Counter()
+
+
+@contextlib.contextmanager
+def draw_scope(key: tf.Tensor) -> Iterator[None]:
+    """Makes random layers draw from `key` and leave their saved counter alone.
+
+    Attacks and evaluation call models only inside such a scope, so that they change
+    no variable and give the same result for the same key. A key must not be captured
+    by a `tf.function` that outlives the scope: draw first, then pass the draw in.
+
+    Args:
+        key: Int32 tensor of shape `(2,)`, from `make_key` or `fold_in`.
+
+    Example:
+
+    >>> from keras_advdef.core.random_numbers import make_key
+    >>> from keras_advdef.core.random_state import draw_scope
+    >>> noise = keras_advdef.layers.RandomNoise(0.1)
+    >>> with draw_scope(make_key(7)):
+    ...     first = noise(np.zeros((1, 2)))
+    >>> with draw_scope(make_key(7)):
+    ...     second = noise(np.zeros((1, 2)))
+    >>> bool(np.all(first == second))
+    True
+    """
+    outer = getattr(_active, "scope", None)
+    _active.scope = _DrawScope(key)
+    try:
+        yield
+    finally:
+        _active.scope = outer
+
+
+def scope_key(name: str) -> tf.Tensor | None:
+    """Returns the next key for `name` in the current `draw_scope`, or `None` outside.
+
+    Args:
+        name: Name of the layer or variable that draws. A second draw under the same
+            name gets another key, so shared layers do not repeat their noise.
+
+    Returns:
+        Int32 tensor of shape `(2,)`, or `None`.
+
+    Example:
+
+    >>> keras_advdef.core.random_state.scope_key("noise") is None
+    True
+    """
+    scope = getattr(_active, "scope", None)
+    if scope is None:
+        return None
+    count = scope.draws[name]
+    scope.draws[name] += 1
+    return fold_in(fold_in(scope.key, zlib.crc32(name.encode()) % SEED_LIMIT), count)
+
+
+def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
+    """Adds the saved state of a random stream, `[seed, counter]`, to a layer.
+
+    Args:
+        layer: The layer or model that draws.
+        seed: Integer in `[0, 2**31)`, or `None` to take one that
+            `keras.utils.set_random_seed` governs.
+
+    Returns:
+        An int64 `keras.Variable` of shape `(2,)`.
+
+    Example:
+
+    >>> layer = keras.layers.Identity()
+    >>> state = keras_advdef.core.random_state.add_random_state(layer, 5)
+    >>> state.numpy()
+    array([5, 0])
+    """
+    start = make_default_seed() % SEED_LIMIT if seed is None else seed
+    return layer.add_weight(
+        name="random_state",
+        shape=(2,),
+        dtype="int64",
+        initializer=lambda shape, dtype=None: tf.constant([start, 0], tf.int64),
+        trainable=False,
+        autocast=False,
+        aggregation="only_first_replica",
+    )
+
+
+def advance(state: Any) -> tf.Tensor:
+    """Returns the next key of a saved stream and moves its counter on by one.
+
+    Args:
+        state: The variable from `add_random_state`.
+
+    Returns:
+        Int32 tensor of shape `(2,)`, another one for each replica of a strategy.
+
+    Example:
+
+    >>> layer = keras.layers.Identity()
+    >>> state = keras_advdef.core.random_state.add_random_state(layer, 5)
+    >>> key = keras_advdef.core.random_state.advance(state)
+    >>> state.numpy()
+    array([5, 1])
+    """
+    current = tf.convert_to_tensor(state)
+    state.assign(current + tf.constant([0, 1], tf.int64))
+    return _fold_in_replica(tf.cast(current, tf.int32))
+
+
+def _fold_in_replica(key: tf.Tensor) -> tf.Tensor:
+    context = tf.distribute.get_replica_context()
+    replica = 0 if context is None else context.replica_id_in_sync_group
+    return fold_in(key, replica)
+
+
+class _SeedAtLoad(tf.saved_model.experimental.TrackableResource):
+    """Draws a new seed whenever an exported SavedModel is loaded.
+
+    A SavedModel stores the random state as it was, so every server would draw the
+    noise that an attacker can replay at home. TensorFlow runs `_initialize` of each
+    resource when it loads a SavedModel, and never when `.keras` files, weights or
+    checkpoints are restored.
+    """
+
+    def __init__(self, state: Any) -> None:
+        super().__init__()
+        self._state = state.value
+
+    def _create_resource(self) -> tf.Tensor:
+        # The contents are of no use: TensorFlow only asks for some resource handle.
+        return tf.raw_ops.MutableHashTableV2(key_dtype=tf.int64, value_dtype=tf.int64)
+
+    def _initialize(self) -> None:
+        # The stateful operation with both seeds zero ignores `set_random_seed`.
+        bound = tf.constant(SEED_LIMIT - 1, tf.int64)
+        seed = tf.raw_ops.RandomUniformInt(
+            shape=[1], minval=tf.constant(0, tf.int64), maxval=bound, seed=0, seed2=0
+        )
+        self._state.assign(tf.concat([seed, tf.zeros([1], tf.int64)], axis=0))
+
+
+class RandomLayer(keras.layers.Layer):
+    """Base of every layer that draws random numbers, whatever `training` says.
+
+    A subclass writes `call` and draws only with keys from `next_key`. In return its
+    draws are new at each call, replica and process; the counter is saved in `.keras`
+    files, weights and checkpoints; an exported SavedModel takes a new seed whenever
+    it is loaded; and inside `draw_scope` nothing is written at all.
+
+    Args:
+        seed: Integer in `[0, 2**31)` that starts the stream, or `None` for a seed
+            governed by `keras.utils.set_random_seed`.
+        **kwargs: `name`, `dtype` and the like; see `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `seed` is no such integer.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.RandomNoise(0.1, seed=5)
+    >>> layer.random_state.numpy()
+    array([5, 0])
+    """
+
+    # A deterministic subclass sets this to False and carries no state.
+    draws: ClassVar[bool] = True
+
+    def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if seed is not None:
+            owner = type(self).__name__
+            seed = checked_integer(owner, "seed", seed, low=0, high=SEED_LIMIT - 1)
+        self.seed = seed
+        if self.draws:
+            self.random_state = add_random_state(self, seed)
+            self._seed_at_load = _SeedAtLoad(self.random_state)
+
+    def next_key(self) -> tf.Tensor:
+        """Returns the key for one draw, an int32 tensor of shape `(2,)`."""
+        key = scope_key(self.name)
+        if key is None:
+            return advance(self.random_state)
+        # Layers of the same name in two members of an ensemble must differ.
+        seed = tf.cast(tf.convert_to_tensor(self.random_state)[0], tf.int32)
+        return _fold_in_replica(fold_in(key, seed))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}

@@ -1,0 +1,187 @@
+"""The only place that maps `[low, high]` to `[0, 1]` and checks incoming images."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.arguments import checked_number
+from keras_advdef.core.errors import invalid
+
+# Float arithmetic on honest images may leave the range by a rounding error.
+_TOLERANCE = 1e-6
+_IMAGE_RANK = 4
+
+
+class ValueRange(NamedTuple):
+    """The interval `[low, high]` in which a user's pixels lie.
+
+    Inside the package images always lie in `[0, 1]`. With the default range the two
+    maps are the identity, to the bit.
+
+    Args:
+        low: Smallest pixel value.
+        high: Largest pixel value.
+
+    Example:
+
+    >>> pixels = keras_advdef.core.value_range.ValueRange(0.0, 255.0)
+    >>> pixels.to_unit(np.array([0.0, 255.0])).tolist()
+    [0.0, 1.0]
+    >>> pixels.epsilon_text(8.0)
+    '8 (0.0314 of the range)'
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    @classmethod
+    def parse(cls, owner: str, value: Any) -> "ValueRange":
+        """Returns the range for a user's `value_range=(low, high)`.
+
+        Args:
+            owner: Name of the class that takes the argument.
+            value: A pair of finite numbers, low before high.
+
+        Returns:
+            A `ValueRange` of two floats.
+
+        Raises:
+            ValueError: If the value is no such pair.
+        """
+        rule = "a pair (low, high) of finite numbers with low < high"
+        if not isinstance(value, (tuple, list)) or len(value) != len(cls._fields):
+            raise invalid(owner, "value_range", rule, value)
+        low, high = (checked_number(owner, "value_range", item) for item in value)
+        if low >= high:
+            raise invalid(owner, "value_range", rule, value)
+        return cls(low, high)
+
+    @property
+    def span(self) -> float:
+        """Width of the range, in pixel units."""
+        return self.high - self.low
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether the range is `[0, 1]`."""
+        return (self.low, self.high) == (0.0, 1.0)
+
+    def to_unit(self, images: Any) -> Any:
+        """Maps `[low, high]` to `[0, 1]`, for arrays and tensors alike."""
+        return images if self.is_unit else (images - self.low) / self.span
+
+    def from_unit(self, images: Any) -> Any:
+        """Maps `[0, 1]` to `[low, high]`, for arrays and tensors alike."""
+        return images if self.is_unit else images * self.span + self.low
+
+    def epsilon_text(self, epsilon: float) -> str:
+        """Returns an epsilon in both scales: of the range and of 0..255 or [0, 1]."""
+        share = epsilon / self.span
+        if self.is_unit:
+            return f"{epsilon:.4g} ({255 * share:.3g}/255)"
+        return f"{epsilon:.4g} ({share:.4f} of the range)"
+
+
+def checked_images(owner: str, images: Any, value_range: ValueRange) -> np.ndarray:
+    """Returns concrete images as an array, or raises if they cannot be used.
+
+    Args:
+        owner: Name of the class or function that takes the images.
+        images: Array-like of shape `(batch, rows, cols, channels)` with finite
+            values in `value_range`.
+        value_range: The range the values must lie in.
+
+    Returns:
+        The same images, not copied, in their own dtype.
+
+    Raises:
+        ValueError: If shape, dtype or values do not fit.
+
+    Example:
+
+    >>> unit = keras_advdef.core.value_range.ValueRange()
+    >>> images = np.zeros((2, 8, 8, 1))
+    >>> keras_advdef.core.value_range.checked_images("PGD", images, unit).shape
+    (2, 8, 8, 1)
+    """
+    array = np.asarray(images)
+    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+        raise invalid(owner, "images", "an array of numbers", array)
+    if array.ndim != _IMAGE_RANK or 0 in array.shape:
+        rule = "a non-empty array of shape (batch, rows, cols, channels)"
+        advice = "Add the missing axes, for example with `images[..., np.newaxis]`."
+        raise invalid(owner, "images", rule, array, advice=advice)
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite([low, high]).all():
+        finite = np.isfinite(array.astype(np.float32, copy=False))
+        rule = f"finite; image {int(np.argwhere(~finite)[0][0])} holds NaN or infinity"
+        raise invalid(owner, "images", rule, array, advice="Remove or repair it.")
+    slack = _TOLERANCE * value_range.span
+    if low < value_range.low - slack or high > value_range.high + slack:
+        rule = f"in the value range [{value_range.low:g}, {value_range.high:g}]"
+        advice = "Rescale the images or pass the `value_range` they lie in."
+        raise invalid(owner, "images", rule, (low, high), advice=advice)
+    return array
+
+
+def checked_labels(owner: str, labels: Any, *, count: int, classes: int) -> np.ndarray:
+    """Returns concrete labels as integers, or raises if they do not fit the images.
+
+    Args:
+        owner: Name of the class or function that takes the labels.
+        labels: Array-like of shape `(count,)` with integers in `[0, classes)`, or one
+            row of class weights per image, of shape `(count, classes)`.
+        count: Number of images.
+        classes: Number of classes of the model.
+
+    Returns:
+        Array of shape `(count,)`, int64.
+
+    Raises:
+        ValueError: If shape or values do not fit.
+
+    Example:
+
+    >>> checked = keras_advdef.core.value_range.checked_labels
+    >>> checked("PGD", [[0.0, 1.0], [1.0, 0.0]], count=2, classes=2)
+    array([1, 0])
+    """
+    array = np.asarray(labels)
+    rule = f"of shape ({count},) with integers, or ({count}, {classes}) one-hot"
+    if array.shape == (count, classes) and array.dtype.kind in "fiub":
+        return array.argmax(axis=-1)
+    if array.shape == (count, 1):
+        array = array[:, 0]
+    if array.shape != (count,) or array.dtype.kind not in "fiu":
+        raise invalid(owner, "labels", rule, array)
+    integers = array.astype(np.int64)
+    if not np.array_equal(integers, array):
+        raise invalid(owner, "labels", "whole numbers", array)
+    if integers.min() < 0 or integers.max() >= classes:
+        wrong = int(integers[(integers < 0) | (integers >= classes)][0])
+        rule = f"in [0, {classes}), the classes of the model"
+        raise invalid(owner, "labels", rule, wrong)
+    return integers
+
+
+def sparse_labels(labels: Any) -> tf.Tensor:
+    """Returns integer labels for integer or one-hot ones, told apart by rank.
+
+    Args:
+        labels: Tensor of shape `(batch,)`, `(batch, 1)` or `(batch, classes)`.
+
+    Returns:
+        Tensor of shape `(batch,)`, int64.
+
+    Example:
+
+    >>> keras_advdef.core.value_range.sparse_labels([[0.0, 1.0]]).numpy()
+    array([1])
+    """
+    labels = tf.convert_to_tensor(labels)
+    if labels.shape.rank == 1:
+        return tf.cast(labels, tf.int64)
+    if labels.shape[-1] == 1:
+        return tf.cast(labels[:, 0], tf.int64)
+    return tf.argmax(labels, axis=-1, output_type=tf.int64)

@@ -1,0 +1,8 @@
+"""Layers that carry a defence inside the model."""
+
+from keras_advdef.layers.bit_depth_reduction import BitDepthReduction
+from keras_advdef.layers.input_transform import InputTransform
+from keras_advdef.layers.random_noise import RandomNoise
+from keras_advdef.layers.random_resize_pad import RandomResizePad
+
+__all__ = ["BitDepthReduction", "InputTransform", "RandomNoise", "RandomResizePad"]

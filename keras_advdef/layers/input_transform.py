@@ -1,0 +1,87 @@
+"""InputTransform: base of the layers that change images inside the model."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.arguments import checked_choice
+from keras_advdef.core.random_state import RandomLayer
+from keras_advdef.core.value_range import ValueRange
+
+_ACTIVE = ("always", "inference", "training")
+
+
+class InputTransform(RandomLayer):
+    """Base of layers that transform images, in front of or inside a classifier.
+
+    A subclass writes `transform`, which sees float32 images in `[0, 1]` and returns
+    the same. The base maps the user's `value_range` in and out, keeps the dtype and
+    decides when the layer works. Its inputs are not autocast, so under mixed
+    precision it still sees exact pixels.
+
+    Args:
+        value_range: Pair `(low, high)` in which the images lie.
+        active: "always", or only at "inference" or in "training".
+        seed: Start of the random stream; see `RandomLayer`.
+        **kwargs: `name`, `dtype` and the like; see `keras.layers.Layer`.
+
+    Call arguments:
+        images: Tensor of shape `(batch, rows, cols, channels)` in `value_range`.
+        training: Whether the model is being trained.
+
+    Raises:
+        ValueError: If `value_range` or `active` is not as above.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.BitDepthReduction(1, value_range=(0, 255))
+    >>> layer(np.full((1, 1, 1, 1), 200.0)).numpy().item()
+    255.0
+    """
+
+    def __init__(
+        self,
+        *,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        active: str = "always",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(seed=seed, **{"autocast": False, **kwargs})
+        owner = type(self).__name__
+        self.value_range = ValueRange.parse(owner, value_range)
+        self.active = checked_choice(owner, "active", active, _ACTIVE)
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+
+    def transform(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the transformed images, float32 in `[0, 1]`."""
+        raise NotImplementedError(f"`{type(self).__name__}` must write `transform`.")
+
+    def pass_through(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns what comes out while the layer is not active, float32 in `[0, 1]`."""
+        return images
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Returns the images, transformed while active, in their own range and dtype.
+
+        Args:
+            images: Tensor of shape `(batch, rows, cols, channels)`.
+            training: Whether the model is being trained.
+
+        Returns:
+            Tensor of shape `(batch, rows, cols, channels)`.
+        """
+        dtype = (
+            images.dtype if keras.backend.is_float_dtype(images.dtype) else "float32"
+        )
+        active = self.active == "always" or (self.active == "training") == bool(
+            training
+        )
+        unit = self.value_range.to_unit(tf.cast(images, tf.float32))
+        unit = self.transform(unit) if active else self.pass_through(unit)
+        return tf.cast(self.value_range.from_unit(unit), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"value_range": list(self.value_range), "active": self.active}
+        return {**super().get_config(), **config}

@@ -1,0 +1,5 @@
+"""Losses on labels and logits, for attacks and for training."""
+
+from keras_advdef.losses.margin import Margin
+
+__all__ = ["Margin"]

@@ -1,0 +1,53 @@
+"""Margin: how far the best wrong class is ahead of the true one."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.value_range import sparse_labels
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class Margin(keras.losses.Loss):
+    """Largest logit of another class minus the logit of the label.
+
+    Positive where an image is misclassified. Unlike cross-entropy it does not
+    saturate, so its gradient survives logits of any size (Carlini and Wagner 2017).
+
+    Args:
+        name: Name of the loss.
+        reduction: As in `keras.losses.Loss`.
+        dtype: As in `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: Integer labels `(batch,)` or one-hot `(batch, classes)`.
+        y_pred: Logits of shape `(batch, classes)`.
+
+    Returns:
+        The margin in logits, reduced over the batch.
+
+    Example:
+
+    >>> margin = keras_advdef.losses.Margin()
+    >>> float(margin([0], [[2.0, 1.0, 0.0, -1.0]]))
+    -1.0
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str = "margin",
+        reduction: str | None = "sum_over_batch_size",
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+        """Returns the margin of each image, shape `(batch,)`."""
+        logits = tf.convert_to_tensor(y_pred)
+        classes = logits.shape[-1]
+        chosen = tf.one_hot(sparse_labels(y_true), classes, dtype=logits.dtype)
+        label = tf.reduce_sum(chosen * logits, axis=-1)
+        others = tf.where(chosen > 0, logits.dtype.min, logits)
+        return tf.reduce_max(others, axis=-1) - label

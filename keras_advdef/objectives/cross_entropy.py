@@ -1,0 +1,29 @@
+"""CrossEntropy: the compiled loss on clean images."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.objectives.objective import Objective
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class CrossEntropy(Objective):
+    """The compiled loss on the clean images: plain training.
+
+    For models that are defended by their layers or by penalties.
+
+    Example:
+
+    >>> keras_advdef.objectives.CrossEntropy().get_config()
+    {}
+    """
+
+    def __call__(
+        self, model: Any, images: Any, labels: Any, adversarial: Any
+    ) -> tuple[tf.Tensor, Any, Any]:
+        """Returns the loss of each clean image, their outputs, and `None`."""
+        del adversarial
+        outputs = model.classifier(images, training=True)
+        return model.example_losses(labels, outputs), outputs, None

@@ -1,0 +1,54 @@
+"""Objective: what a training step minimises."""
+
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+
+class Objective:
+    """Base of what a training step minimises, one number per image.
+
+    A subclass writes `__call__`. It may state, as data, what its inner attack shall
+    maximise and where that begins; the training model hands both to the attack. `None`
+    leaves them to the attack.
+
+    Example:
+
+    >>> objective = keras_advdef.objectives.CrossEntropy()
+    >>> objective.inner_loss is None
+    True
+    """
+
+    # What the inner attack maximises: a name or an `AttackLoss`.
+    inner_loss: ClassVar[Any] = None
+    # Where the inner attack begins: a `random_start` of the attacks.
+    inner_start: ClassVar[Any] = None
+
+    def __call__(
+        self, model: Any, images: Any, labels: Any, adversarial: Any
+    ) -> tuple[tf.Tensor, Any, Any]:
+        """Returns the loss of each image and what the classifier returned.
+
+        Args:
+            model: The training model; `model.classifier(images, training=True)` runs
+                the classifier and `model.example_losses(labels, outputs)` is the
+                compiled loss per image.
+            images: Clean images.
+            labels: Labels as the user passed them to `fit`.
+            adversarial: Adversarial images, constants; equal to `images` without an
+                attack.
+
+        Returns:
+            Losses of shape `(batch,)`; the classifier's outputs for the clean images
+            or `None`; its outputs for the adversarial images or `None`.
+        """
+        raise NotImplementedError(f"`{type(self).__name__}` must write `__call__`.")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Objective":
+        """Returns an objective made from `get_config`."""
+        return cls(**config)

@@ -1,0 +1,194 @@
+"""TrainingModel: base of the models with a training step of their own."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.arguments import checked_instance
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_private import (
+    compiled_loss,
+    loss_tracker,
+    reduce_weighted_values,
+    scale_loss_for_distribution,
+    unscale_loss_for_distribution,
+)
+from keras_advdef.core.logits import LogitsFunction, LogitsModel, check_head
+
+_DEFAULT_REDUCTION = "sum_over_batch_size"
+
+
+class TrainingModel(LogitsModel):
+    """Base of models that train a classifier in a way of their own.
+
+    To the outside it is the classifier: `call`, `predict`, `export` and attacks see
+    what the classifier returns, and `classifier` is the very object passed in, trained
+    in place. A subclass writes `losses_per_example`; the base does what Keras's own
+    training step does: compiled loss and metrics, sample and class weights, the
+    layers' own losses once, loss scaling, distribution.
+
+    Args:
+        classifier: A `keras.Model` that maps images to logits or probabilities.
+        **kwargs: `name` and the like; see `keras.Model`.
+
+    Raises:
+        TypeError: If `classifier` is no `keras.Model`.
+
+    Example:
+
+    >>> classifier = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()])
+    >>> model = keras_advdef.training.AdversarialTrainingModel(classifier)
+    >>> model.classifier is classifier
+    True
+    """
+
+    def __init__(self, classifier: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        owner = type(self).__name__
+        self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
+        self.built = classifier.built
+
+    def losses_per_example(
+        self, images: Any, labels: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the loss of each image, `(batch,)`, and outputs for the metrics."""
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must write `losses_per_example`."
+        )
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Trains the classifier; see `keras.Model.fit`.
+
+        Args:
+            x: Images, or a data set of images and labels.
+            y: Labels.
+            **kwargs: As in Keras.
+
+        Returns:
+            A `keras.callbacks.History`.
+
+        Raises:
+            ValueError: If the model was not compiled with a single loss, or with
+                options that do not work under the distribution strategy.
+        """
+        probabilities = _takes_probabilities(self.example_loss)
+        check_head(self.classifier, returns_probabilities=probabilities)
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            self._check_distribution()
+        return super().fit(x, y, **kwargs)
+
+    def _check_distribution(self) -> None:
+        """Refuses what fails inside TensorFlow, with pages of traceback."""
+        owner = type(self).__name__
+        if self.jit_compile is True:
+            rule = "False or 'auto' under a distribution strategy"
+            raise invalid(owner, "jit_compile", rule, True)
+        if self.steps_per_execution != 1:
+            rule = "1 under a distribution strategy"
+            raise invalid(owner, "steps_per_execution", rule, self.steps_per_execution)
+
+    @property
+    def example_loss(self) -> Any:
+        """The compiled loss, a `keras.losses.Loss` or a function."""
+        loss = compiled_loss(self) if self.compiled else None
+        if loss is None or isinstance(loss, (list, tuple, dict)):
+            rule = "compiled with one loss, for example "
+            rule += "`keras.losses.SparseCategoricalCrossentropy(from_logits=True)`"
+            raise invalid(type(self).__name__, "loss", rule, loss)
+        return keras.losses.get(loss)
+
+    def example_losses(self, labels: Any, outputs: Any) -> tf.Tensor:
+        """Returns the compiled loss of each image, without any reduction.
+
+        Args:
+            labels: Labels as the user passed them.
+            outputs: What the classifier returned for the images.
+
+        Returns:
+            Float32 tensor of shape `(batch,)`.
+        """
+        loss = self.example_loss
+        if isinstance(loss, keras.losses.Loss):
+            outputs = tf.cast(outputs, loss.dtype)
+            values = loss.call(tf.cast(labels, loss.dtype), outputs)
+        else:
+            values = loss(labels, tf.cast(outputs, tf.float32))
+        values = tf.cast(values, tf.float32)
+        return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Returns what the classifier returns."""
+        return self.classifier(images, training=training)
+
+    def logits(self, images: Any, training: bool = False) -> tf.Tensor:
+        """Returns the classifier's logits, float32 of shape `(batch, classes)`."""
+        return LogitsFunction(self.classifier, training=training)(images)
+
+    def member_logits(self, images: Any, training: bool = False) -> tf.Tensor:
+        """Returns the logits of each member of the classifier."""
+        if isinstance(self.classifier, LogitsModel):
+            return self.classifier.member_logits(images, training=training)
+        return super().member_logits(images, training=training)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Returns the logs of one step; see `keras.Model.train_step`."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            values, outputs = self.losses_per_example(images, labels)
+            loss = self._total(values, weights)
+            loss_tracker(self).update_state(
+                unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]
+            )
+            scaled = self.optimizer.scale_loss(loss)
+        variables = self.trainable_weights
+        gradients = tape.gradient(scaled, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return self.compute_metrics(images, labels, outputs, sample_weight=weights)
+
+    def _total(self, values: tf.Tensor, weights: Any) -> tf.Tensor:
+        loss = self.example_loss
+        is_loss = isinstance(loss, keras.losses.Loss)
+        reduction = loss.reduction if is_loss else _DEFAULT_REDUCTION
+        total = reduce_weighted_values(values, weights, reduction=reduction)
+        if reduction in (None, "none"):
+            total = tf.reduce_sum(total)
+        # Each outermost call of the classifier starts this list anew, so what stands
+        # in it now came from the last call alone.
+        own = [tf.cast(loss, total.dtype) for loss in self.losses]
+        return total + scale_loss_for_distribution(tf.add_n(own)) if own else total
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Exports the classifier; see `keras.Model.export`.
+
+        Args:
+            filepath: Folder or file to write.
+            *args: As in Keras.
+            **kwargs: As in Keras.
+        """
+        return self.classifier.export(filepath, *args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {"classifier": serialize(self.classifier), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> "TrainingModel":
+        """Returns a model made from `get_config`.
+
+        Args:
+            config: The dictionary.
+            **kwargs: `custom_objects`, as in Keras.
+        """
+        return cls(
+            **{
+                name: keras.saving.deserialize_keras_object(value, **kwargs)
+                for name, value in config.items()
+            }
+        )
+
+
+def _takes_probabilities(loss: Any) -> bool:
+    if isinstance(loss, keras.losses.Loss):
+        return loss.get_config().get("from_logits", True) is False
+    return "crossentropy" in getattr(loss, "__name__", "")
