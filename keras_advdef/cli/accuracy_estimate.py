@@ -1,0 +1,55 @@
+"""An accuracy with its uncertainty."""
+
+import dataclasses
+from typing import Any
+
+from scipy.stats import binomtest
+
+_CONFIDENCE = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class AccuracyEstimate:
+    """So many images right out of so many, with a 95 % Clopper-Pearson interval.
+
+    The interval says how far the accuracy on images like these may lie from the one
+    measured; it says nothing about other attacks or other training seeds.
+
+    Attributes:
+        correct: Number of images classified correctly.
+        count: Number of images.
+
+    Example:
+
+    >>> from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
+    >>> str(AccuracyEstimate(90, 100))
+    '90.0 % [82.4, 95.1]'
+    """
+
+    correct: int
+    count: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of correct images, in `[0, 1]`."""
+        return self.correct / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Ends of the interval, in `[0, 1]`."""
+        interval = binomtest(self.correct, self.count).proportion_ci(
+            confidence_level=_CONFIDENCE, method="exact"
+        )
+        return float(interval.low), float(interval.high)
+
+    def __str__(self) -> str:
+        low, high = (100 * end for end in self.interval)
+        return f"{100 * self.accuracy:.1f} % [{low:.1f}, {high:.1f}]"
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the estimate as JSON values."""
+        return {
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "count": self.count,
+        }

@@ -1,0 +1,64 @@
+"""Accuracy of a classifier against a growing epsilon."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
+
+_BATCH_SIZE = 200
+
+
+def _hits(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    logits = model.predict(images, batch_size=_BATCH_SIZE, verbose=0)
+    return logits.argmax(axis=-1) == labels
+
+
+def attack_curve(
+    model: keras.Model,
+    attack: Any,
+    *,
+    images: np.ndarray,
+    labels: np.ndarray,
+    epsilons: list[float],
+    seed: int,
+    advance: Callable[[str], None],
+) -> list[AccuracyEstimate]:
+    """Measures the accuracy under an attack at every epsilon.
+
+    An image counts as correct only if it is classified correctly before and after
+    the attack: the unchanged image is one that the attacker may choose, too.
+
+    Args:
+        model: Classifier that returns logits.
+        attack: Attack of a fixed ball; one object serves all epsilons, so its graph
+            is traced once.
+        images: Array of shape `(count, rows, cols, channels)` in `[0, 1]`.
+        labels: Whole numbers of shape `(count,)`.
+        epsilons: Sizes of the ball, in units of the pixels; 0 is the clean accuracy.
+        seed: Seed of the attack.
+        advance: Called with a short note after each epsilon.
+
+    Returns:
+        One estimate for each epsilon.
+    """
+    clean = _hits(model, images, labels)
+    curve = []
+    for epsilon in epsilons:
+        hits = clean
+        if epsilon > 0.0:
+            adversarial = attack.generate(
+                model,
+                images,
+                labels,
+                epsilon=epsilon,
+                seed=seed,
+                batch_size=_BATCH_SIZE,
+                verbose=0,
+            )
+            hits = clean & _hits(model, adversarial, labels)
+        curve.append(AccuracyEstimate(int(hits.sum()), len(hits)))
+        advance(f"epsilon {epsilon:.3g}: {100 * curve[-1].accuracy:.1f} %")
+    return curve

@@ -1,0 +1,86 @@
+"""What one run of the demo used and measured."""
+
+import dataclasses
+import datetime
+from typing import Any
+
+from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
+from keras_advdef.cli.budget import Budget
+from keras_advdef.cli.dataset import Dataset
+from keras_advdef.cli.demo_settings import DemoSettings
+
+_CURVE_FACTORS = (0.0, 0.25, 0.5, 0.75, 1.5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class DemoRun:
+    """Inputs and results of a demo, for the report, the table and the picture.
+
+    Attributes:
+        settings: What the user asked for.
+        budget: What was used, defaults filled in.
+        dataset: The images that were used.
+        attack: The attack that measured.
+        curves: For "undefended" and "defended", one estimate for each of `epsilons`.
+        started: When the run began.
+        seconds: Duration of each stage, by its name.
+    """
+
+    settings: DemoSettings
+    budget: Budget
+    dataset: Dataset
+    attack: Any
+    curves: dict[str, list[AccuracyEstimate]]
+    started: datetime.datetime
+    seconds: dict[str, float]
+
+    @staticmethod
+    def epsilons_around(epsilon: float) -> list[float]:
+        """Returns the epsilons of a curve: from 0 to past `epsilon`, within [0, 1].
+
+        Args:
+            epsilon: The epsilon of the table.
+
+        Returns:
+            Increasing numbers; the first is 0 and one is `epsilon`.
+        """
+        # Six digits keep 0.75 * 0.15 readable; `epsilon` itself stays exact.
+        scaled = {float(f"{factor * epsilon:.6g}") for factor in _CURVE_FACTORS}
+        return sorted({min(1.0, value) for value in scaled} | {epsilon})
+
+    @property
+    def epsilons(self) -> list[float]:
+        """The horizontal axis of the curves."""
+        return self.epsilons_around(self.budget.epsilon)
+
+    def clean(self, name: str) -> AccuracyEstimate:
+        """Returns the accuracy on unchanged images.
+
+        Args:
+            name: "undefended" or "defended".
+
+        Returns:
+            The estimate.
+        """
+        return self.curves[name][0]
+
+    def adversarial(self, name: str) -> AccuracyEstimate:
+        """Returns the accuracy under the attack at the epsilon of the table.
+
+        Args:
+            name: "undefended" or "defended".
+
+        Returns:
+            The estimate.
+        """
+        return self.curves[name][self.epsilons.index(self.budget.epsilon)]
+
+    @property
+    def headline(self) -> str:
+        """The result in one sentence."""
+        return (
+            f"Accuracy under {self.attack} (linf, epsilon {self.budget.epsilon:.4g}) "
+            f"on {len(self.dataset.x_test)} test images of {self.dataset.name}: "
+            f"undefended {self.adversarial('undefended')}, "
+            f"defended {self.adversarial('defended')}."
+        )

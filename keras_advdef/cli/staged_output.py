@@ -1,0 +1,88 @@
+"""Output that appears whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_advdef.core.errors import invalid
+
+_SAVED_MODEL = "saved_model.pb"
+
+
+def _check_replaceable(output: Path, files: tuple[str, ...], folder: str) -> None:
+    """Refuses to replace what no earlier run can have written."""
+    rule = "a folder whose contents may be replaced"
+    for name in files:
+        if (output / name).is_dir():
+            advice = f"{name!r} in it is a folder; move it away."
+            raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
+    target = output / folder
+    foreign = target.exists() and not (target / _SAVED_MODEL).is_file()
+    if foreign or target.is_symlink():
+        advice = f"{folder!r} in it is no SavedModel; move it away."
+        raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
+
+
+def _publish(
+    staging: Path, output: Path, *, files: tuple[str, ...], folder: str
+) -> None:
+    target = output / folder
+    if target.exists():
+        # A folder cannot be replaced in one step; the old one goes with the staging.
+        os.replace(target, staging / f"replaced-{folder}")
+    os.replace(staging / folder, target)
+    for name in files:
+        os.replace(staging / name, output / name)
+
+
+def _open_staging(output: Path) -> tempfile.TemporaryDirectory[str]:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(dir=output, prefix=".partial-")
+    except OSError as error:
+        rule = "a folder that can be written to"
+        advice = f"{error.strerror}; choose another one."
+        raise invalid(
+            "keras-advdef", "--output", rule, str(output), advice=advice
+        ) from error
+
+
+@contextlib.contextmanager
+def staged_output(
+    output: Path, *, files: tuple[str, ...], folder: str
+) -> Iterator[Path]:
+    """Gives a temporary folder and moves its contents to `output` on success.
+
+    What an earlier run left under the same names is replaced. On any failure
+    `output` stays as it was, and is removed if it was created here.
+
+    Args:
+        output: Folder to write to; created if missing.
+        files: Names of the files that the body writes.
+        folder: Name of the SavedModel that the body exports.
+
+    Yields:
+        A folder on the same file system as `output`.
+
+    Raises:
+        ValueError: If `output` is no folder, cannot be written to, or holds something
+            foreign under one of the names.
+    """
+    if output.exists() and not output.is_dir():
+        rule = "a folder"
+        advice = "A file lies there; choose another name."
+        raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
+    created = not output.exists()
+    try:
+        with _open_staging(output) as name:
+            _check_replaceable(output, files, folder)
+            staging = Path(name)
+            yield staging
+            _publish(staging, output, files=files, folder=folder)
+    except BaseException:
+        if created:
+            with contextlib.suppress(OSError):
+                output.rmdir()
+        raise

@@ -1,0 +1,62 @@
+"""Small data for the tests of the command line."""
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
+from keras_advdef.cli.budget import Budget
+from keras_advdef.cli.dataset import Dataset
+from keras_advdef.cli.demo_run import DemoRun
+from keras_advdef.cli.demo_settings import DemoSettings
+
+
+@pytest.fixture
+def arrays():
+    """Two classes, dark and bright, in the layout of keras.datasets."""
+    generator = np.random.default_rng(0)
+    labels = {"train": np.arange(40) % 2, "test": np.arange(12) % 2}
+    images = {
+        part: (
+            generator.integers(0, 100, (len(values), 6, 5))
+            + 150 * values[:, np.newaxis, np.newaxis]
+        ).astype(np.uint8)
+        for part, values in labels.items()
+    }
+    return {
+        "x_train": images["train"],
+        "y_train": labels["train"].astype(np.uint8),
+        "x_test": images["test"],
+        "y_test": labels["test"].astype(np.uint8),
+    }
+
+
+@pytest.fixture
+def npz(tmp_path, arrays):
+    """Path of a good `.npz` file."""
+    path = tmp_path / "good.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def demo_run(arrays):
+    """A run with made-up counts: no training, no attack."""
+    curves = {
+        name: [AccuracyEstimate(12 - slope * step, 12) for step in range(6)]
+        for name, slope in (("undefended", 2), ("defended", 1))
+    }
+    return DemoRun(
+        settings=DemoSettings.parse(
+            data="toy", output=Path("out"), epsilon=None, epochs=None, seed=0
+        ),
+        budget=Budget(epsilon=0.2, epochs=1, train_images=40, test_images=12),
+        dataset=Dataset.from_arrays("toy", **arrays),
+        attack=PGD(0.2, steps=40),
+        curves=curves,
+        started=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
+        seconds={"Train defended": 1.234},
+    )

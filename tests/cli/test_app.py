@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from keras_advdef import __version__
+from keras_advdef.cli import demo
+from keras_advdef.cli.app import app
+
+
+@pytest.fixture
+def invoke():
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+class TestApp:
+    def test_version(self, invoke):
+        result = invoke("--version")
+        assert result.exit_code == 0
+        assert result.stdout.strip() == __version__
+
+    def test_passes_flags_on(self, invoke, monkeypatch):
+        calls = []
+        monkeypatch.setattr(demo, "run_demo", lambda *given: calls.append(given))
+        flags = ("--data", "mnist", "--output", "there", "--epsilon", "8/255")
+        assert invoke("demo", *flags, "--epochs", "2", "--seed", "7").exit_code == 0
+        [(settings, _)] = calls
+        assert settings.data == "mnist"
+        assert settings.output == Path("there")
+        assert settings.epsilon == 8 / 255
+        assert (settings.epochs, settings.seed) == (2, 7)
+
+    @pytest.mark.parametrize(
+        ("flag", "value"), [("--epsilon", "8"), ("--data", "mnits")]
+    )
+    def test_bad_input(self, invoke, tmp_path, flag, value):
+        output = tmp_path / "out"
+        result = invoke("demo", "--output", str(output), flag, value)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("`keras-advdef` expects")
+        assert f"{flag}='{value}'" in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert not output.exists()
+
+    def test_bad_images(self, invoke, tmp_path, arrays):
+        images = arrays["x_train"] / 255
+        images[3, 0, 0] = np.nan
+        path = tmp_path / "data.npz"
+        np.savez(path, **{**arrays, "x_train": images})
+        output = tmp_path / "out"
+        result = invoke("demo", "--output", str(output), "--data", str(path))
+        assert result.exit_code == 2
+        assert "image 3 holds NaN" in result.stderr
+        assert not output.exists()
+
+    def test_output_below_a_file(self, invoke, npz):
+        result = invoke("demo", "--data", str(npz), "--output", str(npz / "out"))
+        assert result.exit_code == 2
+        assert "Not a directory" in result.stderr
+
+    def test_interrupt(self, invoke, monkeypatch, tmp_path):
+        def interrupt(*given, **options):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(demo, "train_classifier", interrupt)
+        output = tmp_path / "out"
+        result = invoke("demo", "--output", str(output))
+        assert result.exit_code == 130
+        assert result.stderr == "Interrupted; nothing was written.\n"
+        assert not output.exists()

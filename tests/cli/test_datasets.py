@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_advdef.cli import datasets
+from keras_advdef.cli.datasets import load_dataset
+
+
+class TestLoadDataset:
+    def test_digits(self):
+        dataset = load_dataset("digits")
+        assert dataset.x_train.shape == (1397, 8, 8, 1)
+        assert dataset.x_test.shape == (400, 8, 8, 1)
+        assert (dataset.x_train.min(), dataset.x_train.max()) == (0.0, 1.0)
+        # Sixteen grey levels, exactly.
+        levels = 16 * dataset.x_test
+        np.testing.assert_array_equal(levels, np.round(levels))
+        assert np.bincount(dataset.y_test).min() >= 38
+        np.testing.assert_array_equal(load_dataset("digits").y_test, dataset.y_test)
+
+    def test_npz(self, npz):
+        assert load_dataset(str(npz)).classes == 2
+
+    def test_folder(self, tmp_path):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            for index in range(2):
+                image = Image.fromarray(np.full((4, 4), index, np.uint8))
+                image.save(tmp_path / name / f"{index}.png")
+        assert load_dataset(str(tmp_path)).x_train.shape == (2, 4, 4, 1)
+
+    @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+    def test_names_of_keras(self, monkeypatch, name):
+        monkeypatch.setattr(datasets, "load_keras_dataset", lambda spec: f"<{spec}>")
+        assert load_dataset(name) == f"<{name}>"
+
+    @pytest.mark.parametrize("spec", ["mnits", "no/such/file.npz", ""])
+    def test_rejects_unknown(self, spec):
+        with pytest.raises(ValueError, match=f"digits, mnist.*--data='{spec}'"):
+            load_dataset(spec)

@@ -1,0 +1,92 @@
+import tempfile
+
+import pytest
+
+from keras_advdef.cli.staged_output import staged_output
+
+_NAMES = {"files": ("report.json",), "folder": "served"}
+
+
+def _fill(staging, text):
+    (staging / "report.json").write_text(text)
+    (staging / "served").mkdir()
+    (staging / "served" / "saved_model.pb").write_text(text)
+
+
+def _interrupted_run(output, error):
+    with staged_output(output, **_NAMES) as staging:
+        _fill(staging, "half")
+        raise error("stop")
+
+
+def _listed(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+class TestStagedOutput:
+    def test_publishes_and_replaces(self, tmp_path):
+        output = tmp_path / "deep" / "out"
+        for text in ("old", "new"):
+            with staged_output(output, **_NAMES) as staging:
+                _fill(staging, text)
+            assert (output / "report.json").read_text() == text
+            assert (output / "served" / "saved_model.pb").read_text() == text
+        expected = ["report.json", "served", "served/saved_model.pb"]
+        assert _listed(output) == expected
+
+    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+    def test_failure_leaves_nothing(self, tmp_path, error):
+        with pytest.raises(error, match="stop"):
+            _interrupted_run(tmp_path / "out", error)
+        assert _listed(tmp_path) == []
+
+    def test_failure_leaves_the_old(self, tmp_path):
+        (tmp_path / "notes.txt").write_text("mine")
+        with staged_output(tmp_path, **_NAMES) as staging:
+            _fill(staging, "old")
+        before = _listed(tmp_path)
+        with pytest.raises(ValueError, match="stop"):
+            _interrupted_run(tmp_path, ValueError)
+        assert _listed(tmp_path) == before
+        assert (tmp_path / "report.json").read_text() == "old"
+
+    def test_rejects_a_file(self, tmp_path):
+        path = tmp_path / "file"
+        path.write_text("mine")
+        with (
+            pytest.raises(ValueError, match=r"--output.*a folder.*file"),
+            staged_output(path, **_NAMES),
+        ):
+            pass
+        assert path.read_text() == "mine"
+
+    def test_rejects_a_path_below_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        with (
+            pytest.raises(ValueError, match=r"written to.*Not a directory; choose"),
+            staged_output(tmp_path / "file" / "out", **_NAMES),
+        ):
+            pass
+
+    def test_rejects_a_folder_without_permission(self, tmp_path, monkeypatch):
+        def refuse(**options):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+        with (
+            pytest.raises(ValueError, match=r"written to.*Permission denied"),
+            staged_output(tmp_path / "out", **_NAMES),
+        ):
+            pass
+        assert _listed(tmp_path) == []
+
+    @pytest.mark.parametrize("name", ["report.json", "served"])
+    def test_rejects_what_is_foreign(self, tmp_path, name):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("mine")
+        with (
+            pytest.raises(ValueError, match=f"{name}.*move it away"),
+            staged_output(tmp_path, **_NAMES),
+        ):
+            pass
+        assert (tmp_path / name / "thesis.txt").read_text() == "mine"
