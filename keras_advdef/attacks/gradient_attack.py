@@ -151,15 +151,7 @@ class GradientAttack(Attack):
         epsilon: tf.Tensor,
         key: tf.Tensor,
     ) -> State:
-        """Returns the state before the first step; see `advance`.
-
-        Args:
-            logits_fn: The attacked model.
-            images: Clean images in `value_range`.
-            labels: Classes to leave or to reach, `(batch,)`.
-            epsilon: Radius on the `[0, 1]` scale.
-            key: Key for all draws.
-        """
+        """Returns the state before the first step, for images in `value_range`."""
         unit = self.value_range.to_unit(images)
         state = self._begin(logits_fn, unit, labels, epsilon, key)
         return {**state, "step": tf.zeros_like(labels, tf.int32)}

@@ -29,7 +29,9 @@ def describe(value: Any) -> str:
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is not None and dtype is not None and not isinstance(value, np.generic):
         name = getattr(dtype, "name", dtype)
-        return f"tensor of shape {tuple(shape)}, dtype {name}"
+        known = getattr(shape, "rank", 0) is not None
+        size = f"shape {tuple(shape)}" if known else "unknown rank"
+        return f"tensor of {size}, dtype {name}"
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
 

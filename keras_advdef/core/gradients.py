@@ -111,6 +111,6 @@ def straight_through(images: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
     >>> float(y[0]), float(tape.gradient(y, x)[0])
     (0.0, 1.0)
     """
-    # The difference is an exact zero, so the sum keeps every bit of the value; a
-    # custom gradient would be lost in a SavedModel.
-    return tf.stop_gradient(transformed) + (images - tf.stop_gradient(images))
+    # The difference is an exact zero, and subtracting zero keeps every bit of the
+    # value, -0.0 included; a custom gradient would be lost in a SavedModel.
+    return tf.stop_gradient(transformed) - (tf.stop_gradient(images) - images)

@@ -4,8 +4,9 @@ Keras gives no public way to these in 3.15. Each has a test named after it, so t
 new Keras release that moves one is noticed by name.
 """
 
+import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,16 +17,19 @@ from keras.src.losses.loss import (
     unscale_loss_for_distribution,
 )
 from keras.src.models.functional import Functional
+from keras.src.ops.nn import Softmax as SoftmaxOperation
 from keras.src.random.seed_generator import make_default_seed
 from keras.src.trainers.compile_utils import MetricsList
 
 __all__ = [
     "MonitoredMetrics",
+    "SoftmaxOperation",
     "callbacks_beside",
     "compiled_loss",
     "flat_layers",
     "has_graph",
     "inbound_tensors",
+    "kept_losses",
     "loss_tracker",
     "make_default_seed",
     "producer",
@@ -165,7 +169,7 @@ def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     >>> [type(layer).__name__
     ...  for layer in keras_advdef.core.keras_private.flat_layers(model)]
-    ['Sequential', 'Functional', 'InputLayer', 'Dense']
+    ['Sequential', 'InputLayer', 'Dense']
     """
     return list(model._flatten_layers())
 
@@ -187,6 +191,29 @@ def seed_state_variables(model: keras.Model) -> list[keras.Variable]:
     """
     layers = flat_layers(model)
     return [seeds.state for layer in layers for seeds in layer._seed_generators]
+
+
+@contextlib.contextmanager
+def kept_losses(model: keras.Model) -> Iterator[None]:
+    """Puts back, at its end, what the last call of a model added with `add_loss`.
+
+    Keras forgets these losses whenever a model or layer is called anew.
+
+    Args:
+        model: Any model.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> with keras_advdef.core.keras_private.kept_losses(model):
+    ...     outputs = model(np.zeros((3, 2)))
+    """
+    losses = [(layer, list(layer._losses)) for layer in flat_layers(model)]
+    try:
+        yield
+    finally:
+        for layer, kept in losses:
+            layer._losses[:] = kept
 
 
 def callbacks_beside(callback: keras.callbacks.Callback) -> Sequence[Any]:

@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from keras_advdef.core.errors import invalid, wrong_type
 from keras_advdef.core.keras_private import (
+    SoftmaxOperation,
     flat_layers,
     has_graph,
     inbound_tensors,
+    kept_losses,
     producer,
     seed_state_variables,
 )
@@ -21,6 +23,7 @@ from keras_advdef.core.random_state import scope_key
 _FLOAT16_SCALE = 2.0**10
 _PROBABILITY_TOLERANCE = 1e-5
 _FEWEST_CLASSES = 2
+_SOFTMAX = (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax)
 
 
 class LogitsModel(keras.Model):
@@ -50,9 +53,9 @@ class LogitsModel(keras.Model):
 class LogitsFunction:
     """A classifier as attacks see it: images in, float32 logits out, no side effects.
 
-    Nothing a call does stays behind: moving averages, counters and losses of the model
-    are what they were. Inside a `draw_scope`, Keras's own random layers draw from the
-    scope too.
+    Nothing a call of a Keras model does stays behind: its moving averages, counters
+    and losses are what they were. Inside a `draw_scope`, Keras's own random layers draw
+    from the scope too. A plain function is called as it is.
 
     Args:
         model: The classifier: a `keras.Model`, `LogitsModel` or any function that
@@ -84,12 +87,13 @@ class LogitsFunction:
 
     def _look_inside(self) -> None:
         self.is_opaque = False
-        self._call: Callable[..., Any] = self.model
+        # Not `_call`: `tf.function` copies attributes over its own, which has that.
+        self._forward: Callable[..., Any] = self.model
         if isinstance(self.model, LogitsModel):
-            self._call = self.model.logits
+            self._forward = self.model.logits
         elif has_graph(self.model):
             _check_single_output(self.model)
-            self._call = _without_softmax(self.model) or self.model
+            self._forward = _without_softmax(self.model) or self.model
         else:
             self.is_opaque = True
         self._seed_states = seed_state_variables(self.model) if self._is_keras else []
@@ -109,20 +113,24 @@ class LogitsFunction:
         """
         if self._is_keras and not self.model.built:
             with tf.init_scope():
-                self.model.build((None, *shape))
+                # `build` alone would leave the layers of a subclassed model unbuilt.
+                self.model(keras.KerasTensor((None, *shape)))
             self._look_inside()
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
         if not self._is_keras:
-            return self._checked(self._call(images))
-        with keras.StatelessScope(state_mapping=self._drawn_seed_states()):
-            return self._checked(self._call(images, training=self.training))
+            return self._checked(self._forward(images))
+        with (
+            kept_losses(self.model),
+            keras.StatelessScope(state_mapping=self._drawn_seed_states()),
+        ):
+            return self._checked(self._forward(images, training=self.training))
 
     def _drawn_seed_states(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         drawn = []
         for state in self._seed_states:
-            key = scope_key(state.path)
+            key = scope_key()
             if key is not None:
                 drawn.append((state, tf.cast(tf.abs(key), state.dtype)))
         return drawn
@@ -136,7 +144,7 @@ class LogitsFunction:
         return tf.cast(outputs, tf.float32)
 
     def check_values(self, logits: np.ndarray) -> None:
-        """Raises if a model that cannot be looked into returns probabilities.
+        """Raises if a model returns probabilities and its softmax was not undone.
 
         Args:
             logits: What the model returned for a few images, shape
@@ -146,15 +154,16 @@ class LogitsFunction:
             ValueError: If every row lies in `[0, 1]` and sums to one.
         """
         sums = np.abs(logits.sum(axis=-1) - 1.0) < _PROBABILITY_TOLERANCE
-        if self.is_opaque and sums.all() and logits.min() >= 0.0:
+        is_as_given = self._forward is self.model
+        if is_as_given and sums.all() and logits.min() >= 0.0:
             raise _cannot_undo(self.model)
 
 
 def _cannot_undo(model: Any) -> ValueError:
     advice = (
-        "Its softmax cannot be undone, because the model is no Sequential or "
-        "functional one: remove the softmax from its last layer and use a loss with "
-        "`from_logits=True`."
+        "Its softmax cannot be undone: that takes a Sequential or functional model "
+        "whose last layer is a softmax of Keras. Remove the softmax and use a loss "
+        "with `from_logits=True`."
     )
     return invalid("LogitsFunction", "model", "one with logits", model, advice=advice)
 
@@ -186,21 +195,20 @@ def _check_single_output(model: keras.Model) -> None:
 
 def _is_softmax(operation: Any) -> bool:
     if isinstance(operation, keras.layers.Activation):
-        return operation.activation is keras.activations.softmax
-    # `keras.ops.softmax` in a functional model becomes an operation of that name.
-    return type(operation).__name__ == "Softmax"
+        return operation.activation in _SOFTMAX
+    return isinstance(operation, (keras.layers.Softmax, SoftmaxOperation))
 
 
 def _without_softmax(model: keras.Model) -> keras.Model | None:
     """Rebuilds a model on the same layers up to its softmax; `None` if it has none."""
     operation = producer(model.outputs[0])
-    before = _single(inbound_tensors(model.outputs[0]))
+    before = _single(inbound_tensors(model.outputs[0]) or model.inputs)
     if has_graph(operation):
         inner = _without_softmax(operation)
         return inner and keras.Model(_single(model.inputs), inner(before))
     if _is_softmax(operation):
         return keras.Model(_single(model.inputs), before)
-    if getattr(operation, "activation", None) is keras.activations.softmax:
+    if getattr(operation, "activation", None) in _SOFTMAX:
         return keras.Model(_single(model.inputs), _LinearHead(operation)(before))
     return None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, normal, uniform
 
 NORMS = ("linf", "l2", "l1")
@@ -123,11 +124,15 @@ def _project_l1(
     below = tf.zeros_like(tf.reduce_sum(perturbation, axes, keepdims=True))
     above = tf.reduce_max(tf.abs(perturbation), axes, keepdims=True)
     fits = tf.reduce_sum(tf.abs(shrunk(below)), axes, keepdims=True) <= epsilon
-    for _ in range(_BISECTIONS):
+
+    def halve(index: Any, bracket: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        del index
+        below, above = bracket
         middle = 0.5 * (below + above)
-        size = tf.reduce_sum(tf.abs(shrunk(middle)), axes, keepdims=True)
-        above = tf.where(size <= epsilon, middle, above)
-        below = tf.where(size <= epsilon, below, middle)
+        small = tf.reduce_sum(tf.abs(shrunk(middle)), axes, keepdims=True) <= epsilon
+        return tf.where(small, below, middle), tf.where(small, middle, above)
+
+    _, above = fixed_loop(halve, (below, above), _BISECTIONS)
     # `above` is the end of the bracket that surely fits.
     return shrunk(tf.where(fits, 0.0, above))
 
@@ -157,16 +162,22 @@ def steepest_step(gradient: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tenso
     if norm == "linf":
         return tf.sign(gradient)
     if norm == "l2":
-        size = per_image(norm_per_image(gradient, "l2"), gradient)
-        return gradient / tf.maximum(size, _TINY)
+        return _unit(gradient, norm)
     stuck = ((gradient > 0) & (images >= 1)) | ((gradient < 0) & (images <= 0))
     gradient = tf.where(stuck, 0.0, gradient)
     flat = tf.reshape(tf.abs(gradient), [-1, gradient.shape[1:].num_elements()])
     count = max(1, flat.shape[1] // _L1_SHARE)
     least = per_image(tf.math.top_k(flat, count).values[:, -1], gradient)
-    gradient = tf.where(tf.abs(gradient) >= least, gradient, 0.0)
-    size = per_image(norm_per_image(gradient, "l1"), gradient)
-    return gradient / tf.maximum(size, _TINY)
+    return _unit(tf.where(tf.abs(gradient) >= least, gradient, 0.0), norm)
+
+
+def _unit(vectors: tf.Tensor, norm: str) -> tf.Tensor:
+    """Scales each vector to norm one; zero stays zero."""
+    # Squares of the gradients of a saturated model would underflow.
+    largest = per_image(norm_per_image(vectors, "linf"), vectors)
+    vectors = tf.math.divide_no_nan(vectors, largest)
+    size = per_image(norm_per_image(vectors, norm), vectors)
+    return tf.math.divide_no_nan(vectors, size)
 
 
 def random_point(
@@ -238,4 +249,4 @@ def _random_direction(key: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tensor
         # The inverse distribution function of the Laplace distribution.
         tail = tf.maximum(1.0 - tf.abs(noise), _TINY)
         noise = -tf.sign(noise) * tf.math.log(tail)
-    return noise / tf.maximum(per_image(norm_per_image(noise, norm), images), _TINY)
+    return _unit(noise, norm)

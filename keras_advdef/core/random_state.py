@@ -2,8 +2,6 @@
 
 import contextlib
 import threading
-import zlib
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -18,11 +16,11 @@ _active = threading.local()
 
 
 class _DrawScope:
-    """One entered `draw_scope`: its key and how often each name drew from it."""
+    """One entered `draw_scope`: its key and how many draws it has served."""
 
     def __init__(self, key: tf.Tensor) -> None:
         self.key = key
-        self.draws: Counter[str] = Counter()
+        self.draws = 0
 
 
 @contextlib.contextmanager
@@ -56,27 +54,49 @@ def draw_scope(key: tf.Tensor) -> Iterator[None]:
         _active.scope = outer
 
 
-def scope_key(name: str) -> tf.Tensor | None:
-    """Returns the next key for `name` in the current `draw_scope`, or `None` outside.
+def scope_key() -> tf.Tensor | None:
+    """Returns the next key of the current `draw_scope`, or `None` outside.
 
-    Args:
-        name: Name of the layer or variable that draws. A second draw under the same
-            name gets another key, so shared layers do not repeat their noise.
+    Draws are told apart by their order, so that a model built again, under whatever
+    names, draws the same, and a layer that is called twice does not repeat itself.
+    Replicas of a strategy differ.
 
     Returns:
         Int32 tensor of shape `(2,)`, or `None`.
 
     Example:
 
-    >>> keras_advdef.core.random_state.scope_key("noise") is None
+    >>> keras_advdef.core.random_state.scope_key() is None
     True
     """
     scope = getattr(_active, "scope", None)
     if scope is None:
         return None
-    count = scope.draws[name]
-    scope.draws[name] += 1
-    return fold_in(fold_in(scope.key, zlib.crc32(name.encode()) % SEED_LIMIT), count)
+    scope.draws += 1
+    return _fold_in_replica(fold_in(scope.key, scope.draws))
+
+
+def checked_seed(owner: str, seed: Any) -> int | None:
+    """Returns a seed, or raises if it can start no stream.
+
+    Args:
+        owner: Name of the class that takes it.
+        seed: Integer in `[0, 2**31)` or `None`.
+
+    Returns:
+        The seed.
+
+    Raises:
+        ValueError: If it is neither.
+
+    Example:
+
+    >>> keras_advdef.core.random_state.checked_seed("RandomNoise", 5)
+    5
+    """
+    if seed is None:
+        return None
+    return checked_integer(owner, "seed", seed, low=0, high=SEED_LIMIT - 1)
 
 
 def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
@@ -92,7 +112,7 @@ def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
 
     Example:
 
-    >>> layer = keras.layers.Identity()
+    >>> layer = keras.layers.Layer()
     >>> state = keras_advdef.core.random_state.add_random_state(layer, 5)
     >>> state.numpy()
     array([5, 0])
@@ -120,7 +140,7 @@ def advance(state: Any) -> tf.Tensor:
 
     Example:
 
-    >>> layer = keras.layers.Identity()
+    >>> layer = keras.layers.Layer()
     >>> state = keras_advdef.core.random_state.add_random_state(layer, 5)
     >>> key = keras_advdef.core.random_state.advance(state)
     >>> state.numpy()
@@ -191,22 +211,15 @@ class RandomLayer(keras.layers.Layer):
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if seed is not None:
-            owner = type(self).__name__
-            seed = checked_integer(owner, "seed", seed, low=0, high=SEED_LIMIT - 1)
-        self.seed = seed
+        self.seed = checked_seed(type(self).__name__, seed)
         if self.draws:
             self.random_state = add_random_state(self, seed)
             self._seed_at_load = _SeedAtLoad(self.random_state)
 
     def next_key(self) -> tf.Tensor:
         """Returns the key for one draw, an int32 tensor of shape `(2,)`."""
-        key = scope_key(self.name)
-        if key is None:
-            return advance(self.random_state)
-        # Layers of the same name in two members of an ensemble must differ.
-        seed = tf.cast(tf.convert_to_tensor(self.random_state)[0], tf.int32)
-        return _fold_in_replica(fold_in(key, seed))
+        key = scope_key()
+        return advance(self.random_state) if key is None else key
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}

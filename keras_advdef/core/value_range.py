@@ -155,7 +155,8 @@ def checked_labels(owner: str, labels: Any, *, count: int, classes: int) -> np.n
         array = array[:, 0]
     if array.shape != (count,) or array.dtype.kind not in "fiu":
         raise invalid(owner, "labels", rule, array)
-    integers = array.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        integers = array.astype(np.int64)
     if not np.array_equal(integers, array):
         raise invalid(owner, "labels", "whole numbers", array)
     if integers.min() < 0 or integers.max() >= classes:

@@ -66,7 +66,7 @@ class BitDepthReduction(InputTransform):
 
     >>> layer = keras_advdef.layers.BitDepthReduction(bits=1)
     >>> layer(np.array([0.2, 0.6]).reshape(1, 1, 2, 1)).numpy().ravel()
-    array([0., 1.], dtype=float32)
+    array([0., 1.])
     """
 
     draws: ClassVar[bool] = False

@@ -72,16 +72,28 @@ class InputTransform(RandomLayer):
         Returns:
             Tensor of shape `(batch, rows, cols, channels)`.
         """
-        dtype = (
-            images.dtype if keras.backend.is_float_dtype(images.dtype) else "float32"
-        )
         active = self.active == "always" or (self.active == "training") == bool(
             training
         )
         unit = self.value_range.to_unit(tf.cast(images, tf.float32))
         unit = self.transform(unit) if active else self.pass_through(unit)
-        return tf.cast(self.value_range.from_unit(unit), dtype)
+        return tf.cast(self.value_range.from_unit(unit), _float_dtype(images))
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """Returns the input shape; a subclass that changes sizes overrides it."""
+        return tuple(input_shape)
+
+    def compute_output_spec(self, images: Any, training: bool | None = None) -> Any:
+        """Returns the symbolic output: as the input, but for its size."""
+        shape = self.compute_output_shape(images.shape)
+        return keras.KerasTensor(shape, dtype=_float_dtype(images))
 
     def get_config(self) -> dict[str, Any]:
         config = {"value_range": list(self.value_range), "active": self.active}
         return {**super().get_config(), **config}
+
+
+def _float_dtype(images: Any) -> str:
+    """The dtype of the images, or float32 for whole numbers."""
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    return dtype if keras.backend.is_float_dtype(dtype) else "float32"

@@ -46,8 +46,9 @@ class Margin(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """Returns the margin of each image, shape `(batch,)`."""
         logits = tf.convert_to_tensor(y_pred)
-        classes = logits.shape[-1]
-        chosen = tf.one_hot(sparse_labels(y_true), classes, dtype=logits.dtype)
-        label = tf.reduce_sum(chosen * logits, axis=-1)
-        others = tf.where(chosen > 0, logits.dtype.min, logits)
-        return tf.reduce_max(others, axis=-1) - label
+        is_label = tf.one_hot(
+            sparse_labels(y_true), logits.shape[-1], on_value=True, off_value=False
+        )
+        lowest = logits.dtype.min
+        label = tf.reduce_max(tf.where(is_label, logits, lowest), axis=-1)
+        return tf.reduce_max(tf.where(is_label, lowest, logits), axis=-1) - label

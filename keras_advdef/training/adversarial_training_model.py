@@ -10,9 +10,14 @@ import tensorflow as tf
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.arguments import checked_choice, checked_instance
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import MonitoredMetrics
+from keras_advdef.core.keras_private import MonitoredMetrics, has_graph
 from keras_advdef.core.random_numbers import fold_in, integers
-from keras_advdef.core.random_state import add_random_state, advance
+from keras_advdef.core.random_state import (
+    add_random_state,
+    advance,
+    checked_seed,
+    draw_scope,
+)
 from keras_advdef.core.value_range import (
     checked_images,
     checked_labels,
@@ -100,7 +105,7 @@ class AdversarialTrainingModel(TrainingModel):
         if validation_attack is not None:
             _checked_attack(owner, "validation_attack", validation_attack)
         self.combine = checked_choice(owner, "combine", combine, _COMBINATIONS)
-        self.seed = seed
+        self.seed = checked_seed(owner, seed)
         self.random_state = add_random_state(self, seed)
         self._attacks = [_inner_attack(each, objective) for each in attacks]
         self.epsilon = self._epsilon_weight([each.epsilon for each in attacks])
@@ -139,13 +144,10 @@ class AdversarialTrainingModel(TrainingModel):
         owner = type(self).__name__
         if self._attacks and isinstance(x, np.ndarray):
             checked_images(owner, x, self._attacks[0].value_range)
-            classes = self.compute_output_shape(x.shape)[-1]
-            checked_labels(owner, y, count=len(x), classes=classes)
+            if has_graph(self.classifier):
+                classes = self.classifier.output_shape[-1]
+                checked_labels(owner, y, count=len(x), classes=classes)
         return super().fit(x, y, **kwargs)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """Returns the classifier's output shape."""
-        return self.classifier.compute_output_shape(input_shape)
 
     def losses_per_example(
         self, images: Any, labels: Any
@@ -154,6 +156,8 @@ class AdversarialTrainingModel(TrainingModel):
         # Attacks and penalties call the classifier too; the objective must be last,
         # because each call replaces the layers' own losses.
         crafted = self._craft(images, labels)
+        if tf.inside_function():
+            self._check_penalties(images, labels)
         total = sum(penalty(self, images, labels) for penalty in self.penalties)
         parts = []
         for adversarial in crafted:
@@ -163,6 +167,18 @@ class AdversarialTrainingModel(TrainingModel):
                 self.adversarial_metrics.update_state(sparse_labels(labels), outputs)
         shown = outputs if clean is None else clean
         return total + tf.add_n(parts) / len(parts), shown
+
+    def _check_penalties(self, images: Any, labels: Any) -> None:
+        """Raises, while tracing, if a penalty could never change a weight."""
+        for penalty in self.penalties:
+            with tf.GradientTape() as tape:
+                value = tf.reduce_sum(penalty(self, images, labels))
+            gradients = tape.gradient(value, self.trainable_weights)
+            if all(gradient is None for gradient in gradients):
+                rule = "made of penalties with a gradient with respect to the weights"
+                advice = "Do not stop gradients or leave TensorFlow inside it."
+                owner = type(self).__name__
+                raise invalid(owner, "penalties", rule, penalty, advice=advice)
 
     def _craft(self, images: Any, labels: Any) -> list[Any]:
         """Returns the batches to train on; constants for the weight gradient."""
@@ -201,12 +217,10 @@ class AdversarialTrainingModel(TrainingModel):
         chosen = tf.gather(tf.stack(batches, axis=1), worst, batch_dims=1)
         return tf.stop_gradient(chosen)
 
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
-        """Returns the logs of a training step, without metrics that were not taken."""
-        logs = super().compute_metrics(x, y, y_pred, sample_weight)
-        if not self._attacks and self.validation_attack is None:
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Returns the logs of one step, without a metric that was not taken."""
+        logs = super().train_step(data)
+        if not self._attacks:
             logs.pop(_METRIC)
         return logs
 
@@ -214,18 +228,19 @@ class AdversarialTrainingModel(TrainingModel):
         """Returns the logs of one evaluation step: clean, and under the attack."""
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.validation_attack is not None:
-            # Always the same draws, so that epochs can be compared.
-            key = fold_in(
-                tf.cast(tf.convert_to_tensor(self.random_state), tf.int32)[:1], 0
-            )
+            # Seeded without the counter: always the same draws, so that epochs can be
+            # compared.
+            start = tf.cast(tf.convert_to_tensor(self.random_state)[0], tf.int32)
+            key = tf.stack([start, 0])
             adversarial = self.validation_attack(
-                self.classifier, images, labels, seed=key
+                self.classifier, images, labels, seed=fold_in(key, 0)
             )
-            outputs = self.classifier(adversarial, training=False)
+            with draw_scope(fold_in(key, 1)):
+                outputs = self.classifier(adversarial, training=False)
             self.adversarial_metrics.update_state(sparse_labels(labels), outputs)
         logs = super().test_step(data)
         if self.validation_attack is None:
-            logs.pop(_METRIC, None)
+            logs.pop(_METRIC)
         return logs
 
     def get_config(self) -> dict[str, Any]:

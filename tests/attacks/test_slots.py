@@ -1,0 +1,38 @@
+import numpy as np
+
+from keras_advdef.attacks import PGD
+
+
+def test_broken_images_leave_and_few_block_sizes_are_traced(trained_net, digits):
+    attack = PGD(0.1, steps=30)
+    attack.generate(
+        trained_net,
+        digits.x_test,
+        digits.y_test,
+        seed=0,
+        batch_size=32,
+        verbose=0,
+        stop_early=True,
+    )
+    shapes = list(attack.compiled.advance._traced)
+    assert 2 <= len(shapes) <= 4
+    assert len(attack.compiled.start._traced) == 1
+
+
+def test_less_work_than_running_every_image_to_the_end(trained_net, digits):
+    attack = PGD(0.5, steps=30)
+    x, y = digits.x_test[:64], digits.y_test[:64]
+    calls = []
+    attack.generate(trained_net, x, y, batch_size=16, verbose=0, stop_early=True)
+    advance = attack.compiled.advance
+    attack.compiled.advance = lambda *a: calls.append(1) or advance(*a)
+    attack.generate(trained_net, x, y, batch_size=16, verbose=0, stop_early=True)
+    # Ten steps break nearly all: far fewer than 64 / 16 batches of three segments.
+    assert len(calls) < 9
+
+
+def test_unbroken_images_get_every_restart(net, images, labels):
+    attack = PGD(1e-6, steps=2, restarts=3)
+    predicted = np.argmax(net(images), axis=-1)
+    result = attack.generate(net, images, predicted, verbose=0, stop_early=True)
+    assert np.abs(result - images).max() < 2e-6

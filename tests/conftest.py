@@ -1,0 +1,61 @@
+"""Small shared nets and images; every test starts from the same seed."""
+
+import gc
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+from tests.support.nets import digit_images, small_net
+
+
+def pytest_collection_finish():
+    # `clear_session` collects garbage after every test; without this it walks through
+    # all of TensorFlow each time, which takes longer than most tests.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(0)
+    yield
+    keras.backend.clear_session()
+
+
+@pytest.fixture
+def images():
+    """Six 8x8 grey images away from the borders of the range."""
+    generator = np.random.default_rng(0)
+    return generator.uniform(0.05, 0.95, (6, 8, 8, 1)).astype("float32")
+
+
+@pytest.fixture
+def labels():
+    return np.array([0, 1, 2, 0, 1, 2])
+
+
+@pytest.fixture
+def net():
+    """A conv net on 8x8x1 with three classes and random weights."""
+    return small_net()
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """400 training and 200 test images of three easy classes, 8x8x1 in [0, 1]."""
+    return digit_images()
+
+
+@pytest.fixture(scope="session")
+def trained_net(digits):
+    """The small net, trained on the digits; shared, so leave its weights alone."""
+    keras.utils.set_random_seed(1)
+    net = small_net()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+    net.fit(digits.x_train, digits.y_train, epochs=12, verbose=0)
+    return net

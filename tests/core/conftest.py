@@ -1,0 +1,38 @@
+"""What several tests of the ground share."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+
+@pytest.fixture
+def in_every_mode():
+    """Runs a function of tensors eagerly, as a graph and compiled by XLA."""
+
+    def run(function, *arguments):
+        graph = tf.function(function)
+        compiled = tf.function(function, jit_compile=True)
+        return [mode(*arguments) for mode in (function, graph, compiled)]
+
+    return run
+
+
+@pytest.fixture
+def in_fresh_process():
+    """Runs a script in a new interpreter and returns what it printed last."""
+
+    def run(script, *arguments):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout.strip().splitlines()[-1]
+
+    return run

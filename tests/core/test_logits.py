@@ -1,0 +1,416 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.core.logits import LogitsFunction, LogitsModel, check_head
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import draw_scope
+
+_SHAPE = (4, 4, 1)
+
+
+def _hidden():
+    return [keras.layers.Flatten(), keras.layers.Dense(5, activation="relu")]
+
+
+def _sequential(*head):
+    return keras.Sequential([keras.Input(_SHAPE), *_hidden(), *head])
+
+
+def _functional(head):
+    inputs = keras.Input(_SHAPE)
+    outputs = keras.layers.Flatten()(inputs)
+    # Two branches that meet again.
+    one = keras.layers.Dense(5, activation="relu")(outputs)
+    other = keras.layers.Dense(5, activation="tanh")(outputs)
+    outputs = keras.layers.Dense(3)(keras.layers.Concatenate()([one, other]))
+    return keras.Model(inputs, head(outputs))
+
+
+def _nested(inner):
+    inputs = keras.Input(_SHAPE)
+    return keras.Model(inputs, inner(keras.layers.Rescaling(0.5)(inputs)))
+
+
+class Opaque(keras.Model):
+    """A model that nobody can look into."""
+
+    def __init__(self, activation=None):
+        super().__init__()
+        self.flat = keras.layers.Flatten()
+        self.head = keras.layers.Dense(3, activation=activation)
+
+    def call(self, inputs):
+        return self.head(self.flat(inputs))
+
+
+def _my_softmax(inputs):
+    return tf.nn.softmax(inputs)
+
+
+_WITH_SOFTMAX = {
+    "dense": lambda: _sequential(keras.layers.Dense(3, activation="softmax")),
+    "dense with tf.nn.softmax": lambda: _sequential(
+        keras.layers.Dense(3, activation=tf.nn.softmax)
+    ),
+    "dense with keras.ops.softmax": lambda: _sequential(
+        keras.layers.Dense(3, activation=keras.ops.softmax)
+    ),
+    "activation": lambda: _sequential(
+        keras.layers.Dense(3), keras.layers.Activation("softmax")
+    ),
+    "layer": lambda: _sequential(keras.layers.Dense(3), keras.layers.Softmax()),
+    "convolution": lambda: keras.Sequential(
+        [
+            keras.Input(_SHAPE),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Reshape((1, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
+    ),
+    "operation": lambda: _functional(keras.ops.softmax),
+    "functional layer": lambda: _functional(keras.layers.Softmax()),
+    "functional dense": lambda: _functional(
+        keras.layers.Dense(4, activation="softmax")
+    ),
+    "nested sequential": lambda: _nested(
+        _sequential(keras.layers.Dense(3, activation="softmax"))
+    ),
+    "nested functional": lambda: _nested(_functional(keras.ops.softmax)),
+    "nested twice": lambda: _nested(_nested(_functional(keras.layers.Softmax()))),
+    "sequential in sequential": lambda: keras.Sequential(
+        [keras.Input(_SHAPE), _sequential(keras.layers.Dense(3, activation="softmax"))]
+    ),
+}
+
+
+@pytest.fixture
+def images():
+    generator = np.random.default_rng(1)
+    return tf.constant(generator.uniform(size=(6, *_SHAPE)), tf.float32)
+
+
+class TestSoftmaxHeads:
+    @pytest.mark.parametrize("kind", _WITH_SOFTMAX)
+    def test_is_undone_and_left_in_place(self, kind, images):
+        model = _WITH_SOFTMAX[kind]()
+        before = model(images).numpy()
+        function = LogitsFunction(model)
+        logits = function(images).numpy()
+
+        np.testing.assert_allclose(tf.nn.softmax(logits), before, rtol=1e-5)
+        # Logits up to a constant: their differences are those of the logarithms.
+        np.testing.assert_allclose(
+            logits - logits[:, :1],
+            np.log(before) - np.log(before[:, :1]),
+            rtol=1e-3,
+            atol=1e-5,
+        )
+        assert np.abs(logits.sum(axis=-1) - 1).max() > 1e-3
+        np.testing.assert_array_equal(model(images), before)
+        function.check_values(logits)
+
+    @pytest.mark.parametrize("kind", _WITH_SOFTMAX)
+    def test_weights_are_shared(self, kind, images):
+        model = _WITH_SOFTMAX[kind]()
+        function = LogitsFunction(model)
+        before, weights = function(images).numpy(), len(model.weights)
+        for weight in model.weights:
+            weight.assign(weight * 2 + 0.1)
+        probabilities = tf.nn.softmax(function(images))
+        np.testing.assert_allclose(probabilities, model(images), rtol=1e-5)
+        assert np.abs(function(images) - before).max() > 1e-3
+        assert len(model.weights) == weights
+
+    def test_true_logits(self, images):
+        head = keras.layers.Dense(3, activation="softmax")
+        model = _sequential(head)
+        hidden = keras.Sequential(model.layers[:-1])(images)
+        expected = hidden.numpy() @ head.kernel.numpy() + head.bias.numpy()
+        np.testing.assert_allclose(LogitsFunction(model)(images), expected, atol=1e-6)
+        assert head.activation is keras.activations.softmax
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: _sequential(keras.layers.Dense(3)),
+            lambda: _sequential(keras.layers.Dense(3, activation="sigmoid")),
+            lambda: _functional(lambda outputs: outputs * 2.0),
+            lambda: _nested(_sequential(keras.layers.Dense(3))),
+            Opaque,
+        ],
+    )
+    def test_other_models_stay_as_they_are(self, make, images):
+        model = make()
+        np.testing.assert_allclose(
+            LogitsFunction(model)(images), model(images), rtol=1e-6
+        )
+
+    def test_a_model_without_layers(self):
+        inputs = keras.Input((3,))
+        logits = LogitsFunction(keras.Model(inputs, inputs))
+        assert logits(tf.ones((2, 3))).numpy().tolist() == [[1.0] * 3] * 2
+
+    def test_a_softmax_inside_stays(self, images):
+        model = _functional(
+            lambda outputs: keras.layers.Dense(3)(keras.layers.Softmax()(outputs))
+        )
+        np.testing.assert_array_equal(LogitsFunction(model)(images), model(images))
+
+    def test_large_logits_keep_their_gradients(self, images):
+        head = keras.layers.Dense(3, activation="softmax")
+        model = keras.Sequential([keras.Input(_SHAPE), keras.layers.Flatten(), head])
+        head.kernel.assign(head.kernel * 1e3)
+        head.bias.assign([2e3, 0.0, 0.0])
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(images)
+            logits = LogitsFunction(model)(images)
+            margin = logits[:, 0] - logits[:, 1]
+            saturated = model(images)[:, 0] - model(images)[:, 1]
+        assert margin.numpy().min() > 100
+        # The margin is linear: its gradient is the difference of two columns.
+        expected = (head.kernel[:, 0] - head.kernel[:, 1]).numpy().reshape(_SHAPE)
+        np.testing.assert_allclose(
+            tape.gradient(margin, images), np.stack([expected] * 6), rtol=1e-5
+        )
+        assert not np.any(tape.gradient(saturated, images))
+
+    @pytest.mark.parametrize("kind", ["dense", "nested functional"])
+    def test_equal_in_every_mode(self, kind, images, in_every_mode):
+        function = LogitsFunction(_WITH_SOFTMAX[kind]())
+        eager, graph, compiled = in_every_mode(function, images)
+        np.testing.assert_allclose(eager, graph, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(eager, compiled, rtol=1e-5, atol=1e-6)
+
+
+class TestRejections:
+    @pytest.mark.parametrize("model", [None, "resnet", 3])
+    def test_what_cannot_be_called(self, model):
+        rule = "`LogitsFunction` expects `model` to be a Keras model or a function"
+        with pytest.raises(TypeError, match=rule):
+            LogitsFunction(model)
+
+    def test_two_outputs(self):
+        inputs = keras.Input((4,))
+        outputs = [keras.layers.Dense(3)(inputs), keras.layers.Dense(2)(inputs)]
+        with pytest.raises(ValueError, match="to be a classifier with one output"):
+            LogitsFunction(keras.Model(inputs, outputs))
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda images: images[:, :1, 0, 0],
+            lambda images: images[:, 0, 0, 0],
+            lambda images: images,
+            lambda images: {"logits": images[:, :, 0, 0]},
+            lambda images: images.numpy()[:, :, 0, 0],
+        ],
+    )
+    def test_output_of_another_shape(self, function, images):
+        rule = r"one output of shape \(batch, classes >= 2\).*one logit per class"
+        with pytest.raises(ValueError, match=rule):
+            LogitsFunction(function)(images)
+
+    def test_single_logit_model(self, images):
+        model = _sequential(keras.layers.Dense(1, activation="sigmoid"))
+        with pytest.raises(ValueError, match=r"Received: model=tensor of shape \(6, 1"):
+            LogitsFunction(model)(images)
+
+    def test_unknown_rank(self):
+        function = tf.function(LogitsFunction(lambda images: images))
+        with pytest.raises(ValueError, match="Received: model=tensor of unknown rank"):
+            function.get_concrete_function(tf.TensorSpec(None, tf.float32))
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda: Opaque("softmax"),
+            lambda: lambda images: tf.nn.softmax(images[:, :, 0, 0]),
+            lambda: _sequential(keras.layers.Dense(3, activation=_my_softmax)),
+        ],
+    )
+    def test_hidden_softmax_by_its_values(self, make, images):
+        function = LogitsFunction(make())
+        rule = "`model` to be one with logits.*softmax cannot be undone.*from_logits"
+        with pytest.raises(ValueError, match=rule):
+            function.check_values(function(images).numpy())
+
+    def test_values_of_logits_pass(self, images):
+        function = LogitsFunction(Opaque())
+        function.check_values(function(images).numpy())
+        # Rows that sum to one by chance are no probabilities if one is negative.
+        function.check_values(np.array([[1.5, -0.5]], np.float32))
+        function.check_values(np.array([[0.5, 0.5], [0.5, 0.6]], np.float32))
+
+    def test_check_head(self):
+        opaque = Opaque("softmax")
+        with pytest.raises(ValueError, match="softmax cannot be undone"):
+            check_head(opaque, returns_probabilities=True)
+        check_head(opaque, returns_probabilities=False)
+        for make in _WITH_SOFTMAX.values():
+            check_head(make(), returns_probabilities=True)
+
+
+class AddsLoss(keras.layers.Layer):
+    def call(self, inputs):
+        self.add_loss(keras.ops.mean(inputs))
+        return inputs
+
+
+class TestNoSideEffects:
+    @pytest.mark.parametrize("traced", [False, True])
+    def test_training_leaves_no_trace(self, traced, images):
+        model = _sequential(
+            AddsLoss(),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3, activation="softmax"),
+        )
+        model(images)
+        losses = [loss.numpy() for loss in model.losses]
+        variables = [variable.numpy() for variable in model.variables]
+        # The seed of dropout is no variable of the model in Keras's own list.
+        seeds = [layer.seed_generator for layer in model.layers if "drop" in layer.name]
+
+        function = LogitsFunction(model, training=True)
+        call = tf.function(function) if traced else function
+        with draw_scope(make_key(3)):
+            call(tf.constant(images.numpy() * 2))
+
+        assert [loss.numpy() for loss in model.losses] == losses
+        assert len(losses) == 1
+        for variable, value in zip(model.variables, variables, strict=True):
+            np.testing.assert_array_equal(variable, value)
+        assert [seed.state.numpy()[1] for seed in seeds] == [0]
+
+    def test_without_a_scope_neither(self, images):
+        model = _sequential(keras.layers.Dropout(0.5), keras.layers.Dense(3))
+        state = model.layers[-2].seed_generator.state
+        before = state.numpy()
+        LogitsFunction(model, training=True)(images)
+        np.testing.assert_array_equal(state, before)
+
+    def test_training_reaches_the_layers(self, images):
+        model = _sequential(keras.layers.BatchNormalization(), keras.layers.Dense(3))
+        plain = LogitsFunction(model)(images).numpy()
+        trained = LogitsFunction(model, training=True)(images).numpy()
+        assert np.abs(plain - trained).max() > 1e-3
+
+
+class TestDrawsOfKeras:
+    @pytest.mark.parametrize("jit", [None, False, True])
+    def test_dropout_follows_the_key(self, images, jit):
+        model = _sequential(keras.layers.Dropout(0.5), keras.layers.Dense(3))
+        function = LogitsFunction(model, training=True)
+
+        def call(images, key):
+            with draw_scope(key):
+                return function(images)
+
+        # Keras's own draws differ between XLA and the rest, so each mode is compared
+        # with itself.
+        call = call if jit is None else tf.function(call, jit_compile=jit)
+        one, same, other = (call(images, make_key(seed)) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(one, same)
+        assert np.abs(one - other).max() > 1e-3
+
+    def test_two_calls_in_a_scope_differ(self, images):
+        model = _sequential(keras.layers.Dropout(0.5), keras.layers.Dense(3))
+        function = LogitsFunction(model, training=True)
+        with draw_scope(make_key(1)):
+            first, second = function(images), function(images)
+        assert np.abs(first - second).max() > 1e-3
+
+
+class TestBuild:
+    def test_unbuilt_sequential(self, images):
+        model = keras.Sequential(
+            [*_hidden(), keras.layers.Dense(3, activation="softmax")]
+        )
+        function = LogitsFunction(model)
+        assert function.is_opaque
+        function.build(_SHAPE)
+        assert model.built
+        assert not function.is_opaque
+        np.testing.assert_allclose(
+            tf.nn.softmax(function(images)), model(images), rtol=1e-5
+        )
+
+    def test_unbuilt_subclass_inside_a_function(self, images):
+        model = Opaque()
+        function = LogitsFunction(model)
+
+        @tf.function
+        def call(images):
+            function.build(_SHAPE)
+            return function(images)
+
+        np.testing.assert_allclose(call(images), model(images), rtol=1e-5, atol=1e-6)
+
+    def test_built_models_and_functions_are_left_alone(self):
+        model = _sequential(keras.layers.Dense(3))
+        weights = [weight.numpy() for weight in model.weights]
+        LogitsFunction(model).build(_SHAPE)
+        for weight, before in zip(model.weights, weights, strict=True):
+            np.testing.assert_array_equal(weight, before)
+        LogitsFunction(lambda images: images).build(_SHAPE)
+
+
+class TestPlainFunctions:
+    def test_python_function(self, images):
+        function = LogitsFunction(lambda images: 2.0 * images[:, :, 0, 0])
+        np.testing.assert_array_equal(function(images), 2.0 * images[:, :, 0, 0])
+        assert function.is_opaque
+        assert function.gradient_scale == 1.0
+
+    def test_result_is_float32(self, images):
+        function = LogitsFunction(lambda images: tf.cast(images, "float64")[:, :, 0, 0])
+        assert function(images).dtype == tf.float32
+
+
+class TestGradientScale:
+    @pytest.mark.parametrize(
+        ("policy", "scale"),
+        [("float32", 1.0), ("mixed_bfloat16", 1.0), ("mixed_float16", 1024.0)],
+    )
+    def test_of_each_policy(self, policy, scale, images):
+        model = keras.Sequential(
+            [
+                keras.Input(_SHAPE),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3, dtype=policy, activation="softmax"),
+            ]
+        )
+        function = LogitsFunction(model)
+        assert function.gradient_scale == scale
+        assert function(images).dtype == tf.float32
+
+
+class Halves(LogitsModel):
+    def logits(self, images, training=False):
+        del training
+        return tf.reshape(images, (-1, 2))
+
+    def call(self, images):
+        return tf.nn.softmax(self.logits(images))
+
+
+class TestLogitsModel:
+    def test_is_asked_for_its_logits(self, images):
+        function = LogitsFunction(Halves())
+        expected = images.numpy().reshape(-1, 2)
+        np.testing.assert_array_equal(function(images), expected)
+        assert not function.is_opaque
+        check_head(Halves(), returns_probabilities=True)
+        # What it returns are logits, whatever they look like.
+        function.check_values(np.array([[0.5, 0.5]], np.float32))
+
+    def test_one_member(self, images):
+        members = Halves().member_logits(images)
+        assert members.shape == (48, 1, 2)
+
+    def test_must_be_written(self, images):
+        with pytest.raises(NotImplementedError, match="`LogitsModel` must write `log"):
+            LogitsModel().logits(images)

@@ -1,0 +1,1 @@
+"""Texts that may only change on purpose."""

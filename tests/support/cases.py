@@ -1,0 +1,56 @@
+"""One entry per way in which a public class is put through its contract."""
+
+import keras_advdef as advdef
+
+LAYERS = [
+    (advdef.layers.BitDepthReduction, {"bits": 3}),
+    (advdef.layers.RandomResizePad, {"output_size": 10, "min_size": 7}),
+    (
+        advdef.layers.RandomResizePad,
+        {"output_size": 9, "method": "nearest", "padding_value": 0.5},
+    ),
+    (advdef.layers.RandomNoise, {"stddev": 0.1}),
+]
+
+ATTACKS = [
+    (advdef.attacks.FGSM, {"epsilon": 0.1}),
+    (advdef.attacks.FGSM, {"epsilon": 0.1, "random_start": True, "step_size": 0.125}),
+    (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 3}),
+    (advdef.attacks.PGD, {"epsilon": 0.5, "norm": "l2", "steps": 11, "restarts": 2}),
+    (advdef.attacks.PGD, {"epsilon": 2.0, "norm": "l1", "steps": 3}),
+    (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 3, "momentum": 1.0}),
+    (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 2, "loss": "margin"}),
+    (
+        advdef.attacks.PGD,
+        {"epsilon": 0.1, "steps": 2, "loss": "kl", "random_start": "gaussian"},
+    ),
+    (
+        advdef.attacks.PGD,
+        {"epsilon": 0.1, "steps": 2, "eot_samples": 2, "random_start": "surface"},
+    ),
+    (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 2, "return_best": False}),
+]
+
+OBJECTIVES = [
+    (advdef.objectives.CrossEntropy, {}),
+    (advdef.objectives.AdversarialCrossEntropy, {}),
+    (advdef.objectives.AdversarialCrossEntropy, {"clean_weight": 0.5}),
+]
+
+# Bases are tested through their subclasses.
+ABSTRACT = {
+    advdef.attacks.Attack,
+    advdef.attacks.AttackLoss,
+    advdef.attacks.GradientAttack,
+    advdef.attacks.LogitsLoss,
+    advdef.layers.InputTransform,
+    advdef.objectives.Objective,
+    advdef.objectives.Penalty,
+}
+
+
+def case_id(value) -> str:
+    """A readable pytest id for a class or its arguments."""
+    if isinstance(value, type):
+        return value.__name__
+    return ",".join(f"{name}={item}" for name, item in value.items())

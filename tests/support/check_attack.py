@@ -1,0 +1,150 @@
+"""The contract of every attack."""
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.norms import norm_per_image
+from tests.support.kernels import missing_kernels_of
+from tests.support.nets import busy_net, small_net, weights_of
+
+# A float32 near one is rounded by this much.
+_ROUNDING = 1.2e-7
+
+
+def check_attack(cls, arguments, net, images, labels) -> None:
+    """Puts one attack class through the contract on `[0, 1]` images."""
+    attack = cls(**arguments)
+    _check_config(cls, arguments)
+    _check_ball(attack, net, images, labels)
+    _check_seeds(attack, net, images, labels)
+    _check_same_everywhere(attack, net, images, labels)
+    _check_side_effects(cls, arguments, images, labels)
+    _check_units(cls, arguments, net, images, labels)
+    _check_half_precision(attack, images, labels)
+    _check_generate(attack, net, images, labels)
+
+
+def _check_config(cls, arguments) -> None:
+    attack = cls(**arguments)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(attack)))
+    copy = keras.saving.deserialize_keras_object(config)
+    assert repr(copy) == repr(attack)
+    for name, value in arguments.items():
+        assert getattr(copy, name) == value
+        assert f"{name}={value!r}" in repr(attack)
+    assert attack.replace(epsilon=0.05).epsilon == 0.05
+
+
+def distance(result, images, norm) -> np.ndarray:
+    """Norm of each perturbation, in float64."""
+    difference = np.asarray(result, "float64") - np.asarray(images, "float64")
+    return norm_per_image(tf.constant(difference), norm).numpy()
+
+
+def inside(result, images, epsilon, norm) -> bool:
+    """Whether all perturbations fit, up to the rounding of a float32 near one."""
+    slack = _ROUNDING * (1 if norm == "linf" else np.prod(images.shape[1:]))
+    return bool((distance(result, images, norm) <= epsilon * (1 + 1e-6) + slack).all())
+
+
+def _check_ball(attack, net, images, labels) -> None:
+    corners = np.concatenate([images[:3].round(), images[3:]])
+    for batch in (images, corners):
+        copy = batch.copy()
+        result = attack(net, batch, labels, seed=1).numpy()
+        assert result.dtype == np.float32
+        assert result.shape == batch.shape
+        assert result.min() >= 0.0
+        assert result.max() <= 1.0
+        assert inside(result, batch, attack.epsilon, attack.norm)
+        assert distance(result, batch, attack.norm).max() > 0
+        np.testing.assert_array_equal(batch, copy)
+    nothing = attack(net, images, labels, epsilon=0.0, seed=1)
+    np.testing.assert_allclose(nothing, images, atol=_ROUNDING)
+
+
+def _check_seeds(attack, net, images, labels) -> None:
+    one = attack(net, images, labels, seed=1)
+    np.testing.assert_array_equal(one, attack(net, images, labels, seed=1))
+    if attack.random_start:
+        assert np.any(one != attack(net, images, labels, seed=2))
+        assert np.any(attack(net, images, labels) != attack(net, images, labels))
+    one_hot = np.eye(3, dtype="float32")[labels]
+    np.testing.assert_array_equal(one, attack(net, images, one_hot, seed=1))
+
+
+def _losses(net, images, labels):
+    logits = net(images)
+    broken = np.argmax(logits, axis=-1) != labels
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), broken
+
+
+def _check_same_everywhere(attack, net, images, labels) -> None:
+    many = np.concatenate([images] * 20), np.concatenate([labels] * 20)
+    eager_loss, eager_broken = _losses(net, attack(net, *many, seed=1), many[1])
+    for jit in (False, True):
+        compiled = tf.function(
+            lambda x, y: attack(net, x, y, seed=1), jit_compile=jit, autograph=False
+        ).get_concrete_function(*map(tf.constant, many))
+        assert missing_kernels_of(compiled) == {}
+        loss, broken = _losses(net, compiled(*map(tf.constant, many)), many[1])
+        assert np.mean(broken == eager_broken) >= 0.99
+        np.testing.assert_allclose(np.mean(loss), np.mean(eager_loss), rtol=0.01)
+
+
+def _check_side_effects(cls, arguments, images, labels) -> None:
+    net = busy_net()
+    net.compile("sgd", "mse")
+    for training in (False, True):
+        attack = cls(**arguments, training=training)
+        before = weights_of(net)
+        compiled = tf.function(
+            lambda a=attack: a(net, images, labels, seed=1), autograph=False
+        )
+        np.testing.assert_array_equal(compiled(), compiled())
+        for old, new in zip(before, weights_of(net), strict=True):
+            np.testing.assert_array_equal(old, new)
+
+
+def _check_units(cls, arguments, net, images, labels) -> None:
+    """The same attack in 0..255: epsilon and step size scale, pictures too."""
+    scaled = {**arguments, "value_range": (0, 255)}
+    for name in ("epsilon", "step_size"):
+        if name in arguments:
+            scaled[name] = 255 * arguments[name]
+    unit = cls(**arguments)(net, images, labels, seed=1)
+    wide = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255)])
+    wide.add(net)
+    result = cls(**scaled)(wide, 255 * images, labels, seed=1)
+    assert inside(result / 255, images, arguments["epsilon"], cls(**arguments).norm)
+    # Signs of tiny gradients may flip with the rounding of the images.
+    losses = [np.mean(_losses(net, each, labels)[0]) for each in (unit, result / 255)]
+    np.testing.assert_allclose(*losses, rtol=0.01)
+
+
+def _check_half_precision(attack, images, labels) -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        net = small_net()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    result = attack(net, images.astype("float16"), labels, seed=1)
+    assert result.dtype == "float32"
+    assert inside(result, images.astype("float16"), attack.epsilon, attack.norm)
+    assert np.isfinite(result).all()
+
+
+def _check_generate(attack, net, images, labels) -> None:
+    whole = attack.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
+    assert whole.dtype == np.float32
+    assert whole.shape == images.shape
+    assert inside(whole, images, attack.epsilon, attack.norm)
+    again = attack.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
+    np.testing.assert_array_equal(whole, again)
+    early = attack.generate(
+        net, images, labels, seed=1, batch_size=4, verbose=0, stop_early=True
+    )
+    assert inside(early, images, attack.epsilon, attack.norm)

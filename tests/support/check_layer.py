@@ -1,0 +1,121 @@
+"""The contract of every layer."""
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.layers import InputTransform
+from tests.support.kernels import missing_kernels
+
+
+def check_layer(cls, arguments, images) -> None:
+    """Puts one layer class through the contract on `[0, 1]` images."""
+    _check_config(cls, arguments)
+    _check_shapes(cls, arguments)
+    _check_draws(cls, arguments, images)
+    _check_same_everywhere(cls(**arguments), images)
+    _check_gradients(cls(**arguments), tf.constant(images))
+    _check_kernels(cls(**arguments), tf.constant(images))
+    _check_in_model(cls, arguments, images)
+
+
+def _check_config(cls, arguments) -> None:
+    layer = cls(**arguments, seed=4, name="named")
+    config = json.loads(json.dumps(layer.get_config()))
+    copy = cls.from_config(config)
+    assert copy.get_config() == layer.get_config()
+    for name, value in arguments.items():
+        assert getattr(copy, name) == value
+    assert keras.saving.get_registered_object(f"keras_advdef>{cls.__name__}") is cls
+
+
+def _check_shapes(cls, arguments) -> None:
+    for shape in ((1, 33, 17, 1), (2, 16, 16, 3)):
+        for dtype in ("float32", "float16"):
+            layer = cls(**arguments)
+            inputs = np.random.default_rng(1).uniform(0, 1, shape).astype(dtype)
+            outputs = layer(tf.constant(inputs))
+            assert outputs.dtype == (dtype if layer.autocast is False else "float32")
+            assert tuple(outputs.shape) == tuple(layer.compute_output_shape(shape))
+            if isinstance(layer, InputTransform):
+                assert float(tf.reduce_min(outputs)) >= 0.0
+                assert float(tf.reduce_max(outputs)) <= 1.0
+
+
+def _check_draws(cls, arguments, images) -> None:
+    first, again, other = (cls(**arguments, seed=seed) for seed in (1, 1, 2))
+    one, two = first(images), first(images)
+    np.testing.assert_array_equal(one, again(images))
+    assert bool(np.all(one == two)) is not cls.draws
+    assert bool(np.all(one == other(images))) is not cls.draws
+    np.testing.assert_array_equal(again(images), two)
+    if cls.draws:
+        same = np.repeat(images[:1], len(images), axis=0)
+        assert np.ptp(first(same), axis=0).max() > 0, "one draw for the whole batch"
+
+
+def _check_same_everywhere(layer, images) -> None:
+    layer(images)
+
+    def call(inputs, key):
+        with draw_scope(key):
+            return layer(inputs)
+
+    before = [np.array(variable) for variable in layer.variables]
+    eager = call(tf.constant(images), make_key(5))
+    for jit in (False, True):
+        compiled = tf.function(call, jit_compile=jit)
+        result = compiled(tf.constant(images), make_key(5))
+        np.testing.assert_allclose(result, eager, atol=2e-6)
+        other = compiled(tf.constant(images), make_key(6))
+        assert bool(np.all(other == result)) is not layer.draws
+    for variable, value in zip(layer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def _input_gradient(layer, images, key=3):
+    with draw_scope(make_key(key)), tf.GradientTape() as outer:
+        outer.watch(images)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            value = tf.reduce_sum(layer(images) ** 2)
+        gradient = tape.gradient(value, images)
+        squared = tf.reduce_sum(gradient**2)
+    return gradient, outer.gradient(squared, images)
+
+
+def _check_gradients(layer, images) -> None:
+    gradient, second = _input_gradient(layer, images)
+    assert gradient is not None
+    assert second is not None
+    for each in (gradient, second):
+        assert np.isfinite(each).all()
+        assert np.mean(np.asarray(each) != 0) > 0.3
+
+
+def _check_kernels(layer, images) -> None:
+    assert missing_kernels(lambda x: _input_gradient(layer, x)[0], images) == {}
+    assert missing_kernels(layer, images) == {}
+
+
+def _check_in_model(cls, arguments, images) -> None:
+    """Trains under mixed precision, from tf.data, and looks at what the layer saw."""
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            cls(**arguments, dtype="mixed_float16"),
+            keras.layers.GlobalAveragePooling2D(dtype="mixed_float16"),
+            keras.layers.Dense(3, dtype="mixed_float16"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, jit_compile=True)
+    data = tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)) % 3))
+    history = model.fit(data.batch(4), epochs=1, verbose=0, shuffle=False)
+    assert np.isfinite(history.history["loss"]).all()
+    mapped = data.map(lambda x, y: model.layers[0](x[None])).take(1)
+    assert next(iter(mapped)).dtype.is_floating

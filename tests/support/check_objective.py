@@ -1,0 +1,57 @@
+"""The contract of every objective."""
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks import FGSM
+from keras_advdef.training import AdversarialTrainingModel
+from tests.support.nets import small_net, sparse_loss
+
+
+def check_objective(cls, arguments, images, labels) -> None:
+    """Puts one objective class through the contract."""
+    objective = cls(**arguments)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(objective)))
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy.get_config() == objective.get_config() == arguments | copy.get_config()
+
+    model = AdversarialTrainingModel(small_net(), FGSM(0.1), objective)
+    model.compile(keras.optimizers.SGD(0.1), sparse_loss())
+    adversarial = tf.clip_by_value(images + 0.1, 0, 1)
+    with tf.GradientTape() as tape:
+        losses, clean, outputs = objective(model, images, labels, adversarial)
+        total = tf.reduce_sum(losses)
+    assert losses.shape == (len(images),)
+    assert losses.dtype == "float32"
+    assert np.isfinite(losses).all()
+    for each in (clean, outputs):
+        assert each is None or each.shape == (len(images), 3)
+    gradients = tape.gradient(total, model.trainable_weights)
+    assert all(np.any(gradient != 0) for gradient in gradients)
+
+    order = np.random.default_rng(0).permutation(len(images))
+    permuted = objective(
+        model, images[order], labels[order], tf.gather(adversarial, order)
+    )
+    np.testing.assert_allclose(permuted[0], tf.gather(losses, order), atol=1e-6)
+    _check_weights(cls, arguments, images, labels)
+
+
+def _check_weights(cls, arguments, images, labels) -> None:
+    """An image of weight zero must not matter."""
+    results = []
+    for labels_here in (labels, np.where(np.arange(len(labels)) == 0, 2, labels)):
+        keras.utils.set_random_seed(3)
+        model = AdversarialTrainingModel(
+            small_net(), FGSM(0.1), cls(**arguments), seed=1
+        )
+        model.compile(keras.optimizers.SGD(0.1), sparse_loss())
+        weights = np.ones(len(images))
+        weights[0] = 0.0
+        model.fit(images, labels_here, sample_weight=weights, verbose=0, shuffle=False)
+        results.append(model.classifier.get_weights())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-7)

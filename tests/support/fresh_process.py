@@ -1,0 +1,21 @@
+"""Runs a script in a new interpreter and returns what it printed as JSON."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+
+def run_fresh(script: str, *arguments: Any, **environment: str) -> Any:
+    """Returns the JSON on the last line that a script printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])

@@ -1,0 +1,175 @@
+"""Rules on the files themselves: where they are, how long, and what they import."""
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.golden.refresh import public_names
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGE = _ROOT / "keras_advdef"
+_FILES = sorted(_PACKAGE.rglob("*.py"))
+_NAMES = [str(file.relative_to(_PACKAGE)) for file in _FILES]
+_MODULES = [name for name in _NAMES if "/" in name and not name.endswith("__init__.py")]
+
+# Each folder may import itself and what stands before it.
+_ORDER = (
+    "core",
+    "losses",
+    "layers",
+    "attacks",
+    "objectives",
+    "training",
+    "callbacks",
+    "cli",
+)
+_LONGEST_FILE = 300
+_LONGEST_FUNCTION = 55
+
+
+def _tree(name):
+    return ast.parse((_PACKAGE / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", _MODULES)
+def test_module_has_its_test(name):
+    folder, module = name.rsplit("/", 1)
+    assert (_ROOT / "tests" / folder / f"test_{module}").is_file()
+
+
+def _imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _imported_folders(tree):
+    parts = [name.split(".") for name in _imported(tree)]
+    folders = {part[1] for part in parts if part[0] == "keras_advdef" and part[1:]}
+    return folders - {"__version__"}
+
+
+@pytest.mark.parametrize("name", [name for name in _NAMES if "/" in name])
+def test_imports_go_one_way(name):
+    folder = name.split("/", maxsplit=1)[0]
+    allowed = _ORDER[: _ORDER.index(folder) + 1]
+    assert _imported_folders(_tree(name)) <= set(allowed)
+
+
+def test_imports_are_seen():
+    source = "def f():\n from keras_advdef.core import a\n from keras_advdef import cli"
+    assert _imported_folders(ast.parse(source)) == {"core", "cli"}
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_file_is_short(name):
+    assert len((_PACKAGE / name).read_text().splitlines()) <= _LONGEST_FILE
+
+
+def _body_lines(function):
+    body = function.body
+    is_text = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+    body = body[1:] if is_text and body[1:] else body
+    return body[-1].end_lineno - body[0].lineno + 1
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_functions_are_short(name):
+    lengths = {
+        node.name: _body_lines(node)
+        for node in ast.walk(_tree(name))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
+    long = {key: lines for key, lines in lengths.items() if lines > _LONGEST_FUNCTION}
+    assert long == {}
+
+
+def test_body_is_counted_without_docstring():
+    function = ast.parse('def f():\n    """One\n    two."""\n    a = 1\n    b = 2')
+    assert _body_lines(function.body[0]) == 2
+
+
+def _snake_case(name):
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return words.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "snake"),
+    [("PGD", "pgd"), ("KLToClean", "kl_to_clean"), ("RandomNoise", "random_noise")],
+)
+def test_snake_case(name, snake):
+    assert _snake_case(name) == snake
+
+
+def _exported_classes():
+    """Returns the public classes of each module that defines some."""
+    classes = {}
+    for name, public in public_names():
+        if inspect.isclass(public):
+            short = name.split(".")[1]
+            classes.setdefault(public.__module__, []).append(short)
+    return classes
+
+
+@pytest.mark.parametrize(("module", "classes"), _exported_classes().items())
+def test_file_bears_the_name_of_its_class(module, classes):
+    if len(classes) == 1:
+        assert module.rsplit(".", 1)[1] == _snake_case(classes[0])
+
+
+@pytest.mark.parametrize("folder", _ORDER[1:-1])
+def test_public_names_are_sorted_and_there(folder):
+    module = importlib.import_module(f"keras_advdef.{folder}")
+    exported = {name for name in vars(module) if name[0].isupper()}
+    assert exported == set(module.__all__)
+
+
+def _run(script, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_import_loads_nothing_heavy():
+    # Keras itself loads some of these where they are installed.
+    done = _run(
+        "import sys, keras, tensorflow; before = set(sys.modules); import keras_advdef;"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    loaded = set(done.stdout.strip().splitlines()[-1].split())
+    heavy = {"PIL", "jinja2", "matplotlib", "rich", "sklearn", "typer"}
+    assert "keras_advdef" in loaded
+    assert not loaded & {*heavy, "scipy", "tensorflow_probability", "tf_keras"}
+
+
+@pytest.mark.slow
+def test_other_backends_are_refused_in_one_sentence():
+    # Another backend need not be installed for this.
+    done = _run(
+        "import keras; keras.backend.backend = lambda: 'jax'; import keras_advdef"
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        "ImportError: `keras_advdef` expects the Keras backend to be tensorflow. "
+        "Received: jax. Set the environment variable KERAS_BACKEND=tensorflow before "
+        "Keras is imported."
+    )

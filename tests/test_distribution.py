@@ -1,0 +1,64 @@
+"""Training under MirroredStrategy, in a process with two logical CPUs."""
+
+import pytest
+
+from tests.support.fresh_process import run_fresh
+
+MIRRORED = """
+import json, sys
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+import keras, keras_advdef as advdef
+keras.utils.set_random_seed(0)
+generator = np.random.default_rng(0)
+x = generator.uniform(0, 1, (50, 8, 8, 1)).astype("float32")
+y = generator.integers(0, 3, 50)
+x[np.arange(50), y] = 1.0
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    net = keras.Sequential([
+        keras.Input((8, 8, 1)), advdef.layers.RandomNoise(0.05, seed=3),
+        advdef.layers.RandomResizePad(10, 8), keras.layers.Conv2D(4, 3),
+        keras.layers.BatchNormalization(), keras.layers.ReLU(),
+        keras.layers.Flatten(), keras.layers.Dense(3)])
+    attack = advdef.attacks.PGD(0.05, steps=3)
+    model = advdef.training.AdversarialTrainingModel(
+        net, attack, validation_attack=attack)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
+data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16)
+history = model.fit(
+    data, epochs=6, validation_data=data, verbose=0, shuffle=False).history
+noise = net.layers[0]
+draws = strategy.run(lambda: noise(tf.zeros((1, 4))))
+local = [each.numpy().tolist() for each in strategy.experimental_local_results(draws)]
+state = [int(v) for v in noise.random_state.numpy()]
+refused = []
+for name, value in (("jit_compile", True), ("steps_per_execution", 2)):
+    with strategy.scope():
+        other = advdef.training.AdversarialTrainingModel(net, attack)
+        other.compile("sgd", loss, **{name: value})
+    try:
+        other.fit(data, verbose=0, shuffle=False)
+    except ValueError as error:
+        refused.append(str(error))
+print(json.dumps(
+    {"history": history, "draws": local, "state": state, "refused": refused}))
+"""
+
+
+@pytest.mark.slow
+def test_adversarial_training_under_mirrored_strategy():
+    found = run_fresh(MIRRORED)
+    losses = found["history"]["loss"]
+    assert losses[-1] < losses[0]
+    assert 0 <= found["history"]["val_adversarial_accuracy"][-1] <= 1
+    one, other = found["draws"]
+    assert one != other
+    # One advance a step, whatever the number of replicas: 4 batches in 6 epochs of
+    # training and 6 of validation, and the draw above. Attacks leave it alone.
+    assert found["state"] == [3, 49]
+    assert "`jit_compile`" in found["refused"][0]
+    assert "`steps_per_execution`" in found["refused"][1]

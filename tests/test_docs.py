@@ -1,0 +1,75 @@
+"""The examples in the docstrings run, and public names have what docstrings need."""
+
+import doctest
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_advdef
+from tests.golden.refresh import public_names
+
+_MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(keras_advdef.__path__, "keras_advdef.")
+)
+_PUBLIC = dict(public_names())
+
+
+def _module(name):
+    needs_extra = name.startswith("keras_advdef.cli.")
+    if needs_extra and importlib.util.find_spec("typer") is None:
+        pytest.skip("the command line needs the extra `all`")
+    return importlib.import_module(name)
+
+
+@pytest.mark.parametrize("name", _MODULES)
+def test_examples_of_docstrings(name):
+    names = {"np": np, "tf": tf, "keras": keras, "keras_advdef": keras_advdef}
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    report = []
+    for example in doctest.DocTestFinder().find(_module(name), globs=names):
+        runner.run(example, out=report.append)
+    assert runner.failures == 0, "".join(report)
+
+
+def test_examples_are_found():
+    found = doctest.DocTestFinder().find(_module("keras_advdef.core.norms"))
+    assert sum(bool(test.examples) for test in found) >= 5
+
+
+@pytest.mark.parametrize("name", _PUBLIC)
+def test_public_name_has_an_example(name):
+    doc = inspect.getdoc(_PUBLIC[name]) or ""
+    assert re.search(r"^Example:\n\n>>> ", doc, re.MULTILINE), name
+
+
+def _documented_arguments(doc):
+    """Returns the names in the section `Args:` of a cleaned docstring."""
+    section = re.search(r"^Args:\n((?:    .*\n|\n)*)", doc + "\n", re.MULTILINE)
+    return re.findall(r"^    (\w+):", section[1] if section else "", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", _PUBLIC)
+def test_public_name_documents_its_arguments(name):
+    public = _PUBLIC[name]
+    starred = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    arguments = [
+        parameter.name
+        for parameter in inspect.signature(public).parameters.values()
+        if parameter.kind not in starred
+    ]
+    documented = _documented_arguments(inspect.getdoc(public) or "")
+    assert [argument for argument in arguments if argument not in documented] == []
+
+
+def test_sections_are_read_to_their_end():
+    arguments = "Args:\n    one: First,\n        or: not.\n    two: Second.\n"
+    doc = f"Does.\n\n{arguments}\nEnd:\n    three: no."
+    assert _documented_arguments(doc) == ["one", "two"]

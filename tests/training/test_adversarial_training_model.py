@@ -1,0 +1,402 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.attacks import FGSM, PGD, KLToClean
+from keras_advdef.callbacks import PerturbationSchedule
+from keras_advdef.layers import RandomNoise
+from keras_advdef.objectives import AdversarialCrossEntropy, Objective, Penalty
+from keras_advdef.training import AdversarialTrainingModel
+from tests.support.nets import busy_net, small_net, sparse_loss
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class LogitSize(Penalty):
+    def __call__(self, model, images, labels):
+        logits = model.classifier(images, training=False)
+        return self.weight * tf.reduce_sum(logits**2, axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Frozen(Penalty):
+    def __call__(self, model, images, labels):
+        return self.weight * tf.reduce_sum(images, axis=(1, 2, 3))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Trades(Objective):
+    """TRADES in a few lines: the inner problem is data, the outer a divergence."""
+
+    inner_loss = "kl"
+    inner_start = "gaussian"
+
+    def __call__(self, model, images, labels, adversarial):
+        clean = model.classifier(images, training=True)
+        outputs = model.classifier(adversarial, training=True)
+        divergence = KLToClean().from_logits(outputs, None, tf.nn.log_softmax(clean))
+        return model.example_losses(labels, clean) + 6.0 * divergence, clean, outputs
+
+
+def compiled(net, *arguments, optimizer="sgd", metrics=(), **options):
+    compile_options = {
+        name: options.pop(name)
+        for name in ("jit_compile", "steps_per_execution")
+        if name in options
+    }
+    model = AdversarialTrainingModel(net, *arguments, **options)
+    model.compile(optimizer, sparse_loss(), metrics=list(metrics), **compile_options)
+    return model
+
+
+class TestAdversarialTrainingModel:
+    def test_training_makes_a_net_robust(self, digits):
+        left = {}
+        attack = PGD(0.2, steps=10)
+        for name, inner in (("plain", None), ("adversarial", PGD(0.2, steps=4))):
+            keras.utils.set_random_seed(1)
+            net = small_net()
+            model = compiled(net, inner, optimizer=keras.optimizers.Adam(0.01))
+            model.fit(digits.x_train, digits.y_train, epochs=12, verbose=0)
+            found = attack.generate(
+                net, digits.x_test, digits.y_test, seed=0, verbose=0
+            )
+            left[name] = np.mean(attack.predict(net, found) == digits.y_test)
+        assert left["adversarial"] > left["plain"] + 0.15
+
+    def test_one_step_is_the_hand_written_one(self, images, labels):
+        net, twin = small_net(), small_net()
+        twin.set_weights(net.get_weights())
+        attack = PGD(0.1, steps=2, random_start=False, return_best=False)
+        model = compiled(net, attack, optimizer=keras.optimizers.SGD(0.5))
+        model.fit(images, labels, batch_size=6, verbose=0, shuffle=False)
+
+        x = tf.constant(images)
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                loss = sparse_loss()(labels, twin(x, training=False))
+            x = x + 0.125 * tf.sign(tape.gradient(loss, x))
+            x = tf.clip_by_value(x, images - 0.1, images + 0.1)
+            x = tf.clip_by_value(x, 0.0, 1.0)
+        with tf.GradientTape() as tape:
+            loss = sparse_loss()(labels, twin(x, training=True))
+        weights = twin.trainable_weights
+        gradients = tape.gradient(loss, weights)
+        keras.optimizers.SGD(0.5).apply_gradients(zip(gradients, weights, strict=True))
+        for one, other in zip(net.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-5)
+
+    def test_epsilon_zero_is_plain_training(self, images, labels):
+        net, twin = small_net(), small_net()
+        twin.set_weights(net.get_weights())
+        twin.compile("sgd", sparse_loss())
+        compiled(net, FGSM(0.0)).fit(images, labels, verbose=0)
+        twin.fit(images, labels, verbose=0)
+        for one, other in zip(net.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+    def test_logs(self, net, images, labels):
+        model = compiled(
+            net,
+            FGSM(0.1),
+            validation_attack=PGD(0.1, steps=2),
+            metrics=["accuracy"],
+        )
+        history = model.fit(
+            images, labels, validation_data=(images, labels), verbose=0, epochs=2
+        ).history
+        names = {"loss", "accuracy", "adversarial_accuracy"}
+        assert set(history) == names | {f"val_{name}" for name in names}
+        clean = np.mean(np.argmax(net(images), axis=-1) == labels)
+        assert history["val_accuracy"][-1] == pytest.approx(clean)
+        evaluated = model.evaluate(images, labels, verbose=0, return_dict=True)
+        assert evaluated["adversarial_accuracy"] <= evaluated["accuracy"]
+        assert evaluated["loss"] == pytest.approx(
+            float(sparse_loss()(labels, net(images))), rel=1e-5
+        )
+
+    def test_logs_only_what_was_measured(self, net, images, labels):
+        data = (images, labels)
+        plain = compiled(net).fit(*data, validation_data=data, verbose=0)
+        assert set(plain.history) == {"loss", "val_loss"}
+        trained = compiled(net, FGSM(0.1)).fit(*data, validation_data=data, verbose=0)
+        assert set(trained.history) == {"loss", "val_loss", "adversarial_accuracy"}
+        watched = compiled(net, validation_attack=FGSM(0.1))
+        history = watched.fit(*data, validation_data=data, verbose=0).history
+        assert set(history) == {"loss", "val_loss", "val_adversarial_accuracy"}
+
+    def test_metrics_are_clean_where_the_objective_is(self, images, labels):
+        for weight, expected in ((0.5, "clean"), (0.0, "adversarial")):
+            net = small_net()
+            model = compiled(
+                net,
+                FGSM(0.5),
+                AdversarialCrossEntropy(weight),
+                optimizer=keras.optimizers.SGD(0.0),
+                metrics=["sparse_categorical_crossentropy"],
+            )
+            logs = model.fit(images, labels, verbose=0).history
+            shown = logs["sparse_categorical_crossentropy"][0]
+            x = images if expected == "clean" else FGSM(0.5)(net, images, labels)
+            metric = keras.metrics.SparseCategoricalCrossentropy()
+            metric.update_state(labels, net(x))
+            assert shown == pytest.approx(float(metric.result()), rel=1e-4)
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_monitors_find_the_direction_in_any_order(
+        self, order, net, images, labels, tmp_path
+    ):
+        name = "val_adversarial_accuracy"
+        stop = keras.callbacks.EarlyStopping(name, patience=1)
+        save = keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.keras", monitor=name, save_best_only=True
+        )
+        model = compiled(net, FGSM(0.1), validation_attack=FGSM(0.1))
+        model.fit(
+            images,
+            labels,
+            validation_data=(images, labels),
+            epochs=2,
+            callbacks=[stop, save][::order],
+            verbose=0,
+        )
+        assert stop.monitor_op(2.0, 1.0)
+        assert save.monitor_op(2.0, 1.0)
+        assert (tmp_path / "best.keras").exists()
+
+    def test_crafting_leaves_statistics_alone_and_own_losses_count_once(
+        self, images, labels
+    ):
+        results = []
+        for attack in (FGSM(0.0), PGD(0.0, steps=3, training=True)):
+            keras.utils.set_random_seed(2)
+            net = busy_net()
+            model = compiled(net, attack, optimizer=keras.optimizers.SGD(0.0), seed=1)
+            logs = model.fit(images, labels, batch_size=6, verbose=0).history
+            results.append((logs["loss"][0], net.layers[3].moving_mean.numpy()))
+        plain = keras.models.clone_model(net)
+        plain.set_weights(net.get_weights())
+        np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-6)
+        assert results[0][0] == pytest.approx(results[1][0], rel=1e-4)
+
+    def test_own_losses_are_added_once(self, images, labels):
+        net = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(
+                    3, kernel_regularizer="l2", activity_regularizer="l1"
+                ),
+            ]
+        )
+        model = compiled(
+            net,
+            FGSM(0.1),
+            AdversarialCrossEntropy(0.5),
+            penalties=[LogitSize(weight=0.0)],
+            optimizer=keras.optimizers.SGD(0.0),
+        )
+        loss = model.fit(images, labels, verbose=0).history["loss"][0]
+        adversarial = FGSM(0.1)(net, images, labels)
+        parts = [float(sparse_loss()(labels, net(x))) for x in (images, adversarial)]
+        outputs = net(adversarial).numpy()
+        own = 0.01 * np.abs(outputs).sum() / 6 + 0.01 * np.sum(
+            net.layers[-1].kernel.numpy() ** 2
+        )
+        assert loss == pytest.approx(np.mean(parts) + own, rel=1e-4)
+
+    def test_penalties_add_up(self, images, labels):
+        net = small_net()
+        base = compiled(net, optimizer=keras.optimizers.SGD(0.0))
+        plain = base.fit(images, labels, verbose=0).history["loss"][0]
+        model = compiled(
+            net,
+            penalties=[LogitSize(weight=2.0), LogitSize(weight=1.0)],
+            optimizer=keras.optimizers.SGD(0.0),
+        )
+        loss = model.fit(images, labels, verbose=0).history["loss"][0]
+        size = np.mean(np.sum(net(images).numpy() ** 2, axis=-1))
+        assert loss == pytest.approx(plain + 3 * size, rel=1e-5)
+
+    def test_a_penalty_without_gradient_is_refused(self, net, images, labels):
+        model = compiled(net, penalties=[Frozen(weight=1.0)])
+        with pytest.raises(ValueError, match="penalties with a gradient"):
+            model.fit(images, labels, verbose=0)
+
+    def test_sample_and_class_weights(self, images, labels):
+        weights = np.array([0.0, 1.0, 2.0, 0.0, 1.0, 2.0])
+        results = []
+        for arguments in (
+            {"sample_weight": weights},
+            {"class_weight": {0: 0.0, 1: 1.0, 2: 2.0}},
+        ):
+            keras.utils.set_random_seed(3)
+            net = small_net()
+            model = compiled(net, FGSM(0.1), optimizer=keras.optimizers.SGD(0.5))
+            model.fit(images, labels, verbose=0, shuffle=False, **arguments)
+            results.append(net.get_weights())
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+    @pytest.mark.parametrize("combine", ["max", "average", "random"])
+    def test_several_attacks(self, combine, images, labels):
+        net = small_net()
+        attacks = [FGSM(0.0), FGSM(0.3)]
+        model = compiled(
+            net,
+            attacks,
+            combine=combine,
+            optimizer=keras.optimizers.SGD(0.0),
+            seed=0,
+        )
+        losses = [
+            model.fit(images, labels, verbose=0).history["loss"][0] for _ in range(6)
+        ]
+        parts = np.stack(
+            [
+                tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    labels, net(attack(net, images, labels))
+                )
+                for attack in attacks
+            ]
+        )
+        if combine == "max":
+            np.testing.assert_allclose(losses, parts.max(axis=0).mean(), rtol=1e-4)
+        elif combine == "average":
+            np.testing.assert_allclose(losses, parts.mean(), rtol=1e-4)
+        else:
+            each = parts.mean(axis=1)
+            nearest = np.abs(np.array(losses)[:, None] - each).argmin(axis=1)
+            assert set(nearest) == {0, 1}
+        assert model.epsilon.shape == (2,)
+
+    def test_objective_states_the_inner_problem(self, net, images, labels):
+        model = compiled(net, PGD(0.1, steps=2), Trades())
+        inner = model._attacks[0]
+        assert (inner.loss, inner.random_start) == ("kl", "gaussian")
+        assert model.attack.loss == "cross_entropy"
+        assert np.isfinite(model.fit(images, labels, verbose=0).history["loss"][0])
+
+    def test_save_load_and_continue(self, digits, tmp_path):
+        x, y = digits.x_train[:64], digits.y_train[:64]
+        net = small_net(front=[RandomNoise(0.05)])
+        model = compiled(
+            net,
+            [FGSM(0.1), PGD(0.2, steps=2)],
+            penalties=[LogitSize(weight=0.01)],
+            validation_attack=FGSM(0.1),
+            optimizer="adam",
+        )
+        model.fit(x, y, epochs=2, verbose=0)
+        model.epsilon.assign([0.05, 0.1])
+        model.save(tmp_path / "m.keras")
+        loaded = keras.models.load_model(tmp_path / "m.keras")
+        np.testing.assert_allclose(loaded.epsilon, [0.05, 0.1])
+        assert int(loaded.optimizer.iterations) == int(model.optimizer.iterations)
+        # Shuffling is Keras's own randomness; all other draws continue where they were.
+        for each in (model, loaded):
+            each.fit(x, y, epochs=2, verbose=0, shuffle=False)
+        assert isinstance(loaded.penalties[0], LogitSize)
+        for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_training_is_reproducible(self, images, labels):
+        runs = []
+        for _ in range(2):
+            keras.utils.set_random_seed(5)
+            net = small_net(front=[RandomNoise(0.05)])
+            model = compiled(net, PGD(0.1, steps=2))
+            model.fit(images, labels, epochs=2, batch_size=2, verbose=0)
+            runs.append(net.get_weights())
+        for one, other in zip(*runs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "options",
+        [{"jit_compile": True}, {"steps_per_execution": 3}],
+        ids=["xla", "steps_per_execution"],
+    )
+    def test_options_of_compile_change_nothing(self, options, digits):
+        x, y = digits.x_train[:60], digits.y_train[:60]
+        results = []
+        for each in ({}, options):
+            keras.utils.set_random_seed(5)
+            net = small_net()
+            model = compiled(net, PGD(0.1, steps=2), seed=1, **each)
+            model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+            results.append(net.get_weights())
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-4)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+    def test_mixed_precision_learns(self, policy, digits):
+        keras.config.set_dtype_policy(policy)
+        try:
+            net = small_net()
+            optimizer = keras.optimizers.Adam(0.02)
+            model = compiled(net, PGD(0.02, steps=2), optimizer=optimizer)
+            losses = model.fit(
+                digits.x_train, digits.y_train, epochs=8, verbose=0
+            ).history["loss"]
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert losses[-1] < 0.8 * losses[0]
+
+    def test_tf_data_and_partial_batches(self, images, labels):
+        data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+        model = compiled(small_net(), FGSM(0.1))
+        history = model.fit(data, epochs=2, verbose=0, shuffle=False)
+        assert np.isfinite(history.history["loss"]).all()
+
+    def test_a_schedule_moves_epsilon_without_retracing(self, images, labels):
+        traces = []
+
+        class Watched(Objective):
+            def __call__(self, model, images, labels, adversarial):
+                traces.append(1)
+                outputs = model.classifier(adversarial, training=True)
+                return model.example_losses(labels, outputs), None, outputs
+
+        model = compiled(small_net(), FGSM(0.3), Watched())
+        schedule = PerturbationSchedule(lambda step: 0.01 * step)
+        model.fit(
+            images, labels, epochs=4, batch_size=3, callbacks=[schedule], verbose=0
+        )
+        assert float(model.epsilon) == pytest.approx(0.07)
+        assert len(traces) == 1
+
+    def test_export_is_the_classifier(self, net, images, tmp_path):
+        model = compiled(net, FGSM(0.1))
+        model.export(tmp_path / "served", verbose=False)
+        served = tf.saved_model.load(str(tmp_path / "served"))
+        np.testing.assert_allclose(served.serve(images), net(images), atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("arguments", "error", "message"),
+        [
+            ({"attack": "PGD"}, TypeError, "`attack` to be an `Attack`"),
+            ({"attack": FGSM()}, ValueError, "an attack with an epsilon"),
+            ({"attack": FGSM(0.1, targeted=True)}, ValueError, "an untargeted attack"),
+            ({"validation_attack": FGSM()}, ValueError, "an attack with an epsilon"),
+            ({"objective": "ce"}, TypeError, "`objective` to be an `Objective`"),
+            ({"penalties": ["l2"]}, TypeError, "`penalties` to be a `Penalty`"),
+            ({"combine": "sum"}, ValueError, "`combine` to be one of"),
+            ({"seed": -1}, ValueError, "`seed`"),
+        ],
+    )
+    def test_rejects(self, arguments, error, message, net):
+        with pytest.raises(error, match=message):
+            AdversarialTrainingModel(net, **arguments)
+
+    @pytest.mark.parametrize(
+        ("scale", "wrong_labels", "message"),
+        [(255.0, None, "value range"), (1.0, [0, 1, 2, 3, 0, 0], r"in \[0, 3\)")],
+    )
+    def test_fit_checks_arrays(self, scale, wrong_labels, message, net, images, labels):
+        model = compiled(net, FGSM(0.1))
+        y = labels if wrong_labels is None else np.array(wrong_labels)
+        with pytest.raises(ValueError, match=message):
+            model.fit(scale * images, y, verbose=0)
