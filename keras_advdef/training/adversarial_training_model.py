@@ -149,18 +149,21 @@ class AdversarialTrainingModel(TrainingModel):
                 checked_labels(owner, y, count=len(x), classes=classes)
         return super().fit(x, y, **kwargs)
 
-    def losses_per_example(
-        self, images: Any, labels: Any
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns objective plus penalties of each image, and the metrics' outputs."""
-        # Attacks and penalties call the classifier too; the objective must be last,
-        # because each call replaces the layers' own losses.
-        crafted = self._craft(images, labels)
+    def prepare(self, images: Any, labels: Any) -> list[Any]:
+        """Returns the batches of adversarial images to train on."""
         if tf.inside_function():
             self._check_penalties(images, labels)
+        return self._craft(images, labels)
+
+    def losses_per_example(
+        self, images: Any, labels: Any, prepared: list[Any]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns objective plus penalties of each image, and the metrics' outputs."""
+        # Penalties call the classifier too; the objective must be last, because each
+        # call replaces the layers' own losses.
         total = sum(penalty(self, images, labels) for penalty in self.penalties)
         parts = []
-        for adversarial in crafted:
+        for adversarial in prepared:
             losses, clean, outputs = self.objective(self, images, labels, adversarial)
             parts.append(losses)
             if self._attacks and outputs is not None:
@@ -181,7 +184,7 @@ class AdversarialTrainingModel(TrainingModel):
                 raise invalid(owner, "penalties", rule, penalty, advice=advice)
 
     def _craft(self, images: Any, labels: Any) -> list[Any]:
-        """Returns the batches to train on; constants for the weight gradient."""
+        """Runs the attacks and combines what they found."""
         if not self._attacks:
             return [images]
         key = advance(self.random_state)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_instance
@@ -49,8 +50,12 @@ class TrainingModel(LogitsModel):
         self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
         self.built = classifier.built
 
+    def prepare(self, images: Any, labels: Any) -> Any:
+        """Returns what a step needs before its loss, made outside the weight tape."""
+        del images, labels
+
     def losses_per_example(
-        self, images: Any, labels: Any
+        self, images: Any, labels: Any, prepared: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the loss of each image, `(batch,)`, and outputs for the metrics."""
         raise NotImplementedError(
@@ -76,6 +81,9 @@ class TrainingModel(LogitsModel):
         check_head(self.classifier, returns_probabilities=probabilities)
         if self.distribute_strategy.num_replicas_in_sync > 1:
             self._check_distribution()
+        if not self.built and isinstance(x, np.ndarray):
+            # `fit` itself calls the classifier only, and some callbacks look first.
+            self(x[:1])
         return super().fit(x, y, **kwargs)
 
     def _check_distribution(self) -> None:
@@ -134,8 +142,11 @@ class TrainingModel(LogitsModel):
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of one step; see `keras.Model.train_step`."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if not self.built:
+            self(images)
+        prepared = self.prepare(images, labels)
         with tf.GradientTape() as tape:
-            values, outputs = self.losses_per_example(images, labels)
+            values, outputs = self.losses_per_example(images, labels, prepared)
             loss = self._total(values, weights)
             loss_tracker(self).update_state(
                 unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]

@@ -46,6 +46,31 @@ class TestGradientAttack:
         assert np.all(values[1] >= values[0] - 1e-6)
         assert np.all(values[2] >= values[1] - 1e-6)
 
+    def test_attacked_loss_is_never_below_the_clean_one(self, net, images, labels):
+        clean = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, net(images))
+        attack = PGD(0.3, steps=2, step_size=0.3, random_start=False)
+        logits = net(attack(net, images, labels))
+        reached = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        assert np.all(reached >= clean - 1e-6)
+
+    def test_margin_survives_logits_that_blind_cross_entropy(self, trained_net, digits):
+        x, y = digits.x_test[:60], digits.y_test[:60]
+        sharp = keras.Sequential(
+            [keras.Input((8, 8, 1)), trained_net, keras.layers.Rescaling(1e4)]
+        )
+        correct = np.argmax(trained_net(x), axis=-1) == y
+        left = {}
+        for loss in ("cross_entropy", "margin"):
+            attack = PGD(0.15, steps=10, loss=loss, random_start=False)
+            found = attack(sharp, x, y, seed=0)
+            left[loss] = np.mean((np.argmax(sharp(found), axis=-1) == y) & correct)
+        plain = PGD(0.15, steps=10, loss="margin", random_start=False)
+        found = plain(trained_net, x, y, seed=0)
+        expected = np.mean((np.argmax(trained_net(found), axis=-1) == y) & correct)
+        # Float32 softmax of such logits is exactly 0 or 1: no gradient, no attack.
+        assert left["cross_entropy"] > left["margin"] + 0.2
+        assert left["margin"] == pytest.approx(expected, abs=0.04)
+
     def test_restarts_never_help_the_defender(self, trained_net, digits):
         x, y = digits.x_test[:40], digits.y_test[:40]
         left = []

@@ -12,9 +12,11 @@ from keras_advdef.core.random_state import (
     RandomLayer,
     add_random_state,
     advance,
+    checked_seed,
     draw_scope,
     scope_key,
 )
+from keras_advdef.layers import BitDepthReduction
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -50,11 +52,21 @@ class TestAddRandomState:
         assert seeds[0] != seeds[2]
         assert all(0 <= seed < 2**31 and counter == 0 for seed, counter in seeds)
 
+
+class TestCheckedSeed:
+    @pytest.mark.parametrize("seed", [None, 0, 2**31 - 1])
+    def test_keeps_what_can_start_a_stream(self, seed):
+        assert checked_seed("Layer", seed) == seed
+
     @pytest.mark.parametrize("seed", [-1, 2**31, 1.5, True, "3"])
     def test_rejects_seed(self, seed):
         rule = r"`Layer` expects `seed` to be an integer in \[0, 2147483647\]"
         with pytest.raises(ValueError, match=rule):
-            add_random_state(keras.layers.Layer(), seed)
+            checked_seed("Layer", seed)
+
+    def test_deterministic_layers_reject_it_too(self):
+        with pytest.raises(ValueError, match="`BitDepthReduction` expects `seed`"):
+            BitDepthReduction(3, seed="x")
 
 
 class TestAdvance:

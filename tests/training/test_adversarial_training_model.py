@@ -330,20 +330,27 @@ class TestAdversarialTrainingModel:
         for one, other in zip(*results, strict=True):
             np.testing.assert_allclose(one, other, atol=2e-4)
 
-    @pytest.mark.slow
     @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-    def test_mixed_precision_learns(self, policy, digits):
-        keras.config.set_dtype_policy(policy)
-        try:
-            net = small_net()
-            optimizer = keras.optimizers.Adam(0.02)
-            model = compiled(net, PGD(0.02, steps=2), optimizer=optimizer)
-            losses = model.fit(
-                digits.x_train, digits.y_train, epochs=8, verbose=0
-            ).history["loss"]
-        finally:
-            keras.config.set_dtype_policy("float32")
-        assert losses[-1] < 0.8 * losses[0]
+    def test_a_mixed_precision_step_is_the_float32_step(self, policy, digits):
+        x, y = digits.x_train[:128], digits.y_train[:128]
+        start = small_net().get_weights()
+        updates = []
+        for each in ("float32", policy):
+            keras.config.set_dtype_policy(each)
+            try:
+                net = small_net()
+                net.set_weights(start)
+                attack = PGD(0.02, steps=2, random_start=False)
+                # Compiling under mixed_float16 wraps the optimizer for loss scaling.
+                model = compiled(net, attack, optimizer=keras.optimizers.SGD(1.0))
+                model.fit(x, y, batch_size=128, verbose=0)
+            finally:
+                keras.config.set_dtype_policy("float32")
+            moved = [w - s for w, s in zip(net.get_weights(), start, strict=True)]
+            updates.append(np.concatenate([np.ravel(each) for each in moved]))
+        full, mixed = updates
+        assert np.linalg.norm(full) > 1e-3
+        assert np.linalg.norm(mixed - full) < 0.05 * np.linalg.norm(full)
 
     def test_tf_data_and_partial_batches(self, images, labels):
         data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_advdef.attacks import FGSM
 from keras_advdef.core.logits import LogitsFunction, LogitsModel
@@ -111,6 +112,21 @@ class TestTrainingModel:
     def test_rejects_what_is_no_model(self):
         with pytest.raises(TypeError, match="`classifier` to be a `Model`"):
             AdversarialTrainingModel(lambda x: x)
+
+    @pytest.mark.parametrize("as_dataset", [False, True])
+    def test_an_unbuilt_classifier_is_built(self, as_dataset, images, labels, tmp_path):
+        net = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+        model = AdversarialTrainingModel(net, FGSM(0.1))
+        model.compile("sgd", sparse_loss())
+        if as_dataset:
+            data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+            model.fit(data, verbose=0, shuffle=False)
+        else:
+            backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+            model.fit(images, labels, verbose=0, callbacks=[backup])
+        model.save(tmp_path / "model.keras")
+        copy = keras.models.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(copy(images), net(images))
 
     def test_base_trains_nothing(self, net, images, labels):
         model = TrainingModel(net)
