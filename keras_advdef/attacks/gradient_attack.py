@@ -163,14 +163,7 @@ class GradientAttack(Attack):
         epsilon: tf.Tensor,
         key: tf.Tensor,
     ) -> State:
-        """Returns the state some steps later, the same number for every image.
-
-        Args:
-            logits_fn: The attacked model.
-            state: Dictionary of tensors with the batch as their first axis.
-            epsilon: Radius on the `[0, 1]` scale.
-            key: Key for all draws.
-        """
+        """Returns the state some steps later; images out of steps stand still."""
         count = min(_SEGMENT, self.steps)
         state = self._climb(logits_fn, state, epsilon, key, count)
         state = self._look(logits_fn, state, key)
@@ -234,6 +227,10 @@ class GradientAttack(Attack):
             if self.return_best:
                 current = remember(current, *seen[:2])
             current = self._step(current, seen[2], epsilon, step_size)
+            if "step" in state:
+                taken = per_image(tf.cast(state["step"] + index, tf.float32), values[0])
+                still = tf.where(taken < self.steps, current["iterate"], values[0])
+                current = {**current, "iterate": still}
             return tuple(current[name] for name in names)
 
         values = fixed_loop(body, tuple(state[name] for name in names), count)

@@ -127,13 +127,14 @@ class AdversarialTrainingModel(TrainingModel):
             autocast=False,
         )
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains the classifier; see `keras.Model.fit`.
 
         Args:
             x: Images; arrays are checked against the attack's value range.
             y: Labels; arrays are checked against the number of classes.
-            **kwargs: As in Keras.
+            *args: As in Keras.
+            **kwargs: As in Keras; arrays in `validation_data` are checked too.
 
         Returns:
             A `keras.callbacks.History`.
@@ -141,13 +142,21 @@ class AdversarialTrainingModel(TrainingModel):
         Raises:
             ValueError: If images or labels do not fit the attack or the model.
         """
+        if self._attacks:
+            self._check_arrays(self._attacks[0], x, y)
+        held_out = kwargs.get("validation_data")
+        if self.validation_attack is not None and isinstance(held_out, (tuple, list)):
+            self._check_arrays(self.validation_attack, *held_out[:2])
+        return super().fit(x, y, *args, **kwargs)
+
+    def _check_arrays(self, attack: Attack, images: Any, labels: Any) -> None:
+        if not isinstance(images, np.ndarray):
+            return
         owner = type(self).__name__
-        if self._attacks and isinstance(x, np.ndarray):
-            checked_images(owner, x, self._attacks[0].value_range)
-            if has_graph(self.classifier):
-                classes = self.classifier.output_shape[-1]
-                checked_labels(owner, y, count=len(x), classes=classes)
-        return super().fit(x, y, **kwargs)
+        checked_images(owner, images, attack.value_range)
+        if has_graph(self.classifier):
+            classes = self.classifier.output_shape[-1]
+            checked_labels(owner, labels, count=len(images), classes=classes)
 
     def prepare(self, images: Any, labels: Any) -> list[Any]:
         """Returns the batches of adversarial images to train on."""

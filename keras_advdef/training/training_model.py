@@ -62,12 +62,13 @@ class TrainingModel(LogitsModel):
             f"`{type(self).__name__}` must write `losses_per_example`."
         )
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains the classifier; see `keras.Model.fit`.
 
         Args:
             x: Images, or a data set of images and labels.
             y: Labels.
+            *args: As in Keras.
             **kwargs: As in Keras.
 
         Returns:
@@ -84,7 +85,7 @@ class TrainingModel(LogitsModel):
         if not self.built and isinstance(x, np.ndarray):
             # `fit` itself calls the classifier only, and some callbacks look first.
             self(x[:1])
-        return super().fit(x, y, **kwargs)
+        return super().fit(x, y, *args, **kwargs)
 
     def _check_distribution(self) -> None:
         """Refuses what fails inside TensorFlow, with pages of traceback."""

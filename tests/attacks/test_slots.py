@@ -1,6 +1,7 @@
 import numpy as np
 
 from keras_advdef.attacks import PGD
+from tests.support.nets import linear_net
 
 
 def test_broken_images_leave_and_few_block_sizes_are_traced(trained_net, digits):
@@ -36,3 +37,12 @@ def test_unbroken_images_get_every_restart(net, images, labels):
     predicted = np.argmax(net(images), axis=-1)
     result = attack.generate(net, images, predicted, verbose=0, stop_early=True)
     assert np.abs(result - images).max() < 2e-6
+
+
+def test_no_image_gets_more_steps_than_asked_for():
+    # Thirteen steps run in segments of ten: seven of the second must stand still.
+    net = linear_net(np.eye(2), np.zeros(2))
+    x = np.array([0.9, 0.2], "float32").reshape(1, 2, 1, 1)
+    attack = PGD(0.5, steps=13, step_size=0.001, random_start=False)
+    result = attack.generate(net, x, [0], verbose=0, stop_early=True)
+    np.testing.assert_allclose(result - x, [[[[-0.013]], [[0.013]]]], atol=1e-6)

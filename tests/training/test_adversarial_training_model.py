@@ -407,3 +407,12 @@ class TestAdversarialTrainingModel:
         y = labels if wrong_labels is None else np.array(wrong_labels)
         with pytest.raises(ValueError, match=message):
             model.fit(scale * images, y, verbose=0)
+
+    def test_fit_checks_validation_arrays(self, net, images, labels):
+        model = compiled(net, validation_attack=FGSM(0.1))
+        with pytest.raises(ValueError, match="value range"):
+            model.fit(images, labels, validation_data=(images + 1, labels), verbose=0)
+
+    def test_fit_takes_positional_arguments_as_keras_does(self, net, images, labels):
+        history = compiled(net, FGSM(0.1)).fit(images, labels, 4, 2, 0)
+        assert len(history.history["loss"]) == 2

@@ -1,0 +1,65 @@
+"""Every example, reproduction and benchmark runs, on a few images."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REPRODUCTIONS = sorted((ROOT / "examples" / "reproductions").glob("*_mnist.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
+
+
+def _run(script: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(script), "--smoke", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_there_are_scripts():
+    assert len(REPRODUCTIONS) >= 2
+    assert len(BENCHMARKS) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", REPRODUCTIONS, ids=lambda path: path.stem)
+def test_reproduction(script, tmp_path):
+    generator = np.random.default_rng(0)
+    data, table = tmp_path / "mnist.npz", tmp_path / "table.md"
+    arrays = {}
+    for part, count in (("train", 300), ("test", 300)):
+        arrays[f"x_{part}"] = generator.integers(0, 256, (count, 28, 28), "uint8")
+        arrays[f"y_{part}"] = generator.integers(0, 10, count, "uint8")
+    np.savez(data, **arrays)
+    printed = _run(script, "--data", str(data), "--output", str(table))
+    written = table.read_text(encoding="utf-8")
+    assert written.strip() in printed
+    assert "Command" in written
+    assert "PGD-40" in written
+    assert str(tmp_path) not in written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
+def test_benchmark(script):
+    printed = _run(script)
+    assert "| ratio" in printed
+    assert "CPU cores" in printed
+
+
+@pytest.mark.parametrize("script", REPRODUCTIONS, ids=lambda path: path.stem)
+def test_table_is_committed_and_linked(script):
+    table = script.with_suffix(".md")
+    assert "Command" in table.read_text(encoding="utf-8")
+    link = table.relative_to(ROOT).as_posix()
+    assert link in (ROOT / "README.md").read_text(encoding="utf-8")
