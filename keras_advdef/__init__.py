@@ -1,15 +1,27 @@
 """Defences against adversarial images as Keras building blocks."""
 
-import keras
+import os as _os
+import sys as _sys
 
-if keras.backend.backend() != "tensorflow":
-    raise ImportError(
-        "`keras_advdef` expects the Keras backend to be tensorflow. Received: "
-        f"{keras.backend.backend()}. Set the environment variable "
-        "KERAS_BACKEND=tensorflow before Keras is imported."
-    )
 
-from keras_advdef import (
+def _check_backend(name: str) -> None:
+    if name != "tensorflow":
+        raise ImportError(
+            "`keras_advdef` expects the Keras backend to be tensorflow. Received: "
+            f"{name}. Set the environment variable KERAS_BACKEND=tensorflow before "
+            "Keras is imported."
+        )
+
+
+# Keras itself fails to import, in many lines, where the named backend is missing.
+if "keras" not in _sys.modules:
+    _check_backend(_os.environ.get("KERAS_BACKEND", "tensorflow"))
+
+import keras as _keras  # noqa: E402 - after the check
+
+_check_backend(_keras.backend.backend())
+
+from keras_advdef import (  # noqa: E402 - after the check
     attacks,
     callbacks,
     core,

@@ -1,5 +1,9 @@
 """Training under MirroredStrategy, in a process with two logical CPUs."""
 
+import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.support.fresh_process import run_fresh
@@ -62,3 +66,56 @@ def test_adversarial_training_under_mirrored_strategy():
     assert found["state"] == [3, 49]
     assert "`jit_compile`" in found["refused"][0]
     assert "`steps_per_execution`" in found["refused"][1]
+
+
+WORKER = """
+import json
+import numpy as np, tensorflow as tf
+strategy = tf.distribute.MultiWorkerMirroredStrategy()
+import keras, keras_advdef as advdef
+keras.utils.set_random_seed(0)
+generator = np.random.default_rng(0)
+x = generator.uniform(0, 1, (64, 8, 8, 1)).astype("float32")
+y = generator.integers(0, 3, 64)
+x[np.arange(64), y] = 1.0
+with strategy.scope():
+    net = keras.Sequential([
+        keras.Input((8, 8, 1)), advdef.layers.RandomNoise(0.05, seed=3),
+        keras.layers.Flatten(), keras.layers.Dense(3)])
+    attack = advdef.attacks.PGD(0.05, steps=2)
+    model = advdef.training.AdversarialTrainingModel(
+        net, attack, validation_attack=attack)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, jit_compile=False)
+options = tf.data.Options()
+policy = tf.data.experimental.AutoShardPolicy.DATA
+options.experimental_distribute.auto_shard_policy = policy
+data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16, drop_remainder=True)
+data = data.with_options(options)
+history = model.fit(data, epochs=4, validation_data=data, verbose=0, shuffle=False)
+weights = [float(w.sum()) for w in net.get_weights()]
+print(json.dumps({"history": history.history, "weights": weights}))
+"""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_adversarial_training_on_two_workers():
+    workers = [f"127.0.0.1:{_free_port()}" for _ in range(2)]
+
+    def run(index):
+        task = {"type": "worker", "index": index}
+        cluster = {"cluster": {"worker": workers}, "task": task}
+        return run_fresh(WORKER, TF_CONFIG=json.dumps(cluster))
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run, range(2))
+    assert first == second
+    losses = first["history"]["loss"]
+    assert losses[-1] < losses[0]
+    assert "val_adversarial_accuracy" in first["history"]

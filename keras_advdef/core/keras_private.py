@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.callbacks.callback_list import CallbackList
 from keras.src.losses.loss import (
     reduce_weighted_values,
@@ -32,11 +33,13 @@ __all__ = [
     "kept_losses",
     "loss_tracker",
     "make_default_seed",
+    "prepare_for_workers",
     "producer",
     "reduce_weighted_values",
     "scale_loss_for_distribution",
     "seed_state_variables",
     "unscale_loss_for_distribution",
+    "worker_logs",
 ]
 
 
@@ -241,3 +244,47 @@ def callbacks_beside(callback: keras.callbacks.Callback) -> Sequence[Any]:
             return owner.callbacks
         frame = frame.f_back
     return [callback]
+
+
+def _has_workers(model: keras.Model) -> bool:
+    strategy = model.distribute_strategy
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def prepare_for_workers(model: keras.Model) -> None:
+    """Lets `fit` start under `MultiWorkerMirroredStrategy`.
+
+    Keras 3.15 builds models there by averaging batches that cannot be averaged; the
+    model must be built before.
+
+    Args:
+        model: A built model.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> keras_advdef.core.keras_private.prepare_for_workers(model)
+    """
+    if _has_workers(model):
+        model._maybe_symbolic_build = lambda *args, **kwargs: None
+
+
+def worker_logs(model: keras.Model, logs: dict[str, Any]) -> dict[str, Any]:
+    """Returns a step's logs in the shape that Keras can reduce over workers.
+
+    Args:
+        model: The model that made the step.
+        logs: Scalars by name.
+
+    Returns:
+        Vectors of length one under `MultiWorkerMirroredStrategy`, else the logs.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> keras_advdef.core.keras_private.worker_logs(model, {"loss": 1.0})
+    {'loss': 1.0}
+    """
+    if not _has_workers(model):
+        return logs
+    return {name: tf.reshape(value, [1]) for name, value in logs.items()}

@@ -11,9 +11,11 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import (
     compiled_loss,
     loss_tracker,
+    prepare_for_workers,
     reduce_weighted_values,
     scale_loss_for_distribution,
     unscale_loss_for_distribution,
+    worker_logs,
 )
 from keras_advdef.core.logits import LogitsFunction, LogitsModel, check_head
 
@@ -49,6 +51,7 @@ class TrainingModel(LogitsModel):
         owner = type(self).__name__
         self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
         self.built = classifier.built
+        prepare_for_workers(self)
 
     def prepare(self, images: Any, labels: Any) -> Any:
         """Returns what a step needs before its loss, made outside the weight tape."""
@@ -156,7 +159,12 @@ class TrainingModel(LogitsModel):
         variables = self.trainable_weights
         gradients = tape.gradient(scaled, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self.compute_metrics(images, labels, outputs, sample_weight=weights)
+        logs = self.compute_metrics(images, labels, outputs, sample_weight=weights)
+        return worker_logs(self, logs)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Returns the logs of one evaluation step; see `keras.Model.test_step`."""
+        return worker_logs(self, super().test_step(data))
 
     def _total(self, values: tf.Tensor, weights: Any) -> tf.Tensor:
         loss = self.example_loss

@@ -199,3 +199,18 @@ def test_unscale_loss_for_distribution():
     loss = tf.constant(3.0)
     scaled = keras_private.scale_loss_for_distribution(loss)
     assert keras_private.unscale_loss_for_distribution(scaled).numpy() == 3.0
+
+
+def test_prepare_for_workers():
+    # Training on two workers stands in test_distribution.py; elsewhere all stays.
+    model = _model()
+    before = model._maybe_symbolic_build
+    keras_private.prepare_for_workers(model)
+    assert model._maybe_symbolic_build == before
+
+
+def test_worker_logs(monkeypatch):
+    model, logs = _model(), {"loss": tf.constant(2.0)}
+    assert keras_private.worker_logs(model, logs) is logs
+    monkeypatch.setattr(keras_private, "_has_workers", lambda model: True)
+    assert keras_private.worker_logs(model, logs)["loss"].shape == (1,)
