@@ -1,0 +1,69 @@
+"""What `import keras_advdef` adds to `import keras`, in fresh interpreters.
+
+python benchmarks/import_time.py
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+from timing import parse_arguments, print_report, verdict
+
+LIMIT = 0.3
+_PROGRAM = """
+import time
+start = time.perf_counter()
+import keras
+middle = time.perf_counter()
+{}
+print(middle - start, time.perf_counter() - middle)
+"""
+
+
+def seconds(statement: str) -> tuple[float, float]:
+    """Returns the seconds of `import keras` and of a statement after it.
+
+    Args:
+        statement: Python statement, run in the same fresh interpreter.
+    """
+    program = _PROGRAM.format(statement)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    keras_seconds, rest = map(float, result.stdout.split())
+    return keras_seconds, rest
+
+
+def main() -> None:
+    """Times the imports and prints the table."""
+    arguments = parse_arguments("Import time", rounds=7)
+    statements = ("pass", "import keras_advdef")
+    seconds(statements[1])  # writes the bytecode and warms the file cache
+    rounds = [[seconds(each) for each in statements] for _ in range(arguments.rounds)]
+    alone, both = np.moveaxis(np.array(rounds), 1, 0)
+    ours = float(both[:, 1].min())
+    added = float(both.sum(axis=1).min() - alone.sum(axis=1).min())
+    rows = [
+        ["import keras", f"{alone[:, 0].min():.2f} s", "-", "-"],
+        [
+            "import keras_advdef after it, timed alone",
+            f"{ours:.2f} s",
+            *verdict(ours, LIMIT, " s"),
+        ],
+        [
+            "difference of both imports and the first",
+            f"{added:.2f} s",
+            *verdict(added, LIMIT, " s"),
+        ],
+    ]
+    print_report(
+        "Import",
+        ("", "fastest", "target", ""),
+        rows,
+        notes=f"{arguments.rounds} pairs of fresh interpreters in turns, one that "
+        "imports Keras and one that imports both.",
+    )
+
+
+if __name__ == "__main__":
+    main()
