@@ -134,10 +134,11 @@ class Job:
         self.size = min(size, self.count)
         self.key = make_key(seed)
         self.compiled = compiled_attack(attack, model, self.images.shape[1:])
-        classes = self._classes()
+        first = self._checked_logits()
         if labels is None:
-            self.labels = self._predictions()
+            self.labels = self._predictions(first)
         else:
+            classes = first.shape[1]
             self.labels = checked_labels(
                 owner, labels, count=self.count, classes=classes
             )
@@ -158,16 +159,17 @@ class Job:
         count = len(self.images[rows])
         return self.compiled.logits(self.batch(rows), key).numpy()[:count]
 
-    def _classes(self) -> int:
+    def _checked_logits(self) -> np.ndarray:
+        """Returns the first batch's logits, which show what the model is."""
         logits = self._logits(slice(0, self.size))
         self.compiled.logits_fn.check_values(logits)
         if not np.isfinite(logits).all():
             rule = "a model with finite logits"
             raise invalid("generate", "model", rule, self.compiled.model)
-        return logits.shape[1]
+        return logits
 
-    def _predictions(self) -> np.ndarray:
-        logits = [self._logits(rows) for rows in self.slices()]
+    def _predictions(self, first: np.ndarray) -> np.ndarray:
+        logits = [first, *(self._logits(rows) for rows in self.slices()[1:])]
         return np.concatenate(logits).argmax(axis=-1)
 
 

@@ -20,13 +20,11 @@ class _Table:
     def __init__(self, result: np.ndarray) -> None:
         self.result = result
         self.loss = np.full(len(result), -np.inf, np.float32)
-        self.broken = np.zeros(len(result), bool)
 
     def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
         if broken or loss > self.loss[index]:
             self.result[index] = image
             self.loss[index] = loss
-            self.broken[index] = broken
 
 
 class _Slots:

@@ -13,12 +13,12 @@ class Digits(NamedTuple):
     y_test: np.ndarray
 
 
-def small_net(*, head: str | None = None, **first_layers) -> keras.Sequential:
+def small_net(*, head: str | None = None, front=()) -> keras.Sequential:
     """Conv net on 8x8x1 images with three classes."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 1)),
-            *first_layers.get("front", ()),
+            *front,
             keras.layers.Conv2D(8, 3, padding="same", activation="relu"),
             keras.layers.AveragePooling2D(2),
             keras.layers.Conv2D(8, 3, padding="same", activation="relu"),
