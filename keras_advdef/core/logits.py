@@ -7,23 +7,37 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.core.arguments import checked_choice
 from keras_advdef.core.errors import invalid, wrong_type
 from keras_advdef.core.keras_private import (
-    SoftmaxOperation,
     flat_layers,
     has_graph,
-    inbound_tensors,
     kept_losses,
-    producer,
     seed_state_variables,
 )
-from keras_advdef.core.random_state import scope_key
+from keras_advdef.core.precision import (
+    PRECISIONS,
+    cannot_switch,
+    check_switch,
+    head_layers,
+    in_bfloat16,
+)
+from keras_advdef.core.random_state import RandomLayer, scope_key
+from keras_advdef.core.softmax_head import without_softmax
+from keras_advdef.core.value_range import ValueRange
 
 # A constant scale: the optimizer's own grows to 2**15, where input gradients overflow.
 _FLOAT16_SCALE = 2.0**10
 _PROBABILITY_TOLERANCE = 1e-5
 _FEWEST_CLASSES = 2
-_SOFTMAX = (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax)
+# What layers raise that meet a tensor of another dtype than their own.
+_DTYPE_ERRORS = (
+    TypeError,
+    ValueError,
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.UnimplementedError,
+)
 
 
 class LogitsModel(keras.Model):
@@ -61,10 +75,16 @@ class LogitsFunction:
         model: The classifier: a `keras.Model`, `LogitsModel` or any function that
             maps images of shape `(batch, rows, cols, channels)` to logits.
         training: Whether the model is called as in training.
+        precision: "float32" for the model as it is, or "bfloat16" for a faster pass
+            on the same variables; see `in_bfloat16`. The last layer of a Sequential
+            or functional model stays in float32.
+        value_range: The range of the pixels that the model expects. The function
+            itself always takes images in `[0, 1]`.
 
     Raises:
         TypeError: If `model` cannot be called.
-        ValueError: If the model has several outputs.
+        ValueError: If the model has several outputs, or, in the constructor or the
+            call, if it cannot run in bfloat16.
 
     Example:
 
@@ -76,13 +96,29 @@ class LogitsFunction:
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
-    def __init__(self, model: Any, *, training: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        *,
+        training: bool = False,
+        precision: str = "float32",
+        value_range: ValueRange = ValueRange(),  # noqa: B008 - it cannot change
+    ) -> None:
         if not callable(model):
             rule = "a Keras model or a function from images to logits"
             raise wrong_type("LogitsFunction", "model", rule, model)
         self.model = model
         self.training = training
+        self.precision = checked_choice(
+            "LogitsFunction", "precision", precision, PRECISIONS
+        )
         self._is_keras = isinstance(model, keras.layers.Layer)
+        self.value_range = value_range
+        self._exact = None
+        if precision != "float32":
+            self._exact = LogitsFunction(
+                model, training=training, value_range=value_range
+            )
         self._look_inside()
 
     def _look_inside(self) -> None:
@@ -93,15 +129,31 @@ class LogitsFunction:
             self._forward = self.model.logits
         elif has_graph(self.model):
             _check_single_output(self.model)
-            self._forward = _without_softmax(self.model) or self.model
+            self._forward = without_softmax(self.model) or self.model
         else:
             self.is_opaque = True
         self._seed_states = seed_state_variables(self.model) if self._is_keras else []
+        if self._exact is not None:
+            check_switch(self.model)
+            self._head = head_layers(self.model)
+
+    @property
+    def exact(self) -> "LogitsFunction":
+        """The same model at its own precision; itself without `precision`."""
+        return self if self._exact is None else self._exact
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two calls may differ; what a plain function does is not known."""
+        layers = flat_layers(self.model) if self._is_keras else []
+        draws = any(isinstance(layer, RandomLayer) and layer.draws for layer in layers)
+        return draws or (self.training and bool(self._seed_states))
 
     @property
     def gradient_scale(self) -> float:
         """Factor that keeps input gradients of a float16 model from vanishing."""
-        layers = flat_layers(self.model) if self._is_keras else []
+        is_switched = self.precision == "bfloat16"
+        layers = flat_layers(self.model) if self._is_keras and not is_switched else []
         is_half = any(layer.compute_dtype == "float16" for layer in layers)
         return _FLOAT16_SCALE if is_half else 1.0
 
@@ -116,16 +168,34 @@ class LogitsFunction:
                 # `build` alone would leave the layers of a subclassed model unbuilt.
                 self.model(keras.KerasTensor((None, *shape)))
             self._look_inside()
+            if self._exact is not None:
+                self._exact._look_inside()
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
+        images = self.value_range.from_unit(images)
         if not self._is_keras:
             return self._checked(self._forward(images))
+        outputs = self._outputs if self._exact is None else self._bfloat16_outputs
+        return self._checked(outputs(images))
+
+    def _outputs(self, images: tf.Tensor) -> Any:
         with (
             kept_losses(self.model),
             keras.StatelessScope(state_mapping=self._drawn_seed_states()),
         ):
-            return self._checked(self._forward(images, training=self.training))
+            return self._forward(images, training=self.training)
+
+    def _bfloat16_outputs(self, images: tf.Tensor) -> Any:
+        with in_bfloat16(self.model, keep=self._head):
+            try:
+                return self._outputs(images)
+            except _DTYPE_ERRORS as error:
+                cause = error
+        # What is wrong in float32 too is told as it is.
+        self._outputs(images)
+        what = f"`{self.model.name}`, whose own code fails in bfloat16"
+        raise cannot_switch(what) from cause
 
     def _drawn_seed_states(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         drawn = []
@@ -191,43 +261,3 @@ def _check_single_output(model: keras.Model) -> None:
     if len(model.outputs) != 1:
         rule = "a classifier with one output"
         raise invalid("LogitsFunction", "model", rule, model)
-
-
-def _is_softmax(operation: Any) -> bool:
-    if isinstance(operation, keras.layers.Activation):
-        return operation.activation in _SOFTMAX
-    return isinstance(operation, (keras.layers.Softmax, SoftmaxOperation))
-
-
-def _without_softmax(model: keras.Model) -> keras.Model | None:
-    """Rebuilds a model on the same layers up to its softmax; `None` if it has none."""
-    operation = producer(model.outputs[0])
-    before = _single(inbound_tensors(model.outputs[0]) or model.inputs)
-    if has_graph(operation):
-        inner = _without_softmax(operation)
-        return inner and keras.Model(_single(model.inputs), inner(before))
-    if _is_softmax(operation):
-        return keras.Model(_single(model.inputs), before)
-    if getattr(operation, "activation", None) in _SOFTMAX:
-        return keras.Model(_single(model.inputs), _LinearHead(operation)(before))
-    return None
-
-
-def _single(tensors: list[Any]) -> Any:
-    return tensors if tensors[1:] else tensors[0]
-
-
-class _LinearHead(keras.layers.Layer):
-    """Calls a layer, on its own weights, as if it had no activation."""
-
-    def __init__(self, layer: keras.layers.Layer) -> None:
-        super().__init__(dtype=layer.dtype_policy)
-        self.layer = layer
-
-    def call(self, inputs: Any) -> Any:
-        activation = self.layer.activation
-        self.layer.activation = keras.activations.linear
-        try:
-            return self.layer(inputs)
-        finally:
-            self.layer.activation = activation

@@ -11,7 +11,11 @@ _LONGEST_UNROLLED = 10
 
 
 def fixed_loop(
-    body: Callable[[Any, Any], Any], state: tuple[Any, ...], steps: int
+    body: Callable[[Any, Any], Any],
+    state: tuple[Any, ...],
+    steps: int,
+    *,
+    unroll: bool = True,
 ) -> tuple[Any, ...]:
     """Runs `state = body(index, state)` a fixed number of times.
 
@@ -20,6 +24,8 @@ def fixed_loop(
             state; returns a state of the same structure, shapes and dtypes.
         state: Tuple of tensors.
         steps: Number of steps, a Python integer of at least 0.
+        unroll: Whether a short loop is written out; False where the body holds a
+            loop of its own.
 
     Returns:
         The final state.
@@ -30,7 +36,7 @@ def fixed_loop(
     ...     lambda index, state: (state[0] * 2,), (tf.constant(1),), 10)[0].numpy()
     np.int32(1024)
     """
-    if steps <= _LONGEST_UNROLLED:
+    if steps <= (_LONGEST_UNROLLED if unroll else 0):
         for index in range(steps):
             state = body(index, state)
         return state

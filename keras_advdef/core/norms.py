@@ -51,7 +51,7 @@ def norm_per_image(perturbation: tf.Tensor, norm: str) -> tf.Tensor:
 
     Args:
         perturbation: Tensor of shape `(batch, ...)`.
-        norm: "linf", "l2" or "l1".
+        norm: "linf", "l2", "l1", or "l0" for the number of values that differ from 0.
 
     Returns:
         Tensor of shape `(batch,)`, in the units of `perturbation`.
@@ -68,6 +68,8 @@ def norm_per_image(perturbation: tf.Tensor, norm: str) -> tf.Tensor:
         return tf.reduce_max(tf.abs(perturbation), axes)
     if norm == "l2":
         return tf.sqrt(tf.reduce_sum(tf.square(perturbation), axes))
+    if norm == "l0":
+        return tf.reduce_sum(tf.cast(perturbation != 0, perturbation.dtype), axes)
     return tf.reduce_sum(tf.abs(perturbation), axes)
 
 

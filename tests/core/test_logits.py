@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_advdef.core.logits import LogitsFunction, LogitsModel, check_head
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.layers import BitDepthReduction, RandomNoise
 
 _SHAPE = (4, 4, 1)
 
@@ -386,6 +387,100 @@ class TestGradientScale:
         function = LogitsFunction(model)
         assert function.gradient_scale == scale
         assert function(images).dtype == tf.float32
+
+    def test_none_in_bfloat16(self, images):
+        model = _sequential(keras.layers.Dense(3, dtype="mixed_float16"))
+        function = LogitsFunction(model, precision="bfloat16")
+        assert function.gradient_scale == 1.0
+        assert function.exact.gradient_scale == 1024.0
+        assert function(images).dtype == tf.float32
+
+
+class TestPrecision:
+    def test_float32_is_exact_itself(self):
+        for model in (Opaque(), len):
+            function = LogitsFunction(model)
+            assert function.precision == "float32"
+            assert function.exact is function
+
+    def test_exact_is_the_model_as_it_is(self, images):
+        model = _WITH_SOFTMAX["dense"]()
+        function = LogitsFunction(model, training=True, precision="bfloat16")
+        assert function.precision == "bfloat16"
+        assert function.exact.training
+        assert function.exact.exact is function.exact
+        expected = LogitsFunction(model)(images)
+        np.testing.assert_array_equal(function.exact(images), expected)
+        assert np.abs(function(images) - expected).max() > 0
+        np.testing.assert_allclose(function(images), expected, atol=0.05)
+
+    def test_exact_after_build(self, images):
+        model = keras.Sequential(
+            [*_hidden(), keras.layers.Dense(3, activation="softmax")]
+        )
+        function = LogitsFunction(model, precision="bfloat16")
+        function.build(_SHAPE)
+        for one in (function, function.exact):
+            assert not one.is_opaque
+            logits = one(images).numpy()
+            assert np.abs(logits.sum(axis=-1) - 1).max() > 1e-3
+        exact = tf.nn.softmax(function.exact(images))
+        np.testing.assert_allclose(exact, model(images), rtol=1e-5)
+
+    @pytest.mark.parametrize("precision", ["float16", None, 16])
+    def test_unknown(self, precision):
+        rule = "`LogitsFunction` expects `precision` to be .*float32.*bfloat16"
+        with pytest.raises(ValueError, match=rule):
+            LogitsFunction(Opaque(), precision=precision)
+
+    def test_logits_model(self, images):
+        class Asked(LogitsModel):
+            def __init__(self):
+                super().__init__()
+                self.member = Opaque()
+
+            def logits(self, images, training=False):
+                return self.member(images, training=training)
+
+        model = Asked()
+        model.member(images)
+        function = LogitsFunction(model, precision="bfloat16")
+        logits = function(images)
+        assert logits.dtype == tf.float32
+        np.testing.assert_array_equal(
+            logits, tf.cast(tf.cast(logits, tf.bfloat16), tf.float32)
+        )
+        np.testing.assert_allclose(logits, function.exact(images), atol=0.05)
+
+
+class TestIsRandom:
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("training", [False, True])
+    @pytest.mark.parametrize(
+        ("layers", "draws", "draws_in_training"),
+        [
+            ([], False, False),
+            ([BitDepthReduction], False, False),
+            ([lambda: RandomNoise(0.1)], True, True),
+            ([lambda: _nested(_sequential_noise())], True, True),
+            ([lambda: keras.layers.Dropout(0.5)], False, True),
+        ],
+    )
+    def test_each(self, layers, draws, draws_in_training, training, precision):
+        made = [layer() for layer in layers]
+        model = keras.Sequential(
+            [keras.Input(_SHAPE), *made, *_hidden(), keras.layers.Dense(3)]
+        )
+        function = LogitsFunction(model, training=training, precision=precision)
+        assert function.is_random is (draws_in_training if training else draws)
+        assert function.exact.is_random is function.is_random
+
+    def test_plain_function(self):
+        assert LogitsFunction(lambda images: images, training=True).is_random is False
+
+
+def _sequential_noise():
+    return keras.Sequential([keras.Input(_SHAPE), RandomNoise(0.1)])
 
 
 class Halves(LogitsModel):
