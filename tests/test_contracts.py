@@ -16,8 +16,8 @@ def test_layer(cls, arguments, images):
 
 
 @pytest.mark.parametrize(("cls", "arguments"), ATTACKS, ids=case_id)
-def test_attack(cls, arguments, net, images, labels):
-    check_attack(cls, arguments, net, images, labels)
+def test_attack(cls, arguments, trained_net, digits):
+    check_attack(cls, arguments, trained_net, digits.x_test[:6], digits.y_test[:6])
 
 
 @pytest.mark.parametrize(("cls", "arguments"), OBJECTIVES, ids=case_id)

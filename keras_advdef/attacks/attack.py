@@ -1,17 +1,18 @@
 """Attack: base of everything that looks for adversarial images."""
 
 import inspect
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.generation import Job, generate
+from keras_advdef.attacks.generation import Job, fill_batches, generate
 from keras_advdef.core.arguments import checked_choice, checked_number
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import NORMS
+from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import ValueRange, sparse_labels
@@ -35,6 +36,8 @@ class Attack:
         targeted: Whether to reach `target_labels` instead of leaving `labels`.
         training: Whether the model is called as in training while crafting. Its
             moving averages stay untouched in either case.
+        precision: "float32" or "bfloat16", in which the model's passes run; see
+            `core.precision`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -48,6 +51,8 @@ class Attack:
     TensorShape([1, 2, 2, 1])
     """
 
+    norms: ClassVar[tuple[str, ...]] = NORMS
+
     def __init__(
         self,
         epsilon: float | None,
@@ -56,23 +61,27 @@ class Attack:
         value_range: tuple[float, float],
         targeted: bool,
         training: bool,
+        precision: str = "float32",
     ) -> None:
         owner = type(self).__name__
         self.value_range = ValueRange.parse(owner, value_range)
-        self.norm = checked_choice(owner, "norm", norm, NORMS)
-        self.epsilon = None if epsilon is None else self.checked_epsilon(epsilon)
+        self.norm = checked_choice(owner, "norm", norm, self.norms)
+        self.precision = checked_choice(owner, "precision", precision, PRECISIONS)
+        self.epsilon = self.checked_epsilon(epsilon)
         self.targeted = bool(targeted)
         self.training = bool(training)
         # The compiled functions of the last `generate`.
         self.compiled: Any = None
 
-    def checked_epsilon(self, epsilon: Any) -> float:
+    def checked_epsilon(self, epsilon: Any) -> float | None:
         """Returns a concrete epsilon as a float, or raises if it fits no image.
 
         Args:
-            epsilon: Number of at least 0; for "linf" at most the width of the range,
-                which catches an 8 meant as 8/255.
+            epsilon: Number of at least 0, or `None`; for "linf" at most the width of
+                the range, which catches an 8 meant as 8/255.
         """
+        if epsilon is None:
+            return None
         owner, span = type(self).__name__, self.value_range.span
         epsilon = checked_number(owner, "epsilon", epsilon, low=0.0)
         if self.norm == "linf" and epsilon > span:
@@ -135,8 +144,7 @@ class Attack:
         unit = self.value_range.to_unit(images)
         key = make_key(seed)
         goal = self._goal(logits_fn, unit, labels, target_labels, key)
-        radius = tf.cast(self.radius(epsilon), tf.float32) / self.value_range.span
-        adversarial = self.perturb(logits_fn, unit, goal, radius, key)
+        adversarial = self.perturb(logits_fn, unit, goal, self.radius(epsilon), key)
         return tf.stop_gradient(self.value_range.from_unit(adversarial))
 
     def generate(
@@ -182,7 +190,7 @@ class Attack:
             images,
             labels,
             target_labels=target_labels,
-            epsilon=self.checked_epsilon(self.radius(epsilon)),
+            epsilon=epsilon,
             seed=seed,
             batch_size=batch_size,
             verbose=verbose,
@@ -205,33 +213,37 @@ class Attack:
         """
         return Job(self, model, images, None, batch_size=batch_size, seed=seed).labels
 
-    def generate_until_broken(
-        self, job: Any, epsilon: tf.Tensor, result: np.ndarray, progress: Any
-    ) -> None:
-        """Fills `result` for `stop_early=True`; attacks made of steps override it.
+    def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+        """Fills `job.result`; attacks whose images may leave early override it.
 
         Args:
             job: The checked inputs of `generate`.
             epsilon: Radius on the `[0, 1]` scale.
-            result: Array of the images' shape to fill, in `value_range`.
-            progress: A `keras.utils.Progbar` that counts finished images.
+            stop_early: Whether images leave as soon as they are broken.
         """
-        rule = "False, because this attack runs in one piece"
-        raise invalid(type(self).__name__, "stop_early", rule, True)
+        if stop_early:
+            rule = "False, because this attack runs in one piece"
+            raise invalid(type(self).__name__, "stop_early", rule, True)
+        fill_batches(job, epsilon)
 
     def logits_function(self, model: Any) -> LogitsFunction:
         """Returns the model as this attack calls it."""
         if isinstance(model, LogitsFunction):
             return model
-        return LogitsFunction(model, training=self.training)
+        return LogitsFunction(
+            model,
+            training=self.training,
+            precision=self.precision,
+            value_range=self.value_range,
+        )
 
-    def radius(self, epsilon: Any) -> Any:
-        """Returns the call's epsilon, or the constructor's if there is none."""
+    def radius(self, epsilon: Any) -> tf.Tensor:
+        """Returns the call's epsilon, or the constructor's, on the `[0, 1]` scale."""
         epsilon = self.epsilon if epsilon is None else epsilon
         if epsilon is None:
             rule = "given in the constructor or in the call"
             raise invalid(type(self).__name__, "epsilon", rule, epsilon)
-        return epsilon
+        return tf.cast(epsilon, tf.float32) / self.value_range.span
 
     def _goal(
         self,

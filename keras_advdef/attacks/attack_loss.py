@@ -23,6 +23,8 @@ class AttackLoss:
     """
 
     supports_targets = True
+    # Whether each run of an attack aims at another class; see `targets`.
+    aims = False
 
     def reference(self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor) -> Any:
         """Returns tensors that stay the same during an attack, by default none.
@@ -36,6 +38,29 @@ class AttackLoss:
             A tensor with the batch as its first axis, or `None`.
         """
         del logits_fn, images, labels
+
+    def targets(self, classes: int) -> int:
+        """Returns how many classes an attack with this loss aims at, one a run.
+
+        Args:
+            classes: Number of classes of the model.
+        """
+        del classes
+        return 1
+
+    def prepare(
+        self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, run: tf.Tensor
+    ) -> Any:
+        """Returns the reference of one run; a loss with several targets overrides it.
+
+        Args:
+            logits_fn: A `LogitsFunction`.
+            images: Clean images of shape `(batch, rows, cols, channels)`.
+            labels: Integer labels of shape `(batch,)`.
+            run: Number of the run, int32, a scalar or `(batch,)`.
+        """
+        del run
+        return self.reference(logits_fn, images, labels)
 
     def __call__(
         self,

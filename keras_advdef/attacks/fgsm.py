@@ -25,10 +25,12 @@ class FGSM(GradientAttack):
             "gaussian" or "surface".
         step_size: Length of the step, in the units of `value_range`; `None` for
             epsilon.
-        loss: "cross_entropy", "margin", "kl" or an `AttackLoss`.
+        loss: "cross_entropy", "margin", "dlr", "kl" or an `AttackLoss`.
         eot_samples: Draws of a random model whose loss gradients are averaged.
         targeted: Whether to reach `target_labels=` of the call.
         training: Whether the model is called as in training while crafting.
+        precision: "float32", or "bfloat16" for passes that are faster where the
+            processor has such units; see `core.precision`.
         value_range: Pair `(low, high)` in which the images lie.
 
     Raises:
@@ -52,6 +54,7 @@ class FGSM(GradientAttack):
         eot_samples: int = 1,
         targeted: bool = False,
         training: bool = False,
+        precision: str = "float32",
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__(
@@ -67,6 +70,7 @@ class FGSM(GradientAttack):
             eot_samples=eot_samples,
             targeted=targeted,
             training=training,
+            precision=precision,
             value_range=value_range,
         )
 

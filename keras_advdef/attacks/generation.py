@@ -1,5 +1,6 @@
 """Runs an attack over arrays: checks, batches, padding, progress."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -52,19 +53,23 @@ class CompiledAttack:
         self.logits = _PerShape(self._logits)
         self.start = _PerShape(self._start)
         self.advance = _PerShape(self._advance)
+        self.confirm = _PerShape(self._confirm)
 
     def _craft(self, images: Any, labels: Any, epsilon: Any, key: Any) -> tf.Tensor:
-        targets = {"target_labels": labels} if self.attack.targeted else {}
-        return self.attack(
-            self.logits_fn, images, labels, epsilon=epsilon, seed=key, **targets
-        )
+        pixels = self.attack.value_range
+        unit = pixels.to_unit(images)
+        found = self.attack.perturb(self.logits_fn, unit, labels, epsilon, key)
+        return pixels.from_unit(found)
 
     def _logits(self, images: Any, key: Any) -> tf.Tensor:
         with draw_scope(key):
-            return self.logits_fn(self.attack.value_range.to_unit(images))
+            return self.logits_fn.exact(self.attack.value_range.to_unit(images))
 
-    def _start(self, images: Any, labels: Any, epsilon: Any, key: Any) -> Any:
-        return self.attack.start(self.logits_fn, images, labels, epsilon, key)
+    def _start(self, images: Any, labels: Any, epsilon: Any, key: Any, run: Any) -> Any:
+        return self.attack.start(self.logits_fn, images, labels, epsilon, key, run)
+
+    def _confirm(self, images: Any, labels: Any, key: Any) -> tf.Tensor:
+        return self.attack.confirm(self.logits_fn, images, labels, key)
 
     def _advance(self, state: Any, epsilon: Any, key: Any) -> Any:
         return self.attack.advance(self.logits_fn, state, epsilon, key)
@@ -105,7 +110,7 @@ def padded(array: np.ndarray, size: int) -> np.ndarray:
 
 
 class Job:
-    """Checked inputs of one `generate` call, handed out in batches.
+    """Checked inputs of one `generate` call, handed out in batches, and its result.
 
     Args:
         attack: The attack.
@@ -114,6 +119,7 @@ class Job:
         labels: The classes to leave, or to reach; `None` for the predictions.
         batch_size: Images per compiled call.
         seed: Integer or `None`.
+        verbose: 0 for silence, 1 or "auto" for a progress bar.
     """
 
     def __init__(
@@ -125,6 +131,7 @@ class Job:
         *,
         batch_size: int,
         seed: int | None,
+        verbose: str | int = 0,
     ) -> None:
         owner = type(attack).__name__
         self.range = attack.value_range
@@ -133,26 +140,58 @@ class Job:
         size = checked_integer(owner, "batch_size", batch_size, low=1)
         self.size = min(size, self.count)
         self.key = make_key(seed)
+        self.verbose = int(verbose in ("auto", 1))
         self.compiled = compiled_attack(attack, model, self.images.shape[1:])
-        first = self._checked_logits()
+        self._first = self._checked_logits()
+        self.classes = self._first.shape[1]
         if labels is None:
-            self.labels = self._predictions(first)
+            self.labels = self.predictions()
         else:
-            classes = first.shape[1]
             self.labels = checked_labels(
-                owner, labels, count=self.count, classes=classes
+                owner, labels, count=self.count, classes=self.classes
             )
 
-    def batch(self, rows: Any) -> tf.Tensor:
-        """Returns the images of some rows, padded to the batch size."""
+    @functools.cached_property
+    def result(self) -> np.ndarray:
+        """The adversarial images, to be filled."""
+        return np.empty(self.images.shape, np.float32)
+
+    @functools.cached_property
+    def _losses(self) -> np.ndarray:
+        return np.full(self.count, -np.inf, np.float32)
+
+    def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
+        """Puts the end of a run into the result if it is the best of its image.
+
+        Args:
+            index: Which image it is.
+            image: Where the run ended, in the value range.
+            loss: Its loss.
+            broken: Whether it succeeds; there is no later run then.
+        """
+        if broken or loss >= self._losses[index]:
+            self.result[index] = image
+            self._losses[index] = loss
+
+    def progress(self, total: int) -> keras.utils.Progbar:
+        """Returns a progress bar over images, silent unless `verbose` says else."""
+        return keras.utils.Progbar(total, verbose=self.verbose, unit_name="image")
+
+    def batch(self, rows: Any, size: int | None = None) -> tf.Tensor:
+        """Returns some images as float32, padded to `size`, by default the batch's."""
         images = self.images[rows].astype(np.float32)
         images = np.clip(images, self.range.low, self.range.high)
-        return tf.constant(padded(images, self.size))
+        return tf.constant(padded(images, size or self.size))
 
     def slices(self) -> list[slice]:
         """Returns the rows of each batch."""
         starts = range(0, self.count, self.size)
         return [slice(start, start + self.size) for start in starts]
+
+    def predictions(self) -> np.ndarray:
+        """Returns the class that the model gives to each clean image."""
+        rest = (self._logits(rows) for rows in self.slices()[1:])
+        return np.concatenate([each.argmax(axis=-1) for each in (self._first, *rest)])
 
     def _logits(self, rows: slice) -> np.ndarray:
         key = fold_in(self.key, rows.start)
@@ -168,9 +207,58 @@ class Job:
             raise invalid("generate", "model", rule, self.compiled.model)
         return logits
 
-    def _predictions(self, first: np.ndarray) -> np.ndarray:
-        logits = [first, *(self._logits(rows) for rows in self.slices()[1:])]
-        return np.concatenate(logits).argmax(axis=-1)
+
+class SubJob:
+    """Some images of a job, handed to another attack; only successes come back.
+
+    Args:
+        job: The whole job.
+        attack: The attack that takes over.
+        rows: Indices of its images.
+        key: Key for its draws.
+    """
+
+    def __init__(self, job: Job, attack: Any, rows: np.ndarray, key: tf.Tensor) -> None:
+        self._job = job
+        self._rows = rows
+        self.key = key
+        self.range = job.range
+        self.count = len(rows)
+        # The whole job's size, so that its few block sizes serve every attack.
+        self.size = job.size
+        self.labels = job.labels[rows]
+        self.classes = job.classes
+        self.progress = job.progress
+        self.broken = np.zeros(self.count, bool)
+        shape = job.images.shape[1:]
+        self.compiled = compiled_attack(attack, job.compiled.model, shape)
+
+    def batch(self, rows: Any, size: int) -> tf.Tensor:
+        """Returns some images as float32, padded to `size`; see `Job.batch`."""
+        return self._job.batch(self._rows[rows], size)
+
+    def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
+        """Puts a success into the whole job's result; see `Job.keep`."""
+        del loss
+        if broken:
+            self.broken[index] = True
+            self._job.result[self._rows[index]] = image
+
+
+def fill_batches(job: Job, epsilon: tf.Tensor) -> None:
+    """Fills a job's result batch by batch, each run to its end.
+
+    Args:
+        job: The checked inputs.
+        epsilon: Radius on the `[0, 1]` scale.
+    """
+    progress = job.progress(job.count)
+    for index, rows in enumerate(job.slices()):
+        labels = tf.constant(padded(job.labels[rows], job.size))
+        key = fold_in(job.key, index)
+        found = job.compiled.craft(job.batch(rows), labels, epsilon, key)
+        job.result[rows] = found.numpy()[: len(job.result[rows])]
+        progress.update(min(rows.stop, job.count))
 
 
 def generate(
@@ -180,7 +268,7 @@ def generate(
     labels: Any,
     *,
     target_labels: Any,
-    epsilon: float,
+    epsilon: Any,
     seed: int | None,
     batch_size: int,
     verbose: str | int,
@@ -188,24 +276,15 @@ def generate(
 ) -> np.ndarray:
     """Returns adversarial images; see `Attack.generate`."""
     attack.check_targets(target_labels)
-    if attack.targeted:
-        labels = target_labels
-    job = Job(attack, model, images, labels, batch_size=batch_size, seed=seed)
-    radius = tf.constant(epsilon, tf.float32)
-    result = np.empty(job.images.shape, np.float32)
-    progress = keras.utils.Progbar(
-        job.count, verbose=int(verbose in ("auto", 1)), unit_name="image"
+    radius = attack.radius(attack.checked_epsilon(epsilon))
+    job = Job(
+        attack,
+        model,
+        images,
+        target_labels if attack.targeted else labels,
+        batch_size=batch_size,
+        seed=seed,
+        verbose=verbose,
     )
-    if stop_early:
-        attack.generate_until_broken(
-            job, radius / attack.value_range.span, result, progress
-        )
-        return result
-    for index, rows in enumerate(job.slices()):
-        labels_here = tf.constant(padded(job.labels[rows], job.size))
-        adversarial = job.compiled.craft(
-            job.batch(rows), labels_here, radius, fold_in(job.key, index)
-        )
-        result[rows] = adversarial.numpy()[: len(result[rows])]
-        progress.update(min(rows.stop, job.count))
-    return result
+    attack.fill(job, radius, stop_early=stop_early)
+    return job.result

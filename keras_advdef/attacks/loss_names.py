@@ -8,7 +8,9 @@ import keras
 from keras_advdef.attacks.attack_loss import AttackLoss
 from keras_advdef.attacks.classification_loss import ClassificationLoss
 from keras_advdef.attacks.kl_to_clean import KLToClean
+from keras_advdef.attacks.targeted_dlr import TargetedDLR
 from keras_advdef.core.errors import invalid
+from keras_advdef.losses.difference_of_logits_ratio import DifferenceOfLogitsRatio
 from keras_advdef.losses.margin import Margin
 
 
@@ -20,6 +22,8 @@ def _cross_entropy() -> ClassificationLoss:
 _LOSSES: dict[str, Callable[[], AttackLoss]] = {
     "cross_entropy": _cross_entropy,
     "margin": lambda: ClassificationLoss(Margin()),
+    "dlr": lambda: ClassificationLoss(DifferenceOfLogitsRatio()),
+    "targeted_dlr": TargetedDLR,
     "kl": KLToClean,
 }
 
@@ -29,7 +33,8 @@ def attack_loss(owner: str, loss: Any) -> AttackLoss:
 
     Args:
         owner: Name of the attack that takes the argument.
-        loss: "cross_entropy", "margin", "kl" or an `AttackLoss`.
+        loss: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl" or an
+            `AttackLoss`.
 
     Returns:
         An `AttackLoss`.

@@ -26,8 +26,8 @@ class PGD(GradientAttack):
         steps: Gradient steps.
         step_size: Length of a step, in the units of `value_range`; `None` for
             2.5 epsilon / steps.
-        loss: What to maximise: "cross_entropy", "margin", "kl" (to the clean
-            prediction) or an `AttackLoss`.
+        loss: What to maximise: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl"
+            (to the clean prediction) or an `AttackLoss`.
         random_start: True (uniform in the ball), False (the image itself),
             "gaussian" (a normal perturbation of standard deviation 0.001) or
             "surface".
@@ -38,6 +38,8 @@ class PGD(GradientAttack):
         eot_samples: Draws of a random model whose loss gradients are averaged.
         targeted: Whether to reach `target_labels=` of the call.
         training: Whether the model is called as in training while crafting.
+        precision: "float32", or "bfloat16" for passes that are faster where the
+            processor has such units; see `core.precision`.
         value_range: Pair `(low, high)` in which the images lie.
 
     Raises:
@@ -69,6 +71,7 @@ class PGD(GradientAttack):
         eot_samples: int = 1,
         targeted: bool = False,
         training: bool = False,
+        precision: str = "float32",
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__(
@@ -84,6 +87,7 @@ class PGD(GradientAttack):
             eot_samples=eot_samples,
             targeted=targeted,
             training=training,
+            precision=precision,
             value_range=value_range,
         )
 

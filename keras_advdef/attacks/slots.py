@@ -6,25 +6,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.attacks.confirm import needs_confirmation
 from keras_advdef.attacks.generation import padded
 from keras_advdef.core.random_numbers import fold_in
 
 # The last images run in blocks of the full size and of three halvings, so a model is
 # traced four times at most.
 _BLOCK_SIZES = 4
-
-
-class _Table:
-    """The best image found so far for each input, filled as slots finish."""
-
-    def __init__(self, result: np.ndarray) -> None:
-        self.result = result
-        self.loss = np.full(len(result), -np.inf, np.float32)
-
-    def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
-        if broken or loss > self.loss[index]:
-            self.result[index] = image
-            self.loss[index] = loss
 
 
 class _Slots:
@@ -42,12 +30,19 @@ class _Slots:
         self.calls += 1
         return fold_in(self.job.key, self.calls)
 
-    def admit(self, indices: list[int]) -> None:
-        """Adds images with fresh starts."""
-        rows = np.array(indices, np.int64)
-        labels = tf.constant(padded(self.job.labels[rows], self.job.size))
-        start = self.job.compiled.start
-        fresh = start(self.job.batch(rows), labels, self.epsilon, self._next_key())
+    def _block(self, count: int) -> int:
+        """Returns the smallest compiled block that holds so many rows."""
+        halvings = [self.job.size >> shift for shift in range(_BLOCK_SIZES)]
+        return min(each for each in halvings if each >= count)
+
+    def admit(self, admitted: list[tuple[int, int]]) -> None:
+        """Adds images, each with the number of its run, with fresh starts."""
+        rows, runs = np.array(admitted, np.int64).T
+        size = self._block(len(rows))
+        labels = tf.constant(padded(self.job.labels[rows], size))
+        run = tf.constant(padded(runs, size), tf.int32)
+        images, key = self.job.batch(rows, size), self._next_key()
+        fresh = self.job.compiled.start(images, labels, self.epsilon, key, run)
         for name, value in fresh.items():
             added = value.numpy()[: len(rows)]
             known = self.state.get(name, added[:0])
@@ -56,13 +51,28 @@ class _Slots:
 
     def advance(self) -> None:
         """Moves every row on, in the smallest block that holds them."""
-        count, size = len(self.owners), self.job.size
-        halvings = [size >> shift for shift in range(_BLOCK_SIZES)]
-        block = min(each for each in halvings if each >= count)
+        count = len(self.owners)
+        block = self._block(count)
         packed = {k: tf.constant(padded(v, block)) for k, v in self.state.items()}
         advance = self.job.compiled.advance
         moved = advance(packed, self.epsilon, self._next_key())
         self.state = {name: value.numpy()[:count] for name, value in moved.items()}
+
+    def confirm(self) -> None:
+        """Takes back successes that do not hold on a second look; they go on."""
+        suspects = np.flatnonzero(self.state["broken"])
+        if not suspects.size:
+            return
+        size = self._block(len(suspects))
+        images, labels = (
+            tf.constant(padded(self.state[name][suspects], size))
+            for name in ("best", "labels")
+        )
+        confirm = self.job.compiled.confirm
+        held = confirm(images, labels, self._next_key()).numpy()[: len(suspects)]
+        lost = suspects[~held]
+        self.state["broken"][lost] = False
+        self.state["best_loss"][lost] = np.finfo(np.float32).min
 
     def release(self, done: np.ndarray) -> list[tuple[int, Any, float, bool]]:
         """Removes finished rows and returns `(index, image, loss, broken)` of each."""
@@ -80,35 +90,35 @@ class _Slots:
         return finished
 
 
-def run_slots(
-    attack: Any, job: Any, epsilon: tf.Tensor, result: np.ndarray, progress: Any
-) -> None:
-    """Attacks every image until it is broken or out of restarts.
+def run_slots(attack: Any, job: Any, epsilon: tf.Tensor) -> None:
+    """Attacks every image until it is broken or out of runs; the job keeps the best.
 
     Args:
-        attack: An attack with `start`, `advance`, `steps` and `restarts`.
+        attack: An attack with `start`, `advance`, `confirm`, `steps` and `runs`.
         job: The checked inputs.
         epsilon: Radius on the `[0, 1]` scale.
-        result: Array that receives the images, in the job's range.
-        progress: A `keras.utils.Progbar` that counts finished images.
     """
-    table, slots = _Table(result), _Slots(attack, job, epsilon)
-    waiting = deque((index, attack.restarts) for index in range(job.count))
-    left: dict[int, int] = {}
-    finished = 0
+    slots = _Slots(attack, job, epsilon)
+    progress, finished = job.progress(job.count), 0
+    runs = attack.runs(job.classes)
+    waiting = deque((index, 0) for index in range(job.count))
+    under_way: dict[int, int] = {}
+    must_confirm = needs_confirmation(job.compiled.logits_fn)
     while waiting or len(slots.owners):
         free = min(job.size - len(slots.owners), len(waiting))
         if free:
             admitted = [waiting.popleft() for _ in range(free)]
-            left.update(admitted)
-            slots.admit([index for index, _ in admitted])
+            under_way.update(admitted)
+            slots.admit(admitted)
         slots.advance()
+        if must_confirm:
+            slots.confirm()
         done = slots.state["broken"] | (slots.state["step"] >= attack.steps)
         for index, image, loss, broken in slots.release(done):
-            table.keep(index, job.range.from_unit(image), loss, broken)
-            remaining = left.pop(index) - 1
-            if remaining and not broken:
-                waiting.append((index, remaining))
+            job.keep(index, job.range.from_unit(image), loss, broken)
+            run = under_way.pop(index) + 1
+            if run < runs and not broken:
+                waiting.append((index, run))
             else:
                 finished += 1
         progress.update(finished)

@@ -29,6 +29,21 @@ ATTACKS = [
         {"epsilon": 0.1, "steps": 2, "eot_samples": 2, "random_start": "surface"},
     ),
     (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 2, "return_best": False}),
+    (advdef.attacks.APGD, {"epsilon": 0.1, "steps": 12}),
+    (advdef.attacks.APGD, {"epsilon": 0.5, "norm": "l2", "steps": 12, "loss": "dlr"}),
+    (advdef.attacks.APGD, {"epsilon": 3.0, "norm": "l1", "steps": 12}),
+    (
+        advdef.attacks.HopSkipJump,
+        {"epsilon": 3.0, "steps": 2, "initial_evaluations": 10},
+    ),
+    (
+        advdef.attacks.HopSkipJump,
+        {"epsilon": 0.5, "norm": "linf", "steps": 2, "initial_evaluations": 10},
+    ),
+    (
+        advdef.attacks.BoundaryAttack,
+        {"epsilon": 6.0, "steps": 20, "spherical_step": 0.1, "source_step": 0.1},
+    ),
 ]
 
 OBJECTIVES = [
@@ -43,6 +58,8 @@ ABSTRACT = {
     advdef.attacks.AttackLoss,
     advdef.attacks.GradientAttack,
     advdef.attacks.LogitsLoss,
+    advdef.attacks.MinimalAttack,
+    advdef.attacks.SteppedAttack,
     advdef.layers.InputTransform,
     advdef.objectives.Objective,
     advdef.objectives.Penalty,

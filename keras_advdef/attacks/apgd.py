@@ -1,0 +1,147 @@
+"""APGD: PGD that finds its own step size."""
+
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.attacks import apgd_momentum, apgd_sparse
+from keras_advdef.attacks.gradient_attack import GradientAttack
+from keras_advdef.attacks.strongest import State
+from keras_advdef.core.logits import LogitsFunction
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class APGD(GradientAttack):
+    """Projected ascent with momentum that halves its step where progress ends.
+
+    Starts on the surface of the ball with steps of 2 epsilon. At checkpoints that
+    come closer and closer, an image whose loss did not rise in three steps of four
+    goes back to its best point with half the step, so there is nothing to tune (Croce
+    and Hein 2020, ICML). In the l1 ball steps are sparse, without momentum, and begin
+    in balls of three and two epsilon (Croce and Hein 2021, ICML).
+
+    Args:
+        epsilon: Number of at least 0. Radius of the ball, in the units of
+            `value_range`; `None` if each call gives it.
+        norm: "linf", "l2" or "l1".
+        steps: Gradient steps of one run.
+        restarts: Runs from independent starts; the strongest point counts.
+        loss: What to maximise: "cross_entropy", "dlr" (the margin, free of the scale
+            of the logits), "targeted_dlr" (one run for each of the nine most likely
+            wrong classes), "margin", "kl" or an `AttackLoss`.
+        eot_samples: Draws of a random model whose loss gradients are averaged.
+        targeted: Whether to reach `target_labels=` of the call.
+        training: Whether the model is called as in training while crafting.
+        precision: "float32", or "bfloat16" for passes that are faster where the
+            processor has such units; see `core.precision`.
+        value_range: Pair `(low, high)` in which the images lie.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
+    >>> images = np.full((1, 2, 2, 1), 0.5, "float32")
+    >>> attack = keras_advdef.attacks.APGD(0.1, steps=5, loss="dlr")
+    >>> adversarial = attack.generate(model, images, [0], seed=0, verbose=0)
+    >>> bool(np.abs(adversarial - images).max() <= 0.1 + 1e-6)
+    True
+    """
+
+    moving: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(
+            (*GradientAttack.moving, *apgd_momentum.MOVING, *apgd_sparse.MOVING)
+        )
+    )
+
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        *,
+        norm: str = "linf",
+        steps: int = 100,
+        restarts: int = 1,
+        loss: Any = "cross_entropy",
+        eot_samples: int = 1,
+        targeted: bool = False,
+        training: bool = False,
+        precision: str = "float32",
+        value_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(
+            epsilon,
+            norm=norm,
+            steps=steps,
+            step_size=None,
+            loss=loss,
+            random_start="surface",
+            momentum=0.0,
+            restarts=restarts,
+            return_best=True,
+            eot_samples=eot_samples,
+            targeted=targeted,
+            training=training,
+            precision=precision,
+            value_range=value_range,
+        )
+        self._windows = apgd_momentum.windows(self.steps)
+
+    def begin(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> State:
+        """Returns the state before the first step; see `SteppedAttack.begin`."""
+        is_sparse = self.norm == "l1"
+        radius = apgd_sparse.first_radius(epsilon) if is_sparse else epsilon
+        state = super().begin(logits_fn, images, labels, radius, key, run)
+        schedule = apgd_sparse.begin if is_sparse else apgd_momentum.begin
+        return schedule(state, epsilon)
+
+    def remember(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
+        """Compares the current point with the best one, if it is in the real ball."""
+        if self.norm == "l1":
+            inside = state["scale"] <= 1.0
+            losses = tf.where(inside, losses, tf.float32.min)
+            broken &= inside
+        return super().remember(state, losses, broken)
+
+    def step(
+        self,
+        state: State,
+        losses: tf.Tensor,
+        gradient: tf.Tensor,
+        epsilon: tf.Tensor,
+        taken: tf.Tensor,
+    ) -> State:
+        """Returns the state with its iterate moved; see `GradientAttack.step`."""
+        if self.norm == "l1":
+            return apgd_sparse.step(
+                state,
+                losses,
+                gradient,
+                epsilon=epsilon,
+                taken=taken,
+                steps=self.steps,
+            )
+        return apgd_momentum.step(
+            state,
+            losses,
+            gradient,
+            epsilon=epsilon,
+            norm=self.norm,
+            taken=taken,
+            table=self._windows,
+        )
+
+    def __str__(self) -> str:
+        loss = self.loss if isinstance(self.loss, str) else type(self.loss).__name__
+        restarts = f" x {self.restarts}" * (self.restarts > 1)
+        return f"APGD-{self.steps} on {loss}{restarts}"

@@ -1,0 +1,220 @@
+"""MinimalAttack: base of the attacks that look for the smallest perturbation."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.confirm import confirm
+from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import norm_per_image
+from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.core.value_range import sparse_labels
+
+_CLEAN = 2**30 + 4
+# Float32 rounding of the images must not cost a success at exactly epsilon.
+_SLACK = 1.0 + 1e-6
+
+
+class Found(NamedTuple):
+    """What a `MinimalAttack` found, for each image.
+
+    Args:
+        images: Adversarial images; the clean ones where none was found.
+        norms: Norms of the perturbations in the units of `value_range` (a count of
+            values for "l0"), infinite where none was found, `(batch,)`.
+        success: Whether one was found, within epsilon if there is one, `(batch,)`.
+    """
+
+    images: Any
+    norms: Any
+    success: Any
+
+
+class MinimalAttack(Attack):
+    """Base of attacks that look for the nearest image the model gets wrong.
+
+    A subclass writes `look_for`. The base checks what it found in float32 and, for a
+    random model, on fresh draws; returns images that are wrong already as they are;
+    and returns clean ones where nothing was found within epsilon. Without an epsilon
+    perturbations may have any size.
+
+    Args:
+        epsilon: Largest norm that counts, in the units of `value_range`; `None` for
+            no limit.
+        norm: The norm to make small.
+        eot_samples: Draws of a random model over which its outputs are averaged.
+        targeted: Whether to reach `target_labels`.
+        training: Whether the model is called as in training while crafting.
+        precision: "float32" or "bfloat16", in which the model's passes run.
+        value_range: Pair `(low, high)` in which the images lie.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> attack = keras_advdef.attacks.DeepFool()
+    >>> model = keras.Sequential([
+    ...     keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    >>> images = np.full((1, 2, 2, 1), 0.5, "float32")
+    >>> found = attack.search(model, images, seed=0, verbose=0)
+    >>> found.norms.shape, found.success.tolist()
+    ((1,), [True])
+    """
+
+    def __init__(
+        self,
+        epsilon: float | None,
+        *,
+        norm: str,
+        targeted: bool,
+        training: bool,
+        value_range: tuple[float, float],
+        eot_samples: int = 1,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__(
+            epsilon,
+            norm=norm,
+            value_range=value_range,
+            targeted=targeted,
+            training=training,
+            precision=precision,
+        )
+        self.eot_samples = checked_integer(
+            type(self).__name__, "eot_samples", eot_samples, low=1
+        )
+
+    def look_for(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns candidates in `[0, 1]`, of any norm; arguments as in `perturb`.
+
+        Args:
+            logits_fn: The attacked model.
+            images: Clean images, float32 in `[0, 1]`.
+            labels: Integer labels `(batch,)`: to be left, or, when targeted, reached.
+            epsilon: Largest norm that counts, infinite for no limit.
+            seed: Key for all draws, int32 of shape `(2,)`.
+        """
+        raise NotImplementedError(f"`{type(self).__name__}` must write `look_for`.")
+
+    def found(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> Found:
+        """Returns what counts of the candidates, on the `[0, 1]` scale, in any graph.
+
+        Args:
+            logits_fn: The attacked model.
+            images: Clean images, float32 in `[0, 1]`.
+            labels: Integer labels `(batch,)`: to be left, or, when targeted, reached.
+            epsilon: Largest norm that counts, infinite for no limit.
+            seed: Key for all draws, int32 of shape `(2,)`.
+        """
+        before = self._succeeds(logits_fn, images, labels, fold_in(seed, _CLEAN))
+        candidates = self.look_for(logits_fn, images, labels, epsilon, seed)
+        candidates = tf.where(_wide(before, images), images, candidates)
+        norms = norm_per_image(candidates - images, self.norm)
+        success = self._succeeds(logits_fn, candidates, labels, seed)
+        success = (before | success) & (norms <= epsilon * _SLACK)
+        adversarial = tf.where(_wide(success, images), candidates, images)
+        return Found(adversarial, tf.where(success, norms, np.inf), success)
+
+    def perturb(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
+        return self.found(logits_fn, images, labels, epsilon, seed).images
+
+    def search(
+        self,
+        model: Any,
+        images: Any,
+        labels: Any = None,
+        *,
+        target_labels: Any = None,
+        epsilon: float | None = None,
+        seed: int | None = None,
+        batch_size: int = 128,
+        verbose: str | int = "auto",
+    ) -> Found:
+        """Returns adversarial images with the norm and the success of each.
+
+        Success is measured on the returned images, in float32 and, for a random
+        model, on fresh draws.
+
+        Args:
+            model: A Keras model or a function from images to logits.
+            images: Array `(count, rows, cols, channels)` in `value_range`.
+            labels: True labels, integer or one-hot; `None` for the predictions.
+            target_labels: The classes to reach, for a targeted attack.
+            epsilon: Overrides the constructor's.
+            seed: Integer that fixes every draw; `None` for fresh ones.
+            batch_size: Images per compiled call.
+            verbose: 0 for silence, 1 or "auto" for a progress bar.
+
+        Returns:
+            A `Found` of arrays.
+        """
+        if labels is None and not self.targeted:
+            labels = self.predict(model, images, seed=seed, batch_size=batch_size)
+        adversarial = self.generate(
+            model,
+            images,
+            labels,
+            target_labels=target_labels,
+            epsilon=epsilon,
+            seed=seed,
+            batch_size=batch_size,
+            verbose=verbose,
+        )
+        goal = sparse_labels(target_labels if self.targeted else labels).numpy()
+        reached = self.predict(model, adversarial, seed=seed, batch_size=batch_size)
+        success = (reached == goal) if self.targeted else (reached != goal)
+        clean = np.asarray(images, np.float32)
+        norms = norm_per_image(tf.constant(adversarial - clean), self.norm).numpy()
+        return Found(adversarial, np.where(success, norms, np.inf), success)
+
+    def radius(self, epsilon: Any) -> tf.Tensor:
+        """Returns epsilon on the `[0, 1]` scale, infinite if there is none."""
+        if epsilon is None and self.epsilon is None:
+            return tf.constant(np.inf, tf.float32)
+        return super().radius(epsilon)
+
+    def _succeeds(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tf.Tensor:
+        return confirm(
+            logits_fn,
+            images,
+            labels,
+            key,
+            targeted=self.targeted,
+            samples=self.eot_samples,
+        )
+
+
+def _wide(mask: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(mask, [-1] + [1] * (images.shape.rank - 1))

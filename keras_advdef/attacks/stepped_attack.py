@@ -1,0 +1,252 @@
+"""SteppedAttack: base of the attacks that repeat a step inside a ball."""
+
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.confirm import confirm, needs_confirmation
+from keras_advdef.attacks.slots import run_slots
+from keras_advdef.attacks.strongest import State, stronger
+from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.loops import fixed_loop
+from keras_advdef.core.random_numbers import fold_in
+
+
+class SteppedAttack(Attack):
+    """Base of attacks that repeat one step on a state per image.
+
+    A subclass writes `begin`, `move` and, where the last point has not been looked at
+    by then, `look`. In return broken images leave a compiled attack and waiting ones
+    take their places: a row of the state belongs to one image alone and counts its
+    own steps.
+
+    Args:
+        epsilon: Radius of the ball, in the units of `value_range`.
+        norm: "linf", "l2" or "l1".
+        steps: Steps of one run.
+        restarts: Independent runs; the strongest counts.
+        eot_samples: Draws of a random model over which its outputs are averaged.
+        targeted: Whether to reach `target_labels`.
+        training: Whether the model is called as in training while crafting.
+        precision: "float32" or "bfloat16", in which the model's passes run.
+        value_range: Pair `(low, high)` in which the images lie.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> isinstance(keras_advdef.attacks.PGD(0.3), keras_advdef.attacks.SteppedAttack)
+    True
+    """
+
+    # Entries of the state that change from step to step.
+    moving: ClassVar[tuple[str, ...]] = ("iterate", "best", "best_loss", "broken")
+    # Steps between two looks at which images may leave.
+    segment: ClassVar[int] = 10
+
+    def __init__(
+        self,
+        epsilon: float | None,
+        *,
+        norm: str,
+        steps: int,
+        restarts: int,
+        eot_samples: int,
+        targeted: bool,
+        training: bool,
+        precision: str,
+        value_range: tuple[float, float],
+    ) -> None:
+        super().__init__(
+            epsilon,
+            norm=norm,
+            value_range=value_range,
+            targeted=targeted,
+            training=training,
+            precision=precision,
+        )
+        owner = type(self).__name__
+        self.steps = checked_integer(owner, "steps", steps, low=1)
+        self.restarts = checked_integer(owner, "restarts", restarts, low=1)
+        self.eot_samples = checked_integer(owner, "eot_samples", eot_samples, low=1)
+
+    def runs(self, classes: int) -> int:
+        """Returns how many runs an unbroken image gets.
+
+        Args:
+            classes: Number of classes of the model.
+        """
+        del classes
+        return self.restarts
+
+    def classes_of(self, logits_fn: LogitsFunction, images: tf.Tensor) -> int:
+        """Returns the number of classes, or 0 where `runs` does not depend on it."""
+        del logits_fn, images
+        return 0
+
+    def begin(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> State:
+        """Returns the state before the first step.
+
+        Args:
+            logits_fn: The attacked model.
+            images: Clean images in `[0, 1]`.
+            labels: Classes to leave or to reach, `(batch,)`.
+            epsilon: Radius on the `[0, 1]` scale.
+            key: Key for the draws.
+            run: Which of the runs this is, int32, a scalar or `(batch,)`.
+
+        Returns:
+            A dictionary of tensors whose first axis is the batch, with "images",
+            "labels" and what `moving` names.
+        """
+        raise NotImplementedError(f"`{type(self).__name__}` must write `begin`.")
+
+    def move(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        taken: tf.Tensor,
+    ) -> State:
+        """Returns the state one step later.
+
+        Args:
+            logits_fn: The attacked model.
+            state: The state before.
+            epsilon: Radius on the `[0, 1]` scale.
+            key: Key for this step's draws.
+            taken: Steps taken before, float32, a scalar or `(batch,)`.
+        """
+        raise NotImplementedError(f"`{type(self).__name__}` must write `move`.")
+
+    def look(self, logits_fn: LogitsFunction, state: State, key: tf.Tensor) -> State:
+        """Returns the state with its best point compared with the current one."""
+        del logits_fn, key
+        return state
+
+    def perturb(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
+
+        def once(index: Any) -> tuple[tf.Tensor, ...]:
+            key = fold_in(seed, index)
+            run = tf.cast(index, tf.int32)
+            state = self.begin(logits_fn, images, labels, epsilon, key, run)
+            state = self.repeat(logits_fn, state, epsilon, key, self.steps)
+            state = self.look(logits_fn, state, key)
+            broken = state["broken"]
+            if needs_confirmation(logits_fn):
+                broken = self.confirm(logits_fn, state["best"], labels, key)
+            return state["best"], state["best_loss"], broken
+
+        def repeat(index: Any, strongest: tuple[tf.Tensor, ...]) -> Any:
+            return stronger(once(index + 1), strongest)
+
+        runs = self.runs(self.classes_of(logits_fn, images))
+        # Unrolled, the runs would be traced one by one, each with a loop inside.
+        unroll = self.steps * runs <= self.segment
+        return fixed_loop(repeat, once(0), runs - 1, unroll=unroll)[0]
+
+    def confirm(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns whether images succeed in float32 and on fresh draws."""
+        return confirm(
+            logits_fn,
+            images,
+            labels,
+            key,
+            targeted=self.targeted,
+            samples=self.eot_samples,
+        )
+
+    def start(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> State:
+        """Returns the state before the first step, for images in `value_range`."""
+        unit = self.value_range.to_unit(images)
+        state = self.begin(logits_fn, unit, labels, epsilon, key, run)
+        return {**state, "step": tf.zeros_like(labels, tf.float32)}
+
+    def advance(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+    ) -> State:
+        """Returns the state some steps later; images out of steps stand still."""
+        count = min(self.segment, self.steps)
+        state = self.repeat(logits_fn, state, epsilon, key, count)
+        return {**self.look(logits_fn, state, key), "step": state["step"] + count}
+
+    def repeat(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        count: int,
+    ) -> State:
+        """Returns the state `count` steps later, not looked at yet."""
+        # What stays the same is kept out of the loop.
+        names = [name for name in self.moving if name in state]
+
+        def body(index: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:
+            current = {**state, **dict(zip(names, values, strict=True))}
+            taken = tf.cast(index, tf.float32)
+            if "step" in state:
+                taken += state["step"]
+            moved = self.move(logits_fn, current, epsilon, fold_in(key, index), taken)
+            if "step" in state:
+                moved = _where(taken < self.steps, moved, current, names)
+            return tuple(moved[name] for name in names)
+
+        values = fixed_loop(body, tuple(state[name] for name in names), count)
+        return {**state, **dict(zip(names, values, strict=True))}
+
+    def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+        """Fills the job's result; with `stop_early` by the first success of each."""
+        if stop_early:
+            run_slots(self, job, epsilon)
+        else:
+            super().fill(job, epsilon, stop_early=False)
+
+
+def _where(is_active: tf.Tensor, new: State, old: State, names: list[str]) -> State:
+    """Returns the new values of active rows and the old ones of the others."""
+    kept = {}
+    for name in names:
+        active = is_active
+        if new[name].shape.rank > 1:
+            active = tf.reshape(active, [-1] + [1] * (new[name].shape.rank - 1))
+        kept[name] = tf.where(active, new[name], old[name])
+    return kept
