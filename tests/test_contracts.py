@@ -15,6 +15,7 @@ def test_layer(cls, arguments, images):
     check_layer(cls, arguments, images)
 
 
+@pytest.mark.filterwarnings("ignore:The targeted DLR needs 4 classes")
 @pytest.mark.parametrize(("cls", "arguments"), ATTACKS, ids=case_id)
 def test_attack(cls, arguments, trained_net, digits):
     check_attack(cls, arguments, trained_net, digits.x_test[:6], digits.y_test[:6])

@@ -24,7 +24,7 @@ class _PerShape:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = tf.function(function)
+        self._function = tf.function(function, autograph=False)
         self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
     def __call__(self, *arguments: Any) -> Any:
@@ -180,7 +180,7 @@ class Job:
     def batch(self, rows: Any, size: int | None = None) -> tf.Tensor:
         """Returns some images as float32, padded to `size`, by default the batch's."""
         images = self.images[rows].astype(np.float32)
-        images = np.clip(images, self.range.low, self.range.high)
+        np.clip(images, self.range.low, self.range.high, out=images)
         return tf.constant(padded(images, size or self.size))
 
     def slices(self) -> list[slice]:

@@ -230,7 +230,10 @@ class SteppedAttack(Attack):
                 moved = _where(taken < self.steps, moved, current, names)
             return tuple(moved[name] for name in names)
 
-        values = fixed_loop(body, tuple(state[name] for name in names), count)
+        # Written out, a segment of `generate` takes long to trace and gains nothing.
+        unroll = "step" not in state
+        values = tuple(state[name] for name in names)
+        values = fixed_loop(body, values, count, unroll=unroll)
         return {**state, **dict(zip(names, values, strict=True))}
 
     def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:

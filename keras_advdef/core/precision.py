@@ -70,7 +70,14 @@ def in_bfloat16(
     layers with `autocast=False` such as every `InputTransform` and what holds one, and
     layers pinned to float32 in a model of another policy. In a model that is all
     float32, Keras does not tell `dtype="float32"` given from taken by default, so
-    there it pins nothing. Other threads that call or trace the same model meanwhile
+    there it pins nothing.
+
+    It pays where convolutions and matrix products fill the time and the processor has
+    bfloat16 units (AMX or AVX512-BF16 on a CPU, a GPU's tensor cores). It does not pay
+    on other processors, which emulate it, and little for small batches and for models
+    that mostly normalise, add and pool, because the casts then cost what they save.
+
+    Other threads that call or trace the same model meanwhile
     see bfloat16 too.
 
     Args:

@@ -32,6 +32,29 @@ ATTACKS = [
     (advdef.attacks.APGD, {"epsilon": 0.1, "steps": 12}),
     (advdef.attacks.APGD, {"epsilon": 0.5, "norm": "l2", "steps": 12, "loss": "dlr"}),
     (advdef.attacks.APGD, {"epsilon": 3.0, "norm": "l1", "steps": 12}),
+    (advdef.attacks.Square, {"epsilon": 0.1, "queries": 20}),
+    (advdef.attacks.Square, {"epsilon": 1.0, "norm": "l2", "queries": 20}),
+    (advdef.attacks.SPSA, {"epsilon": 0.1, "steps": 2, "samples": 8}),
+    (advdef.attacks.DeepFool, {"epsilon": 3.0, "steps": 5}),
+    (advdef.attacks.DeepFool, {"epsilon": 0.4, "norm": "linf", "steps": 5}),
+    (
+        advdef.attacks.CarliniWagner,
+        {
+            "epsilon": 3.0,
+            "steps": 20,
+            "binary_search_steps": 2,
+            "learning_rate": 0.1,
+            "initial_constant": 1.0,
+        },
+    ),
+    (advdef.attacks.FAB, {"epsilon": 0.4, "steps": 5}),
+    (
+        advdef.attacks.FAB,
+        {"epsilon": 3.0, "norm": "l2", "steps": 5, "target_classes": 2},
+    ),
+    (advdef.attacks.FAB, {"epsilon": 15.0, "norm": "l1", "steps": 5}),
+    (advdef.attacks.JSMA, {"epsilon": 40, "theta": 1.0, "gamma": 0.5}),
+    (advdef.attacks.AutoAttack, {"epsilon": 0.1, "steps": 4, "queries": 5}),
     (
         advdef.attacks.HopSkipJump,
         {"epsilon": 3.0, "steps": 2, "initial_evaluations": 10},
@@ -52,7 +75,7 @@ OBJECTIVES = [
     (advdef.objectives.AdversarialCrossEntropy, {"clean_weight": 0.5}),
 ]
 
-# Bases are tested through their subclasses.
+# Bases are tested through their subclasses, `Transfer` through the attack it runs.
 ABSTRACT = {
     advdef.attacks.Attack,
     advdef.attacks.AttackLoss,
@@ -60,6 +83,7 @@ ABSTRACT = {
     advdef.attacks.LogitsLoss,
     advdef.attacks.MinimalAttack,
     advdef.attacks.SteppedAttack,
+    advdef.attacks.Transfer,
     advdef.layers.InputTransform,
     advdef.objectives.Objective,
     advdef.objectives.Penalty,

@@ -1,0 +1,161 @@
+"""AutoAttack: four attacks with nothing to tune, each on what the others left."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks.apgd import APGD
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.confirm import confirm
+from keras_advdef.attacks.fab import FAB
+from keras_advdef.attacks.generation import SubJob
+from keras_advdef.attacks.square import Square
+from keras_advdef.attacks.targeted_dlr import TargetedDLR
+from keras_advdef.core.arguments import checked_choice, checked_integer
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.random_numbers import fold_in
+
+_VERSIONS = ("standard", "plus", "rand")
+_RAND_DRAWS = 20
+_TARGETS = 9
+_L1_TARGETS = 5
+_RESTARTS = 5
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class AutoAttack(Attack):
+    """The attacks of Croce and Hein in their order, on the images still standing.
+
+    "standard": APGD on the cross-entropy, APGD on the targeted DLR and targeted FAB
+    (nine target classes each, or all wrong ones if there are fewer), then Square.
+    "plus": five restarts of APGD on both losses and of FAB first, then Square, and
+    both targeted attacks. "rand", for random models: APGD on both losses with
+    gradients averaged over 20 draws. In the l1 ball APGD restarts five times, five
+    classes are targets, and there is no Square. Below four classes the targeted DLR
+    is the margin, and a warning says so (Croce and Hein 2020, "Reliable evaluation of
+    adversarial robustness with an ensemble of diverse parameter-free attacks", ICML).
+
+    Images that none of them breaks come back clean, misclassified ones too. Broken
+    images leave between and within the attacks, whatever `stop_early` says. For a
+    random model success counts only if it holds on fresh draws.
+
+    Args:
+        epsilon: Number of at least 0. Radius of the ball, in the units of
+            `value_range`; `None` if each call gives it.
+        norm: "linf", "l2" or "l1".
+        version: "standard", "plus" or "rand".
+        steps: Steps of each run of APGD and FAB; 100 is the standard.
+        queries: Queries of Square; 5000 is the standard.
+        training: Whether the model is called as in training while crafting.
+        precision: "float32", or "bfloat16" for passes that are faster where the
+            processor has such units; success is decided in float32. See
+            `core.precision`.
+        value_range: Pair `(low, high)` in which the images lie.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> attack = keras_advdef.attacks.AutoAttack(8 / 255)
+    >>> [str(each) for each in attack.attacks]
+    ['APGD-100 on cross_entropy', 'APGD-100 on TargetedDLR', 'FAB-100', 'Square-5000']
+    """
+
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        *,
+        norm: str = "linf",
+        version: str = "standard",
+        steps: int = 100,
+        queries: int = 5000,
+        training: bool = False,
+        precision: str = "float32",
+        value_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(
+            epsilon,
+            norm=norm,
+            value_range=value_range,
+            targeted=False,
+            training=training,
+            precision=precision,
+        )
+        owner = "AutoAttack"
+        self.version = checked_choice(owner, "version", version, _VERSIONS)
+        self.steps = checked_integer(owner, "steps", steps, low=1)
+        self.queries = checked_integer(owner, "queries", queries, low=1)
+        self.attacks = self._members()
+
+    def _members(self) -> list[Any]:
+        common = {
+            "training": self.training,
+            "precision": self.precision,
+            "value_range": tuple(self.value_range),
+        }
+        stepped = {**common, "norm": self.norm, "steps": self.steps}
+        sparse = self.norm == "l1"
+        targets = _L1_TARGETS if sparse else _TARGETS
+        aimed = {**stepped, "restarts": _RESTARTS if sparse else 1}
+        if self.version == "rand":
+            drawn = {**stepped, "eot_samples": _RAND_DRAWS}
+            return [APGD(loss=loss, **drawn) for loss in ("cross_entropy", "dlr")]
+        square = (
+            [] if sparse else [Square(norm=self.norm, queries=self.queries, **common)]
+        )
+        targeted = [
+            APGD(loss=TargetedDLR(targets), **aimed),
+            FAB(target_classes=targets, **stepped),
+        ]
+        if self.version == "standard":
+            return [APGD(**aimed), *targeted, *square]
+        often = {**stepped, "restarts": _RESTARTS}
+        untargeted = [APGD(**often), APGD(loss="dlr", **often), FAB(**often)]
+        return [*untargeted, *square, *targeted]
+
+    def perturb(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
+        key = fold_in(seed, 0)
+        broken = self.confirm(logits_fn, images, labels, key)
+        result = images
+        for index, attack in enumerate(self.attacks, 1):
+            key = fold_in(seed, index)
+            found = attack.perturb(logits_fn, images, labels, epsilon, key)
+            success = self.confirm(logits_fn, found, labels, key) & ~broken
+            wide = tf.reshape(success, [-1] + [1] * (images.shape.rank - 1))
+            result = tf.where(wide, found, result)
+            broken |= success
+        return result
+
+    def confirm(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns whether images succeed in float32 and on fresh draws."""
+        samples = _RAND_DRAWS if self.version == "rand" else 1
+        return confirm(logits_fn, images, labels, key, targeted=False, samples=samples)
+
+    def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+        """Fills the job's result; each attack gets the images still standing."""
+        del stop_early
+        job.result[...] = np.clip(job.images, *self.value_range)
+        standing = np.flatnonzero(job.predictions() == job.labels)
+        for index, attack in enumerate(self.attacks, 1):
+            if not standing.size:
+                return
+            part = SubJob(job, attack, standing, fold_in(job.key, index))
+            attack.fill(part, epsilon, stop_early=True)
+            standing = standing[~part.broken]

@@ -1,0 +1,229 @@
+"""DeepFool: steps to the nearest boundary of the linearized model."""
+
+import math
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.attacks.decisions import wide
+from keras_advdef.attacks.draws import mean_over_draws
+from keras_advdef.attacks.lead import lead, least_lead
+from keras_advdef.attacks.minimal_attack import MinimalAttack
+from keras_advdef.attacks.slopes import slopes
+from keras_advdef.core.arguments import checked_integer, checked_number
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.loops import fixed_loop
+from keras_advdef.core.norms import per_image
+from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.core.random_state import draw_scope
+
+_CHECK = 2**30 + 7
+# The shortest step gains so many times the lead that counts.
+_LEADS = 2.0
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class DeepFool(MinimalAttack):
+    """Steps to the nearest boundary of the linearized model until one is crossed.
+
+    With `w` the gradient of `z_k - z_label` and k the class for which the distance
+    `(z_label - z_k) / ||w||` is smallest, each step adds the perturbation of that
+    length along `w`, or along its sign for "linf", whose distance divides by the l1
+    norm (Moosavi-Dezfooli et al. 2016). The next step starts at
+    `x + (1 + overshoot) * sum of steps`, clipped. On a linear model one step returns
+    `1 + overshoot` times the exact distance.
+
+    With `differentiable=True` the result of `look_for`, called inside a gradient
+    tape, has derivatives with respect to the weights of the model, through logits and
+    `w` of every step; choices of a class and of when to stop count as constant.
+
+    Args:
+        epsilon: Largest norm that counts, in the units of `value_range`; `None` for
+            no limit.
+        norm: "l2" or "linf".
+        steps: Steps at most; an image stops once its label is left.
+        overshoot: Share of the perturbation that is added to cross the boundary.
+        candidates: Wrong classes that are tried, the most likely on the clean image.
+        differentiable: Whether gradients pass the attack; all steps are then run.
+        eot_samples: Draws of a random model whose gradients and logits are averaged.
+        training: Whether the model is called as in training while crafting.
+        precision: "float32", or "bfloat16" for the passes that give `w`.
+        value_range: Pair `(low, high)` in which the images lie.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2, 1, 1)), keras.layers.Flatten()])
+    >>> images = np.reshape([0.6, 0.4], (1, 2, 1, 1))
+    >>> attack = keras_advdef.attacks.deep_fool.DeepFool(overshoot=0.0)
+    >>> found = attack.search(model, images, [0], verbose=0)
+    >>> round(float(found.norms[0]), 4), round(float(np.sqrt(0.02)), 4)
+    (0.1414, 0.1414)
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
+
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        *,
+        norm: str = "l2",
+        steps: int = 50,
+        overshoot: float = 0.02,
+        candidates: int = 10,
+        differentiable: bool = False,
+        eot_samples: int = 1,
+        training: bool = False,
+        precision: str = "float32",
+        value_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(
+            epsilon,
+            norm=norm,
+            targeted=False,
+            training=training,
+            eot_samples=eot_samples,
+            precision=precision,
+            value_range=value_range,
+        )
+        owner = type(self).__name__
+        self.steps = checked_integer(owner, "steps", steps, low=1)
+        self.overshoot = checked_number(owner, "overshoot", overshoot, low=0.0)
+        self.candidates = checked_integer(owner, "candidates", candidates, low=1)
+        self.differentiable = bool(differentiable)
+
+    def look_for(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns the points behind the boundary; see `MinimalAttack.look_for`."""
+        del epsilon
+
+        def look(total: tf.Tensor, index: Any) -> tuple[tf.Tensor, tf.Tensor]:
+            key = fold_in(fold_in(seed, _CHECK), index)
+            logits = self._logits(logits_fn, self._points(images, total), key)
+            return logits, lead(logits, labels, targeted=False) < least_lead(logits)
+
+        def body(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            total, logits, active = state
+            points = self._points(images, total)
+            gradients = self._slopes(logits_fn, points, contrasts, fold_in(seed, index))
+            step = self._nearest(gradients, logits, contrasts)
+            total = tf.where(wide(active, images), total + step, total)
+            logits, active_still = look(total, index + 1)
+            return total, logits, active & active_still
+
+        total = tf.zeros_like(images)
+        logits, active = look(total, 0)
+        contrasts = _contrasts(logits, labels, self.candidates)
+        state = (total, logits, active)
+        if self.differentiable:
+            return self._points(images, fixed_loop(body, state, self.steps)[0])
+        total = self._until_done(body, state)
+        return tf.stop_gradient(self._points(images, total))
+
+    def _until_done(self, body: Any, state: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        return tf.while_loop(
+            lambda index, state: (index < self.steps) & tf.reduce_any(state[2]),
+            lambda index, state: (index + 1, body(index, state)),
+            (tf.constant(0), state),
+            parallel_iterations=1,
+        )[1][0]
+
+    def _points(self, images: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(images + (1.0 + self.overshoot) * total, 0.0, 1.0)
+
+    def _logits(
+        self, logits_fn: LogitsFunction, points: tf.Tensor, key: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the logits at full precision, averaged over draws."""
+
+        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+            with draw_scope(fold_in(key, sample)):
+                return (logits_fn.exact(points),)
+
+        return mean_over_draws(draw, self.eot_samples)[0]
+
+    def _slopes(
+        self,
+        logits_fn: LogitsFunction,
+        points: tf.Tensor,
+        contrasts: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns `w` of each candidate, averaged over draws."""
+
+        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+            with draw_scope(fold_in(key, sample)):
+                return slopes(
+                    lambda images: _ahead(logits_fn(images), contrasts),
+                    points,
+                    scale=logits_fn.gradient_scale,
+                )[1]
+
+        return mean_over_draws(draw, self.eot_samples)
+
+    def _nearest(
+        self, gradients: tuple[tf.Tensor, ...], logits: tf.Tensor, contrasts: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the shortest step that reaches a boundary of the linear model."""
+        ahead = tf.unstack(_ahead(logits, contrasts), axis=1)
+        least = _LEADS * least_lead(logits)
+        nearest = tf.fill(tf.shape(least), tf.float32.max)
+        step = tf.zeros_like(gradients[0])
+        for gradient, gap in zip(gradients, ahead, strict=True):
+            direction, slope = _steepest(gradient, self.norm)
+            # Behind the boundary, but not by the lead that counts, it goes on.
+            length = tf.math.divide_no_nan(tf.maximum(-gap, least), slope)
+            # From a gradient next to zero follows nothing beyond the cube.
+            length = tf.minimum(length, self._diameter(step))
+            nearer = (slope > 0) & (length < nearest)
+            moved = per_image(length, step) * direction
+            step = tf.where(wide(nearer, step), moved, step)
+            nearest = tf.where(nearer, length, nearest)
+        return step
+
+    def _diameter(self, images: tf.Tensor) -> float:
+        pixels = images.shape[1:].num_elements()
+        return math.sqrt(pixels) if self.norm == "l2" else 1.0
+
+
+def _contrasts(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns what makes `z_k - z_label` of logits, for the most likely wrong classes.
+
+    Returns:
+        Tensor of shape `(batch, count, classes)` of 1, -1 and 0.
+    """
+    classes = logits.shape[1]
+    is_label = tf.one_hot(labels, classes, on_value=True, off_value=False)
+    others = tf.where(is_label, tf.float32.min, logits)
+    likely = tf.math.top_k(others, min(count, classes - 1)).indices
+    return tf.one_hot(likely, classes) - tf.one_hot(labels, classes)[:, None, :]
+
+
+def _ahead(logits: tf.Tensor, contrasts: tf.Tensor) -> tf.Tensor:
+    """Returns by how much each candidate is ahead of the label, `(batch, count)`."""
+    return tf.reduce_sum(contrasts * logits[:, None, :], axis=-1)
+
+
+def _steepest(gradient: tf.Tensor, norm: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the direction of unit norm that climbs fastest, and its slope.
+
+    Zero for a zero gradient, of which also the derivatives stay finite.
+    """
+    axes = list(range(1, gradient.shape.rank))
+    if norm == "linf":
+        return tf.sign(gradient), tf.reduce_sum(tf.abs(gradient), axes)
+    # Squares of the gradients of a saturated model would underflow.
+    size = tf.stop_gradient(tf.reduce_max(tf.abs(gradient), axes, keepdims=True))
+    scaled = gradient / tf.where(size > 0, size, 1.0)
+    squares = tf.reduce_sum(tf.square(scaled), axes, keepdims=True)
+    length = tf.sqrt(tf.where(squares > 0, squares, 1.0))
+    return scaled / length, tf.reshape(size * length, [-1])

@@ -1,0 +1,299 @@
+"""FAB: projects on the linearized boundary, back and forth around it."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks.boundary_step import (
+    leads_of_others,
+    linearized_boundary,
+    mean_logits,
+    step_past,
+)
+from keras_advdef.attacks.decisions import wide
+from keras_advdef.attacks.lead import lead, least_lead
+from keras_advdef.attacks.minimal_attack import MinimalAttack
+from keras_advdef.attacks.slots import run_slots
+from keras_advdef.attacks.strongest import State
+from keras_advdef.attacks.targeted_dlr import TargetedDLR
+from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.loops import fixed_loop
+from keras_advdef.core.norms import norm_per_image, random_surface_point
+from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.core.random_state import draw_scope
+
+_START, _CHECK = 2**30 + 8, 2**30 + 9
+_RETREAT = 0.9
+# Steps aim at so many times the lead that counts; else some would end before it.
+_LEADS = 2.0
+# Float32 rounding of the images must not cost a success at exactly epsilon.
+_SLACK = 1.0 + 1e-6
+# Steps between two looks at which images may leave.
+_SEGMENT = 10
+_MOVING = ("iterate", "best", "best_loss", "broken")
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class FAB(MinimalAttack):
+    """Fast adaptive boundary attack: the nearest point behind the boundary.
+
+    Each step linearizes the model at the iterate, projects iterate and image on the
+    hyperplane where the label and another class tie, exactly within the pixels' box,
+    and goes a little past it, between the two (see `step_past`). Behind the boundary
+    the point counts if none was nearer, and the iterate comes back by a tenth of its
+    way (Croce and Hein 2020, "Minimally distorted adversarial examples with a fast
+    adaptive boundary attack"). No step size, no dependence on the logits' scale.
+
+    Args:
+        epsilon: Largest norm that counts, in the units of `value_range`; `None` for
+            no limit.
+        norm: "linf", "l2" or "l1".
+        steps: Steps of one run: two forward passes and one backward pass each.
+        restarts: Runs from the image, first, and then from random points at half of
+            epsilon, or of the best norm so far.
+        target_classes: `None` to step to the nearest of all classes, at one backward
+            pass for each; or how many classes, the most likely wrong ones on the
+            clean image, get a run of their own (FAB-T), at most all.
+        eot_samples: Draws of a random model whose gradients and logits are averaged.
+        targeted: Whether to reach `target_labels=` of the call.
+        training: Whether the model is called as in training while crafting.
+        precision: "float32", or "bfloat16" for faster gradients; whether a point is
+            behind the boundary is decided in float32.
+        value_range: Pair `(low, high)` in which the images lie.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2, 1, 1)), keras.layers.Flatten()])
+    >>> images = np.reshape([0.6, 0.4], (1, 2, 1, 1))
+    >>> attack = keras_advdef.attacks.FAB(steps=10)
+    >>> found = attack.search(model, images, [0], verbose=0)
+    >>> bool(0.1 < found.norms[0] < 0.101)
+    True
+    """
+
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        *,
+        norm: str = "linf",
+        steps: int = 100,
+        restarts: int = 1,
+        target_classes: int | None = None,
+        eot_samples: int = 1,
+        targeted: bool = False,
+        training: bool = False,
+        precision: str = "float32",
+        value_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(
+            epsilon,
+            norm=norm,
+            targeted=targeted,
+            training=training,
+            eot_samples=eot_samples,
+            precision=precision,
+            value_range=value_range,
+        )
+        self.steps = checked_integer("FAB", "steps", steps, low=1)
+        self.restarts = checked_integer("FAB", "restarts", restarts, low=1)
+        self.target_classes = target_classes
+        if target_classes is not None:
+            self.target_classes = checked_integer(
+                "FAB", "target_classes", target_classes, low=1
+            )
+            if targeted:
+                rule = "None when the attack is targeted"
+                raise invalid("FAB", "target_classes", rule, target_classes)
+
+    def runs(self, classes: int) -> int:
+        """Returns how many runs an unbroken image gets, of so many classes."""
+        return self.restarts * self._targets(classes)
+
+    def look_for(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns the nearest point of all runs; see `MinimalAttack.look_for`."""
+
+        def run(index: Any, best: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            key = fold_in(seed, index)
+            radius, number = tf.minimum(epsilon, -best[1]), tf.cast(index, tf.int32)
+            state = self._begin(logits_fn, images, labels, radius, key, number)
+            state = self._repeat(logits_fn, state, epsilon, key, self.steps)
+            loss = state["best_loss"]
+            if logits_fn.is_random:
+                # The nearest of many points is one that was lucky for once.
+                held = self.confirm(logits_fn, state["best"], labels, key)
+                loss = tf.where(held, loss, tf.float32.min)
+            nearer = loss > best[1]
+            found = tf.where(wide(nearer, images), state["best"], best[0])
+            return found, tf.where(nearer, loss, best[1])
+
+        none = images, tf.fill(tf.shape(labels), tf.float32.min)
+        with draw_scope(fold_in(seed, _START)):
+            runs = self.runs(logits_fn(images).shape[-1])
+        return fixed_loop(run, none, runs, unroll=False)[0]
+
+    def start(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> State:
+        """Returns the state before the first step, for images in `value_range`."""
+        unit = self.value_range.to_unit(images)
+        state = self._begin(logits_fn, unit, labels, epsilon, key, run)
+        wrong = self.confirm(logits_fn, unit, labels, key)
+        return {
+            **state,
+            "best_loss": tf.where(wrong, 0.0, state["best_loss"]),
+            "broken": wrong,
+            "step": tf.zeros_like(labels, tf.float32),
+        }
+
+    def advance(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+    ) -> State:
+        """Returns the state some steps later; images out of steps stand still."""
+        count = min(_SEGMENT, self.steps)
+        state = self._repeat(logits_fn, state, epsilon, key, count)
+        return {**state, "step": state["step"] + count}
+
+    # `run_slots` asks for it by this name.
+    confirm = MinimalAttack._succeeds
+
+    def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+        """Fills the job's result; with `stop_early` by the first within epsilon."""
+        if not stop_early:
+            super().fill(job, epsilon, stop_early=False)
+        elif np.isfinite(epsilon):
+            run_slots(self, job, epsilon)
+        else:
+            raise invalid("FAB", "stop_early", "False without an epsilon", True)
+
+    def _begin(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        radius: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> State:
+        """Returns the state before the first step; restarts begin by the radius."""
+        key = fold_in(key, _START)
+        state = {
+            "images": images,
+            "labels": labels,
+            "iterate": images,
+            "best": images,
+            "best_loss": tf.fill(tf.shape(labels), tf.float32.min),
+            "broken": tf.zeros_like(labels, tf.bool),
+        }
+        with draw_scope(fold_in(key, 0)):
+            classes = logits_fn(images).shape[-1]
+            if self.target_classes is not None:
+                aim = TargetedDLR(self.target_classes).prepare
+                state["target"] = aim(logits_fn, images, labels, run)
+        if self.restarts > 1:
+            widest = norm_per_image(tf.ones_like(images[:1]), self.norm)
+            radius = 0.5 * tf.minimum(radius, widest)
+            start = random_surface_point(fold_in(key, 1), images, radius, self.norm)
+            is_later = tf.broadcast_to(run >= self._targets(classes), tf.shape(labels))
+            state["iterate"] = tf.where(wide(is_later, images), start, images)
+        return state
+
+    def _targets(self, classes: int) -> int:
+        return min(self.target_classes or 1, classes - 1)
+
+    def _repeat(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        count: int,
+    ) -> State:
+        """Returns the state `count` steps later."""
+
+        def body(index: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:
+            current = {**state, **dict(zip(_MOVING, values, strict=True))}
+            moved = self._move(logits_fn, current, epsilon, fold_in(key, index))
+            if "step" not in state:
+                return tuple(moved[name] for name in _MOVING)
+            active = state["step"] + tf.cast(index, tf.float32) < self.steps
+            return tuple(
+                tf.where(wide(active, moved[name]), moved[name], current[name])
+                for name in _MOVING
+            )
+
+        # Not unrolled: the projection holds a loop of its own.
+        values = tuple(state[name] for name in _MOVING)
+        values = fixed_loop(body, values, count, unroll=False)
+        return {**state, **dict(zip(_MOVING, values, strict=True))}
+
+    def _move(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+    ) -> State:
+        """Returns the state one step later."""
+        images, iterate = state["images"], state["iterate"]
+        plane = linearized_boundary(
+            logits_fn,
+            iterate,
+            lambda logits: self._ahead(logits, state),
+            key,
+            samples=self.eot_samples,
+            norm=self.norm,
+        )
+        iterate = step_past(plane, iterate, images, self.norm)
+        checked = fold_in(key, _CHECK)
+        logits = mean_logits(logits_fn, iterate, checked, samples=self.eot_samples)
+        leads = lead(logits, state["labels"], targeted=self.targeted)
+        behind = leads > least_lead(logits)
+        norms = norm_per_image(iterate - images, self.norm)
+        nearer = behind & (norms <= epsilon * _SLACK) & (-norms > state["best_loss"])
+        back = images + _RETREAT * (iterate - images)
+        return {
+            **state,
+            "iterate": tf.where(wide(behind, images), back, iterate),
+            "best": tf.where(wide(nearer, images), iterate, state["best"]),
+            "best_loss": tf.where(nearer, -norms, state["best_loss"]),
+            "broken": state["broken"] | nearer,
+        }
+
+    def _ahead(self, logits: tf.Tensor, state: State) -> tf.Tensor:
+        """Returns how far other classes are ahead, one of them or each in a column."""
+        labels, classes = state["labels"], logits.shape[-1]
+        if self.targeted:
+            ahead = lead(logits, labels, targeted=True)[:, tf.newaxis]
+        elif "target" in state:
+            aim = tf.one_hot(state["target"], classes) - tf.one_hot(labels, classes)
+            ahead = tf.reduce_sum(logits * aim, -1, keepdims=True)
+        else:
+            ahead = leads_of_others(logits, labels)
+        return ahead - _LEADS * least_lead(logits)[:, tf.newaxis]
+
+    def __str__(self) -> str:
+        return f"FAB-{self.steps}" + (f" x {self.restarts}" * (self.restarts > 1))

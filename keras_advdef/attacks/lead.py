@@ -1,0 +1,91 @@
+"""How far the wanted class is ahead, and how far it must be to stay there."""
+
+import tensorflow as tf
+
+from keras_advdef.core.gradients import straight_through
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.losses.margin import Margin
+
+# Logits move by some 1e-6 of their size from one batch size or device to another.
+_ROUNDING = 1e-5
+# Logits that are all zero must not count as a success.
+_TINY = 1e-30
+
+
+def exact_logits(
+    logits_fn: LogitsFunction, images: tf.Tensor, key: tf.Tensor
+) -> tf.Tensor:
+    """Returns logits of full precision, whose gradient may come from a faster pass.
+
+    An attack that stops right behind the boundary would often stop before it if it
+    saw logits rounded to bfloat16.
+
+    Args:
+        logits_fn: The attacked model.
+        images: Images in `[0, 1]`.
+        key: Key for the draws of a random model.
+
+    Returns:
+        Float32 tensor of shape `(batch, classes)`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    >>> logits_fn = keras_advdef.core.logits.LogitsFunction(model)
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> keras_advdef.attacks.lead.exact_logits(logits_fn, tf.zeros((3, 2)), key).shape
+    TensorShape([3, 2])
+    """
+    with draw_scope(key):
+        logits = logits_fn(images)
+    if logits_fn.exact is logits_fn:
+        return logits
+    # The same key again, so that both passes see the same draws.
+    with draw_scope(key):
+        return straight_through(logits, logits_fn.exact(images))
+
+
+def lead(logits: tf.Tensor, labels: tf.Tensor, *, targeted: bool) -> tf.Tensor:
+    """Returns how far the wanted class is ahead of the best other one, in logits.
+
+    Args:
+        logits: Tensor of shape `(batch, classes)`.
+        labels: Classes to leave or to reach, `(batch,)`.
+        targeted: Whether the labels are to be reached.
+
+    Returns:
+        Tensor of shape `(batch,)`, positive where the attack succeeds.
+
+    Example:
+
+    >>> logits = tf.constant([[2.0, 1.0, 0.0]])
+    >>> lead = keras_advdef.attacks.lead.lead
+    >>> [float(lead(logits, tf.constant([0]), targeted=each)[0])
+    ...  for each in (False, True)]
+    [-1.0, 1.0]
+    """
+    margin = Margin(reduction=None).call(labels, logits)
+    return -margin if targeted else margin
+
+
+def least_lead(logits: tf.Tensor) -> tf.Tensor:
+    """Returns the lead that rounding in another batch does not take away.
+
+    A share of the largest logit, so that an attack does not depend on the scale of
+    the logits. No gradient passes.
+
+    Args:
+        logits: Tensor of shape `(batch, classes)`.
+
+    Returns:
+        Tensor of shape `(batch,)`, above 0.
+
+    Example:
+
+    >>> least = keras_advdef.attacks.lead.least_lead(tf.constant([[-20.0, 3.0]]))
+    >>> bool(1e-5 < least[0] < 1e-3)
+    True
+    """
+    largest = tf.reduce_max(tf.abs(tf.stop_gradient(logits)), axis=-1)
+    return tf.maximum(_ROUNDING * largest, _TINY)

@@ -1,0 +1,163 @@
+"""SPSA: PGD on a gradient estimated from forward passes."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.attacks.draws import mean_over_draws
+from keras_advdef.attacks.gradient_attack import GradientAttack
+from keras_advdef.attacks.strongest import State, is_broken
+from keras_advdef.core.arguments import checked_integer, checked_number
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.loops import fixed_loop
+from keras_advdef.core.random_numbers import fold_in, uniform
+from keras_advdef.core.random_state import draw_scope
+
+# As PGD: steps of 2.5 epsilon / steps can cross the ball and turn back.
+_REACH = 2.5
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class SPSA(GradientAttack):
+    """PGD without a backward pass: the gradient is estimated from pairs of points.
+
+    Each pair moves all pixels by plus or minus delta at random, once this and once
+    the opposite way; the loss difference over the pixel's own difference, averaged
+    over the pairs, is an estimate without bias for a linear loss (Uesato et al. 2018).
+    Momentum averages estimates over the steps, as their Adam does. Points stay in the
+    range of the pixels. A step costs `2 * samples + 1` forward passes and works where
+    the gradient is missing or masked.
+
+    Args:
+        epsilon: Number of at least 0. Radius of the ball, in the units of
+            `value_range`; `None` if each call gives it.
+        norm: "linf", "l2" or "l1".
+        steps: Steps along estimated gradients.
+        step_size: Length of a step, in the units of `value_range`; `None` for
+            2.5 epsilon / steps.
+        samples: Pairs of points of each estimate.
+        delta: Number above 0 and at most the width of `value_range`. How far a pair
+            moves each pixel, in its units. With `precision="bfloat16"` take more.
+        loss: What to maximise: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl"
+            (to the clean prediction) or an `AttackLoss`.
+        random_start: True (uniform in the ball), False (the image itself),
+            "gaussian" (a normal perturbation of standard deviation 0.001) or
+            "surface".
+        momentum: Share of the last direction kept at each step; 0 for none.
+        restarts: Independent repetitions, merged by success first, then by loss.
+        eot_samples: Estimates that are averaged, for a random model; each pair sees
+            a draw of its own already.
+        targeted: Whether to reach `target_labels=` of the call.
+        training: Whether the model is called as in training while crafting.
+        precision: "float32", or "bfloat16" for passes that are faster where the
+            processor has such units; see `core.precision`.
+        value_range: Pair `(low, high)` in which the images lie.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> def model(images):
+    ...     return tf.stop_gradient(tf.reduce_mean(images, axis=(1, 2)) * [1.0, -1.0])
+    >>> images = np.full((1, 4, 4, 1), 0.5, "float32")
+    >>> attack = keras_advdef.attacks.SPSA(0.1, steps=5, samples=64)
+    >>> adversarial = attack.generate(model, images, [0], seed=0, verbose=0)
+    >>> bool(np.mean(adversarial) < 0.45)
+    True
+    """
+
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        *,
+        norm: str = "linf",
+        steps: int = 100,
+        step_size: float | None = None,
+        samples: int = 128,
+        delta: float = 0.01,
+        loss: Any = "margin",
+        random_start: bool | str = False,
+        momentum: float = 0.9,
+        restarts: int = 1,
+        eot_samples: int = 1,
+        targeted: bool = False,
+        training: bool = False,
+        precision: str = "float32",
+        value_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        super().__init__(
+            epsilon,
+            norm=norm,
+            steps=steps,
+            step_size=step_size,
+            loss=loss,
+            random_start=random_start,
+            momentum=momentum,
+            restarts=restarts,
+            return_best=True,
+            eot_samples=eot_samples,
+            targeted=targeted,
+            training=training,
+            precision=precision,
+            value_range=value_range,
+        )
+        owner, span = type(self).__name__, self.value_range.span
+        self.samples = checked_integer(owner, "samples", samples, low=1)
+        self.delta = checked_number(
+            owner, "delta", delta, low=0.0, high=span, low_open=True
+        )
+
+    def default_step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
+        """Returns 2.5 epsilon / steps."""
+        return _REACH * epsilon / self.steps
+
+    def slope(
+        self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns loss, success and estimated gradient of the current point."""
+
+        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+            fresh = fold_in(key, sample)
+            with draw_scope(fold_in(fresh, 0)):
+                losses, probabilities = self.losses(logits_fn, state, state["iterate"])
+            gradient = self._estimate(logits_fn, state, fold_in(fresh, 1))
+            return losses, probabilities, gradient
+
+        losses, probabilities, gradient = mean_over_draws(draw, self.eot_samples)
+        broken = is_broken(probabilities, state["labels"], self.targeted)
+        return losses, broken, gradient
+
+    def _estimate(
+        self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the gradient estimated at the iterate from `samples` pairs."""
+        delta = self.delta / self.value_range.span
+        above = tf.minimum(state["iterate"] + delta, 1.0)
+        below = tf.maximum(state["iterate"] - delta, 0.0)
+        shape = tf.unstack(tf.shape(above))
+
+        def add(index: Any, total: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+            fresh = fold_in(key, index)
+            is_up = uniform(fold_in(fresh, 0), shape) < 0.5
+            losses = []
+            for pair in (
+                tf.where(is_up, above, below),
+                tf.where(is_up, below, above),
+            ):
+                # Both see the same draw of a random model: only the pixels differ.
+                with draw_scope(fold_in(fresh, 1)):
+                    losses.append(self.losses(logits_fn, state, pair)[0])
+            rise = tf.reshape(losses[0] - losses[1], [-1] + [1] * (len(shape) - 1))
+            summed = total[0] + tf.where(is_up, rise, -rise)
+            # The shape of a draw is not known to the loop.
+            return (tf.ensure_shape(summed, above.shape),)
+
+        # A loop also where it is short: only one pair is held at a time.
+        (total,) = fixed_loop(add, (tf.zeros_like(above),), self.samples, unroll=False)
+        gradient = total / (self.samples * (above - below))
+        return tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+
+    def __str__(self) -> str:
+        return f"SPSA-{self.steps}" + (f" x {self.restarts}" * (self.restarts > 1))

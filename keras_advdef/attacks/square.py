@@ -1,0 +1,198 @@
+"""Square: random search over square patches, which needs scores only."""
+
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.attacks.confirm import needs_confirmation
+from keras_advdef.attacks.slots import run_slots
+from keras_advdef.attacks.square_proposals import (
+    moved_mass,
+    recolored_square,
+    stripes,
+    tiles,
+)
+from keras_advdef.attacks.stepped_attack import SteppedAttack
+from keras_advdef.attacks.strongest import State, is_broken
+from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.losses.margin import Margin
+
+_START = 2**30 + 8
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class Square(SteppedAttack):
+    """Random search over square patches that sees nothing but logits.
+
+    A proposal changes one square, at a random place and of a side that shrinks with
+    the queries, and is kept if the margin rises (Andriushchenko et al. 2020, with the
+    sides of AutoAttack). It needs no gradient, so it shows whether a model only hides
+    its own. Broken images stand still, and leave `generate` whatever `stop_early` is.
+
+    Args:
+        epsilon: Number of at least 0. Radius of the ball, in the units of
+            `value_range`; `None` if each call gives it.
+        norm: "linf" or "l2".
+        queries: Proposals for each image, each one forward pass; the start is one
+            more.
+        restarts: Independent repetitions, merged by success first, then by margin.
+        targeted: Whether to reach `target_labels=` of the call.
+        training: Whether the model is called as in training while crafting.
+        precision: "float32", or "bfloat16" for passes that are faster where the
+            processor has such units; see `core.precision`.
+        value_range: Pair `(low, high)` in which the images lie.
+
+    Raises:
+        ValueError: If an argument is outside its bounds.
+
+    Example:
+
+    >>> def model(images):
+    ...     return tf.reduce_mean(images, axis=(1, 2)) * [1.0, -1.0] + [-0.5, 0.4]
+    >>> images = np.full((1, 8, 8, 1), 0.4, "float32")
+    >>> attack = keras_advdef.attacks.Square(0.3, queries=50)
+    >>> adversarial = attack.generate(model, images, [1], seed=0, verbose=0)
+    >>> int(np.argmax(model(adversarial)))
+    0
+    """
+
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    moving: ClassVar[tuple[str, ...]] = ("best", "best_loss", "broken", "loss")
+    segment: ClassVar[int] = 50
+    random_start: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        epsilon: float | None = None,
+        *,
+        norm: str = "linf",
+        queries: int = 5000,
+        restarts: int = 1,
+        targeted: bool = False,
+        training: bool = False,
+        precision: str = "float32",
+        value_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.queries = checked_integer(type(self).__name__, "queries", queries, low=1)
+        super().__init__(
+            epsilon,
+            norm=norm,
+            steps=self.queries,
+            restarts=restarts,
+            eot_samples=1,
+            targeted=targeted,
+            training=training,
+            precision=precision,
+            value_range=value_range,
+        )
+
+    def begin(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> State:
+        """Returns the state of stripes or tiles; see `SteppedAttack.begin`."""
+        del run
+        key = fold_in(key, _START)
+        first = stripes if self.norm == "linf" else tiles
+        iterate = first(fold_in(key, 0), images, epsilon)
+        losses, broken = self._evaluate(logits_fn, iterate, labels, fold_in(key, 1))
+        return {
+            "images": images,
+            "labels": labels,
+            "best": iterate,
+            "best_loss": losses,
+            "broken": broken,
+            # Stays known when a success, and with it its loss, is taken back.
+            "loss": losses,
+        }
+
+    def move(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        taken: tf.Tensor,
+    ) -> State:
+        """Changes a square of the best point where that raises the loss."""
+        propose = recolored_square if self.norm == "linf" else moved_mass
+        best = state["best"]
+        proposal = propose(
+            fold_in(key, 0), state["images"], best, epsilon=epsilon, taken=taken
+        )
+        losses, broken = self._evaluate(
+            logits_fn, proposal, state["labels"], fold_in(key, 1)
+        )
+        is_better = losses > state["loss"]
+        if not needs_confirmation(logits_fn):
+            is_better &= ~state["broken"]
+        wide = tf.reshape(is_better, [-1] + [1] * (best.shape.rank - 1))
+        return {
+            **state,
+            "best": tf.where(wide, proposal, best),
+            "best_loss": tf.where(is_better, losses, state["best_loss"]),
+            "broken": state["broken"] | (broken & is_better),
+            "loss": tf.where(is_better, losses, state["loss"]),
+        }
+
+    def repeat(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        count: int,
+    ) -> State:
+        """Returns the state `count` queries later, or when no image is left."""
+        advance = super().repeat
+        if count <= self.segment:
+            return advance(logits_fn, state, epsilon, key, count)
+        stops_early = not needs_confirmation(logits_fn)
+
+        def goes_on(taken: tf.Tensor, values: dict[str, Any]) -> tf.Tensor:
+            is_left = tf.reduce_any(~values["broken"]) if stops_early else True
+            return (taken < count) & is_left
+
+        def body(taken: tf.Tensor, values: dict[str, Any]) -> Any:
+            step = tf.cast(taken, tf.float32)
+            current = {**state, **values, "step": step}
+            fresh = fold_in(key, taken)
+            moved = advance(logits_fn, current, epsilon, fresh, self.segment)
+            return taken + self.segment, {name: moved[name] for name in self.moving}
+
+        values = {name: state[name] for name in self.moving}
+        _, values = tf.while_loop(
+            goes_on, body, (tf.constant(0), values), parallel_iterations=1
+        )
+        return {**state, **values}
+
+    def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+        """Fills the job's result; broken images always leave, they stand still."""
+        del stop_early
+        run_slots(self, job, epsilon)
+
+    def _evaluate(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the margin to maximise and success."""
+        with draw_scope(key):
+            logits = logits_fn(images)
+        losses = Margin().call(labels, logits)
+        broken = is_broken(logits, labels, self.targeted)
+        return (-losses if self.targeted else losses), broken
+
+    def __str__(self) -> str:
+        return f"Square-{self.queries}"

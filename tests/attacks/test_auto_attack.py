@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import APGD, FAB, Attack, AutoAttack, Square
+from keras_advdef.attacks.generation import _PerShape
+from keras_advdef.layers import RandomNoise
+from tests.attacks.test_gradient_attack import NEAREST, POINT
+from tests.support.check_attack import inside
+from tests.support.nets import linear_net, small_net
+
+pytestmark = pytest.mark.filterwarnings("ignore:The targeted DLR needs 4 classes")
+
+
+class TestAutoAttack:
+    @pytest.mark.parametrize("norm", ["linf", "l2"])
+    def test_standard_order_and_parameters(self, norm):
+        attack = AutoAttack(0.1, norm=norm)
+        kinds = [APGD, APGD, FAB, Square]
+        assert [type(each) for each in attack.attacks] == kinds
+        first, aimed, fab, square = attack.attacks
+        assert (first.loss, first.steps, first.restarts) == ("cross_entropy", 100, 1)
+        assert [aimed.runs(classes) for classes in (10, 4, 100)] == [9, 3, 9]
+        assert [fab.runs(classes) for classes in (10, 4, 100)] == [9, 3, 9]
+        assert square.queries == 5000
+
+    def test_l1_has_more_restarts_fewer_targets_and_no_square(self):
+        attack = AutoAttack(10.0, norm="l1")
+        assert [type(each) for each in attack.attacks] == [APGD, APGD, FAB]
+        assert attack.attacks[0].restarts == 5
+        assert attack.attacks[1].runs(10) == 25
+        assert attack.attacks[2].runs(10) == 5
+
+    def test_other_versions(self):
+        plus = AutoAttack(0.1, version="plus").attacks
+        kinds = [APGD, APGD, FAB, Square, APGD, FAB]
+        assert [type(each) for each in plus] == kinds
+        assert [plus[index].restarts for index in range(3)] == [5, 5, 5]
+        rand = AutoAttack(0.1, version="rand").attacks
+        assert [(each.loss, each.eot_samples) for each in rand] == [
+            ("cross_entropy", 20),
+            ("dlr", 20),
+        ]
+
+    @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+    def test_exact_on_a_linear_model(self, norm):
+        net = linear_net(np.eye(2), np.zeros(2))
+        attack = AutoAttack(norm=norm, steps=30, queries=50)
+        for factor, broken in ((0.995, False), (1.01, True)):
+            found = attack.generate(
+                net, POINT, [0], epsilon=factor * NEAREST[norm], seed=0, verbose=0
+            )
+            assert (np.argmax(net(found)) != 0) == broken
+            assert broken or np.array_equal(found, POINT)
+
+    def test_never_weaker_than_a_member_and_returns_clean_what_it_leaves(
+        self, trained_net, digits
+    ):
+        x, y = digits.x_test, digits.y_test
+        attack = AutoAttack(0.08, steps=15, queries=60)
+        found = attack.generate(trained_net, x, y, seed=0, batch_size=64, verbose=0)
+        left = attack.predict(trained_net, found) == y
+        assert inside(found, x, 0.08, "linf")
+        np.testing.assert_array_equal(found[left], x[left])
+        wrong = attack.predict(trained_net, x) != y
+        np.testing.assert_array_equal(found[wrong], x[wrong])
+        alone = APGD(0.08, steps=15).generate(trained_net, x, y, seed=0, verbose=0)
+        assert 0 < left.sum() <= (attack.predict(trained_net, alone) == y).sum() + 1
+
+    def test_later_attacks_see_only_what_is_left(self, trained_net, digits):
+        x, y = digits.x_test[:60], digits.y_test[:60]
+        attack, seen = AutoAttack(0.1, steps=10, queries=20), []
+        for member in attack.attacks:
+            fill = member.fill
+
+            def watched(job, epsilon, *, stop_early, fill=fill):
+                fill(job, epsilon, stop_early=stop_early)
+                seen.append((job.count, int(job.broken.sum())))
+
+            member.fill = watched
+        attack.generate(trained_net, x, y, seed=0, verbose=0)
+        counts = [count for count, _ in seen]
+        assert counts[1:] == [count - broken for count, broken in seen[:-1]]
+        assert counts[0] > counts[-1]
+
+    def test_few_block_sizes_are_traced(self, trained_net, digits):
+        attack = AutoAttack(0.1, steps=10, queries=20)
+        x, y = digits.x_test, digits.y_test
+        attack.generate(trained_net, x, y, seed=0, batch_size=32, verbose=0)
+        for member in attack.attacks:
+            for function in vars(member.compiled).values():
+                if isinstance(function, _PerShape):
+                    assert len(function._traced) <= 4
+
+    def test_random_models_are_asked_on_fresh_draws(self, digits, trained_net):
+        noisy = small_net(front=[RandomNoise(0.05)])
+        for layer, trained in zip(noisy.layers[1:], trained_net.layers, strict=True):
+            layer.set_weights(trained.get_weights())
+        x, y = digits.x_test[:24], digits.y_test[:24]
+        attack = AutoAttack(0.08, version="rand", steps=6)
+        found = attack.generate(noisy, x, y, seed=0, verbose=0)
+        changed = np.any(found != x, axis=(1, 2, 3))
+        assert changed.any()
+        votes = [attack.predict(noisy, found, seed=seed) != y for seed in range(20)]
+        assert np.mean(np.array(votes)[:, changed]) > 0.6
+
+    def test_bfloat16_breaks_the_same_images(self, trained_net, digits):
+        x, y = digits.x_test[:100], digits.y_test[:100]
+        left = []
+        for precision in ("float32", "bfloat16"):
+            attack = AutoAttack(0.08, steps=10, queries=20, precision=precision)
+            found = attack.generate(trained_net, x, y, seed=0, verbose=0)
+            left.append(attack.replace(precision="float32").predict(trained_net, found))
+        broken = np.array(left) != y
+        assert np.abs(broken[0].sum() - broken[1].sum()) <= 2
+
+    def test_is_an_attack_like_others(self):
+        attack = AutoAttack(0.1, version="plus", precision="bfloat16")
+        assert isinstance(attack, Attack)
+        assert all(each.precision == "bfloat16" for each in attack.attacks)
+
+    @pytest.mark.parametrize(
+        ("arguments", "name"),
+        [({"version": "fast"}, "version"), ({"steps": 0}, "steps")],
+    )
+    def test_rejects(self, arguments, name):
+        with pytest.raises(ValueError, match=f"`AutoAttack` expects `{name}`"):
+            AutoAttack(0.1, **arguments)

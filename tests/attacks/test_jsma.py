@@ -1,0 +1,222 @@
+import functools
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.attacks.jsma import JSMA
+from tests.attacks.test_deep_fool import linear_case, zero_net
+from tests.support.kernels import missing_kernels_of
+from tests.support.nets import linear_net, small_net
+
+
+def brute_force(weights, bias, image, target, *, theta, pairs):
+    """JSMA on a linear model in plain loops, towards a target; in float64."""
+    image, used = image.astype(float).copy(), set()
+    rise, fall = weights[target], weights.sum(0) - weights[target]
+    for _ in range(pairs):
+        if (weights @ image + bias).argmax() == target:
+            break
+        free = [p for p in range(len(image)) if p not in used and image[p] < 1]
+        scores = {}
+        for p, q in itertools.combinations(free, 2):
+            alpha, beta = rise[p] + rise[q], fall[p] + fall[q]
+            if alpha > 0 > beta:
+                scores[p, q] = -alpha * beta
+        if not scores:
+            break
+        pair = max(scores, key=scores.get)
+        used |= set(pair)
+        image[list(pair)] = np.minimum(image[list(pair)] + theta, 1)
+    return image
+
+
+def linear_data(pixels=16):
+    generator = np.random.default_rng(2)
+    weights, bias = generator.normal(size=(4, pixels)), 0.1 * generator.normal(size=4)
+    weights[0] += 0.2
+    images = generator.uniform(0.1, 0.9, (8, pixels, 1, 1)).astype("float32")
+    images[:, 1] = 1.0
+    return linear_net(weights, bias, (pixels, 1, 1)), weights, bias, images
+
+
+class TestJSMA:
+    @pytest.mark.parametrize("theta", [1.0, 0.3])
+    def test_equals_brute_force_on_a_linear_model(self, theta):
+        net, weights, bias, images = linear_data()
+        labels = net(images).numpy().argmax(-1)
+        targets = (labels + 1) % 4
+        attack = JSMA(theta=theta, gamma=1.0, targeted=True)
+        found = attack.search(net, images, target_labels=targets, verbose=0)
+        steps = []
+        for row, (image, target) in enumerate(zip(images, targets, strict=True)):
+            expected = brute_force(
+                weights, bias, image.ravel(), target, theta=theta, pairs=8
+            )
+            reached = (weights @ expected + bias).argmax() == target
+            assert found.success[row] == reached
+            if reached:
+                np.testing.assert_allclose(
+                    found.images[row].ravel(), expected, atol=1e-6
+                )
+                assert found.norms[row] == np.sum(expected != image.ravel())
+            steps.append(found.norms[row] / 2)
+        # The case holds images of one pair, of several, and, for a small theta, of
+        # none that suffices.
+        assert np.ptp([each for each in steps if np.isfinite(each)]) >= 1
+        assert np.isinf(steps).any() == (theta < 1)
+
+    def test_untargeted_aims_at_the_most_likely_wrong_class(self):
+        net, _, _, images = linear_data()
+        logits = net(images).numpy()
+        second = logits.argsort(-1)[:, -2]
+        attack = functools.partial(JSMA, gamma=1.0)
+        one = attack().search(net, images, verbose=0)
+        two = attack(targeted=True).search(net, images, target_labels=second, verbose=0)
+        assert one.success.any()
+        # The path is the same; leaving the label may take fewer steps.
+        assert np.all(one.norms <= two.norms)
+        same = one.success & (one.norms == two.norms)
+        assert same.any()
+        np.testing.assert_array_equal(one.images[same], two.images[same])
+
+    @pytest.mark.parametrize("gamma", [0.13, 0.25, 1.0])
+    def test_gamma_is_the_share_of_values(self, gamma):
+        net, _, _, images = linear_data()
+        attack = JSMA(theta=0.05, gamma=gamma)
+        candidates = attack.look_for(
+            attack.logits_function(net),
+            tf.constant(images),
+            net(images).numpy().argmax(-1),
+            tf.constant(np.inf),
+            tf.constant([0, 0]),
+        )
+        changed = np.sum(candidates != images, axis=(1, 2, 3))
+        # Whole pairs of the 16 values.
+        assert changed.max() <= 2 * (int(16 * gamma) // 2)
+        assert changed.max() >= min(2 * (int(16 * gamma) // 2), 4)
+        rises = (candidates - images).numpy()[candidates != images]
+        np.testing.assert_allclose(rises[rises < 0.0499], rises[rises < 0.0499])
+        assert rises.min() > 0
+        assert rises.max() < 0.0501
+
+    def test_epsilon_is_a_number_of_values_in_any_range(self):
+        net, _, _, images = linear_data()
+        free = JSMA(gamma=1.0).search(net, images, verbose=0)
+        epsilon = float(np.sort(free.norms)[2])
+        assert epsilon < np.max(free.norms[np.isfinite(free.norms)])
+        for low, high in ((0, 1), (0, 255), (-1, 1)):
+            span = high - low
+            model = keras.Sequential(
+                [
+                    keras.Input(images.shape[1:]),
+                    keras.layers.Rescaling(1 / span, -low / span),
+                    net,
+                ]
+            )
+            bounded = JSMA(
+                epsilon, theta=float(span), gamma=1.0, value_range=(low, high)
+            )
+            clean = (images * span + low).astype("float32")
+            found = bounded.search(model, clean, verbose=0)
+            np.testing.assert_array_equal(found.success, free.norms <= epsilon)
+            np.testing.assert_array_equal(
+                found.norms[found.success], free.norms[found.success]
+            )
+            # What was not chosen came through the other range to the bit.
+            called = bounded(model, clean)
+            np.testing.assert_array_equal(called, found.images)
+            assert np.sum(called != clean, axis=(1, 2, 3)).max() <= epsilon
+
+    def test_breaks_digits(self, trained_net, digits):
+        images, labels = digits.x_test[:20], digits.y_test[:20]
+        found = JSMA(gamma=0.5).search(trained_net, images, labels, verbose=0)
+        assert found.success.mean() > 0.5
+        classes = trained_net.predict(found.images, 7, verbose=0).argmax(-1)
+        assert np.all(classes[found.success] != labels[found.success])
+        assert found.norms[found.success].max() <= 32
+        assert found.images.max() <= 1
+
+    def test_reaches_targets(self, trained_net, digits):
+        images, labels = digits.x_test[:20], digits.y_test[:20]
+        targets = (labels + 1) % 3
+        found = JSMA(gamma=0.5, targeted=True).search(
+            trained_net, images, target_labels=targets, verbose=0
+        )
+        assert found.success.mean() > 0.3
+        classes = trained_net(found.images).numpy().argmax(-1)
+        np.testing.assert_array_equal(classes == targets, found.success)
+
+    def test_images_that_are_wrong_already_come_back(self, trained_net, digits):
+        images, labels = digits.x_test[:6], (digits.y_test[:6] + 1) % 3
+        found = JSMA().search(trained_net, images, labels, verbose=0)
+        np.testing.assert_array_equal(found.images, images)
+        np.testing.assert_array_equal(found.norms, np.zeros(6))
+
+    def test_equal_logits_are_left_alone(self, images):
+        np.testing.assert_array_equal(
+            JSMA(gamma=1.0)(zero_net(), images, [0] * 6), images
+        )
+
+    def test_white_images_have_nothing_to_raise(self):
+        net, images, _, _ = linear_case()
+        white = np.ones_like(images)
+        np.testing.assert_array_equal(JSMA(gamma=1.0)(net, white), white)
+
+    def test_stops_when_all_are_done(self):
+        net, _, _, images = linear_data()
+        calls = []
+
+        def counted(x):
+            calls.append(0)
+            return net(x)
+
+        labels = net(images).numpy().argmax(-1)
+        norms = JSMA(gamma=1.0).search(net, images[:1], labels[:1], verbose=0).norms
+        assert norms[0] < 16
+        JSMA(gamma=1.0)(counted, images[:1], labels[:1])
+        # The base looks twice, then the target, each pair, and the look that ends it.
+        assert len(calls) == 4 + norms[0] / 2
+
+    def test_is_the_same_compiled(self, trained_net, digits):
+        images, labels = map(tf.constant, (digits.x_test[:70], digits.y_test[:70]))
+        craft = functools.partial(JSMA(gamma=0.3), trained_net, seed=1)
+        eager = craft(images, labels)
+        for jit in (False, True):
+            compiled = tf.function(
+                craft, jit_compile=jit, autograph=False
+            ).get_concrete_function(images, labels)
+            assert missing_kernels_of(compiled) == {}
+            result = compiled(images, labels)
+            same = np.all(np.abs(result - eager) < 1e-6, axis=(1, 2, 3))
+            assert same.mean() > 0.9
+
+    def test_images_do_not_depend_on_each_other(self, trained_net, digits):
+        images, labels = digits.x_test[:10], digits.y_test[:10]
+        attack = JSMA(gamma=0.5)
+        whole = attack(trained_net, images, labels)
+        part = attack(trained_net, images[:5], labels[:5])
+        assert np.any(part != images[:5])
+        np.testing.assert_array_equal(whole[:5], part)
+
+    def test_other_precisions_work(self, trained_net, digits):
+        images, labels = digits.x_test[:10], digits.y_test[:10]
+        found = JSMA(gamma=0.5, precision="bfloat16").search(
+            trained_net, images, labels, verbose=0
+        )
+        assert found.success.any()
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            net = small_net()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert np.isfinite(JSMA()(net, images, labels)).all()
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("theta", 0.0), ("gamma", 0.0), ("gamma", 1.1)]
+    )
+    def test_rejects_what_changes_nothing(self, name, value):
+        with pytest.raises(ValueError, match=f"`JSMA` expects `{name}`"):
+            JSMA(**{name: value})
