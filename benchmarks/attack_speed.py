@@ -1,80 +1,147 @@
-"""PGD-40 against a bare loop of as many forward and input-gradient passes.
+"""PGD, APGD and Square against bare loops of the passes that they need.
 
 python benchmarks/attack_speed.py
 """
 
-import functools
+import argparse
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
-from madry_network import madry_network, noise
+from bare_loops import STEP_SIZE, bare_passes
+from madry_network import add_input_options, described, images_and_labels, network
 from timing import RATIO_HEADER, interleave, parse_arguments, print_report, ratio_rows
 
-from keras_advdef.attacks import PGD
+from keras_advdef.attacks.apgd import APGD
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.pgd import PGD
+from keras_advdef.attacks.square import Square
 
 EPSILON = 0.3
-STEP_SIZE = 0.01
-STEPS = 40
+# So little that no image breaks: broken ones need no more queries.
+TINY_EPSILON = 1e-6
 BATCH_SIZE = 250
-LIMIT = 1.05
+LIMIT = 1.15
+SQUARE_LIMIT = 1.20
+HALF = "bfloat16"
+
+Timed = dict[str, Callable[[], Any]]
 
 
-def bare_loop(model: keras.Model, steps: int) -> Callable[..., tf.Tensor]:
-    """Returns the loop without random start, projection or bookkeeping."""
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
-
-    @tf.function
-    def loop(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        for _ in tf.range(steps):
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(images)
-                total = loss(labels, model(images, training=False))
-            images += STEP_SIZE * tf.sign(tape.gradient(total, images))
-        return images
-
-    return loop
-
-
-def in_graph(attack: PGD, model: keras.Model) -> Callable[..., tf.Tensor]:
-    """Returns the attack as a user calls it in a graph of their own."""
-    return tf.function(lambda images, labels: attack(model, images, labels, seed=0))
-
-
-def candidates(*, steps: int, batch_size: int) -> dict[str, Callable[[], Any]]:
+def pgd(model: keras.Model, arrays: tuple[Any, Any], steps: int) -> Timed:
     """Returns what is timed by name, the bare loop first."""
-    model = madry_network()
-    arrays = noise(batch_size)
-    images, labels = map(tf.constant, arrays)
-    bare = bare_loop(model, steps)
-    timed = {"bare loop": lambda: bare(images, labels).numpy()}
-    for return_best in (False, True):
-        attack = PGD(EPSILON, steps=steps, step_size=STEP_SIZE, return_best=return_best)
-        compiled = in_graph(attack, model)
-        name = f"PGD, return_best={return_best}"
-        timed[name] = lambda compiled=compiled: compiled(images, labels).numpy()
-    timed["PGD, return_best=True, generate"] = lambda: attack.generate(
-        model, *arrays, seed=0, batch_size=batch_size, verbose=0
+    options = {"steps": steps, "step_size": STEP_SIZE}
+    last, best = PGD(EPSILON, return_best=False, **options), PGD(EPSILON, **options)
+    attacks = {
+        "PGD, return_best=False": last,
+        "PGD, return_best=True": best,
+        f"PGD, return_best=True, {HALF}": best.replace(precision=HALF),
+    }
+    bare = bare_passes(model, gradients=steps, forwards=0)
+    timed = in_graphs(attacks, model, arrays, bare=bare)
+    size = len(arrays[0])
+    timed["PGD, return_best=True, generate"] = lambda: best.generate(
+        model, *arrays, seed=0, batch_size=size, verbose=0
     )
     return timed
 
 
-def main() -> None:
-    """Times the attack and prints the table."""
-    arguments = parse_arguments("PGD-40 against a bare loop", rounds=7)
-    steps, batch_size = (2, 8) if arguments.smoke else (STEPS, BATCH_SIZE)
-    build = functools.partial(candidates, steps=steps, batch_size=batch_size)
-    seconds = interleave(build, rounds=arguments.rounds)
-    print_report(
-        f"PGD-{steps}, one batch of {batch_size}",
-        RATIO_HEADER,
-        ratio_rows(seconds, per=1, limits=dict.fromkeys(list(seconds)[1:], LIMIT)),
-        notes=f"The Madry MNIST network, {arguments.rounds} interleaved rounds. The "
-        "bare loop is a `tf.function` of\nforward and input-gradient passes with a "
-        "sign step: no start, no projection. `generate` also\nchecks the arrays and "
-        "looks at the logits of one batch.",
+def apgd(model: keras.Model, arrays: tuple[Any, Any], steps: int) -> Timed:
+    """Returns what is timed by name, the bare loop first."""
+    attack = APGD(EPSILON, steps=steps)
+    attacks = {"APGD": attack, f"APGD, {HALF}": attack.replace(precision=HALF)}
+    bare = bare_passes(model, gradients=steps, forwards=1)
+    return in_graphs(attacks, model, arrays, bare=bare)
+
+
+def square(model: keras.Model, arrays: tuple[Any, Any], queries: int) -> Timed:
+    """Returns what is timed by name, the bare loop first."""
+    attack = Square(TINY_EPSILON, queries=queries)
+    attacks = {"Square": attack, f"Square, {HALF}": attack.replace(precision=HALF)}
+    bare = bare_passes(model, gradients=0, forwards=queries + 1)
+    images = arrays[0]
+    standing = model.predict_on_batch(images).argmax(axis=-1)
+    return in_graphs(attacks, model, (images, standing), bare=bare)
+
+
+def in_graphs(
+    attacks: dict[str, Attack],
+    model: keras.Model,
+    arrays: tuple[np.ndarray, np.ndarray],
+    *,
+    bare: Callable[..., tf.Tensor],
+) -> Timed:
+    """Returns the bare loop and attacks as called in a graph of one's own, by name."""
+    images, labels = map(tf.constant, arrays)
+
+    def call(function: Callable[..., tf.Tensor]) -> Callable[[], Any]:
+        return lambda: function(images, labels).numpy()
+
+    def compiled(attack: Attack) -> Callable[..., tf.Tensor]:
+        function = tf.function(lambda *inputs: attack(model, *inputs, seed=0))
+        return function.get_concrete_function(images, labels)
+
+    timed = {name: call(compiled(attack)) for name, attack in attacks.items()}
+    return {"bare loop": call(bare), **timed}
+
+
+def report(
+    arguments: argparse.Namespace,
+    candidates: Callable[[keras.Model, tuple[Any, Any], int], Timed],
+    steps: int,
+    *,
+    title: str,
+    limit: float,
+    notes: str,
+) -> None:
+    """Times one attack and prints its table.
+
+    Args:
+        arguments: The parsed command line.
+        candidates: Returns what is timed for a model, images with labels and steps.
+        steps: Steps or queries.
+        title: Name of the attack.
+        limit: Largest ratio that meets the target, without bfloat16.
+        notes: What the bare loop is.
+    """
+    batch_size = 8 if arguments.smoke else BATCH_SIZE
+    steps = 2 if arguments.smoke else steps
+    arrays = images_and_labels(arguments, batch_size)
+    seconds = interleave(
+        lambda: candidates(network(arguments), arrays, steps), rounds=arguments.rounds
     )
+    names = [name for name in list(seconds)[1:] if HALF not in name]
+    attacked = f"{described(arguments)}, {arguments.rounds} interleaved rounds."
+    print_report(
+        f"{title}-{steps}, one batch of {batch_size}",
+        RATIO_HEADER,
+        ratio_rows(seconds, per=1, limits=dict.fromkeys(names, limit)),
+        notes=f"{attacked}\n{notes}",
+    )
+
+
+def main() -> None:
+    """Times the attacks and prints the tables."""
+    arguments = parse_arguments(
+        "PGD, APGD and Square against bare loops",
+        rounds=7,
+        add_options=add_input_options,
+    )
+    notes = (
+        "The bare loop is a `tf.function` of forward and input-gradient passes with a "
+        "sign step: no\nstart, no projection. `generate` also checks the arrays and "
+        "looks at the logits of one batch."
+    )
+    report(arguments, pgd, 40, title="PGD", limit=LIMIT, notes=notes)
+    notes = "The bare loop has as many input gradients, and a forward pass for the end."
+    report(arguments, apgd, 100, title="APGD", limit=LIMIT, notes=notes)
+    notes = (
+        "The bare loop has a forward pass for each query and one for the start; no "
+        "image breaks."
+    )
+    report(arguments, square, 200, title="Square", limit=SQUARE_LIMIT, notes=notes)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,18 @@ _TURNS = 3
 _CPU_FILE = Path("/proc/cpuinfo")
 
 
-def parse_arguments(description: str, *, rounds: int) -> argparse.Namespace:
+def parse_arguments(
+    description: str,
+    *,
+    rounds: int,
+    add_options: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> argparse.Namespace:
     """Returns the command line of a benchmark: `rounds`, `threads` and `smoke`.
 
     Args:
         description: One sentence for `--help`.
         rounds: Default number of rounds.
+        add_options: Adds the benchmark's own options.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds)
@@ -30,6 +36,8 @@ def parse_arguments(description: str, *, rounds: int) -> argparse.Namespace:
         "--threads", type=int, default=0, help="TensorFlow's threads; 0 for all cores"
     )
     parser.add_argument("--smoke", action="store_true", help="a run of seconds")
+    if add_options:
+        add_options(parser)
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.rounds = 1
@@ -104,11 +112,21 @@ def ratio_rows(
     return rows
 
 
-def verdict(value: float, limit: float | None, unit: str = "") -> list[str]:
-    """Returns the target and whether a value meets it, as two cells."""
+def verdict(
+    value: float, limit: float | None, unit: str = "", *, at_least: bool = False
+) -> list[str]:
+    """Returns the target and whether a value meets it, as two cells.
+
+    Args:
+        value: What was measured.
+        limit: The largest value that meets the target; `None` for no target.
+        unit: Unit of both.
+        at_least: Whether the limit is the smallest such value instead.
+    """
     if limit is None:
         return ["-", "-"]
-    return [f"<= {limit:.2f}{unit}", "pass" if value <= limit else "MISS"]
+    sign, is_met = (">=", value >= limit) if at_least else ("<=", value <= limit)
+    return [f"{sign} {limit:.2f}{unit}", "pass" if is_met else "MISS"]
 
 
 def print_report(

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 REPRODUCTIONS = sorted((ROOT / "examples" / "reproductions").glob("*_mnist.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
+STRENGTHS = sorted((ROOT / "benchmarks").glob("*_strength.py"))
 
 
 def _run(script: Path, *arguments: str) -> str:
@@ -54,6 +55,14 @@ def test_reproduction(script, tmp_path):
 def test_benchmark(script):
     printed = _run(script)
     assert "| ratio" in printed
+    assert "CPU cores" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", STRENGTHS, ids=lambda path: path.stem)
+def test_strength(script):
+    printed = _run(script)
+    assert "keras_advdef" in printed or "AutoAttack" in printed
     assert "CPU cores" in printed
 
 
