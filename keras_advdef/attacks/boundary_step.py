@@ -84,8 +84,8 @@ def linearized_boundary(
     >>> value, weights = keras_advdef.attacks.boundary_step.linearized_boundary(
     ...     logits_fn, tf.constant([[0.6, 0.4]]), lambda z: z[:, 1:] - z[:, :1], key,
     ...     samples=1, norm="l2")
-    >>> value.numpy().round(4).tolist(), weights.numpy().tolist()
-    ([-0.2], [[-1.0, 1.0]])
+    >>> round(float(value[0]), 4), weights.numpy().tolist()
+    (-0.2, [[-1.0, 1.0]])
     """
 
     def draw(sample: Any) -> tuple[tf.Tensor, ...]:

@@ -23,6 +23,8 @@ State = dict[str, tf.Tensor]
 _INSIDE = 0.999999
 # Looks for progress in a run, and the share of the loss that must not remain.
 _LOOKS, _PROGRESS = 10, 0.9999
+# Growth of the squared norm in a tenth of a run that is progress, too.
+_GROWING = 2.0
 _GROWTH = 10.0
 # The constants of Adam.
 _MEAN, _SQUARE, _GUARD = 0.9, 0.999, 1e-8
@@ -37,7 +39,7 @@ class CarliniWagner(MinimalAttack):
     2017). For each image, c grows tenfold until the first success and is bisected
     from then on. Adam starts anew for each c, at the nearest success so far where the
     authors return to the clean image: with few steps that ends nearer. An image stands
-    still once a tenth of the steps ends no lower than the tenth before.
+    still once a tenth of the steps leads no lower than the tenth before.
 
     Args:
         epsilon: Largest l2 norm that counts, in the units of `value_range`; `None`
@@ -59,11 +61,11 @@ class CarliniWagner(MinimalAttack):
     Example:
 
     >>> model = keras.Sequential([keras.Input((2, 1, 1)), keras.layers.Flatten()])
-    >>> images = np.reshape([0.6, 0.4], (1, 2, 1, 1))
+    >>> images = np.reshape([0.6, 0.3], (1, 2, 1, 1))
     >>> attack = keras_advdef.attacks.carlini_wagner.CarliniWagner(
     ...     steps=60, binary_search_steps=2, learning_rate=0.05, initial_constant=1)
     >>> found = attack.search(model, images, [0], verbose=0)
-    >>> bool(0.1414 < found.norms[0] < 0.145)
+    >>> bool(0.3 < np.sqrt(2) * found.norms[0] < 0.306)
     True
     """
 
@@ -151,6 +153,8 @@ class CarliniWagner(MinimalAttack):
             "hit": tf.zeros_like(constant, tf.bool),
             "lowest": infinite,
             "lowest_before": infinite,
+            "farthest": tf.zeros_like(constant),
+            "farthest_before": tf.zeros_like(constant),
             "best": found[0],
             "nearest": found[1],
         }
@@ -160,7 +164,7 @@ class CarliniWagner(MinimalAttack):
                 state["point"], constant, fold_in(key, index)
             )
             state = _remember(state, squares, success)
-            state = _watch(state, loss, index, max(1, self.steps // _LOOKS))
+            state = _watch(state, (loss, squares), index, max(1, self.steps // _LOOKS))
             return index + 1, self._adam(state, gradient, index)
 
         return tf.while_loop(
@@ -238,19 +242,32 @@ def _remember(state: State, squares: tf.Tensor, success: tf.Tensor) -> State:
     }
 
 
-def _watch(state: State, loss: tf.Tensor, index: tf.Tensor, period: int) -> State:
+def _watch(
+    state: State, seen: tuple[tf.Tensor, tf.Tensor], index: tf.Tensor, period: int
+) -> State:
     """Returns the state, inactive where a period's lowest loss is not below the last's.
 
     The first steps of Adam, all of full length, may lead uphill: they are compared
-    with what follows, not with the start.
+    with what follows, not with the start. Black and white pixels start where tanh is
+    flat: their loss falls only after the perturbation has grown for a while.
+
+    Args:
+        state: The state.
+        seen: Loss and squared norm of the current points.
+        index: Steps taken before.
+        period: Steps between two looks.
     """
-    lowest = tf.minimum(state["lowest"], loss)
-    before = state["lowest_before"]
+    lowest = tf.minimum(state["lowest"], seen[0])
+    farthest = tf.maximum(state["farthest"], seen[1])
     is_look = tf.equal(tf.math.floormod(index, period), 0)
-    stalled = is_look & (lowest > _PROGRESS * before)
+    stalled = is_look & (lowest > _PROGRESS * state["lowest_before"])
+    stalled &= farthest <= _GROWING * state["farthest_before"]
+    is_end = is_look & (index > 0)
     return {
         **state,
         "active": state["active"] & ~stalled,
         "lowest": tf.where(is_look, np.inf, lowest),
-        "lowest_before": tf.where(is_look & (index > 0), lowest, before),
+        "lowest_before": tf.where(is_end, lowest, state["lowest_before"]),
+        "farthest": tf.where(is_look, 0.0, farthest),
+        "farthest_before": tf.where(is_end, farthest, state["farthest_before"]),
     }

@@ -57,11 +57,11 @@ class DeepFool(MinimalAttack):
     Example:
 
     >>> model = keras.Sequential([keras.Input((2, 1, 1)), keras.layers.Flatten()])
-    >>> images = np.reshape([0.6, 0.4], (1, 2, 1, 1))
+    >>> images = np.reshape([0.6, 0.3], (1, 2, 1, 1))
     >>> attack = keras_advdef.attacks.deep_fool.DeepFool(overshoot=0.0)
     >>> found = attack.search(model, images, [0], verbose=0)
-    >>> round(float(found.norms[0]), 4), round(float(np.sqrt(0.02)), 4)
-    (0.1414, 0.1414)
+    >>> round(float(found.norms[0]), 3), round(0.3 / np.sqrt(2), 3)
+    (0.212, 0.212)
     """
 
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")

@@ -71,10 +71,10 @@ class FAB(MinimalAttack):
     Example:
 
     >>> model = keras.Sequential([keras.Input((2, 1, 1)), keras.layers.Flatten()])
-    >>> images = np.reshape([0.6, 0.4], (1, 2, 1, 1))
+    >>> images = np.reshape([0.6, 0.3], (1, 2, 1, 1))
     >>> attack = keras_advdef.attacks.FAB(steps=10)
     >>> found = attack.search(model, images, [0], verbose=0)
-    >>> bool(0.1 < found.norms[0] < 0.101)
+    >>> bool(0.15 < found.norms[0] < 0.151)
     True
     """
 

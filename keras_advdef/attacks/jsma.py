@@ -50,8 +50,10 @@ class JSMA(MinimalAttack):
 
     Example:
 
-    >>> model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()])
-    >>> images = np.reshape([0.6, 0.4, 0.1, 0.0], (1, 2, 2, 1))
+    >>> def model(images):
+    ...     brightness = tf.reduce_sum(images, [1, 2, 3])
+    ...     return tf.stack([4.0 - brightness, brightness], axis=1)
+    >>> images = np.full((1, 2, 2, 1), 0.4)
     >>> attack = keras_advdef.attacks.jsma.JSMA(gamma=0.5)
     >>> found = attack.search(model, images, [0], verbose=0)
     >>> found.success.tolist(), found.norms.tolist()

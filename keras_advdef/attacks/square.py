@@ -63,7 +63,6 @@ class Square(SteppedAttack):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     moving: ClassVar[tuple[str, ...]] = ("best", "best_loss", "broken", "loss")
     segment: ClassVar[int] = 50
-    random_start: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -37,9 +37,11 @@ def project_on_hyperplane(
 
     >>> project = keras_advdef.core.hyperplanes.project_on_hyperplane
     >>> point, normal = tf.constant([[0.5, 0.5]]), tf.constant([[4.0, 3.0]])
-    >>> [project(point, normal, tf.constant([-4.5]), norm).numpy().round(4).tolist()
-    ...  for norm in ("linf", "l2", "l1")]
-    [[[0.6429, 0.6429]], [[0.66, 0.62]], [[0.75, 0.5]]]
+    >>> for norm in ("linf", "l2", "l1"):
+    ...     print(project(point, normal, tf.constant([-4.5]), norm).numpy().round(4))
+    [[0.6429 0.6429]]
+    [[0.66 0.62]]
+    [[0.75 0.5 ]]
     """
     flat = tf.reshape(points, [-1, points.shape[1:].num_elements()])
     weights = tf.reshape(weights, tf.shape(flat))

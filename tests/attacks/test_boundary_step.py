@@ -57,10 +57,10 @@ class TestMeanLogits:
         logits_fn, images = LogitsFunction(noisy), tf.ones((1, 2, 2, 1))
         one, many = (
             mean_logits(logits_fn, images, make_key(0), samples=samples)
-            for samples in (1, 500)
+            for samples in (1, 200)
         )
         assert abs(float(one[0, 1]) - 2.0) > 0.2
-        np.testing.assert_allclose(many, [[4.0, 2.0]], atol=0.2)
+        np.testing.assert_allclose(many, [[4.0, 2.0]], atol=0.3)
 
 
 class TestLinearizedBoundary:
@@ -87,11 +87,11 @@ class TestLinearizedBoundary:
             tf.ones((1, 2, 2, 1)),
             lambda logits: logits[:, 1:],
             make_key(0),
-            samples=500,
+            samples=200,
             norm="linf",
         )
-        np.testing.assert_allclose(value, [2.0], atol=0.2)
-        np.testing.assert_allclose(weights, np.full((1, 2, 2, 1), 0.5), atol=0.05)
+        np.testing.assert_allclose(value, [2.0], atol=0.3)
+        np.testing.assert_allclose(weights, np.full((1, 2, 2, 1), 0.5), atol=0.08)
 
 
 class TestStepPast:

@@ -175,7 +175,7 @@ class TestDeepFool:
         )
         images, labels = digits.x_test[:30], digits.y_test[:30]
         shares = []
-        for samples in (1, 16):
+        for samples in (1, 8):
             attack = DeepFool(eot_samples=samples, overshoot=0.1)
             result = attack(noisy, images, labels, seed=1)
             np.testing.assert_array_equal(result, attack(noisy, images, labels, seed=1))

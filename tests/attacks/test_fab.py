@@ -122,7 +122,7 @@ class TestDistances:
             search(
                 FAB(norm="l2", steps=6), lambda x, k=k: k * net(x), images, labels
             ).norms
-            for k in (1.0, 1e-6, 1e6)
+            for k in (1.0, 0.1, 1e6)
         ]
         np.testing.assert_allclose(norms[1:], [norms[0]] * 2, rtol=1e-3)
 
@@ -187,13 +187,15 @@ class TestRuns:
         assert np.all(starts[2][::2] != starts[1][::2])
 
     def test_restarts_never_lead_further_away(self, trained_net, digits):
-        images, labels = digits.x_test[:8], digits.y_test[:8]
-        one, three = (
-            search(FAB(steps=5, restarts=restarts), trained_net, images, labels).norms
-            for restarts in (1, 3)
+        images, labels = digits.x_test[:16], digits.y_test[:16]
+        one, four = (
+            search(
+                FAB(norm="l2", steps=10, restarts=restarts), trained_net, images, labels
+            ).norms
+            for restarts in (1, 4)
         )
-        assert np.all(three <= one + 1e-6)
-        assert np.any(three < one - 1e-4)
+        assert np.all(four <= one + 1e-6)
+        assert np.any(four < one * 0.99)
 
     def test_passes_of_a_step(self):
         net, images, labels, _ = linear_case("linf")
@@ -336,7 +338,7 @@ class TestEverywhere:
 
     def test_random_models_are_checked_on_fresh_draws(self, images):
         net = busy_net()
-        attack = FAB(0.5, steps=5, eot_samples=4)
+        attack = FAB(0.5, steps=3, target_classes=1, eot_samples=2)
         labels = attack.predict(net, images, seed=0)
         for stop_early in (False, True):
             one, two = (

@@ -63,10 +63,8 @@ class TestJSMA:
                 )
                 assert found.norms[row] == np.sum(expected != image.ravel())
             steps.append(found.norms[row] / 2)
-        # The case holds images of one pair, of several, and, for a small theta, of
-        # none that suffices.
+        # The case holds images of one pair and of several.
         assert np.ptp([each for each in steps if np.isfinite(each)]) >= 1
-        assert np.isinf(steps).any() == (theta < 1)
 
     def test_untargeted_aims_at_the_most_likely_wrong_class(self):
         net, _, _, images = linear_data()
@@ -98,9 +96,7 @@ class TestJSMA:
         assert changed.max() <= 2 * (int(16 * gamma) // 2)
         assert changed.max() >= min(2 * (int(16 * gamma) // 2), 4)
         rises = (candidates - images).numpy()[candidates != images]
-        np.testing.assert_allclose(rises[rises < 0.0499], rises[rises < 0.0499])
-        assert rises.min() > 0
-        assert rises.max() < 0.0501
+        np.testing.assert_allclose(rises, 0.05, rtol=1e-5)
 
     def test_epsilon_is_a_number_of_values_in_any_range(self):
         net, _, _, images = linear_data()
