@@ -60,7 +60,7 @@ class DeepFool(MinimalAttack):
     >>> images = np.reshape([0.6, 0.3], (1, 2, 1, 1))
     >>> attack = keras_advdef.attacks.deep_fool.DeepFool(overshoot=0.0)
     >>> found = attack.search(model, images, [0], verbose=0)
-    >>> round(float(found.norms[0]), 3), round(0.3 / np.sqrt(2), 3)
+    >>> round(float(found.norms[0]), 3), round(float(0.3 / np.sqrt(2)), 3)
     (0.212, 0.212)
     """
 

@@ -26,6 +26,12 @@ class Found(NamedTuple):
         norms: Norms of the perturbations in the units of `value_range` (a count of
             values for "l0"), infinite where none was found, `(batch,)`.
         success: Whether one was found, within epsilon if there is one, `(batch,)`.
+
+    Example:
+
+    >>> found = keras_advdef.attacks.Found(np.zeros((1, 2, 2, 1)), [0.5], [True])
+    >>> found.norms
+    [0.5]
     """
 
     images: Any
