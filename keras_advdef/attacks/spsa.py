@@ -16,6 +16,8 @@ from keras_advdef.core.random_state import draw_scope
 
 # As PGD: steps of 2.5 epsilon / steps can cross the ball and turn back.
 _REACH = 2.5
+# The default of `delta`, in widths of the range.
+_SHARE = 0.01
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -38,7 +40,8 @@ class SPSA(GradientAttack):
             2.5 epsilon / steps.
         samples: Pairs of points of each estimate.
         delta: Number above 0 and at most the width of `value_range`. How far a pair
-            moves each pixel, in its units. With `precision="bfloat16"` take more.
+            moves each pixel; `None` for a hundredth of the range. With
+            `precision="bfloat16"` take more.
         loss: What to maximise: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl"
             (to the clean prediction) or an `AttackLoss`.
         random_start: True (uniform in the ball), False (the image itself),
@@ -76,7 +79,7 @@ class SPSA(GradientAttack):
         steps: int = 100,
         step_size: float | None = None,
         samples: int = 128,
-        delta: float = 0.01,
+        delta: float | None = None,
         loss: Any = "margin",
         random_start: bool | str = False,
         momentum: float = 0.9,
@@ -105,9 +108,11 @@ class SPSA(GradientAttack):
         )
         owner, span = type(self).__name__, self.value_range.span
         self.samples = checked_integer(owner, "samples", samples, low=1)
-        self.delta = checked_number(
-            owner, "delta", delta, low=0.0, high=span, low_open=True
-        )
+        self.delta = delta
+        if delta is not None:
+            self.delta = checked_number(
+                owner, "delta", delta, low=0.0, high=span, low_open=True
+            )
 
     def default_step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
         """Returns 2.5 epsilon / steps."""
@@ -133,7 +138,7 @@ class SPSA(GradientAttack):
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
     ) -> tf.Tensor:
         """Returns the gradient estimated at the iterate from `samples` pairs."""
-        delta = self.delta / self.value_range.span
+        delta = _SHARE if self.delta is None else self.delta / self.value_range.span
         above = tf.minimum(state["iterate"] + delta, 1.0)
         below = tf.maximum(state["iterate"] - delta, 0.0)
         shape = tf.unstack(tf.shape(above))
