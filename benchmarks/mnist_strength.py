@@ -7,6 +7,7 @@ smallest perturbation are measured.
 """
 
 import argparse
+import sys
 import time
 
 import keras
@@ -103,7 +104,7 @@ def ladder(arguments: argparse.Namespace) -> list[list[str]]:
         seconds = time.perf_counter() - start
         left = int((model.predict(found, verbose=0).argmax(-1) == labels).sum())
         rows.append([str(attack), f"{left} of {len(labels)}", f"{seconds:.0f} s"])
-        print(rows[-1], flush=True)
+        print(": ".join(rows[-1][:2]), file=sys.stderr, flush=True)
     return rows
 
 
