@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from keras_advdef.attacks.decisions import wide
 from keras_advdef.attacks.draws import mean_over_draws
-from keras_advdef.attacks.lead import exact_logits
 from keras_advdef.attacks.slopes import slopes
 from keras_advdef.core.hyperplanes import project_on_hyperplane
 from keras_advdef.core.logits import LogitsFunction
@@ -26,7 +25,7 @@ _MOST_TOWARDS_IMAGE, _OVERSHOOT = 0.1, 1.05
 def mean_logits(
     logits_fn: LogitsFunction, images: tf.Tensor, key: tf.Tensor, *, samples: int
 ) -> tf.Tensor:
-    """Returns logits at full precision, averaged over draws.
+    """Returns logits, averaged over draws.
 
     Args:
         logits_fn: The attacked model.
@@ -49,7 +48,7 @@ def mean_logits(
 
     def draw(sample: Any) -> tuple[tf.Tensor, ...]:
         with draw_scope(fold_in(key, sample)):
-            return (logits_fn.exact(images),)
+            return (logits_fn(images),)
 
     return mean_over_draws(draw, samples)[0]
 
@@ -89,12 +88,12 @@ def linearized_boundary(
     """
 
     def draw(sample: Any) -> tuple[tf.Tensor, ...]:
-        own = fold_in(key, sample)
-        values, gradients = slopes(
-            lambda images: ahead(exact_logits(logits_fn, images, own)),
-            points,
-            scale=logits_fn.gradient_scale,
-        )
+        with draw_scope(fold_in(key, sample)):
+            values, gradients = slopes(
+                lambda images: ahead(logits_fn(images)),
+                points,
+                scale=logits_fn.gradient_scale,
+            )
         return values, *gradients
 
     values, *gradients = mean_over_draws(draw, samples)

@@ -9,6 +9,8 @@ from keras_advdef.losses.margin import Margin
 
 # Logits move by some 1e-6 of their size from one batch size or device to another.
 _ROUNDING = 1e-5
+# Passes in bfloat16, with a head in float32, move them by up to a percent.
+_COARSE_ROUNDING = 2.0**-6
 # Logits that are all zero must not count as a success.
 _TINY = 1e-30
 
@@ -69,7 +71,7 @@ def lead(logits: tf.Tensor, labels: tf.Tensor, *, targeted: bool) -> tf.Tensor:
     return -margin if targeted else margin
 
 
-def least_lead(logits: tf.Tensor) -> tf.Tensor:
+def least_lead(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
     """Returns the lead that rounding in another batch does not take away.
 
     A share of the largest logit, so that an attack does not depend on the scale of
@@ -77,6 +79,7 @@ def least_lead(logits: tf.Tensor) -> tf.Tensor:
 
     Args:
         logits: Tensor of shape `(batch, classes)`.
+        is_coarse: Whether the logits come from a pass in bfloat16.
 
     Returns:
         Tensor of shape `(batch,)`, above 0.
@@ -88,4 +91,5 @@ def least_lead(logits: tf.Tensor) -> tf.Tensor:
     True
     """
     largest = tf.reduce_max(tf.abs(tf.stop_gradient(logits)), axis=-1)
-    return tf.maximum(_ROUNDING * largest, _TINY)
+    rounding = _COARSE_ROUNDING if is_coarse else _ROUNDING
+    return tf.maximum(rounding * largest, _TINY)

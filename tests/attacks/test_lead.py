@@ -62,6 +62,11 @@ class TestLeastLead:
         zeros = tf.zeros((1, 3))
         assert not np.any(lead(zeros, [0], targeted=False) >= least_lead(zeros))
 
+    def test_bfloat16_needs_more(self):
+        logits = tf.constant([[4.0, -64.0]])
+        assert float(least_lead(logits, is_coarse=True)[0]) == 1.0
+        assert float(least_lead(logits)[0]) < 1e-3
+
     def test_lets_no_gradient_pass(self):
         logits = tf.constant([[3.0, 1.0]])
         with tf.GradientTape() as tape:
