@@ -100,7 +100,7 @@ def with_peak(state: State, losses: tf.Tensor, gradient: tf.Tensor) -> State:
     array([5.], dtype=float32)
     """
     higher = losses > state["peak_loss"]
-    wide = _wide(higher, gradient)
+    wide = per_image(higher, gradient)
     return {
         **state,
         "peak": tf.where(wide, state["iterate"], state["peak"]),
@@ -160,7 +160,7 @@ def step(
     oscillates = increases <= _PROGRESS * window
     stalls = ~state["reduced"] & (state["peak_loss"] <= checked_loss)
     halve = due & (oscillates | stalls)
-    wide = _wide(halve, gradient)
+    wide = per_image(halve, gradient)
     iterate = tf.where(wide, state["peak"], state["iterate"])
     gradient = tf.where(wide, state["peak_gradient"], gradient)
     step_size = tf.where(halve, 0.5 * state["step_size"], state["step_size"])
@@ -181,7 +181,3 @@ def step(
         "reduced": tf.where(due, halve, state["reduced"]),
         "step_size": step_size,
     }
-
-
-def _wide(mask: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(mask, [-1] + [1] * (images.shape.rank - 1))

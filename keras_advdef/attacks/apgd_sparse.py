@@ -121,7 +121,7 @@ def step(
     state = _checked(state, due & tf.ones_like(losses, tf.bool), radius)
 
     goes_over = scale < state["scale"]
-    wide = _wide(goes_over, images)
+    wide = per_image(goes_over, images)
     iterate, slope = state["iterate"], state["gradient"]
     moved = iterate + per_image(state["step_size"], images) * _sparse(slope, state)
     moved = project(tf.where(wide, state["peak"], moved), images, radius, "l1")
@@ -146,7 +146,7 @@ def _checked(state: State, due: tf.Tensor, radius: tf.Tensor) -> State:
     support = norm_per_image(state["peak"] - images, "l0")
     sparser = due & (support < _CHANGED * state["support"])
     slower = tf.maximum(state["step_size"] / _SLOWER, radius / _SLOWEST)
-    wide = _wide(sparser, images)
+    wide = per_image(sparser, images)
     step_size = tf.where(sparser, radius, tf.where(due, slower, state["step_size"]))
     return {
         **state,
@@ -169,7 +169,3 @@ def _sparse(gradient: tf.Tensor, state: State) -> tf.Tensor:
     signs = tf.where(large, tf.sign(gradient), 0.0)
     count = per_image(norm_per_image(signs, "l1"), gradient)
     return signs / tf.maximum(count, 1.0)
-
-
-def _wide(mask: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(mask, [-1] + [1] * (images.shape.rank - 1))

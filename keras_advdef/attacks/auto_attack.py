@@ -15,6 +15,7 @@ from keras_advdef.attacks.square import Square
 from keras_advdef.attacks.targeted_dlr import TargetedDLR
 from keras_advdef.core.arguments import checked_choice, checked_integer
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 
 _VERSIONS = ("standard", "plus", "rand")
@@ -132,7 +133,7 @@ class AutoAttack(Attack):
             key = fold_in(seed, index)
             found = attack.perturb(logits_fn, images, labels, epsilon, key)
             success = self.confirm(logits_fn, found, labels, key) & ~broken
-            wide = tf.reshape(success, [-1] + [1] * (images.shape.rank - 1))
+            wide = per_image(success, images)
             result = tf.where(wide, found, result)
             broken |= success
         return result

@@ -11,7 +11,6 @@ from keras_advdef.attacks.decisions import (
     decides,
     first_points,
     to_boundary,
-    wide,
 )
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core.arguments import checked_integer, checked_number
@@ -169,7 +168,7 @@ class BoundaryAttack(MinimalAttack):
         nearer = norm_per_image(inner - images, "l2") < norm_per_image(
             points - images, "l2"
         )
-        moved = tf.where(wide(holds & nearer, images), inner, points)
+        moved = tf.where(per_image(holds & nearer, images), inner, points)
         state = _counted({**state, "points": moved}, "source", holds)
         state = self._adapted(state, "source", _WINDOW, (0.1, 0.25))
 

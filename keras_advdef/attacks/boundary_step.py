@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.decisions import wide
 from keras_advdef.attacks.draws import mean_over_draws
 from keras_advdef.attacks.slopes import slopes
 from keras_advdef.core.hyperplanes import project_on_hyperplane
@@ -152,7 +151,7 @@ def nearest_plane(
         other = _distance(values[:, index], gradient, norm)
         is_nearer = other < distance
         value = tf.where(is_nearer, values[:, index], value)
-        weights = tf.where(wide(is_nearer, weights), gradient, weights)
+        weights = tf.where(per_image(is_nearer, weights), gradient, weights)
         distance = tf.minimum(other, distance)
     return value, weights
 

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.decisions import wide
 from keras_advdef.attacks.draws import mean_over_draws
 from keras_advdef.attacks.lead import exact_logits, lead, least_lead
 from keras_advdef.attacks.minimal_attack import MinimalAttack
@@ -15,6 +14,7 @@ from keras_advdef.core.arguments import checked_integer, checked_number
 from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
+from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 
 State = dict[str, tf.Tensor]
@@ -212,7 +212,7 @@ class CarliniWagner(MinimalAttack):
         square = _SQUARE * state["square"] + (1.0 - _SQUARE) * tf.square(gradient)
         size = tf.sqrt(square / (1.0 - _SQUARE**taken)) + _GUARD
         step = self.learning_rate * mean / (1.0 - _MEAN**taken) / size
-        active = wide(state["active"], gradient)
+        active = per_image(state["active"], gradient)
         point = tf.where(active, state["point"] - step, state["point"])
         return {**state, "mean": mean, "square": square, "point": point}
 
@@ -237,7 +237,7 @@ def _remember(state: State, squares: tf.Tensor, success: tf.Tensor) -> State:
     return {
         **state,
         "hit": state["hit"] | success,
-        "best": tf.where(wide(nearer, pixels), pixels, state["best"]),
+        "best": tf.where(per_image(nearer, pixels), pixels, state["best"]),
         "nearest": tf.where(nearer, squares, state["nearest"]),
     }
 

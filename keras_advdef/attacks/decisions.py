@@ -103,7 +103,7 @@ def first_points(
         own = fold_in(key, index)
         noise = _noise(fold_in(own, 0), images, index)
         new = ~found & decide(noise, fold_in(own, 1))
-        return index + 1, tf.where(wide(new, images), noise, points), found | new
+        return index + 1, tf.where(per_image(new, images), noise, points), found | new
 
     _, points, found = tf.while_loop(
         lambda index, points, found: (index < tries) & tf.reduce_any(~found),
@@ -135,7 +135,7 @@ def _donors(
     distance = size[None] - 2.0 * tf.matmul(flat, flat, transpose_b=True)
     nearest = tf.argmin(tf.where(fits, distance, tf.float32.max), axis=1)
     found = tf.reduce_any(fits, axis=1)
-    points = tf.where(wide(found, images), tf.gather(images, nearest), images)
+    points = tf.where(per_image(found, images), tf.gather(images, nearest), images)
     return points, found
 
 
@@ -186,27 +186,8 @@ def to_boundary(
         candidate = tf.clip_by_value(candidate, 0.0, 1.0)
         good = decide(candidate, fold_in(key, index))
         # The point is kept, not its share: computed anew it might round differently.
-        kept = tf.where(wide(good, images), candidate, kept)
+        kept = tf.where(per_image(good, images), candidate, kept)
         return tf.where(good, low, middle), tf.where(good, middle, high), kept
 
     state = (tf.zeros_like(radius), tf.ones_like(radius), points)
     return fixed_loop(halve, state, halvings, unroll=False)[2]
-
-
-def wide(mask: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """Reshapes a truth value per image so that it broadcasts over images.
-
-    Args:
-        mask: Boolean tensor `(batch,)`.
-        images: Tensor that it shall broadcast with.
-
-    Returns:
-        Boolean tensor of the rank of `images`.
-
-    Example:
-
-    >>> keras_advdef.attacks.decisions.wide(
-    ...     tf.constant([True, False]), tf.zeros((2, 4, 4, 1))).shape
-    TensorShape([2, 1, 1, 1])
-    """
-    return tf.reshape(mask, [-1] + [1] * (images.shape.rank - 1))

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks.decisions import wide
 from keras_advdef.attacks.draws import mean_over_draws
 from keras_advdef.attacks.lead import lead, least_lead
 from keras_advdef.attacks.minimal_attack import MinimalAttack
@@ -116,7 +115,7 @@ class DeepFool(MinimalAttack):
             points = self._points(images, total)
             gradients = self._slopes(logits_fn, points, contrasts, fold_in(seed, index))
             step = self._nearest(gradients, logits, contrasts)
-            total = tf.where(wide(active, images), total + step, total)
+            total = tf.where(per_image(active, images), total + step, total)
             logits, active_still = look(total, index + 1)
             return total, logits, active & active_still
 
@@ -186,7 +185,7 @@ class DeepFool(MinimalAttack):
             length = tf.minimum(length, self._diameter(step))
             nearer = (slope > 0) & (length < nearest)
             moved = per_image(length, step) * direction
-            step = tf.where(wide(nearer, step), moved, step)
+            step = tf.where(per_image(nearer, step), moved, step)
             nearest = tf.where(nearer, length, nearest)
         return step
 

@@ -13,7 +13,6 @@ from keras_advdef.attacks.boundary_step import (
     mean_logits,
     step_past,
 )
-from keras_advdef.attacks.decisions import wide
 from keras_advdef.attacks.lead import lead, least_lead
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.attacks.slots import run_slots
@@ -23,7 +22,7 @@ from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
-from keras_advdef.core.norms import norm_per_image, random_surface_point
+from keras_advdef.core.norms import norm_per_image, per_image, random_surface_point
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
@@ -138,7 +137,7 @@ class FAB(MinimalAttack):
                 held = self.confirm(logits_fn, state["best"], labels, key)
                 loss = tf.where(held, loss, tf.float32.min)
             nearer = loss > best[1]
-            found = tf.where(wide(nearer, images), state["best"], best[0])
+            found = tf.where(per_image(nearer, images), state["best"], best[0])
             return found, tf.where(nearer, loss, best[1])
 
         none = images, tf.fill(tf.shape(labels), tf.float32.min)
@@ -219,7 +218,7 @@ class FAB(MinimalAttack):
             radius = 0.5 * tf.minimum(radius, widest)
             start = random_surface_point(fold_in(key, 1), images, radius, self.norm)
             is_later = tf.broadcast_to(run >= self._targets(classes), tf.shape(labels))
-            state["iterate"] = tf.where(wide(is_later, images), start, images)
+            state["iterate"] = tf.where(per_image(is_later, images), start, images)
         return state
 
     def _targets(self, classes: int) -> int:
@@ -242,7 +241,7 @@ class FAB(MinimalAttack):
                 return tuple(moved[name] for name in _MOVING)
             active = state["step"] + tf.cast(index, tf.float32) < self.steps
             return tuple(
-                tf.where(wide(active, moved[name]), moved[name], current[name])
+                tf.where(per_image(active, moved[name]), moved[name], current[name])
                 for name in _MOVING
             )
 
@@ -278,8 +277,8 @@ class FAB(MinimalAttack):
         back = images + _RETREAT * (iterate - images)
         return {
             **state,
-            "iterate": tf.where(wide(behind, images), back, iterate),
-            "best": tf.where(wide(nearer, images), iterate, state["best"]),
+            "iterate": tf.where(per_image(behind, images), back, iterate),
+            "best": tf.where(per_image(nearer, images), iterate, state["best"]),
             "best_loss": tf.where(nearer, -norms, state["best_loss"]),
             "broken": state["broken"] | nearer,
         }

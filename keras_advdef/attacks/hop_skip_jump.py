@@ -12,7 +12,6 @@ from keras_advdef.attacks.decisions import (
     decides,
     first_points,
     to_boundary,
-    wide,
 )
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core.arguments import checked_integer
@@ -133,7 +132,11 @@ class HopSkipJump(MinimalAttack):
             step_key = fold_in(seed, index)
             current = self._step(decide, images, current, index, step_key)
             nearer = self._distance(current, images) < self._distance(best, images)
-            return index + 1, current, tf.where(wide(nearer, images), current, best)
+            return (
+                index + 1,
+                current,
+                tf.where(per_image(nearer, images), current, best),
+            )
 
         return tf.while_loop(
             lambda index, current, best: (index < self.steps) & tf.reduce_any(found),
@@ -262,7 +265,11 @@ def _jump(
         share = per_image(length * 0.5 ** tf.cast(index, tf.float32), current)
         candidate = tf.clip_by_value(current + share * direction, 0.0, 1.0)
         good = ~done & decide(candidate, fold_in(key, index))
-        return index + 1, tf.where(wide(good, current), candidate, moved), done | good
+        return (
+            index + 1,
+            tf.where(per_image(good, current), candidate, moved),
+            done | good,
+        )
 
     return tf.while_loop(
         lambda index, moved, done: (index < _LONGEST_HALVED) & ~tf.reduce_all(done),

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.decisions import wide
 from keras_advdef.attacks.lead import exact_logits, lead, least_lead
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.attacks.pixel_pairs import best_pair
 from keras_advdef.attacks.slopes import slopes
 from keras_advdef.core.arguments import checked_number
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 
 _CLEAN = 2**30 + 8
@@ -114,7 +114,7 @@ class JSMA(MinimalAttack):
             affordable = 2.0 * tf.cast(index + 1, tf.float32) <= epsilon
             active &= (ahead < least_lead(logits)) & affordable
             active &= tf.reduce_any(pair, axis=1)
-            raised = tf.reshape(pair, tf.shape(points)) & wide(active, points)
+            raised = tf.reshape(pair, tf.shape(points)) & per_image(active, points)
             higher = tf.minimum(points + theta, 1.0)
             points = tf.where(raised, higher, points)
             return index + 1, points, unused & ~raised, active

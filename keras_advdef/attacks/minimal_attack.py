@@ -9,7 +9,7 @@ from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.confirm import confirm
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.norms import norm_per_image
+from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.value_range import sparse_labels
 
@@ -132,11 +132,11 @@ class MinimalAttack(Attack):
         """
         before = self._succeeds(logits_fn, images, labels, fold_in(seed, _CLEAN))
         candidates = self.look_for(logits_fn, images, labels, epsilon, seed)
-        candidates = tf.where(_wide(before, images), images, candidates)
+        candidates = tf.where(per_image(before, images), images, candidates)
         norms = norm_per_image(candidates - images, self.norm)
         success = self._succeeds(logits_fn, candidates, labels, seed)
         success = (before | success) & (norms <= epsilon * _SLACK)
-        adversarial = tf.where(_wide(success, images), candidates, images)
+        adversarial = tf.where(per_image(success, images), candidates, images)
         return Found(adversarial, tf.where(success, norms, np.inf), success)
 
     def perturb(
@@ -220,7 +220,3 @@ class MinimalAttack(Attack):
             targeted=self.targeted,
             samples=self.eot_samples,
         )
-
-
-def _wide(mask: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(mask, [-1] + [1] * (images.shape.rank - 1))

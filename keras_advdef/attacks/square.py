@@ -17,6 +17,7 @@ from keras_advdef.attacks.stepped_attack import SteppedAttack
 from keras_advdef.attacks.strongest import State, is_broken
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.losses.margin import Margin
@@ -134,7 +135,7 @@ class Square(SteppedAttack):
         is_better = losses > state["loss"]
         if not needs_confirmation(logits_fn):
             is_better &= ~state["broken"]
-        wide = tf.reshape(is_better, [-1] + [1] * (best.shape.rank - 1))
+        wide = per_image(is_better, best)
         return {
             **state,
             "best": tf.where(wide, proposal, best),

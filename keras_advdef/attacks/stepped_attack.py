@@ -11,6 +11,7 @@ from keras_advdef.attacks.strongest import State, stronger
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
+from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 
 
@@ -248,8 +249,6 @@ def _where(is_active: tf.Tensor, new: State, old: State, names: list[str]) -> St
     """Returns the new values of active rows and the old ones of the others."""
     kept = {}
     for name in names:
-        active = is_active
-        if new[name].shape.rank > 1:
-            active = tf.reshape(active, [-1] + [1] * (new[name].shape.rank - 1))
+        active = per_image(is_active, new[name])
         kept[name] = tf.where(active, new[name], old[name])
     return kept

@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.norms import per_image
+
 State = dict[str, Any]
 
 
@@ -31,7 +33,7 @@ def stronger(
     [[0.0, 0.0]]
     """
     better = (new[2] & ~old[2]) | ((new[2] == old[2]) & (new[1] > old[1]))
-    wide = tf.reshape(better, [-1] + [1] * (new[0].shape.rank - 1))
+    wide = per_image(better, new[0])
     images = tf.where(wide, new[0], old[0])
     return images, tf.where(better, new[1], old[1]), new[2] | old[2]
 

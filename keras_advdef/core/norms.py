@@ -25,18 +25,19 @@ def per_image(value: Any, images: tf.Tensor) -> tf.Tensor:
     """Reshapes a scalar or `(batch,)` tensor so that it broadcasts over images.
 
     Args:
-        value: Number or tensor.
+        value: Number, or float32 or boolean tensor.
         images: Tensor that `value` shall broadcast with.
 
     Returns:
-        Float32 tensor of rank zero or of the rank of `images`.
+        Tensor of rank zero or of the rank of `images`.
 
     Example:
 
     >>> keras_advdef.core.norms.per_image(tf.ones(3), tf.ones((3, 4, 4, 1))).shape
     TensorShape([3, 1, 1, 1])
     """
-    value = tf.convert_to_tensor(value, tf.float32)
+    if not tf.is_tensor(value):
+        value = tf.convert_to_tensor(value, tf.float32)
     if value.shape.rank == 0:
         return value
     return tf.reshape(value, [-1] + [1] * (images.shape.rank - 1))

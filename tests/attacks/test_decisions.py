@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.decisions import decides, first_points, to_boundary, wide
+from keras_advdef.attacks.decisions import decides, first_points, to_boundary
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key, uniform
 from keras_advdef.core.random_state import scope_key
@@ -236,10 +236,3 @@ class TestToBoundary:
         images = tf.zeros((1, 1, 1, 1))
         to_boundary(decide, images, images, make_key(0), norm="l2", halvings=8)
         assert len(set(keys)) == len(keys) == 8
-
-
-class TestWide:
-    def test_chooses_whole_images(self):
-        images = tf.reshape(tf.range(8.0), (2, 2, 2, 1))
-        chosen = tf.where(wide(tf.constant([False, True]), images), images, 0.0)
-        assert chosen.numpy().ravel().tolist() == [0, 0, 0, 0, 4, 5, 6, 7]

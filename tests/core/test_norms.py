@@ -54,6 +54,12 @@ class TestPerImage:
         assert per_image([0.1, 0.2], tf.zeros((2, 4))).shape == (2, 1)
         assert per_image(tf.ones(2), tf.zeros((2, 4, 4, 1))).shape == (2, 1, 1, 1)
 
+    def test_masks_choose_whole_images(self):
+        images = tf.reshape(tf.range(8.0), (2, 2, 2, 1))
+        mask = per_image(tf.constant([False, True]), images)
+        chosen = tf.where(mask, images, 0.0)
+        assert chosen.numpy().ravel().tolist() == [0, 0, 0, 0, 4, 5, 6, 7]
+
 
 class TestNormPerImage:
     @pytest.mark.parametrize(("norm", "size"), [("linf", 4), ("l2", 5), ("l1", 7)])
