@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.model_view import viewed_model
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import checked_images, checked_labels
@@ -77,6 +78,7 @@ class CompiledAttack:
 
 def _signature(attack: Any, model: Any) -> tuple[Any, ...]:
     """What a compiled function depends on: settings and the layers' identities."""
+    model = viewed_model(model)
     layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
     return (repr(attack), *map(id, layers))
 

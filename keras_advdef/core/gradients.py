@@ -50,7 +50,8 @@ def input_gradient(
             "loss without any gradient. Write non-differentiable steps of the model "
             "with `straight_through`, or use an attack that needs no gradient."
         )
-    gradient = tf.convert_to_tensor(gradient)
+    # A SavedModel forgets how many images there are.
+    gradient = tf.ensure_shape(tf.convert_to_tensor(gradient), images.shape)
     if scale != 1.0:
         gradient /= scale
     return losses, extra, tf.where(tf.math.is_finite(gradient), gradient, 0.0)

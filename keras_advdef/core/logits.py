@@ -15,6 +15,7 @@ from keras_advdef.core.keras_private import (
     kept_losses,
     seed_state_variables,
 )
+from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.precision import (
     PRECISIONS,
     cannot_switch,
@@ -73,7 +74,8 @@ class LogitsFunction:
 
     Args:
         model: The classifier: a `keras.Model`, `LogitsModel` or any function that
-            maps images of shape `(batch, rows, cols, channels)` to logits.
+            maps images of shape `(batch, rows, cols, channels)` to logits; or a
+            `ModelView` of one.
         training: Whether the model is called as in training.
         precision: "float32" for the model as it is, or "bfloat16" for a faster pass
             on the same variables; see `in_bfloat16`. The last layer of a Sequential
@@ -104,15 +106,16 @@ class LogitsFunction:
         precision: str = "float32",
         value_range: ValueRange = ValueRange(),  # noqa: B008 - it cannot change
     ) -> None:
-        if not callable(model):
+        self.view = model if isinstance(model, ModelView) else ModelView(model)
+        self.model = self.view.model
+        if not callable(self.model):
             rule = "a Keras model or a function from images to logits"
-            raise wrong_type("LogitsFunction", "model", rule, model)
-        self.model = model
+            raise wrong_type("LogitsFunction", "model", rule, self.model)
         self.training = training
         self.precision = checked_choice(
             "LogitsFunction", "precision", precision, PRECISIONS
         )
-        self._is_keras = isinstance(model, keras.layers.Layer)
+        self._is_keras = isinstance(self.model, keras.layers.Layer)
         self.value_range = value_range
         self._exact = None
         if precision != "float32":
@@ -145,6 +148,8 @@ class LogitsFunction:
     @property
     def is_random(self) -> bool:
         """Whether two calls may differ; what a plain function does is not known."""
+        if self.view.is_random is not None:
+            return self.view.is_random
         layers = flat_layers(self.model) if self._is_keras else []
         draws = any(isinstance(layer, RandomLayer) and layer.draws for layer in layers)
         return draws or (self.training and bool(self._seed_states))
@@ -173,16 +178,17 @@ class LogitsFunction:
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
-        images = self.value_range.from_unit(images)
-        if not self._is_keras:
-            return self._checked(self._forward(images))
+        pixels = self.view.seen(self.value_range.from_unit(images))
         outputs = self._outputs if self._exact is None else self._bfloat16_outputs
-        return self._checked(outputs(images))
+        return self._checked(self.view.logits(images, outputs(pixels)))
 
     def _outputs(self, images: tf.Tensor) -> Any:
+        if not self._is_keras:
+            return self._forward(images)
         with (
             kept_losses(self.model),
             keras.StatelessScope(state_mapping=self._drawn_seed_states()),
+            self.view.applied(),
         ):
             return self._forward(images, training=self.training)
 
@@ -223,10 +229,18 @@ class LogitsFunction:
         Raises:
             ValueError: If every row lies in `[0, 1]` and sums to one.
         """
-        sums = np.abs(logits.sum(axis=-1) - 1.0) < _PROBABILITY_TOLERANCE
-        is_as_given = self._forward is self.model
-        if is_as_given and sums.all() and logits.min() >= 0.0:
+        if self.returns_probabilities(logits) and not self.view.log_probabilities:
             raise _cannot_undo(self.model)
+
+    def returns_probabilities(self, outputs: np.ndarray) -> bool:
+        """Returns whether a model shows probabilities that no softmax head explains.
+
+        Args:
+            outputs: What it returned for a few images, shape `(batch, classes)`.
+        """
+        sums = np.abs(outputs.sum(axis=-1) - 1.0) < _PROBABILITY_TOLERANCE
+        is_as_given = self._forward is self.model
+        return bool(is_as_given and sums.all() and outputs.min() >= 0.0)
 
 
 def _cannot_undo(model: Any) -> ValueError:

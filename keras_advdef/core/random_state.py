@@ -9,6 +9,8 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.card_asset import CardAsset
+from keras_advdef.core.cards import card_of
 from keras_advdef.core.keras_private import make_default_seed
 from keras_advdef.core.random_numbers import SEED_LIMIT, fold_in
 
@@ -215,6 +217,9 @@ class RandomLayer(keras.layers.Layer):
         if self.draws:
             self.random_state = add_random_state(self, seed)
             self._seed_at_load = _SeedAtLoad(self.random_state)
+        card = card_of(self)
+        if card is not None:
+            self._card_asset = CardAsset(self, card)
 
     def next_key(self) -> tf.Tensor:
         """Returns the key for one draw, an int32 tensor of shape `(2,)`."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_choice
 from keras_advdef.core.random_state import RandomLayer
+from keras_advdef.core.unaware import is_unaware
 from keras_advdef.core.value_range import ValueRange
 
 _ACTIVE = ("always", "inference", "training")
@@ -76,7 +77,8 @@ class InputTransform(RandomLayer):
             training
         )
         unit = self.value_range.to_unit(tf.cast(images, tf.float32))
-        unit = self.transform(unit) if active else self.pass_through(unit)
+        acts = active and not is_unaware()
+        unit = self.transform(unit) if acts else self.pass_through(unit)
         return tf.cast(self.value_range.from_unit(unit), _float_dtype(images))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from keras_advdef.core.arguments import checked_number
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.random_numbers import normal
 from keras_advdef.core.random_state import RandomLayer
+from keras_advdef.core.unaware import is_unaware
 
 
 @defence(
@@ -74,7 +75,7 @@ class RandomNoise(RandomLayer):
         Returns:
             Tensor of the same shape and dtype.
         """
-        if self.stddev == 0.0:
+        if self.stddev == 0.0 or is_unaware():
             return inputs
         noise = self.stddev * normal(self.next_key(), tf.unstack(tf.shape(inputs)))
         noise = tf.reshape(noise, tf.shape(inputs))

@@ -1,0 +1,107 @@
+"""ModelView: a model as one particular attacker sees it."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from keras_advdef.core.gradients import straight_through
+from keras_advdef.core.unaware import unaware_of_defences
+
+# Below it a probability is taken as this small, so that its logarithm is finite.
+_SMALLEST_PROBABILITY = 1e-30
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelView:
+    """A model together with what its attacker knows and does; attacks take it as model.
+
+    Attributes:
+        model: A Keras model or a function from images to logits.
+        unaware: Whether this package's defences stand aside.
+        identity: Layers and operations whose backward pass is the identity (BPDA).
+        temperature: Divides the logits, which undoes saturation.
+        log_probabilities: Whether the model returns probabilities, whose logarithm
+            then serves as logits.
+        has_gradient: Whether gradients reach the images. Without, they are zero, never
+            missing, so that a gradient attack runs and finds nothing.
+        is_random: Whether two calls may differ; `None` to look for random layers.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    >>> view = keras_advdef.core.model_view.ModelView(model, temperature=10.0)
+    >>> logits = keras_advdef.core.logits.LogitsFunction
+    >>> images = tf.ones((1, 2))
+    >>> bool(np.allclose(logits(view)(images), logits(model)(images) / 10.0))
+    True
+    """
+
+    model: Any
+    _: dataclasses.KW_ONLY
+    unaware: bool = False
+    identity: tuple[Any, ...] = ()
+    temperature: float = 1.0
+    log_probabilities: bool = False
+    has_gradient: bool = True
+    is_random: bool | None = None
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Makes the model behave as viewed while it is called or traced."""
+        with contextlib.ExitStack() as stack:
+            if self.unaware:
+                stack.enter_context(unaware_of_defences())
+            for operation in self.identity:
+                stack.enter_context(_identity_gradient(operation))
+            yield
+
+    def seen(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the images as the model gets them."""
+        return images if self.has_gradient else tf.stop_gradient(images)
+
+    def logits(self, images: tf.Tensor, outputs: Any) -> Any:
+        """Returns logits for what the model returned, still of any dtype."""
+        if self.log_probabilities:
+            outputs = tf.cast(outputs, tf.float32)
+            outputs = tf.math.log(tf.maximum(outputs, _SMALLEST_PROBABILITY))
+        if not self.has_gradient:
+            # Connects the outputs to the images, with a gradient of zero.
+            images = tf.convert_to_tensor(images)
+            sums = tf.reduce_sum(images, axis=list(range(1, images.shape.rank)))
+            outputs += tf.cast(0.0 * sums[:, None], outputs.dtype)
+        return outputs if self.temperature == 1.0 else outputs / self.temperature
+
+
+def viewed_model(model: Any) -> Any:
+    """Returns the model behind a view, and anything else as it is.
+
+    Args:
+        model: A model, function or `ModelView`.
+
+    Example:
+
+    >>> view = keras_advdef.core.model_view.ModelView(len)
+    >>> keras_advdef.core.model_view.viewed_model(view) is len
+    True
+    """
+    return model.model if isinstance(model, ModelView) else model
+
+
+@contextlib.contextmanager
+def _identity_gradient(operation: Any) -> Iterator[None]:
+    """Replaces the backward pass of a layer or operation while the body runs."""
+    forward: Callable[..., Any] = operation.call
+
+    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = forward(inputs, *args, **kwargs)
+        return straight_through(tf.cast(inputs, outputs.dtype), outputs)
+
+    # Not by `setattr`, which Keras tracks.
+    operation.__dict__["call"] = call
+    try:
+        yield
+    finally:
+        del operation.__dict__["call"]

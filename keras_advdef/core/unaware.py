@@ -1,0 +1,40 @@
+"""The scope in which this package's defences stand aside, for an unaware attacker."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+_active = threading.local()
+
+
+@contextlib.contextmanager
+def unaware_of_defences() -> Iterator[None]:
+    """Makes the defences inside a model pass their inputs on while it is called.
+
+    What a model gives in this scope is what an attacker sees who does not know of the
+    defences. It shows by how much a naive evaluation overrates them.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.BitDepthReduction(bits=1)
+    >>> with keras_advdef.core.unaware.unaware_of_defences():
+    ...     layer(np.full((1, 1, 1, 1), 0.6, "float32")).numpy().item() < 0.7
+    True
+    """
+    outer = is_unaware()
+    _active.unaware = True
+    try:
+        yield
+    finally:
+        _active.unaware = outer
+
+
+def is_unaware() -> bool:
+    """Returns whether defences shall pass their inputs on.
+
+    Example:
+
+    >>> keras_advdef.core.unaware.is_unaware()
+    False
+    """
+    return getattr(_active, "unaware", False)

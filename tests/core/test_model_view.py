@@ -1,0 +1,97 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.attacks import PGD
+from keras_advdef.core.gradients import input_gradient
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.model_view import ModelView, viewed_model
+from keras_advdef.layers import BitDepthReduction
+from tests.support.nets import linear_net, small_net
+
+
+def gradient(model, images):
+    logits = LogitsFunction(model)
+    images = tf.constant(images)
+    return input_gradient(lambda x: (logits(x)[:, 0], None), images)[2].numpy()
+
+
+class _Rounding(keras.layers.Layer):
+    def call(self, inputs):
+        return tf.round(inputs)
+
+
+class TestModelView:
+    def test_identity_gradient_and_back(self, images):
+        rounding = _Rounding()
+        net = small_net(front=[rounding])
+        view = ModelView(net, identity=(rounding,))
+        plain = keras.Sequential([keras.Input((8, 8, 1)), *net.layers[1:]])
+        expected = gradient(plain, np.round(images))
+        np.testing.assert_allclose(gradient(view, images), expected, atol=1e-6)
+        np.testing.assert_allclose(LogitsFunction(view)(images), net(images), atol=1e-6)
+        assert "call" not in vars(rounding)
+        with pytest.raises(ValueError, match="without any gradient"):
+            gradient(net, images)
+
+    def test_identity_ends_with_an_error(self, net, images):
+        layer = net.layers[0]
+        with (
+            pytest.raises(ZeroDivisionError),
+            ModelView(net, identity=(layer,)).applied(),
+        ):
+            raise ZeroDivisionError
+        assert "call" not in vars(layer)
+
+    def test_temperature(self, net, images):
+        cold = LogitsFunction(net)(images)
+        hot = LogitsFunction(ModelView(net, temperature=4.0))(images)
+        np.testing.assert_allclose(4.0 * hot, cold, rtol=1e-6)
+
+    def test_log_probabilities(self):
+        def model(images):
+            return tf.stack([images[:, 0, 0, 0], 1.0 - images[:, 0, 0, 0]], axis=1)
+
+        view = ModelView(model, log_probabilities=True)
+        logits = LogitsFunction(view)(tf.constant([[[[0.25]]], [[[0.0]]]]))
+        expected = np.log([[0.25, 0.75], [1e-30, 1.0]])
+        np.testing.assert_allclose(logits, expected, rtol=1e-5)
+
+    def test_no_gradient_is_zero_and_not_missing(self, net, images):
+        view = ModelView(net, has_gradient=False)
+        assert not gradient(view, images).any()
+        logits = LogitsFunction(view)(tf.constant(images))
+        np.testing.assert_array_equal(logits, net(images))
+
+    def test_unaware(self, images):
+        net = small_net(front=[BitDepthReduction(1)])
+        plain = keras.Sequential([keras.Input((8, 8, 1)), *net.layers[1:]])
+        seen = LogitsFunction(ModelView(net, unaware=True))(images)
+        np.testing.assert_allclose(seen, plain(images), atol=1e-6)
+
+    @pytest.mark.parametrize("is_random", [True, False])
+    def test_says_whether_it_is_random(self, is_random, net):
+        view = ModelView(net, is_random=is_random)
+        assert LogitsFunction(view).is_random is is_random
+
+    def test_attacks_take_a_view(self):
+        net = linear_net([[0.0, 0.0], [1.0, -1.0]], [0.0, 0.0])
+        images = np.array([0.55, 0.5], "float32").reshape(1, 2, 1, 1)
+        blind = ModelView(net, has_gradient=False)
+        attack = PGD(0.1, random_start=False)
+        for model, moved in ((ModelView(net), True), (blind, False)):
+            found = attack.generate(model, images, [1], seed=0, verbose=0)
+            assert (np.abs(found - images) > 0.05).any() == moved
+
+    def test_bfloat16(self, net, images):
+        exact = LogitsFunction(net)(images)
+        view = ModelView(net, temperature=2.0)
+        fast = LogitsFunction(view, precision="bfloat16")
+        np.testing.assert_allclose(2.0 * fast(images), exact, atol=0.05)
+        np.testing.assert_allclose(2.0 * fast.exact(images), exact, atol=1e-6)
+
+
+def test_viewed_model(net):
+    assert viewed_model(ModelView(net)) is net
+    assert viewed_model(net) is net
