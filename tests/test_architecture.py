@@ -28,6 +28,7 @@ _ORDER = (
     "objectives",
     "training",
     "callbacks",
+    "evaluation",
     "cli",
 )
 _LONGEST_FILE = 300
@@ -133,7 +134,8 @@ def test_file_bears_the_name_of_its_class(module, classes):
 def test_public_names_are_sorted_and_there(folder):
     module = importlib.import_module(f"keras_advdef.{folder}")
     exported = {name for name in vars(module) if name[0].isupper()}
-    assert exported == set(module.__all__)
+    assert exported == {name for name in module.__all__ if name[0].isupper()}
+    assert all(hasattr(module, name) for name in module.__all__)
 
 
 def _run(script, **environment):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-REPRODUCTIONS = sorted((ROOT / "examples" / "reproductions").glob("*_mnist.py"))
+SCRIPTS = ROOT / "examples" / "reproductions"
+REPRODUCTIONS = sorted(SCRIPTS.glob("*_mnist.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
 STRENGTHS = sorted((ROOT / "benchmarks").glob("*_strength.py"))
 
@@ -51,6 +52,22 @@ def test_reproduction(script, tmp_path):
 
 
 @pytest.mark.slow
+def test_cifar10(tmp_path):
+    table = tmp_path / "cifar10.md"
+    printed = _run(SCRIPTS / "cifar10.py", "--output", str(table))
+    assert table.read_text(encoding="utf-8").strip() in printed
+    assert (tmp_path / "cifar10" / "report.html").is_file()
+    assert "| accuracy under all attacks " in printed
+
+
+@pytest.mark.slow
+def test_keras_applications():
+    printed = _run(ROOT / "examples" / "evaluate_keras_applications.py")
+    assert "MobileNetV2: " in printed
+    assert "| value range | -1 to 1 |" in printed
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
 def test_benchmark(script):
     printed = _run(script)
@@ -66,7 +83,9 @@ def test_strength(script):
     assert "CPU cores" in printed
 
 
-@pytest.mark.parametrize("script", REPRODUCTIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", [*REPRODUCTIONS, SCRIPTS / "cifar10.py"], ids=lambda path: path.stem
+)
 def test_table_is_committed_and_linked(script):
     table = script.with_suffix(".md")
     assert "Command" in table.read_text(encoding="utf-8")

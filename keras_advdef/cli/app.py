@@ -74,3 +74,92 @@ def demo(
             data=data, output=output, epsilon=epsilon, epochs=epochs, seed=seed
         )
         run_demo(settings, Console())
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A .keras file or the folder of a SavedModel.")
+    ],
+    *,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Whose x_test is attacked: digits, mnist, fashion_mnist, cifar10, a "
+            ".npz file in the layout of keras.datasets, or a folder of images."
+        ),
+    ],
+    epsilon: Annotated[
+        str,
+        typer.Option(help="Radius of the ball, in the units of the range: 8/255."),
+    ],
+    norm: Annotated[str, typer.Option(help="linf, l2 or l1.")] = "linf",
+    value_range: Annotated[
+        str, typer.Option(help="Range of the pixels that the model takes: 0,255.")
+    ] = "0,1",
+    budget: Annotated[str, typer.Option(help="quick, standard or full.")] = "standard",
+    output: Annotated[
+        Path, typer.Option(help="Folder for the report; a stopped run goes on there.")
+    ] = Path("advdef-evaluation"),
+    minimum_robust_accuracy: Annotated[
+        str | None,
+        typer.Option(help="Exit with 1 if the accuracy under all attacks is below."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="The undefended model, to compare with.")
+    ] = None,
+    surrogate: Annotated[
+        str | None, typer.Option(help="A model to transfer adversarial images from.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 for faster attacks.")
+    ] = "float32",
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random draw.")
+    ] = 0,
+    allow_small_epsilon: Annotated[
+        bool,
+        typer.Option(
+            "--allow-small-epsilon", help="Allow an epsilon under 0.1 % of the range."
+        ),
+    ] = False,
+) -> None:
+    """Attacks a model as its critics would, and writes a report."""
+    resume = "run the same command again to go on"
+    with reported_failures(Console(stderr=True), interrupted=resume):
+        from keras_advdef.cli import evaluate_settings as flags
+        from keras_advdef.cli.evaluate import run_evaluate
+
+        settings = flags.EvaluateSettings(
+            model=model,
+            data=data,
+            epsilon=flags.parse_epsilon(epsilon),
+            norm=norm,
+            value_range=flags.parse_value_range(value_range),
+            budget=budget,
+            output=output,
+            minimum=flags.parse_minimum(minimum_robust_accuracy),
+            reference=reference,
+            surrogate=surrogate,
+            batch_size=batch_size,
+            precision=precision,
+            seed=seed,
+            allow_small_epsilon=allow_small_epsilon,
+        )
+        run_evaluate(settings, Console())
+
+
+@app.command()
+def defences(
+    name: Annotated[
+        str | None, typer.Argument(help="One defence, to be shown in full.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Lists the defences: what they claim, and what broke them."""
+    with reported_failures(Console(stderr=True)):
+        from keras_advdef.cli.defences import run_defences
+
+        run_defences(name, as_json=as_json, console=Console())

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 _BATCH_SIZE = 200
 

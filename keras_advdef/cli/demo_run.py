@@ -4,10 +4,10 @@ import dataclasses
 import datetime
 from typing import Any
 
-from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
 from keras_advdef.cli.budget import Budget
 from keras_advdef.cli.dataset import Dataset
 from keras_advdef.cli.demo_settings import DemoSettings
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 _CURVE_FACTORS = (0.0, 0.25, 0.5, 0.75, 1.5)
 

@@ -1,20 +1,16 @@
 """What the user asked of the demo."""
 
 import dataclasses
-import fractions
 import shlex
 from pathlib import Path
 
+from keras_advdef.cli.parse_number import parse_number
 from keras_advdef.core.errors import invalid
 
 
 def _parse_epsilon(text: str) -> float:
     rule = "a number above 0 and at most 1, such as 0.1 or 8/255"
-    try:
-        # `Fraction` reads 8/255 and 0.0314 alike, and neither "nan" nor "inf".
-        number = float(fractions.Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError):
-        raise invalid("keras-advdef", "--epsilon", rule, text) from None
+    number = parse_number("--epsilon", text, rule=rule)
     if not 0.0 < number <= 1.0:
         raise invalid("keras-advdef", "--epsilon", rule, text)
     return number

@@ -15,7 +15,9 @@ def _is_rejection(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def reported_failures(console: Console) -> Iterator[None]:
+def reported_failures(
+    console: Console, interrupted: str = "nothing was written"
+) -> Iterator[None]:
     """Turns bad input and Ctrl-C into one line and an exit code.
 
     A `ValueError` or `TypeError` from outside the package is a defect, not bad
@@ -23,6 +25,7 @@ def reported_failures(console: Console) -> Iterator[None]:
 
     Args:
         console: Where the line goes; usually standard error.
+        interrupted: What Ctrl-C leaves behind, as half a sentence.
 
     Yields:
         Nothing; the command runs in the body.
@@ -34,7 +37,7 @@ def reported_failures(console: Console) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        message, code = "Interrupted; nothing was written.", 130
+        message, code = f"Interrupted; {interrupted}.", 130
     except OSError as error:
         message, code = " ".join(str(error).split()), 2
     except (ValueError, TypeError) as error:

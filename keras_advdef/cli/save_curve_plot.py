@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 _STYLES = {"undefended": ("C3", "o"), "defended": ("C0", "s")}
 

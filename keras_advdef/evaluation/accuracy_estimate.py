@@ -15,13 +15,13 @@ class AccuracyEstimate:
     The interval says how far the accuracy on images like these may lie from the one
     measured; it says nothing about other attacks or other training seeds.
 
-    Attributes:
+    Args:
         correct: Number of images classified correctly.
         count: Number of images.
 
     Example:
 
-    >>> from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
+    >>> from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
     >>> str(AccuracyEstimate(90, 100))
     '90.0 % [82.4, 95.1]'
     """

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
-from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
 from keras_advdef.cli.budget import Budget
 from keras_advdef.cli.dataset import Dataset
 from keras_advdef.cli.demo_run import DemoRun
 from keras_advdef.cli.demo_settings import DemoSettings
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import numpy as np
 from PIL import Image
 
-from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
 from keras_advdef.cli.save_curve_plot import save_curve_plot
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 
 class TestSaveCurvePlot:

@@ -3,7 +3,7 @@ import json
 import pytest
 from scipy.stats import beta
 
-from keras_advdef.cli.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 
 class TestAccuracyEstimate:

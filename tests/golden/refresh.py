@@ -1,4 +1,6 @@
-"""Writes `api.txt`, one line for each public name: `python -m tests.golden.refresh`.
+"""Writes what is generated: `python -m tests.golden.refresh`.
+
+`api.txt` has one line for each public name; the README has the table of the defences.
 
 Review the difference, and tell the users of a changed line in `CHANGELOG.md`.
 """
@@ -7,11 +9,16 @@ import importlib
 import inspect
 from pathlib import Path
 
+from keras_advdef.cli.defences import defences_table
+
 API = Path(__file__).with_name("api.txt")
+README = Path(__file__).parents[2] / "README.md"
+_BEGIN, _END = "<!-- defences -->", "<!-- end of defences -->"
 FOLDERS = (
     "attacks",
     "callbacks",
     "core",
+    "evaluation",
     "layers",
     "losses",
     "objectives",
@@ -42,5 +49,13 @@ def api_text():
     return "\n".join(sorted(lines)) + "\n"
 
 
+def readme_text():
+    """Returns the README with the table of the defences as the cards have it."""
+    before, _, rest = README.read_text(encoding="utf-8").partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{defences_table()}\n{_END}{after}"
+
+
 if __name__ == "__main__":
     API.write_text(api_text(), encoding="utf-8")
+    README.write_text(readme_text(), encoding="utf-8")

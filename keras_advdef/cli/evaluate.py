@@ -1,0 +1,86 @@
+"""The command `evaluate`: attacks a saved model and writes a report."""
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from keras_advdef.cli.datasets import load_dataset
+from keras_advdef.cli.evaluate_settings import EvaluateSettings
+from keras_advdef.cli.rich_progress import RichProgress
+from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation.evaluate_robustness import run_evaluation
+from keras_advdef.evaluation.report_markdown import percent
+from keras_advdef.evaluation.request import Request
+from keras_advdef.evaluation.robustness_report import RobustnessReport
+
+_BELOW = 1
+
+
+def run_evaluate(settings: EvaluateSettings, console: Console) -> RobustnessReport:
+    """Evaluates a model, or goes on with it, and prints what came out.
+
+    Args:
+        settings: What the user asked for.
+        console: Where progress and the result go.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: If model, data, epsilon or output cannot be used.
+        OSError: If a file cannot be read or written.
+        typer.Exit: With code 1 if the accuracy is below the minimum.
+    """
+    dataset = load_dataset(settings.data)
+    pixels = ValueRange.parse("keras-advdef", settings.value_range)
+    request = Request.parse(
+        model=settings.model,
+        images=pixels.from_unit(dataset.x_test),
+        labels=dataset.y_test,
+        epsilon=settings.epsilon,
+        norm=settings.norm,
+        value_range=settings.value_range,
+        budget=settings.budget,
+        attacks=None,
+        reference=settings.reference,
+        surrogate=settings.surrogate,
+        curve=None,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+        seed=settings.seed,
+        allow_small_epsilon=settings.allow_small_epsilon,
+    )
+    with RichProgress(console) as progress:
+        report = run_evaluation(request, settings.output, progress)
+    _show(report, settings, console)
+    accuracy = report.adaptive["accuracy"]
+    if settings.minimum is not None and accuracy < settings.minimum:
+        _line(
+            console,
+            f"Accuracy under all attacks is {accuracy:.4g}, below the minimum of "
+            f"{settings.minimum:g}.",
+        )
+        raise typer.Exit(_BELOW)
+    return report
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show(
+    report: RobustnessReport, settings: EvaluateSettings, console: Console
+) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title="Accuracy, 95 % Clopper-Pearson intervals")
+    table.add_column("images")
+    table.add_column("accuracy", justify="right")
+    table.add_row("clean", percent(report.clean))
+    table.add_row("under the naive attack", percent(report.naive))
+    table.add_row("under all attacks", percent(report.adaptive))
+    console.print(table)
+    for check in report.checks:
+        if check["passed"] is False:
+            _line(console, f"Check failed: {check['name']}. {check['detail']}")
+    _line(console, report.headline)
+    _line(console, f"Written to {settings.output}: report.html, .md, .json, .png")

@@ -1,0 +1,13 @@
+"""Attacks a model as its critics would, and says honestly what was found."""
+
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.compare_reports import compare_reports
+from keras_advdef.evaluation.evaluate_robustness import evaluate_robustness
+from keras_advdef.evaluation.robustness_report import RobustnessReport
+
+__all__ = [
+    "AccuracyEstimate",
+    "RobustnessReport",
+    "compare_reports",
+    "evaluate_robustness",
+]

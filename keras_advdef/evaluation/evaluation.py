@@ -1,0 +1,250 @@
+"""Evaluation: one run of `evaluate_robustness` from the probe to its findings."""
+
+import dataclasses
+import time
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.evaluation.check import Check
+from keras_advdef.evaluation.gallery import Gallery
+from keras_advdef.evaluation.judge import Judge
+from keras_advdef.evaluation.ledger import Ledger
+from keras_advdef.evaluation.nearest import Nearest, find_nearest
+from keras_advdef.evaluation.plan import Plan
+from keras_advdef.evaluation.planner import Planner
+from keras_advdef.evaluation.progress import Progress, duration
+from keras_advdef.evaluation.request import Request
+from keras_advdef.evaluation.robustness_curve import RobustnessCurve, measure_curve
+from keras_advdef.evaluation.runner import Runner
+from keras_advdef.evaluation.sanity_checks import Evidence, sanity_checks
+from keras_advdef.evaluation.stage import Stage
+from keras_advdef.evaluation.traits import probe
+
+_PROBED = 50
+# A class that is no label stands for a detector if it takes this share.
+_REJECTED_SHARE = 0.5
+_IMAGES_A_CLASS = 7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Findings:
+    """All that an evaluation measured.
+
+    Attributes:
+        plan: The attacks.
+        classes: Number of logits.
+        labels: Integer labels.
+        clean: In which share of its draws each clean image is wrong.
+        naive: The same under the naive attack.
+        adaptive: For each fresh draw, which of the worst images are wrong.
+        records: What each attack found, in order.
+        checks: The verdicts.
+        curve: Accuracy against epsilon.
+        nearest: The smallest perturbations, or `None`.
+        gallery: The most fragile and the most robust images, or `None`.
+        seconds: Duration of each stage.
+    """
+
+    plan: Plan
+    classes: int
+    labels: np.ndarray
+    clean: np.ndarray
+    naive: np.ndarray
+    adaptive: np.ndarray
+    records: list[dict[str, Any]]
+    checks: list[Check]
+    curve: RobustnessCurve
+    nearest: Nearest | None
+    gallery: Gallery | None
+    seconds: dict[str, float]
+
+
+class Evaluation:
+    """Probes a model, attacks it accordingly and gathers what was found.
+
+    Args:
+        request: The checked arguments.
+        ledger: Keeps finished parts.
+        progress: Who is told.
+
+    Raises:
+        ValueError: If a label is no class of the model.
+    """
+
+    def __init__(self, request: Request, ledger: Ledger, progress: Progress) -> None:
+        self._request = request
+        self._ledger = ledger
+        self._progress = progress
+        judge = self._judge_of(request.subject.model)
+        first = judge.logits(request.images[:1], 0)
+        self._labels = request.classes_of(first.shape[1])
+        self._traits = probe(
+            request.subject,
+            request.images[:_PROBED],
+            self._labels[:_PROBED],
+            value_range=request.value_range,
+            seed=request.seed,
+        )
+        self._judge = judge
+        self._runner = Runner(
+            request,
+            self._labels,
+            judge,
+            ledger=ledger,
+            progress=progress,
+            is_random=self._traits.is_random,
+        )
+        self._planner = Planner(request, self._traits)
+
+    def _judge_of(self, model: Any) -> Judge:
+        pixels, size = self._request.value_range, self._request.size
+        return Judge(model, value_range=pixels, batch_size=size)
+
+    def run(self) -> Findings:
+        """Attacks the model and returns what was found."""
+        plan, runner = self._planner.plan(), self._runner
+        self._announce(plan)
+        runner.look_at_clean()
+        naive, rejections = self._attack_naively(plan)
+        records = [self._record(plan.naive, int((naive >= 0).sum()))]
+        broken = self._check(plan, records)
+        self._attack(plan, records)
+        curve = measure_curve(self._request, self._traits, runner)
+        nearest = self._find_nearest()
+        settled = runner.settle()
+        naive = np.maximum(naive, runner.clean_wrong) / runner.draws
+        evidence = Evidence(
+            traits=self._traits,
+            broken=broken,
+            labels={name: stage.label for name, stage in plan.checks.items()},
+            naive=naive,
+            adaptive=settled.mean(axis=0),
+            at_full_range=curve.at_full_range,
+            rejected=self._judge.rejected,
+            rejections=rejections,
+        )
+        return Findings(
+            plan=plan,
+            classes=self._traits.classes,
+            labels=self._labels,
+            clean=runner.clean_wrong / runner.draws,
+            naive=naive,
+            adaptive=settled,
+            records=records,
+            checks=sanity_checks(evidence),
+            curve=curve,
+            nearest=nearest,
+            gallery=Gallery.of(
+                nearest,
+                self._request.images,
+                self._labels,
+                value_range=self._request.value_range,
+            ),
+            seconds=runner.seconds,
+        )
+
+    def _announce(self, plan: Plan) -> None:
+        """Tells what is planned, what it may cost, and what is left out."""
+        request, classes = self._request, self._traits.classes
+        rows = min(request.count, request.budget.checked)
+        passes = 0.0
+        for stage in plan.stages:
+            images = rows if stage.role == "check" else request.count
+            passes += stage.passes(classes) * images
+        self._runner.planned = passes
+        ball = request.value_range.epsilon_text(request.epsilon)
+        self._progress.line(
+            f"Evaluate {request.count} of {request.given} images, {request.norm}, "
+            f"epsilon {ball}, budget {request.budget.name}, seed {request.seed}."
+        )
+        seconds = passes * self._seconds_per_pass()
+        self._progress.line(
+            f"Planned: {'; '.join(stage.label for stage in plan.stages)}. At most "
+            f"{passes:.2g} model passes, {duration(seconds)} at the speed of a first "
+            "try. Broken images leave early, so it is usually less."
+        )
+        for skipped in plan.skipped:
+            self._progress.line(f"Left out: {skipped.attack}, {skipped.reason}.")
+
+    def _seconds_per_pass(self) -> float:
+        """Times a forward pass; a backward pass takes twice as long again."""
+        images = self._request.images[: self._request.size]
+        self._judge.logits(images, 0)
+        started = time.perf_counter()
+        self._judge.logits(images, 0)
+        return 3.0 * (time.perf_counter() - started) / len(images)
+
+    def _attack_naively(self, plan: Plan) -> tuple[np.ndarray, float]:
+        """Returns each image's wrong draws, -1 for none, and a detector's share."""
+        rows = self._runner.standing
+        found = self._run(plan.naive, rows)
+        predicted, wrong = found["predicted"], found["wrong"]
+        last = self._traits.classes - 1
+        moved = predicted != self._labels[rows]
+        share = float((predicted[moved] == last).mean()) if moved.any() else 0.0
+        if share > _REJECTED_SHARE and self._is_no_label(last):
+            # Whatever went there has been noticed, and has not fooled the model.
+            self._judge.rejected = last
+            self._runner.forgive(rows[predicted == last])
+            wrong = np.where(predicted == last, 0, wrong)
+        everywhere = np.full(self._request.count, -1)
+        everywhere[rows] = wrong
+        return everywhere, share
+
+    def _is_no_label(self, last: int) -> bool:
+        """Whether the last class is one of its own, and not just rare."""
+        clean = self._runner.clean_logits.argmax(axis=-1)
+        is_met = last in self._labels or last in clean
+        # So many images of equally frequent classes miss none but once in a thousand.
+        is_sure = len(self._labels) >= _IMAGES_A_CLASS * (last + 1)
+        return last > 1 and is_sure and not is_met
+
+    def _run(self, stage: Stage, rows: np.ndarray) -> dict[str, np.ndarray]:
+        passes = stage.passes(self._traits.classes)
+        return self._runner.run(stage, rows, passes=passes)
+
+    def _check(
+        self, plan: Plan, records: list[dict[str, Any]]
+    ) -> dict[str, np.ndarray]:
+        """Returns what each of the attacks to be compared broke of the same images."""
+        runner = self._runner
+        first = np.arange(min(self._request.count, self._request.budget.checked))
+        rows = first[runner.clean_wrong[first] < runner.draws]
+        broken = {}
+        for name, stage in plan.checks.items():
+            broken[name] = self._run(stage, rows)["wrong"] > runner.draws / 2
+            records.append(self._record(stage, len(rows)))
+        return broken
+
+    def _attack(self, plan: Plan, records: list[dict[str, Any]]) -> None:
+        """Runs the other attacks, each on what is still standing."""
+        stages = plan.adaptive
+        if self._judge.rejected is not None:
+            stages += tuple(self._planner.targeted())
+        for stage in stages:
+            standing = self._runner.standing
+            self._run(stage, standing)
+            records.append(self._record(stage, len(standing)))
+
+    def _record(self, stage: Stage, images: int) -> dict[str, Any]:
+        """What the report says of a stage that has just ended."""
+        wrong = self._runner.wrong / self._runner.draws
+        return {
+            "name": stage.label,
+            "role": stage.role,
+            "images": images,
+            "accuracy_after": float(1.0 - wrong.mean()),
+        }
+
+    def _find_nearest(self) -> Nearest | None:
+        right = np.flatnonzero(self._runner.clean_wrong == 0)
+        return find_nearest(
+            self._request,
+            self._traits,
+            self._judge,
+            labels=self._labels,
+            rows=right[: self._request.budget.nearest],
+            ledger=self._ledger,
+            progress=self._progress,
+        )

@@ -1,0 +1,273 @@
+"""Planner: decides which attacks an evaluation runs."""
+
+import dataclasses
+from typing import Any
+
+from keras_advdef.attacks.apgd import APGD
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.auto_attack import AutoAttack
+from keras_advdef.attacks.carlini_wagner import CarliniWagner
+from keras_advdef.attacks.deep_fool import DeepFool
+from keras_advdef.attacks.fgsm import FGSM
+from keras_advdef.attacks.hop_skip_jump import HopSkipJump
+from keras_advdef.attacks.pgd import PGD
+from keras_advdef.attacks.square import Square
+from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.evaluation.plan import Plan, Skipped
+from keras_advdef.evaluation.request import Request
+from keras_advdef.evaluation.stage import Stage
+from keras_advdef.evaluation.subject import Subject
+from keras_advdef.evaluation.traits import Traits
+
+NAIVE_STEPS = 20
+MORE_STEPS = 50
+# Random images that the noise check tries for each image.
+NOISE_DRAWS = 20
+_CHECK_QUERIES = 200
+_AUTO_DRAWS = 20
+_MOST_TARGETS = 9
+_DECISION_STEPS = 10
+
+# Attacks, each with what its stage has of its own.
+Wanted = list[tuple[Attack, dict[str, Any]]]
+
+
+class Planner:
+    """Draws up the plan for a request and what the probe has shown.
+
+    Args:
+        request: The checked arguments.
+        traits: What the model turned out to be.
+    """
+
+    def __init__(self, request: Request, traits: Traits) -> None:
+        self._request = request
+        self._traits = traits
+        self._common: dict[str, Any] = {
+            "epsilon": request.epsilon,
+            "value_range": tuple(request.value_range),
+        }
+        self._gradient: dict[str, Any] = {
+            **self._common,
+            "norm": request.norm,
+            "precision": request.precision,
+        }
+        # The cards may ask for more draws, which the cards' own attacks have.
+        self._draws = min(traits.draws, _AUTO_DRAWS)
+        self._skipped: list[Skipped] = []
+
+    def plan(self) -> Plan:
+        """Returns the plan."""
+        # Plain gradient steps are known to be weak in l1.
+        steepest = APGD if self._request.norm == "l1" else PGD
+        attack = steepest(steps=NAIVE_STEPS, **self._gradient)
+        naive = Stage(
+            key="naive",
+            label=f"{attack}" + ", defences left out" * self._traits.naive.unaware,
+            role="naive",
+            attack=attack,
+            view=self._traits.naive,
+            stop_early=False,
+        )
+        checks = {stage.key.removeprefix("check-"): stage for stage in self._checks()}
+        if self._request.attacks is not None:
+            own: Wanted = [(attack, {}) for attack in self._request.attacks]
+        else:
+            own = self._wanted()
+        adaptive = [
+            self._stage(f"{index:02d}", attack, **more)
+            for index, (attack, more) in enumerate(own)
+        ]
+        return Plan(
+            naive=naive,
+            checks=checks,
+            adaptive=tuple(filter(self._fits, adaptive)),
+            skipped=tuple(self._skipped),
+        )
+
+    def _fits(self, stage: Stage) -> bool:
+        passes, most = stage.passes(self._traits.classes), self._request.budget.passes
+        if passes > most:
+            reason = f"{passes} passes an image, of at most {most} in this budget"
+            self._skipped.append(Skipped(attack=stage.label, reason=reason))
+        return passes <= most
+
+    def _stage(self, key: str, attack: Attack, **more: Any) -> Stage:
+        return Stage(
+            **{
+                "key": key,
+                "label": self._label(attack, more),
+                "role": "adaptive",
+                "attack": attack,
+                "view": self._traits.adaptive,
+                # The first success on a random model is seldom one on other draws.
+                "stop_early": not self._traits.is_random,
+                **more,
+            }
+        )
+
+    def _label(self, attack: Attack, more: dict[str, Any]) -> str:
+        text = str(attack)
+        draws = getattr(attack, "eot_samples", 1)
+        text += f", EOT {draws}" if draws > 1 else ""
+        is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
+        text += ", BPDA" if self._traits.identity and is_white else ""
+        view = more.get("view", self._traits.adaptive)
+        if view.temperature != 1.0 and is_white:
+            text += f", logits divided by {view.temperature:.3g}"
+        rank = more.get("target_rank", 0)
+        return f"{text}, targeted at class {rank} by likelihood" if rank else text
+
+    def _checks(self) -> list[Stage]:
+        pgd = {**self._gradient, "eot_samples": self._draws}
+        # Saturation is to be seen here, not to be undone.
+        view = dataclasses.replace(self._traits.adaptive, temperature=1.0)
+        blind = dataclasses.replace(view, has_gradient=False)
+        noise = PGD(
+            steps=1, restarts=NOISE_DRAWS, **{**self._gradient, "precision": "float32"}
+        )
+        stages = [
+            self._stage("fgsm", FGSM(**pgd), view=view),
+            self._stage("iterative", PGD(steps=NAIVE_STEPS, **pgd), view=view),
+            self._stage("more-steps", PGD(steps=MORE_STEPS, **pgd), view=view),
+            self._stage(
+                "temperature",
+                PGD(steps=NAIVE_STEPS, **pgd),
+                view=dataclasses.replace(view, temperature=self._temperature),
+            ),
+            self._stage(
+                "noise",
+                noise,
+                view=blind,
+                label=f"{NOISE_DRAWS} random images in the ball",
+            ),
+        ]
+        if self._request.norm != "l1":
+            square = self._square(_CHECK_QUERIES)
+            stages.append(self._stage("black-box", square, view=view))
+        if self._source is not None:
+            attack = Transfer(
+                self._source.model, PGD(steps=MORE_STEPS, **self._gradient)
+            )
+            transfer = self._stage("transfer", attack, view=view, stop_early=False)
+            stages.append(transfer)
+        return [
+            dataclasses.replace(stage, key=f"check-{stage.key}", role="check")
+            for stage in stages
+        ]
+
+    @property
+    def _source(self) -> Subject | None:
+        """Where images are transferred from: the surrogate, else the reference."""
+        request = self._request
+        return request.reference if request.surrogate is None else request.surrogate
+
+    @property
+    def _temperature(self) -> float:
+        """Brings the median gap of the logits to one; never sharpens."""
+        return max(1.0, self._traits.gap)
+
+    def _square(self, queries: int) -> Square:
+        norm, precision = self._request.norm, self._request.precision
+        return Square(norm=norm, precision=precision, queries=queries, **self._common)
+
+    def _wanted(self) -> Wanted:
+        """The attacks of the budget, then those that cards and findings ask for."""
+        name = self._request.budget.name
+        wanted: Wanted = []
+        if self._traits.has_gradient:
+            if name == "quick":
+                apgd = APGD(steps=25, eot_samples=self._draws, **self._gradient)
+                wanted.append((apgd, {}))
+            else:
+                version = "rand" if self._traits.is_random else "standard"
+                auto = AutoAttack(version=version, **self._gradient)
+                wanted += [(attack, {}) for attack in auto.attacks]
+            wanted += [(attack, {}) for attack in self._of_cards()]
+        else:
+            reason = "the model gives no gradient"
+            self._skipped.append(Skipped(attack="gradient attacks", reason=reason))
+        wanted += self._of_findings()
+        if name == "full":
+            wanted += self._of_full()
+        return wanted
+
+    def _of_cards(self) -> list[Attack]:
+        """What the cards ask for and the budget does not hold anyway."""
+        cards = self._traits.cards.values()
+        names = {name for card in cards for name in card.attacks}
+        draws: dict[str, Any] = {"eot_samples": self._traits.draws}
+        attacks: list[Attack] = []
+        if "PGD" in names:
+            attacks.append(PGD(steps=40, **draws, **self._gradient))
+        if "APGD" in names and self._traits.draws > self._draws:
+            steps = 25 if self._request.budget.name == "quick" else 100
+            attacks.append(APGD(steps=steps, **draws, **self._gradient))
+        return attacks
+
+    def _of_findings(self) -> Wanted:
+        """Score- and decision-based attacks where gradients cannot be trusted."""
+        traits = self._traits
+        wanted: Wanted = []
+        is_masked = bool(traits.identity) or not traits.has_gradient
+        if (is_masked or traits.is_random) and self._request.norm != "l1":
+            queries = 5000 if self._request.budget.name == "full" else 1000
+            wanted.append((self._square(queries), {}))
+        if is_masked:
+            is_full = self._request.budget.name == "full"
+            steps = 0 if is_full else _DECISION_STEPS
+            wanted += [(attack, {}) for attack in self._decision_based(steps)]
+        return wanted
+
+    def _decision_based(self, steps: int) -> list[Attack]:
+        if self._request.norm == "l1" or not steps:
+            return []
+        norm = self._request.norm
+        return [
+            HopSkipJump(norm=norm, steps=steps, max_evaluations=300, **self._common)
+        ]
+
+    def _of_full(self) -> Wanted:
+        draws: dict[str, Any] = {"eot_samples": self._traits.draws}
+        steps: dict[str, Any] = {
+            "precision": self._request.precision,
+            **self._common,
+            **draws,
+        }
+        attacks: list[Attack] = []
+        if self._traits.has_gradient:
+            attacks.append(PGD(steps=100, restarts=5, **draws, **self._gradient))
+            if self._request.norm == "l2":
+                attacks.append(CarliniWagner(**steps))
+            else:
+                # Their attack is for l2; their loss serves in any norm.
+                margin = PGD(steps=100, loss="margin", **draws, **self._gradient)
+                attacks.append(margin)
+            if self._request.norm != "l1":
+                attacks.append(DeepFool(norm=self._request.norm, **steps))
+        attacks += self._decision_based(20)
+        wanted: Wanted = [(each, {}) for each in attacks]
+        surrogate = self._request.surrogate
+        if surrogate is not None:
+            attack = Transfer(surrogate.model, PGD(steps=100, **self._gradient))
+            wanted.append((attack, {"stop_early": False}))
+        else:
+            self._skipped.append(
+                Skipped(attack="transfer", reason="no surrogate given")
+            )
+        return wanted
+
+    def targeted(self) -> list[Stage]:
+        """Returns attacks on a model with a class for "adversarial", which they avoid.
+
+        They aim at the likeliest wrong classes, one after the other.
+        """
+        # Neither the true class nor the one for "adversarial" is a target.
+        count = min(_MOST_TARGETS, self._traits.classes - 2)
+        attack = PGD(
+            steps=MORE_STEPS, targeted=True, eot_samples=self._draws, **self._gradient
+        )
+        return [
+            self._stage(f"target-{rank}", attack, target_rank=rank)
+            for rank in range(1, count + 1)
+        ]

@@ -1,0 +1,122 @@
+"""RobustnessReport: what an evaluation found, to read, to keep and to compare."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from keras_advdef.evaluation.gallery import Gallery
+from keras_advdef.evaluation.report_html import report_html
+from keras_advdef.evaluation.report_markdown import report_markdown
+from keras_advdef.evaluation.report_plot import report_plot
+from keras_advdef.evaluation.written import write_text, write_whole
+
+REPORT = "report"
+_GALLERY = "gallery.npz"
+
+
+class RobustnessReport:
+    """The findings of `evaluate_robustness`.
+
+    Args:
+        data: JSON values with the keys of `report.json`; under "run" stands all that
+            differs between equal runs.
+        gallery: The most fragile and the most robust images, or `None`.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    >>> images = np.random.default_rng(0).uniform(size=(6, 2, 2, 1))
+    >>> report = keras_advdef.evaluation.evaluate_robustness(
+    ...     model, images, [0, 1] * 3, epsilon=0.1, budget="quick", verbose=0)
+    >>> 0.0 <= report.adaptive["accuracy"] <= report.clean["accuracy"]
+    True
+    """
+
+    def __init__(self, data: dict[str, Any], gallery: Gallery | None = None) -> None:
+        self.data = data
+        self.gallery = gallery
+
+    @property
+    def headline(self) -> str:
+        """The result in one sentence."""
+        return self.data["headline"]
+
+    @property
+    def masking_suspected(self) -> bool:
+        """Whether a sanity check failed."""
+        return self.data["masking_suspected"]
+
+    @property
+    def clean(self) -> dict[str, Any]:
+        """Accuracy on clean images: `accuracy`, `interval`, `count`, `attacks`."""
+        return self.data["clean"]
+
+    @property
+    def naive(self) -> dict[str, Any]:
+        """Accuracy under the attack that knows of no defence, as `clean`."""
+        return self.data["naive"]
+
+    @property
+    def adaptive(self) -> dict[str, Any]:
+        """Accuracy under the worst of all attacks for each image, as `clean`.
+
+        For random models also `evaluations` on fresh draws, their `mean` and `worst`.
+        """
+        return self.data["adaptive"]
+
+    @property
+    def checks(self) -> list[dict[str, Any]]:
+        """Verdicts of the sanity checks: `name`, `passed`, `detail`."""
+        return self.data["checks"]
+
+    def to_json(self) -> str:
+        """Returns the contents of `report.json`."""
+        return json.dumps(self.data, indent=2, allow_nan=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """Returns the report as Markdown."""
+        return report_markdown(self.data)
+
+    def to_html(self) -> str:
+        """Returns the report as one page that needs nothing beside it."""
+        return report_html(self.data, self.plot())
+
+    def plot(self) -> Any:
+        """Returns a matplotlib figure of the curve and the gallery."""
+        return report_plot(self.data, self.gallery)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes report.json, report.md, report.html and report.png.
+
+        Args:
+            folder: Where to; created if missing. Each file appears whole, the JSON
+                last.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.gallery is not None:
+            write_whole(folder / _GALLERY, self.gallery.save)
+        write_whole(folder / f"{REPORT}.png", lambda p: self.plot().savefig(p, dpi=150))
+        for suffix, text in (
+            ("md", self.to_markdown()),
+            ("html", self.to_html()),
+            ("json", self.to_json()),
+        ):
+            write_text(folder / f"{REPORT}.{suffix}", text)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "RobustnessReport":
+        """Returns the report that `save` wrote.
+
+        Args:
+            folder: Where it lies.
+
+        Raises:
+            OSError: If there is none.
+        """
+        text = (Path(folder) / f"{REPORT}.json").read_text(encoding="utf-8")
+        return cls(json.loads(text), gallery=Gallery.load(Path(folder) / _GALLERY))
+
+    def __repr__(self) -> str:
+        return f"RobustnessReport({self.headline!r})"

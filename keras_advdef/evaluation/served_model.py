@@ -1,0 +1,80 @@
+"""ServedModel: a SavedModel as a function from images to what it returns."""
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from keras_advdef.core.card_asset import cards_in
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.random_state import scope_key
+
+_SIGNATURE = "serving_default"
+_STATE = "random_state"
+_RULE = "a SavedModel with one image input and one output"
+
+
+class ServedModel:
+    """Calls the serving signature of a SavedModel.
+
+    Gradients pass where TensorFlow kept those of the operations. Inside a
+    `draw_scope` the random defences of this package draw from the scope; other
+    randomness draws as it likes.
+
+    Args:
+        folder: Where the SavedModel lies.
+
+    Raises:
+        ValueError: If there is none, or it has no such signature.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()])
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> model.export(folder, verbose=False)
+    >>> from keras_advdef.evaluation.served_model import ServedModel
+    >>> ServedModel(folder)(tf.zeros((3, 2, 2, 1))).shape
+    TensorShape([3, 4])
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.cards = cards_in(folder)
+        try:
+            self._loaded = tf.saved_model.load(str(folder))
+        except (OSError, ValueError) as error:
+            raise invalid("ServedModel", "folder", _RULE, str(folder)) from error
+        self._function = self._loaded.signatures.get(_SIGNATURE)
+        if self._function is None:
+            held = ", ".join(self._loaded.signatures) or "none"
+            advice = f"Its signatures: {held}. Write it with `model.export`."
+            raise invalid("ServedModel", "folder", _RULE, str(folder), advice=advice)
+        inputs = self._function.structured_input_signature[1]
+        outputs = self._function.structured_outputs
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise invalid("ServedModel", "folder", _RULE, str(folder))
+        ((self._input, spec),) = inputs.items()
+        (self._output,) = outputs
+        self._dtype = spec.dtype
+        known = spec.shape.rank is not None
+        self.image_shape = tuple(spec.shape[1:]) if known else ()
+        self._states = [
+            variable
+            for variable in getattr(self._loaded, "variables", [])
+            if variable.name.partition(":")[0].endswith(_STATE)
+        ]
+
+    def __call__(self, images: tf.Tensor) -> Any:
+        """Returns what the SavedModel returns for images in its own range."""
+        key = scope_key()
+        for index, state in enumerate(self._states if key is not None else []):
+            place = tf.constant([index, 0], state.dtype)
+            state.assign(tf.abs(tf.cast(key, state.dtype)) + place)
+        return self._function(**{self._input: tf.cast(images, self._dtype)})[
+            self._output
+        ]
+
+    def weights(self) -> list[tf.Variable]:
+        """Returns its variables, for a fingerprint."""
+        return list(getattr(self._loaded, "variables", []))

@@ -1,0 +1,142 @@
+"""Subject: the evaluated model with what its cards say."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_advdef.core.cards import DefenceCard, card_of
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.evaluation.served_model import ServedModel
+from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
+from keras_advdef.training.training_model import TrainingModel
+
+_TRAINED = "robust training"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Subject:
+    """A model as attacks take it, and the cards of its defences.
+
+    Attributes:
+        model: A Keras model or a function from images to its outputs.
+        cards: By class name, alphabetical.
+        can_step_aside: Whether defences inside can be left out of a pass.
+    """
+
+    model: Any
+    cards: dict[str, DefenceCard]
+    can_step_aside: bool
+
+    @classmethod
+    def of(cls, model: Any) -> "Subject":
+        """Returns the subject for what a user evaluates.
+
+        Args:
+            model: A Keras model, a training model of this package, the path of a
+                `.keras` file or of a SavedModel, or any function from images to logits.
+
+        Raises:
+            ValueError: If a path leads to no model.
+        """
+        if isinstance(model, (str, Path)):
+            return cls.of(load_model(model))
+        if isinstance(model, ServedModel):
+            return cls(model=model, cards=model.cards, can_step_aside=False)
+        cards = {}
+        if isinstance(model, AdversarialTrainingModel):
+            cards = _cards([model.objective])
+        if isinstance(model, TrainingModel):
+            model = model.classifier
+        layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
+        inside = _cards(layers)
+        aside = any(card.category != _TRAINED for card in inside.values())
+        both = {**cards, **inside}
+        return cls(
+            model=model,
+            cards={name: both[name] for name in sorted(both)},
+            can_step_aside=aside,
+        )
+
+    @property
+    def image_shape(self) -> tuple[int | None, ...]:
+        """Shape of one image as far as the model tells it; empty where it does not."""
+        if isinstance(self.model, ServedModel):
+            return self.model.image_shape
+        inputs = getattr(self.model, "inputs", None) or []
+        shapes = [tuple(tensor.shape[1:]) for tensor in inputs]
+        return shapes[0] if len(shapes) == 1 else ()
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of configuration and weights; of the name for a plain function."""
+        digest = hashlib.sha256()
+        if isinstance(self.model, keras.Model):
+            digest.update(_configuration(self.model))
+            weights = self.model.weights
+        elif isinstance(self.model, ServedModel):
+            digest.update((self.model.folder / "saved_model.pb").read_bytes())
+            weights = self.model.weights()
+        else:
+            digest.update(getattr(self.model, "__qualname__", "function").encode())
+            weights = []
+        for weight in weights:
+            # What a random layer has drawn so far is no part of what it is.
+            if "random_state" not in weight.name and "seed_gen" not in weight.name:
+                digest.update(np.ascontiguousarray(np.array(weight)).tobytes())
+        return digest.hexdigest()
+
+
+def _cards(defended: list[Any]) -> dict[str, DefenceCard]:
+    found = {type(each).__name__: card_of(each) for each in defended}
+    return {name: card for name, card in found.items() if card is not None}
+
+
+def _configuration(model: keras.Model) -> bytes:
+    try:
+        return json.dumps(model.get_config(), sort_keys=True, default=str).encode()
+    except NotImplementedError:  # a subclass that writes no `get_config`
+        return type(model).__qualname__.encode()
+
+
+def load_model(path: str | Path) -> Any:
+    """Returns the model that lies at a path.
+
+    Args:
+        path: A `.keras` or `.h5` file of Keras, or the folder of a SavedModel.
+
+    Returns:
+        A `keras.Model` or a `ServedModel`.
+
+    Raises:
+        ValueError: If nothing there can be loaded.
+
+    Example:
+
+    >>> from keras_advdef.evaluation.subject import load_model
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/model.keras"
+    >>> keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(path)
+    >>> load_model(path).output_shape
+    (None, 3)
+    """
+    rule = "a .keras file, or the folder of a SavedModel"
+    if (Path(path) / "saved_model.pb").is_file():
+        return ServedModel(path)
+    if not Path(path).is_file():
+        advice = "Nothing of the kind lies there; check the path."
+        raise invalid("load_model", "path", rule, str(path), advice=advice)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:400]
+        advice = (
+            f"Keras says: {reason}. A model with layers of your own is loaded in "
+            "Python, with `custom_objects`, and given to `evaluate_robustness`."
+        )
+        raise invalid("load_model", "path", rule, str(path), advice=advice) from error

@@ -1,0 +1,138 @@
+"""The command `evaluate`, also killed and run again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from keras_advdef.cli.app import app
+
+FLAGS = ("--epsilon", "0.05", "--budget", "quick", "--batch-size", "4")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Path of a tiny classifier for the images of `npz`."""
+    net = keras.Sequential(
+        [keras.Input((6, 5, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    # Bright images are class 1.
+    net.layers[-1].set_weights(
+        [np.full((30, 2), [-0.1, 0.1], "float32"), np.array([1.5, -1.5], "float32")]
+    )
+    path = tmp_path / "net.keras"
+    net.save(path)
+    return path
+
+
+@pytest.fixture
+def evaluate(saved, npz, tmp_path):
+    def run(*flags, model=saved, data=npz, output=tmp_path / "out"):
+        arguments = [str(model), "--data", str(data), "--output", str(output)]
+        return CliRunner().invoke(app, ["evaluate", *arguments, *FLAGS, *flags])
+
+    return run
+
+
+def test_writes_a_report_and_reprints_it(evaluate, tmp_path):
+    result = evaluate()
+    assert result.exit_code == 0, result.stderr
+    assert "under all attacks" in result.stdout
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["headline"] in result.stdout
+    assert report["epsilon"] == 0.05
+    assert report["images"] == {"evaluated": 12, "given": 12}
+    for suffix in ("html", "md", "png"):
+        assert (tmp_path / "out" / f"report.{suffix}").stat().st_size > 1000
+    before = (tmp_path / "out" / "report.json").stat().st_mtime_ns
+    again = evaluate()
+    assert again.exit_code == 0
+    assert "This evaluation is finished" in again.stdout
+    assert report["headline"] in again.stdout
+    assert (tmp_path / "out" / "report.json").stat().st_mtime_ns == before
+    other = evaluate("--seed", "1")
+    assert other.exit_code == 2
+    assert "has another seed" in other.stderr
+
+
+def test_minimum(evaluate, tmp_path):
+    flags = ("--epsilon", "0.45", "--minimum-robust-accuracy")
+    assert evaluate(*flags, "0").exit_code == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["adaptive"]["accuracy"] < 1.0
+    below = evaluate(*flags, "1")
+    assert below.exit_code == 1
+    assert "below the minimum of 1." in below.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (("--epsilon", "8"), "Did you mean 8/255 = 0.0314"),
+        (("--epsilon", "0.0005"), "--allow-small-epsilon"),
+        (("--epsilon", "8/255", "--value-range", "0,255"), "0.1 % of the value range"),
+        (("--norm", "l3"), "expects `norm` to be one of 'linf', 'l2', 'l1'"),
+        (("--budget", "huge"), "'quick', 'standard', 'full'"),
+        (("--value-range", "255"), "two numbers low,high"),
+        (("--minimum-robust-accuracy", "40"), "a share in [0, 1]"),
+        (("--reference", "nothing.keras"), "check the path"),
+    ],
+)
+def test_bad_flags(flags, text, evaluate, tmp_path):
+    result = evaluate(*flags)
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_model_and_data(evaluate, tmp_path, npz, arrays):
+    missing = evaluate(model=tmp_path / "nothing.keras")
+    assert missing.exit_code == 2
+    assert "Nothing of the kind lies there" in missing.stderr
+    broken = evaluate(model=npz)
+    assert broken.exit_code == 2
+    assert "Keras says" in broken.stderr
+    large = tmp_path / "large.npz"
+    images = {key: np.repeat(arrays[key], 2, axis=1) for key in ("x_train", "x_test")}
+    np.savez(large, **{**arrays, **images})
+    other = evaluate(data=large)
+    assert other.exit_code == 2
+    assert "the shape that the model takes, (6, 5, 1)" in other.stderr
+
+
+@pytest.mark.slow
+def test_killed_and_run_again(saved, npz, evaluate, tmp_path):
+    whole = evaluate(output=tmp_path / "whole")
+    assert whole.exit_code == 0
+    output = tmp_path / "killed"
+    script = "from keras_advdef.cli import main; main()"
+    arguments = ["evaluate", str(saved), "--data", str(npz), "--output", str(output)]
+    command = [sys.executable, "-c", script, *arguments, *FLAGS]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        deadline = time.monotonic() + 120
+        while len(list(output.glob("progress/check-*.npz"))) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert not (output / "report.json").exists()
+    assert evaluate(output=output).exit_code == 0
+    reports = [
+        json.loads((folder / "report.json").read_text())
+        for folder in (tmp_path / "whole", output)
+    ]
+    for report in reports:
+        report.pop("run")
+    assert reports[0] == reports[1]
+    assert not (output / "progress").exists()

@@ -1,0 +1,71 @@
+import pytest
+
+from keras_advdef.evaluation import RobustnessReport, compare_reports
+
+
+def made_up(**changes):
+    estimate = {"accuracy": 0.5, "interval": [0.4, 0.6], "count": 100, "attacks": []}
+    return RobustnessReport(
+        {
+            "clean": {**estimate, "accuracy": 0.9, "interval": [0.8, 0.95]},
+            "naive": estimate,
+            "adaptive": {**estimate, "accuracy": 0.1, "interval": [0.05, 0.2]},
+            "masking_suspected": True,
+            "checks": [
+                {"name": "a", "passed": False, "detail": "."},
+                {"name": "b", "passed": None, "detail": "."},
+            ],
+            "duties": {"smallest_perturbation": {"median": 0.12345}},
+            "epsilon": 0.1,
+            "norm": "linf",
+            "value_range": [0.0, 1.0],
+            "budget": "quick",
+            "images": {"evaluated": 100, "given": 100},
+            **changes,
+        }
+    )
+
+
+def test_two_reports_side_by_side():
+    honest = made_up(masking_suspected=False, checks=[])
+    lines = compare_reports([made_up(), honest]).splitlines()
+    assert lines[0] == "|  | undefended | defended |"
+    assert "| clean images | 90.0 % [80.0, 95.0] | 90.0 % [80.0, 95.0] |" in lines
+    assert "| all attacks | 10.0 % [5.0, 20.0] | 10.0 % [5.0, 20.0] |" in lines
+    assert "| gradient masking suspected | yes | no |" in lines
+    assert "| failed checks | a | none |" in lines
+    assert "| median smallest perturbation | 0.1235 | 0.1235 |" in lines
+
+
+def test_names():
+    assert "| 1 | 2 | 3 |" in compare_reports([made_up()] * 3)
+    assert "| x | y |" in compare_reports([made_up()] * 2, names=["x", "y"])
+    with pytest.raises(ValueError, match="as many as the reports, 2"):
+        compare_reports([made_up()] * 2, names=["x"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epsilon", 0.2),
+        ("norm", "l2"),
+        ("budget", "full"),
+        ("value_range", [0, 255]),
+        ("images", {"evaluated": 50, "given": 100}),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"reports of the same {name}"):
+        compare_reports([made_up(), made_up(**{name: value})])
+
+
+def test_one_report_is_refused():
+    with pytest.raises(ValueError, match="at least two"):
+        compare_reports([made_up()])
+
+
+@pytest.mark.parametrize("nearest", [None, {"median": None}])
+def test_unknown_smallest_perturbation(nearest):
+    unknown = made_up(duties={"smallest_perturbation": nearest})
+    table = compare_reports([made_up(), unknown])
+    assert "| median smallest perturbation | 0.1235 | unknown |" in table

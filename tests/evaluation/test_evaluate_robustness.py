@@ -1,0 +1,234 @@
+"""Planted maskings are named, honest nets are not, and equal runs are equal."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.evaluation import evaluate_robustness
+from tests.support import defended_nets, masked_nets
+from tests.support.nets import small_net
+
+EPSILON = 0.1
+COUNT = 100
+
+
+@pytest.fixture(scope="module")
+def undefended(digits):
+    """A net that falls to every attack; the masks hide that."""
+    return defended_nets.fitted(small_net, digits)
+
+
+@pytest.fixture
+def evaluate(digits):
+    def run(model, *, count=COUNT, **arguments):
+        settings = {"epsilon": EPSILON, "budget": "quick", "verbose": 0, **arguments}
+        images, labels = digits.x_test[:count], digits.y_test[:count]
+        return evaluate_robustness(model, images, labels, **settings)
+
+    return run
+
+
+def failed(report):
+    return {check["name"] for check in report.checks if check["passed"] is False}
+
+
+# What each mask must be called, and below which the adaptive accuracy must come.
+MASKS = {
+    "saturated": ("saturated_logits", 0.45),
+    "quantised": ("input_gradients", 0.35),
+    "noisy": ("deterministic", 0.5),
+    "stopped": ("input_gradients", 0.3),
+    "steep": ("logits_not_probabilities", 0.45),
+    "dropping": ("deterministic", 0.5),
+    "detecting": ("no_detector", 0.35),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mask", MASKS)
+def test_masks_are_named(mask, undefended, evaluate):
+    name, most = MASKS[mask]
+    report = evaluate(getattr(masked_nets, mask)(undefended))
+    assert report.masking_suspected
+    assert report.headline.startswith("Gradient masking suspected: ")
+    assert "obust accuracy" not in report.headline
+    assert {name, "naive_vs_adaptive"} <= failed(report)
+    assert report.adaptive["accuracy"] < most
+    assert report.naive["accuracy"] > report.adaptive["accuracy"] + 0.1
+
+
+def _branches():
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(8, 3, padding="same")(inputs)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    branch = keras.layers.Conv2D(8, 3, padding="same")(x)
+    x = keras.layers.Flatten()(keras.layers.Add()([x, branch]))
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
+
+
+def _dense():
+    layers = [keras.layers.Flatten(), keras.layers.Dense(32, activation="relu")]
+    return keras.Sequential([keras.Input((8, 8, 1)), *layers, keras.layers.Dense(3)])
+
+
+def _softmax(digits):
+    loss = "sparse_categorical_crossentropy"
+    return defended_nets.fitted(lambda: small_net(head="softmax"), digits, loss=loss)
+
+
+HONEST = {
+    "plain": lambda digits: defended_nets.fitted(small_net, digits),
+    "softmax": _softmax,
+    "branches": lambda digits: defended_nets.fitted(_branches, digits),
+    "dense": lambda digits: defended_nets.fitted(_dense, digits),
+    "robust": lambda digits: defended_nets.adversarially_trained(digits, 0.05),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HONEST)
+def test_honest_nets_raise_no_alarm(kind, digits, evaluate):
+    report = evaluate(HONEST[kind](digits))
+    assert failed(report) == set()
+    assert not report.masking_suspected
+    assert report.headline.startswith("Accuracy under ")
+    assert report.adaptive["accuracy"] <= report.naive["accuracy"]
+
+
+DEFENDED = {
+    "distilled-20": lambda digits: defended_nets.distilled(digits, 20.0),
+    "distilled-100": lambda digits: defended_nets.distilled(digits, 100.0),
+    "bit-depth": defended_nets.bit_depth,
+    "noise": defended_nets.noisy,
+    "resize-pad": defended_nets.resize_pad,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DEFENDED)
+def test_broken_defences_get_both_numbers(kind, digits, evaluate):
+    count = 40 if kind in ("noise", "resize-pad") else COUNT
+    report = evaluate(DEFENDED[kind](digits), count=count)
+    assert report.clean["accuracy"] > 0.9
+    assert report.adaptive["accuracy"] <= report.naive["accuracy"]
+    assert report.adaptive["accuracy"] < 0.6
+    if kind.startswith("distilled"):
+        assert "naive_vs_adaptive" in failed(report)
+        assert report.naive["accuracy"] > report.adaptive["accuracy"] + 0.1
+    else:
+        assert "defences left out" in report.naive["attacks"][0]
+        assert report.data["defences"]
+
+
+class TestEvaluateRobustness:
+    def test_worst_case_is_that_of_all_attacks(self, undefended, evaluate):
+        report = evaluate(undefended)
+        after = [each["accuracy_after"] for each in report.data["attacks"]]
+        assert after == sorted(after, reverse=True)
+        assert report.adaptive["accuracy"] == pytest.approx(after[-1])
+        assert report.naive["accuracy"] == pytest.approx(after[0])
+
+    def test_equal_runs_are_equal_but_for_run(self, digits, evaluate):
+        model = defended_nets.noisy(digits)
+        budget = {"attacks": [PGD(EPSILON, steps=3)], "curve": [], "count": 12}
+        reports = [evaluate(model, **budget).data for _ in range(2)]
+        for data in reports:
+            data.pop("run")
+        assert json.dumps(reports[0]) == json.dumps(reports[1])
+        other = evaluate(model, **budget, seed=1).data
+        assert other["adaptive"] != reports[0]["adaptive"]
+
+    def test_changes_no_variable(self, digits, evaluate):
+        model = defended_nets.noisy(digits)
+        before = [np.array(variable) for variable in model.variables]
+        evaluate(model, attacks=[], curve=[], count=4)
+        for old, new in zip(before, model.variables, strict=True):
+            np.testing.assert_array_equal(old, new)
+
+    def test_random_models_are_evaluated_on_fresh_draws(self, digits, evaluate):
+        model = defended_nets.noisy(digits)
+        adaptive = evaluate(model, attacks=[], curve=[], count=10).adaptive
+        assert len(adaptive["evaluations"]) == 10
+        assert adaptive["worst"] == min(adaptive["evaluations"])
+        assert adaptive["mean"] == pytest.approx(np.mean(adaptive["evaluations"]))
+
+    def test_value_range(self, undefended, digits, evaluate):
+        inside = keras.layers.Rescaling(1 / 255)
+        wide = keras.Sequential([keras.Input((8, 8, 1)), inside, undefended])
+        attacks = {"norm": "linf", "value_range": (0, 255)}
+        report = evaluate_robustness(
+            wide,
+            255 * digits.x_test[:COUNT],
+            digits.y_test[:COUNT],
+            epsilon=255 * EPSILON,
+            attacks=[PGD(255 * EPSILON, **attacks)],
+            value_range=(0, 255),
+            curve=[],
+            verbose=0,
+        )
+        unit = evaluate(undefended, attacks=[PGD(EPSILON)], curve=[])
+        difference = report.adaptive["accuracy"] - unit.adaptive["accuracy"]
+        assert abs(difference) <= 0.02
+        assert "25.5 (0.1000 of the range)" in report.headline
+
+    @pytest.mark.parametrize("norm", ["l2", "l1"])
+    def test_other_norms(self, norm, undefended, evaluate):
+        epsilon = {"l2": 0.6, "l1": 1.5}[norm]
+        report = evaluate(undefended, norm=norm, epsilon=epsilon, curve=[])
+        assert 0.0 < report.adaptive["accuracy"] < 0.95
+        assert failed(report) == set()
+
+    def test_batch_of_one_odd_size_and_last_partial_batch(self, evaluate):
+        net = keras.Sequential(
+            [keras.Input((33, 17, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+        )
+        generator = np.random.default_rng(0)
+        images = generator.uniform(size=(5, 33, 17, 1)).astype("float32")
+        labels = net.predict(images, verbose=0).argmax(axis=1)
+        arguments = {"epsilon": 0.01, "attacks": [], "curve": [], "verbose": 0}
+        one = evaluate_robustness(net, images[:1], labels[:1], **arguments)
+        several = evaluate_robustness(net, images, labels, batch_size=3, **arguments)
+        assert one.clean["count"] == 1
+        assert several.clean["accuracy"] == 1.0
+
+    @pytest.mark.filterwarnings("ignore:The targeted DLR needs 4 classes")
+    def test_full_budget_uses_the_surrogate(self, undefended, digits):
+        report = evaluate_robustness(
+            undefended,
+            digits.x_test[:4],
+            digits.y_test[:4],
+            epsilon=0.05,
+            budget="full",
+            surrogate=undefended,
+            curve=[],
+            verbose=0,
+        )
+        names = [each["name"] for each in report.data["attacks"]]
+        for expected in ("PGD-100 x 5", "DeepFool", "HopSkipJump"):
+            assert expected in names
+        assert "transferred PGD-100" in names
+        assert report.data["skipped"] == []
+        assert report.headline.startswith("Robust accuracy ")
+
+    def test_reference_measures_the_duties(self, undefended, digits, evaluate):
+        model = defended_nets.bit_depth(digits)
+        report = evaluate(model, attacks=[], curve=[0.02], reference=undefended)
+        duties = report.data["duties"]
+        assert duties["architecture"] == {"layers_added": 1, "parameters_added": 0}
+        low, high = duties["clean_accuracy_change"]["interval"]
+        assert low <= duties["clean_accuracy_change"]["difference"] <= high
+        assert duties["small_epsilons"][0]["epsilon"] == 0.02
+        assert 0.0 < duties["smallest_perturbation"]["median"] < 0.3
+        assert report.data["run"]["inference"]["inference_time_ratio"] > 0.0
+        verdicts = {check["name"]: check["passed"] for check in report.checks}
+        assert verdicts["transfer_vs_white_box"] is not None
+
+    def test_says_what_it_does(self, undefended, evaluate, capsys):
+        evaluate(undefended, attacks=[PGD(EPSILON, steps=2)], curve=[], verbose=1)
+        printed = capsys.readouterr().out
+        assert printed.startswith("Evaluate 100 of 100 images, linf, epsilon 0.1 ")
+        assert "model passes" in printed
+        assert "PGD-2: " in printed

@@ -1,0 +1,126 @@
+"""An evaluation that is stopped goes on, and ends as if it had not been."""
+
+import functools
+import json
+
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.evaluation import evaluate_robustness
+from keras_advdef.evaluation.ledger import Ledger
+from tests.support import defended_nets
+from tests.support.nets import small_net
+
+ATTACKS = [PGD(0.1, steps=3), PGD(0.1, steps=5, loss="margin")]
+
+
+class Stopped(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def evaluate(trained_net, digits):
+    def run(output, model=trained_net, **arguments):
+        settings = {
+            "epsilon": 0.1,
+            "attacks": ATTACKS,
+            "curve": [0.05],
+            "batch_size": 8,
+            "verbose": 0,
+            **arguments,
+        }
+        images, labels = digits.x_test[:14], digits.y_test[:14]
+        return evaluate_robustness(model, images, labels, output=output, **settings)
+
+    return run
+
+
+def stop_after(monkeypatch, parts):
+    """Lets so many parts be computed, then ends everything."""
+    computed, part = [], Ledger.part
+
+    def counted(self, name, compute):
+        def once():
+            if len(computed) == parts:
+                raise Stopped
+            computed.append(name)
+            return compute()
+
+        return part(self, name, once)
+
+    monkeypatch.setattr(Ledger, "part", counted)
+    return computed
+
+
+def without_run(report):
+    return json.dumps({k: v for k, v in report.data.items() if k != "run"})
+
+
+class TestEvaluation:
+    def test_goes_on_where_it_was_stopped(self, evaluate, tmp_path, monkeypatch):
+        parts = 10
+        whole = evaluate(None)
+        with monkeypatch.context() as patch:
+            first = stop_after(patch, parts)
+            with pytest.raises(Stopped):
+                evaluate(tmp_path)
+        assert not (tmp_path / "report.json").exists()
+        with monkeypatch.context() as patch:
+            second = stop_after(patch, 1000)
+            report = evaluate(tmp_path)
+        assert len(first) == parts
+        assert not set(first) & set(second)
+        assert without_run(report) == without_run(whole)
+        names = sorted(path.name for path in tmp_path.iterdir())
+        files = [f"report.{suffix}" for suffix in ("html", "json", "md", "png")]
+        assert names == ["gallery.npz", *files]
+
+    def test_finished_run_only_returns(self, evaluate, tmp_path, monkeypatch):
+        first = evaluate(tmp_path)
+        stop_after(monkeypatch, 0)
+        again = evaluate(tmp_path)
+        assert again.data == first.data
+        assert (again.gallery.clean == first.gallery.clean).all()
+
+    @pytest.mark.parametrize(
+        ("change", "name"),
+        [
+            ({"epsilon": 0.2}, "epsilon"),
+            ({"norm": "l2", "attacks": [PGD(0.1, norm="l2")]}, "norm"),
+            ({"seed": 1}, "seed"),
+            ({"budget": "quick"}, "budget"),
+            ({"model": small_net()}, "model"),
+        ],
+    )
+    def test_other_evaluation_is_refused(
+        self, change, name, evaluate, tmp_path, monkeypatch
+    ):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 2)
+            with pytest.raises(Stopped):
+                evaluate(tmp_path)
+        with pytest.raises(ValueError, match=f"has another .*{name}"):
+            evaluate(tmp_path, **change)
+
+    def test_other_evaluation_is_refused_when_one_is_finished(self, evaluate, tmp_path):
+        report = evaluate(tmp_path, attacks=[], curve=[])
+        with pytest.raises(ValueError, match="has another seed"):
+            evaluate(tmp_path, attacks=[], curve=[], seed=1)
+        assert evaluate(tmp_path, attacks=[], curve=[]).data == report.data
+
+    def test_report_of_other_origin_is_left_alone(self, evaluate, tmp_path):
+        (tmp_path / "report.json").write_text("{}")
+        with pytest.raises(ValueError, match=r"report\.json of another origin"):
+            evaluate(tmp_path)
+        assert (tmp_path / "report.json").read_text() == "{}"
+
+    @pytest.mark.slow
+    def test_random_model_goes_on_too(self, evaluate, digits, tmp_path, monkeypatch):
+        model = defended_nets.noisy(digits)
+        evaluate = functools.partial(evaluate, model=model, attacks=[], curve=[])
+        whole = evaluate(None)
+        with monkeypatch.context() as patch:
+            stop_after(patch, 9)
+            with pytest.raises(Stopped):
+                evaluate(tmp_path)
+        assert without_run(evaluate(tmp_path)) == without_run(whole)

@@ -1,0 +1,67 @@
+import json
+
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.evaluation import AccuracyEstimate, evaluate_robustness
+
+# The contract with those who read `report.json`.
+KEYS = {
+    "headline",
+    "masking_suspected",
+    "clean",
+    "naive",
+    "adaptive",
+    "interval_method",
+    "checks",
+    "curve",
+    "per_class",
+    "attacks",
+    "duties",
+    "seed",
+    "epsilon",
+    "norm",
+    "value_range",
+    "budget",
+    "versions",
+    "run",
+}
+RUN = {"command", "started", "seconds", "seconds_by_stage", "passes_per_image"}
+
+
+@pytest.fixture
+def data(trained_net, digits):
+    report = evaluate_robustness(
+        trained_net,
+        digits.x_test[:30],
+        digits.y_test[:30],
+        epsilon=0.08,
+        attacks=[PGD(0.08, steps=3)],
+        curve=[0.04],
+        verbose=0,
+    )
+    return json.loads(report.to_json())
+
+
+def test_keys(data):
+    assert data.keys() >= KEYS
+    assert data["run"].keys() >= RUN
+    for name in ("clean", "naive", "adaptive"):
+        assert data[name].keys() >= {"accuracy", "interval", "count", "attacks"}
+    for check in data["checks"]:
+        assert check.keys() == {"name", "passed", "detail"}
+        assert check["detail"].endswith(".")
+    assert data["interval_method"] == "clopper-pearson"
+
+
+def test_numbers_agree(data):
+    for name in ("clean", "adaptive"):
+        classes = data["per_class"]
+        correct = sum(each[name]["accuracy"] * each["count"] for each in classes)
+        assert correct == pytest.approx(30 * data[name]["accuracy"])
+        estimate = AccuracyEstimate(round(correct), 30)
+        assert data[name]["interval"] == pytest.approx(list(estimate.interval))
+    assert [point["epsilon"] for point in data["curve"]] == [0.0, 0.04, 0.08]
+    assert data["curve"][0]["accuracy"] == data["clean"]["accuracy"]
+    assert data["curve"][-1]["accuracy"] == data["adaptive"]["accuracy"]
+    assert data["images"] == {"evaluated": 30, "given": 30}

@@ -1,0 +1,103 @@
+import pytest
+
+from keras_advdef.evaluation.report_markdown import (
+    markdown_table,
+    percent,
+    report_markdown,
+    report_tables,
+)
+
+
+@pytest.fixture
+def data(report_values):
+    """The report of a random model."""
+    evaluations = [0.2, *[0.4] * 8, 0.6]
+    spread = {"evaluations": evaluations, "mean": 0.4, "worst": 0.2}
+    adaptive = {**report_values["adaptive"], **spread}
+    return {**report_values, "adaptive": adaptive}
+
+
+def test_headline_stands_first(data):
+    text = report_markdown(data)
+    assert text.startswith(f"# Robustness report\n\n**{data['headline']}**\n\n## ")
+
+
+def test_every_row_is_as_long_as_its_header(data):
+    tables = report_tables(data)
+    assert len(tables) == 7
+    for _, header, rows in tables:
+        assert rows
+        assert {len(row) for row in rows} == {len(header)}
+
+
+def test_verdicts_and_draws(data):
+    text = report_markdown(data)
+    for check in data["checks"]:
+        assert f"| {check['name'].replace('_', ' ')} | " in text
+        assert check["detail"] in text
+    assert "| not run |" in text
+    assert "10 evaluations on fresh draws | mean 40.0 %, worst 20.0 % | 10 |" in text
+    assert "| defences inside | RandomNoise |" in text
+
+
+def test_percent():
+    estimate = {"accuracy": 0.5, "interval": [0.25, 1.0]}
+    assert percent(estimate) == "50.0 % [25.0, 100.0]"
+
+
+def test_cells_keep_to_their_column():
+    table = markdown_table(["a"], [["x|y"], ["two\nlines"]])
+    assert table == "| a |\n| --- |\n| x\\|y |\n| two lines |"
+
+
+def rows_of(data, title):
+    """The rows of a table by their first cell."""
+    (rows,) = (rows for name, _, rows in report_tables(data) if name == title)
+    return {row[0]: row[1:] for row in rows}
+
+
+class TestDuties:
+    TITLE = "The four duties of a defence"
+
+    def test_with_a_reference(self, report_values):
+        assert rows_of(report_values, self.TITLE) == {
+            "layers added": ["2"],
+            "parameters added": ["unknown"],
+            "clean accuracy against the reference": ["-10.0 points [-25.0, +5.0]"],
+            "inference time against the reference": ["1.25 times"],
+            "accuracy at epsilon 0.05": ["50.0 % [19.0, 81.0]"],
+            "median smallest perturbation": ["0.0123 (FAB-20, 8 images)"],
+        }
+
+    def test_without(self, report_values):
+        duties = report_values["duties"]
+        duties["clean_accuracy_change"] = duties["smallest_perturbation"] = None
+        report_values["run"] = {}
+        rows = rows_of(report_values, self.TITLE)
+        for name in ("clean accuracy", "inference time"):
+            found = rows[f"{name} against the reference"]
+            assert found == ["not measured: no reference"]
+        assert rows["median smallest perturbation"] == ["not measured"]
+
+    def test_images_without_a_perturbation(self, report_values):
+        report_values["duties"]["smallest_perturbation"]["median"] = None
+        rows = rows_of(report_values, self.TITLE)
+        expected = "none found for half of the images (FAB-20, 8 images)"
+        assert rows["median smallest perturbation"] == [expected]
+
+
+def test_attacks_and_what_was_left_out(report_values):
+    rows = rows_of(report_values, "Attacks in their order")
+    assert rows["PGD-20"] == ["naive", "10", "50.0 %"]
+    assert rows["transfer"] == ["left out", "-", "no surrogate given"]
+
+
+def test_facts(report_values):
+    rows = rows_of(report_values, "How it was measured")
+    assert rows["ball"] == ["linf, epsilon 0.1"]
+    assert rows["images"] == ["10 of 12 given"]
+    assert rows["versions"] == ["keras 3, numpy 2"]
+    assert rows["took"] == ["12 s"]
+    report_values["defences"] = []
+    rows = rows_of(report_values, "How it was measured")
+    assert rows["defences inside"] == ["none of this package"]

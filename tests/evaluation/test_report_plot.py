@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from keras_advdef.evaluation.gallery import Gallery
+from keras_advdef.evaluation.report_plot import curves_plot, report_plot
+
+DATA = {
+    "epsilon": 0.1,
+    "norm": "linf",
+    "value_range": [0.0, 1.0],
+    "curve": [
+        {"epsilon": 0.0, "accuracy": 0.9, "interval": [0.8, 0.95]},
+        {"epsilon": 0.1, "accuracy": 0.4, "interval": [0.3, 0.5]},
+    ],
+}
+
+
+def gallery(channels):
+    images = np.random.default_rng(0).uniform(size=(3, 6, 5, channels))
+    return Gallery(
+        clean=images,
+        adversarial=images.clip(0.1),
+        norms=np.array([0.1, 0.2, 0.3]),
+        labels=np.array([0, 1, 2]),
+        predicted=np.array([1, 2, 0]),
+    )
+
+
+def test_curve_shows_the_data():
+    axes = report_plot(DATA, None).axes[0]
+    line = axes.lines[0]
+    np.testing.assert_allclose(line.get_xdata(), [0.0, 0.1])
+    np.testing.assert_allclose(line.get_ydata(), [90.0, 40.0])
+    assert axes.get_ylim() == (0.0, 100.0)
+    assert "linf, pixels from 0 to 1" in axes.get_xlabel()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_gallery_stands_below(channels):
+    figure = report_plot(DATA, gallery(channels))
+    assert len(figure.axes) == 1 + 3 * 3
+    titles = [axes.get_title() for axes in figure.axes[1:]]
+    assert titles[:3] == ["0", "1", "2"]
+    assert titles[6] == "1, at 0.1"
+
+
+def test_several_curves_have_a_legend():
+    axes = curves_plot({"plain": DATA, "robust": DATA}).axes[0]
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts == ["plain", "robust"]
+
+
+def test_curve_alone():
+    (axes,) = report_plot(DATA, None).axes
+    band = axes.collections[0].get_paths()[0].get_extents()
+    assert (band.ymin, band.ymax) == pytest.approx((30.0, 95.0))
+    assert axes.get_xlim() == (0.0, 0.1)
+    assert axes.lines[1].get_xdata() == [0.1, 0.1]
+    assert axes.get_legend() is None
+
+
+def test_longest_curve_is_shown_whole():
+    point = {**DATA["curve"][1], "epsilon": 0.4}
+    longer = {**DATA, "curve": [*DATA["curve"], point]}
+    axes = curves_plot({"longer": longer, "shorter": DATA}).axes[0]
+    assert axes.get_xlim() == (0.0, 0.4)

@@ -1,0 +1,130 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.attacks import PGD
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.evaluation.served_model import ServedModel
+from keras_advdef.layers import BitDepthReduction, RandomNoise
+from tests.support.nets import linear_net, small_net
+
+
+@pytest.fixture
+def served(tmp_path):
+    def serve(model):
+        model.export(tmp_path / "served", verbose=False)
+        return ServedModel(tmp_path / "served")
+
+    return serve
+
+
+def gradient(model, images):
+    images = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        total = tf.reduce_sum(model(images) * [1.0, 2.0, -3.0])
+    return tape.gradient(total, images)
+
+
+class TestServedModel:
+    def test_is_the_model(self, net, images, served):
+        model = served(net)
+        np.testing.assert_allclose(model(images), net(images), atol=1e-6)
+        expected = gradient(net, images)
+        np.testing.assert_allclose(gradient(model, images), expected, atol=1e-6)
+        assert model.image_shape == (8, 8, 1)
+        assert len(model.weights()) == len(net.weights)
+
+    def test_straight_through_gradient_survives(self, images, served):
+        net = small_net(front=[BitDepthReduction(2)])
+        found = gradient(served(net), images)
+        np.testing.assert_allclose(found, gradient(net, images), atol=1e-6)
+        assert np.any(found)
+
+    def test_images_are_cast(self, net, images, served):
+        expected = net(images)
+        found = served(net)(tf.constant(images, tf.float64))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+    def test_attacks_reach_it(self, served):
+        net = linear_net([[0.0, 0.0], [1.0, -1.0]], [0.0, 0.0])
+        images = np.array([[0.6, 0.5], [0.9, 0.2]], "float32").reshape(2, 2, 1, 1)
+        attack = PGD(0.1, steps=5)
+        found = attack.generate(served(net), images, [1, 1], seed=0, verbose=0)
+        expected = [[0.5, 0.6], [0.8, 0.3]]
+        np.testing.assert_allclose(found.reshape(2, 2), expected, atol=1e-6)
+
+    def test_draws_come_from_the_scope(self, images, served):
+        model = served(small_net(front=[RandomNoise(0.1), RandomNoise(0.1)]))
+
+        def logits(seed):
+            with draw_scope(make_key(seed)):
+                return model(images).numpy()
+
+        first, again, other = logits(1), logits(1), logits(2)
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+        # Outside of one, each call draws anew.
+        assert not np.array_equal(model(images), model(images))
+
+    def test_two_layers_draw_apart(self, served):
+        # What the second one adds is not what the first one added.
+        inputs = keras.Input((8, 8, 1))
+        first, second = RandomNoise(1.0)(inputs), RandomNoise(1.0)(inputs)
+        difference = keras.layers.Flatten()(first - second)
+        model = served(keras.Model(inputs, difference))
+        with draw_scope(make_key(0)):
+            assert np.std(model(np.zeros((4, 8, 8, 1), "float32"))) > 1.0
+
+    def test_scope_works_in_a_graph(self, images, served):
+        model = LogitsFunction(served(small_net(front=[RandomNoise(0.1)])))
+
+        @tf.function
+        def logits(key):
+            with draw_scope(key):
+                return model(tf.constant(images))
+
+        first, again, other = (logits(make_key(seed)).numpy() for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+    def test_cards(self, served):
+        net = small_net(front=[BitDepthReduction(2)])
+        assert list(served(net).cards) == ["BitDepthReduction"]
+
+
+class Adds(tf.Module):
+    """Two inputs, one output."""
+
+    @tf.function
+    def __call__(self, first, second):
+        return {"sum": first + second}
+
+
+class TestRejections:
+    def test_nothing_there(self, tmp_path):
+        rule = "`folder` to be a SavedModel with one image input"
+        with pytest.raises(ValueError, match=rule):
+            ServedModel(tmp_path)
+
+    def test_no_signature(self, tmp_path):
+        tf.saved_model.save(tf.Module(), str(tmp_path))
+        with pytest.raises(ValueError, match=r"signatures: none\. Write it with"):
+            ServedModel(tmp_path)
+
+    def test_other_signature(self, tmp_path):
+        module, spec = Adds(), tf.TensorSpec((None, 2))
+        signature = module.__call__.get_concrete_function(spec, spec)
+        tf.saved_model.save(module, str(tmp_path), signatures={"add": signature})
+        with pytest.raises(ValueError, match="Its signatures: add"):
+            ServedModel(tmp_path)
+
+    def test_two_inputs(self, tmp_path):
+        module, spec = Adds(), tf.TensorSpec((None, 2))
+        signature = module.__call__.get_concrete_function(spec, spec)
+        tf.saved_model.save(module, str(tmp_path), signatures=signature)
+        with pytest.raises(ValueError, match="one image input and one output"):
+            ServedModel(tmp_path)
