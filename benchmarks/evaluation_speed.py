@@ -1,0 +1,128 @@
+"""Cost of a standard evaluation beside AutoAttack alone, and memory of evaluations.
+
+    python benchmarks/evaluation_speed.py --model mnist_adv.keras --data mnist.npz
+
+Every measurement has a process of its own. Both attack the same images in bfloat16; the
+evaluation also has the naive attack, the sanity checks, the curve and the smallest
+perturbations.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+from madry_network import add_input_options, described, images_and_labels, network
+from timing import parse_arguments, print_report, verdict
+
+from keras_advdef.attacks import PGD, AutoAttack
+from keras_advdef.evaluation import evaluate_robustness
+
+EPSILON = 0.3
+IMAGES = 1000
+SMOKE_IMAGES = 8
+MEMORY_COUNTS = (1_000, 10_000)
+BATCH_SIZE = 128
+LIMIT = 1.15
+MEGABYTE = 2**20
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what to attack, and the option of the fresh processes."""
+    add_input_options(parser)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, float]:
+    """Returns seconds of wall and processor time, and MB at the peak, of one task."""
+    task, _, count = arguments.measure.partition("-")
+    model = network(arguments)
+    images, labels = images_and_labels(arguments, int(count))
+    smoke = {"steps": 2, "queries": 10} if arguments.smoke else {}
+    attack = AutoAttack(EPSILON, precision="bfloat16", **smoke)
+    options = {"seed": 0, "batch_size": BATCH_SIZE, "verbose": 0}
+    started = time.perf_counter(), time.process_time()
+    if task == "auto":
+        attack.generate(model, images, labels, **options)
+    else:
+        attacks = None
+        if task == "memory":
+            attacks = [PGD(EPSILON, steps=5)]
+        elif arguments.smoke:
+            attacks = attack.attacks
+        evaluate_robustness(
+            model,
+            images,
+            labels,
+            epsilon=EPSILON,
+            budget="full" if task == "memory" else "standard",
+            attacks=attacks,
+            precision="bfloat16",
+            **options,
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in kilobytes, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "wall": time.perf_counter() - started[0],
+        "processor": time.process_time() - started[1],
+        "peak": peak * unit / MEGABYTE,
+        "images": images.astype(np.float32).nbytes / MEGABYTE,
+    }
+
+
+def in_fresh_process(task: str) -> dict[str, float]:
+    """Returns what `measure` returns there."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--measure", task]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Measures in turns and prints two tables."""
+    arguments = parse_arguments(
+        "Cost of an evaluation", rounds=1, add_options=add_options
+    )
+    if arguments.measure:
+        print(json.dumps(measure(arguments)))
+        return
+    count = SMOKE_IMAGES if arguments.smoke else IMAGES
+    tasks = (f"auto-{count}", f"evaluation-{count}")
+    rounds = [
+        [in_fresh_process(each) for each in tasks] for _ in range(arguments.rounds)
+    ]
+    least = [
+        {key: min(one[index][key] for one in rounds) for key in ("wall", "processor")}
+        for index in range(2)
+    ]
+    rows = []
+    for name, taken in zip(("AutoAttack", "evaluation"), least, strict=True):
+        ratio = taken["wall"] / least[0]["wall"]
+        processor = taken["processor"] / least[0]["processor"]
+        judged = ("-", "-") if name == "AutoAttack" else verdict(processor, LIMIT)
+        cells = [name, f"{taken['wall']:.1f} s", f"{ratio:.3f}", f"{processor:.3f}"]
+        rows.append([*cells, *judged])
+    print_report(
+        f"Standard evaluation of {count} images, bfloat16",
+        ["", "least", "ratio", "processor", "target", ""],
+        rows,
+        notes=f"{described(arguments)}, linf {EPSILON}; tracing is part of both.",
+    )
+    counts = (SMOKE_IMAGES,) if arguments.smoke else MEMORY_COUNTS
+    memory = [in_fresh_process(f"memory-{each}") for each in counts]
+    print_report(
+        "Peak memory of an evaluation with PGD-5",
+        ["images", "peak", "the images alone"],
+        [
+            [str(each), f"{found['peak']:.0f} MB", f"{found['images']:.0f} MB"]
+            for each, found in zip(counts, memory, strict=True)
+        ],
+        notes="Of the whole process, in which the images lie as float32.",
+    )
+
+
+if __name__ == "__main__":
+    main()
