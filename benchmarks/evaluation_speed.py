@@ -22,7 +22,6 @@ from keras_advdef.attacks import PGD, AutoAttack
 from keras_advdef.evaluation import evaluate_robustness
 
 EPSILON = 0.3
-IMAGES = 1000
 SMOKE_IMAGES = 8
 MEMORY_COUNTS = (1_000, 10_000)
 BATCH_SIZE = 128
@@ -33,6 +32,7 @@ MEGABYTE = 2**20
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds what to attack, and the option of the fresh processes."""
     add_input_options(parser)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
 
 
@@ -89,7 +89,7 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments)))
         return
-    count = SMOKE_IMAGES if arguments.smoke else IMAGES
+    count = SMOKE_IMAGES if arguments.smoke else arguments.images
     tasks = (f"auto-{count}", f"evaluation-{count}")
     rounds = [
         [in_fresh_process(each) for each in tasks] for _ in range(arguments.rounds)
