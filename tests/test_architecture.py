@@ -163,6 +163,16 @@ def test_import_loads_nothing_heavy():
     assert not loaded & {*heavy, "scipy", "tensorflow_probability", "tf_keras"}
 
 
+@pytest.mark.slow
+def test_import_loads_no_statistics():
+    # With scikit-learn installed, Keras itself loads them.
+    done = _run(
+        "import sys; sys.modules['sklearn'] = None; import keras_advdef;"
+        "print('scipy.stats' in sys.modules)"
+    )
+    assert done.stdout.strip().splitlines()[-1] == "False", done.stderr[-2000:]
+
+
 REFUSAL = (
     "ImportError: `keras_advdef` expects the Keras backend to be tensorflow. "
     "Received: jax. Set the environment variable KERAS_BACKEND=tensorflow before "

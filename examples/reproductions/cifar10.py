@@ -17,7 +17,7 @@ from reproduction import Clock, command, parse_arguments, publish, table
 
 from keras_advdef.attacks import FGSM
 from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
-from keras_advdef.evaluation.report_markdown import percent as percent_of
+from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 from keras_advdef.training import AdversarialTrainingModel
 
 TITLE = "Wong et al. 2020: fast adversarial training on CIFAR-10"

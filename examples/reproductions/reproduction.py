@@ -12,9 +12,9 @@ from types import TracebackType
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.stats import binomtest
 
 from keras_advdef.attacks import Attack
+from keras_advdef.evaluation import AccuracyEstimate
 
 
 def parse_arguments(script: str, description: str) -> argparse.Namespace:
@@ -115,9 +115,7 @@ def percent(count: int, total: int) -> str:
     >>> percent(90, 100)
     '90.0 % [82.4, 95.1]'
     """
-    interval = binomtest(count, total).proportion_ci(method="exact")
-    ends = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-    return f"{100 * count / total:.1f} % {ends}"
+    return str(AccuracyEstimate(count, total))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from keras_advdef.cli.print_line import print_line
 from keras_advdef.core.cards import DefenceCard, all_cards
 from keras_advdef.core.errors import invalid
 from keras_advdef.evaluation.report_markdown import markdown_table
@@ -32,7 +33,7 @@ def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
     if as_json:
         values = {key: dataclasses.asdict(card) for key, card in chosen.items()}
         text = json.dumps(values if name is None else values[name], indent=2)
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, text)
     elif name is None:
         console.print(_overview(chosen))
     else:
@@ -51,8 +52,7 @@ def _overview(cards: dict[str, DefenceCard]) -> Table:
 
 def _print_card(name: str, card: DefenceCard, console: Console) -> None:
     def line(title: str, value: Any) -> None:
-        text = f"{title}: {value}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"{title}: {value}")
 
     line(name, card.summary)
     line("Category", card.category)

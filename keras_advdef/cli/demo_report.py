@@ -1,13 +1,9 @@
 """The report of a demo as JSON values."""
 
-import platform
-from importlib.metadata import version
 from typing import Any
 
-import keras_advdef
 from keras_advdef.cli.demo_run import DemoRun
-
-_PACKAGES = ("keras", "tensorflow", "numpy")
+from keras_advdef.evaluation.versions import versions
 
 
 def _data(run: DemoRun) -> dict[str, Any]:
@@ -65,11 +61,7 @@ def demo_report(run: DemoRun) -> dict[str, Any]:
         "interval_method": "clopper-pearson",
         "confidence_level": 0.95,
         "curve": _curve(run),
-        "versions": {
-            "keras_advdef": keras_advdef.__version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
-        },
+        "versions": versions(),
         "run": {
             "started": run.started.isoformat(timespec="seconds"),
             "seconds": {name: round(took, 2) for name, took in run.seconds.items()},

@@ -7,10 +7,11 @@ from rich.table import Table
 
 from keras_advdef.cli.datasets import load_dataset
 from keras_advdef.cli.evaluate_settings import EvaluateSettings
+from keras_advdef.cli.print_line import print_line
 from keras_advdef.cli.rich_progress import RichProgress
 from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.evaluation.evaluate_robustness import run_evaluation
-from keras_advdef.evaluation.report_markdown import percent
 from keras_advdef.evaluation.request import Request
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
@@ -56,17 +57,13 @@ def run_evaluate(settings: EvaluateSettings, console: Console) -> RobustnessRepo
     _show(report, settings, console)
     accuracy = report.adaptive["accuracy"]
     if settings.minimum is not None and accuracy < settings.minimum:
-        _line(
+        print_line(
             console,
             f"Accuracy under all attacks is {accuracy:.4g}, below the minimum of "
             f"{settings.minimum:g}.",
         )
         raise typer.Exit(_BELOW)
     return report
-
-
-def _line(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(
@@ -81,6 +78,6 @@ def _show(
     console.print(table)
     for check in report.checks:
         if check["passed"] is False:
-            _line(console, f"Check failed: {check['name']}. {check['detail']}")
-    _line(console, report.headline)
-    _line(console, f"Written to {settings.output}: report.html, .md, .json, .png")
+            print_line(console, f"Check failed: {check['name']}. {check['detail']}")
+    print_line(console, report.headline)
+    print_line(console, f"Written to {settings.output}: report.html, .md, .json, .png")

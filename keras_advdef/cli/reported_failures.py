@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import typer
 from rich.console import Console
 
+from keras_advdef.cli.print_line import print_line
+
 
 def _is_rejection(error: BaseException) -> bool:
     """Whether the package itself refused a value, rather than broke on one."""
@@ -46,5 +48,5 @@ def reported_failures(
         message, code = " ".join(str(error).split()), 2
     else:
         return
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, message)
     raise typer.Exit(code)

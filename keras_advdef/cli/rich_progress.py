@@ -5,6 +5,7 @@ import types
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from keras_advdef.cli.print_line import print_line
 from keras_advdef.evaluation.progress import LineProgress, time_left
 
 
@@ -40,7 +41,7 @@ class RichProgress(LineProgress):
         self._bar.stop()
 
     def line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_line(self._console, text)
 
     def update(self, attack: str, *, left: int, seconds: float | None) -> None:
         if not self._console.is_terminal:

@@ -1,27 +1,11 @@
 """The picture that goes with a report."""
 
 from pathlib import Path
-from typing import Any
 
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.report_plot import draw_curve
 
 _STYLES = {"undefended": ("C3", "o"), "defended": ("C0", "s")}
-
-
-def _draw_curve(
-    axes: Any,
-    epsilons: list[float],
-    estimates: list[AccuracyEstimate],
-    *,
-    colour: str,
-    marker: str,
-    label: str,
-) -> None:
-    shares = [100 * estimate.accuracy for estimate in estimates]
-    lows = [100 * estimate.interval[0] for estimate in estimates]
-    highs = [100 * estimate.interval[1] for estimate in estimates]
-    axes.plot(epsilons, shares, color=colour, marker=marker, label=label)
-    axes.fill_between(epsilons, lows, highs, color=colour, alpha=0.2, linewidth=0)
 
 
 def save_curve_plot(
@@ -48,7 +32,11 @@ def save_curve_plot(
     axes = figure.subplots()
     for name, estimates in curves.items():
         colour, marker = _STYLES[name]
-        _draw_curve(axes, epsilons, estimates, colour=colour, marker=marker, label=name)
+        points = [
+            {"epsilon": at, **estimate.to_json()}
+            for at, estimate in zip(epsilons, estimates, strict=True)
+        ]
+        draw_curve(axes, points, color=colour, marker=marker, label=name)
     axes.axvline(epsilon, color="0.4", linestyle="--", linewidth=1)
     axes.set(
         title=title,

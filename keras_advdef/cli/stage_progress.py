@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from keras_advdef.cli.print_line import print_line
+
 _PLAIN_UPDATES = 4
 
 
@@ -28,7 +30,7 @@ class StageProgress:
         Args:
             text: The line.
         """
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        print_line(self.console, text)
 
     @contextlib.contextmanager
     def stage(self, name: str, total: int) -> Iterator[Callable[[str], None]]:

@@ -99,6 +99,27 @@ def _identity_gradient(operation: Any) -> Iterator[None]:
         outputs = forward(inputs, *args, **kwargs)
         return straight_through(tf.cast(inputs, outputs.dtype), outputs)
 
+    with replaced_call(operation, call):
+        yield
+
+
+@contextlib.contextmanager
+def replaced_call(operation: Any, call: Callable[..., Any]) -> Iterator[None]:
+    """Makes a layer or operation call another function while the body runs.
+
+    Args:
+        operation: A layer or `keras.Operation`.
+        call: What stands for its `call`.
+
+    Example:
+
+    >>> layer = keras.layers.ReLU()
+    >>> with keras_advdef.core.model_view.replaced_call(layer, lambda x: x + 1.0):
+    ...     float(layer(tf.constant(2.0)))
+    3.0
+    >>> float(layer(tf.constant(2.0)))
+    2.0
+    """
     # Not by `setattr`, which Keras tracks.
     operation.__dict__["call"] = call
     try:

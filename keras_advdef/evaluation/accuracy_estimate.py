@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-from scipy.stats import binomtest
-
 _CONFIDENCE = 0.95
 
 
@@ -37,14 +35,16 @@ class AccuracyEstimate:
     @property
     def interval(self) -> tuple[float, float]:
         """Ends of the interval, in `[0, 1]`."""
+        # As in `sanity_checks`, not at the top: `scipy.stats` takes long to import.
+        from scipy.stats import binomtest
+
         interval = binomtest(self.correct, self.count).proportion_ci(
             confidence_level=_CONFIDENCE, method="exact"
         )
         return float(interval.low), float(interval.high)
 
     def __str__(self) -> str:
-        low, high = (100 * end for end in self.interval)
-        return f"{100 * self.accuracy:.1f} % [{low:.1f}, {high:.1f}]"
+        return percent(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Returns the estimate as JSON values."""
@@ -53,3 +53,19 @@ class AccuracyEstimate:
             "interval": list(self.interval),
             "count": self.count,
         }
+
+
+def percent(estimate: dict[str, Any]) -> str:
+    """Returns an accuracy and its interval in percent.
+
+    Args:
+        estimate: Values with the keys `accuracy` and `interval`.
+
+    Example:
+
+    >>> from keras_advdef.evaluation.accuracy_estimate import percent
+    >>> percent({"accuracy": 0.9, "interval": [0.82, 0.95]})
+    '90.0 % [82.0, 95.0]'
+    """
+    low, high = estimate["interval"]
+    return f"{100 * estimate['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

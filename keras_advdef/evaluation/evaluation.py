@@ -76,8 +76,12 @@ class Evaluation:
         self._request = request
         self._ledger = ledger
         self._progress = progress
-        judge = self._judge_of(request.subject.model)
-        first = judge.logits(request.images[:1], 0)
+        self._judge = Judge(
+            request.subject.model,
+            value_range=request.value_range,
+            batch_size=request.size,
+        )
+        first = self._judge.logits(request.images[:1], 0)
         self._labels = request.classes_of(first.shape[1])
         self._traits = probe(
             request.subject,
@@ -86,20 +90,15 @@ class Evaluation:
             value_range=request.value_range,
             seed=request.seed,
         )
-        self._judge = judge
         self._runner = Runner(
             request,
             self._labels,
-            judge,
+            self._judge,
             ledger=ledger,
             progress=progress,
             is_random=self._traits.is_random,
         )
         self._planner = Planner(request, self._traits)
-
-    def _judge_of(self, model: Any) -> Judge:
-        pixels, size = self._request.value_range, self._request.size
-        return Judge(model, value_range=pixels, batch_size=size)
 
     def run(self) -> Findings:
         """Attacks the model and returns what was found."""

@@ -60,10 +60,31 @@ class Judge:
             found.append(self.run(full, key).numpy()[: len(batch)])
         return np.concatenate(found)
 
+    def look(
+        self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns in how many draws each image fools the model, and its first class.
+
+        Args:
+            images: Attacked images in the value range.
+            labels: Their true classes.
+            draws: Evaluations on fresh draws.
+            seed: Fixes them.
+
+        Returns:
+            Counts and, for the first draw, predicted classes, both `(count,)`.
+        """
+        seeds = [derived_seed(seed, "judge", draw) for draw in range(draws)]
+        logits = self.logits(images, seeds[0])
+        counts = self.fooled(logits, labels).astype(np.int64)
+        for again in seeds[1:]:
+            counts += self.fooled(self.logits(images, again), labels)
+        return counts, logits.argmax(axis=-1)
+
     def wrong(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
     ) -> np.ndarray:
-        """Returns in how many of so many draws each image fools the model, `(count,)`.
+        """Returns in how many draws each image fools the model; see `look`.
 
         Args:
             images: Attacked images in the value range.
@@ -71,11 +92,7 @@ class Judge:
             draws: Evaluations on fresh draws.
             seed: Fixes them.
         """
-        counts = np.zeros(len(images), np.int64)
-        for draw in range(draws):
-            logits = self.logits(images, derived_seed(seed, "judge", draw))
-            counts += self.fooled(logits, labels)
-        return counts
+        return self.look(images, labels, draws=draws, seed=seed)[0]
 
     def fooled(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns whether logits stand for an unnoticed wrong answer, `(count,)`.

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.keras_private import flat_layers, has_graph
+from keras_advdef.core.model_view import replaced_call
 
 # A gradient is missing if this share of the images has none.
 LARGEST_SHARE = 0.1
@@ -96,12 +97,8 @@ def _recorded(operation: Any, calls: dict[int, Any]) -> Iterator[None]:
             calls[id(operation)] = (operation, plain, args)
         return forward(*args, **kwargs)
 
-    # Not by `setattr`, which Keras tracks.
-    operation.__dict__["call"] = call
-    try:
+    with replaced_call(operation, call):
         yield
-    finally:
-        del operation.__dict__["call"]
 
 
 def _bound(forward: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:

@@ -28,9 +28,6 @@ _AUTO_DRAWS = 20
 _MOST_TARGETS = 9
 _DECISION_STEPS = 10
 
-# Attacks, each with what its stage has of its own.
-Wanted = list[tuple[Attack, dict[str, Any]]]
-
 
 class Planner:
     """Draws up the plan for a request and what the probe has shown.
@@ -70,13 +67,10 @@ class Planner:
             stop_early=False,
         )
         checks = {stage.key.removeprefix("check-"): stage for stage in self._checks()}
-        if self._request.attacks is not None:
-            own: Wanted = [(attack, {}) for attack in self._request.attacks]
-        else:
-            own = self._wanted()
+        own = self._request.attacks
         adaptive = [
-            self._stage(f"{index:02d}", attack, **more)
-            for index, (attack, more) in enumerate(own)
+            self._stage(f"{index:02d}", attack)
+            for index, attack in enumerate(self._wanted() if own is None else own)
         ]
         return Plan(
             naive=naive,
@@ -149,8 +143,7 @@ class Planner:
             attack = Transfer(
                 self._source.model, PGD(steps=MORE_STEPS, **self._gradient)
             )
-            transfer = self._stage("transfer", attack, view=view, stop_early=False)
-            stages.append(transfer)
+            stages.append(self._stage("transfer", attack, view=view))
         return [
             dataclasses.replace(stage, key=f"check-{stage.key}", role="check")
             for stage in stages
@@ -171,26 +164,23 @@ class Planner:
         norm, precision = self._request.norm, self._request.precision
         return Square(norm=norm, precision=precision, queries=queries, **self._common)
 
-    def _wanted(self) -> Wanted:
+    def _wanted(self) -> list[Attack]:
         """The attacks of the budget, then those that cards and findings ask for."""
         name = self._request.budget.name
-        wanted: Wanted = []
+        wanted: list[Attack] = []
         if self._traits.has_gradient:
             if name == "quick":
                 apgd = APGD(steps=25, eot_samples=self._draws, **self._gradient)
-                wanted.append((apgd, {}))
+                wanted.append(apgd)
             else:
                 version = "rand" if self._traits.is_random else "standard"
-                auto = AutoAttack(version=version, **self._gradient)
-                wanted += [(attack, {}) for attack in auto.attacks]
-            wanted += [(attack, {}) for attack in self._of_cards()]
+                wanted += AutoAttack(version=version, **self._gradient).attacks
+            wanted += self._of_cards()
         else:
             reason = "the model gives no gradient"
             self._skipped.append(Skipped(attack="gradient attacks", reason=reason))
         wanted += self._of_findings()
-        if name == "full":
-            wanted += self._of_full()
-        return wanted
+        return wanted + (self._of_full() if name == "full" else [])
 
     def _of_cards(self) -> list[Attack]:
         """What the cards ask for and the budget does not hold anyway."""
@@ -205,29 +195,27 @@ class Planner:
             attacks.append(APGD(steps=steps, **draws, **self._gradient))
         return attacks
 
-    def _of_findings(self) -> Wanted:
+    def _of_findings(self) -> list[Attack]:
         """Score- and decision-based attacks where gradients cannot be trusted."""
-        traits = self._traits
-        wanted: Wanted = []
+        traits, is_full = self._traits, self._request.budget.name == "full"
+        wanted: list[Attack] = []
         is_masked = bool(traits.identity) or not traits.has_gradient
         if (is_masked or traits.is_random) and self._request.norm != "l1":
-            queries = 5000 if self._request.budget.name == "full" else 1000
-            wanted.append((self._square(queries), {}))
-        if is_masked:
-            is_full = self._request.budget.name == "full"
-            steps = 0 if is_full else _DECISION_STEPS
-            wanted += [(attack, {}) for attack in self._decision_based(steps)]
+            wanted.append(self._square(5000 if is_full else 1000))
+        # The full budget has its own.
+        if is_masked and not is_full:
+            wanted += self._decision_based(_DECISION_STEPS)
         return wanted
 
     def _decision_based(self, steps: int) -> list[Attack]:
-        if self._request.norm == "l1" or not steps:
+        if self._request.norm == "l1":
             return []
         norm = self._request.norm
         return [
             HopSkipJump(norm=norm, steps=steps, max_evaluations=300, **self._common)
         ]
 
-    def _of_full(self) -> Wanted:
+    def _of_full(self) -> list[Attack]:
         draws: dict[str, Any] = {"eot_samples": self._traits.draws}
         steps: dict[str, Any] = {
             "precision": self._request.precision,
@@ -246,16 +234,15 @@ class Planner:
             if self._request.norm != "l1":
                 attacks.append(DeepFool(norm=self._request.norm, **steps))
         attacks += self._decision_based(20)
-        wanted: Wanted = [(each, {}) for each in attacks]
         surrogate = self._request.surrogate
         if surrogate is not None:
             attack = Transfer(surrogate.model, PGD(steps=100, **self._gradient))
-            wanted.append((attack, {"stop_early": False}))
+            attacks.append(attack)
         else:
             self._skipped.append(
                 Skipped(attack="transfer", reason="no surrogate given")
             )
-        return wanted
+        return attacks
 
     def targeted(self) -> list[Stage]:
         """Returns attacks on a model with a class for "adversarial", which they avoid.

@@ -2,22 +2,19 @@
 
 import contextlib
 import datetime
-import platform
+import shlex
 import sys
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-import keras_advdef
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.duties import inference_time, measure_duties
 from keras_advdef.evaluation.evaluation import Findings
 from keras_advdef.evaluation.headline import headline
 from keras_advdef.evaluation.request import Request
 from keras_advdef.evaluation.robustness_curve import RobustnessCurve
-
-_PACKAGES = ("keras", "tensorflow", "numpy")
+from keras_advdef.evaluation.versions import versions
 
 
 def report_data(request: Request, findings: Findings) -> dict[str, Any]:
@@ -72,11 +69,7 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         "value_range": list(request.value_range),
         "budget": request.budget.name,
         "precision": request.precision,
-        "versions": {
-            "keras_advdef": keras_advdef.__version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in _PACKAGES},
-        },
+        "versions": versions(),
     }
 
 
@@ -99,7 +92,7 @@ def run_facts(
     seconds = {key: round(took, 2) for key, took in findings.seconds.items()}
     stages = findings.plan.stages
     return {
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "identity": identity,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((now - started).total_seconds(), 2),

@@ -3,25 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from keras_advdef.evaluation.accuracy_estimate import percent
+
 _VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
 
 Table = tuple[str, list[str], list[list[str]]]
-
-
-def percent(estimate: dict[str, Any]) -> str:
-    """Returns an accuracy and its interval in percent.
-
-    Args:
-        estimate: Values with the keys `accuracy` and `interval`.
-
-    Example:
-
-    >>> from keras_advdef.evaluation.report_markdown import percent
-    >>> percent({"accuracy": 0.9, "interval": [0.82, 0.95]})
-    '90.0 % [82.0, 95.0]'
-    """
-    low, high = estimate["interval"]
-    return f"{100 * estimate['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def report_tables(data: dict[str, Any]) -> list[Table]:

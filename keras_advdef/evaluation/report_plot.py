@@ -17,12 +17,12 @@ def report_plot(data: dict[str, Any], gallery: Gallery | None) -> Any:
 
     if gallery is None:
         figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-        _draw_curves(figure.subplots(), {"accuracy": data})
+        _draw_curve(figure.subplots(), data)
         return figure
     figure = Figure(figsize=(7.0, 7.6), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(1.1, 1.0))
     above, below = parts
-    _draw_curves(above.subplots(), {"accuracy": data})
+    _draw_curve(above.subplots(), data)
     below.suptitle(
         "The most fragile and the most robust images: true class, magnification of "
         "the change,\nwhat the model takes it for and at which norm",
@@ -32,47 +32,31 @@ def report_plot(data: dict[str, Any], gallery: Gallery | None) -> Any:
     return figure
 
 
-def curves_plot(reports: dict[str, dict[str, Any]]) -> Any:
-    """Returns a matplotlib figure of several reports' curves.
-
-    Args:
-        reports: Contents of `report.json` by the name of each.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-    _draw_curves(figure.subplots(), reports)
-    return figure
-
-
-def _draw_curves(axes: Any, reports: dict[str, dict[str, Any]]) -> None:
-    largest = 0.0
-    for index, (name, data) in enumerate(reports.items()):
-        points = data["curve"]
-        epsilons = [point["epsilon"] for point in points]
-        largest = max(largest, *epsilons)
-        accuracies = [100 * point["accuracy"] for point in points]
-        low, high = zip(*(point["interval"] for point in points), strict=True)
-        colour = f"C{index}"
-        axes.plot(
-            epsilons, accuracies, color=colour, marker="o", label=name, clip_on=False
-        )
-        axes.fill_between(
-            epsilons,
-            [100 * each for each in low],
-            [100 * each for each in high],
-            color=colour,
-            alpha=0.2,
-            linewidth=0,
-        )
-        axes.axvline(data["epsilon"], color="0.4", linestyle="--", linewidth=1)
+def _draw_curve(axes: Any, data: dict[str, Any]) -> None:
+    draw_curve(axes, data["curve"], color="C0", marker="o")
+    axes.axvline(data["epsilon"], color="0.4", linestyle="--", linewidth=1)
     low, high = data["value_range"]
     axes.set(
         xlabel=f"epsilon ({data['norm']}, pixels from {low:g} to {high:g})",
         ylabel="accuracy (%), with 95 % intervals",
         ylim=(0, 100),
-        xlim=(0, largest),
+        xlim=(0, max(point["epsilon"] for point in data["curve"])),
     )
     axes.grid(alpha=0.3)
-    if len(reports) > 1:
-        axes.legend()
+
+
+def draw_curve(axes: Any, points: list[dict[str, Any]], **style: Any) -> None:
+    """Draws accuracies in percent against epsilon, with their intervals as a band.
+
+    Args:
+        axes: Where to draw.
+        points: Values with the keys `epsilon`, `accuracy` and `interval`.
+        **style: Of the line, as matplotlib names it; with a `color`.
+    """
+    epsilons = [point["epsilon"] for point in points]
+    shares = [100 * point["accuracy"] for point in points]
+    axes.plot(epsilons, shares, clip_on=False, **style)
+    lows, highs = ([100 * point["interval"][end] for point in points] for end in (0, 1))
+    axes.fill_between(
+        epsilons, lows, highs, color=style["color"], alpha=0.2, linewidth=0
+    )

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.fab import FAB
 from keras_advdef.attacks.generation import padded
-from keras_advdef.attacks.stepped_attack import SteppedAttack
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.evaluation.derived_seed import derived_seed
 from keras_advdef.evaluation.judge import Judge
@@ -123,7 +121,7 @@ class Runner:
 
         Attacks whose broken images leave get two batches at once, to stay full.
         """
-        most = self._request.size * (2 if _lets_leave(stage) else 1)
+        most = self._request.size * (2 if stage.lets_leave else 1)
         return np.array_split(rows, -(-len(rows) // most)) if len(rows) else []
 
     def _attack(
@@ -142,18 +140,13 @@ class Runner:
             seed=seed,
             batch_size=min(self._request.size, size),
             verbose=0,
-            stop_early=_lets_leave(stage),
+            stop_early=stage.lets_leave,
         )
         adversarial = self._inside(adversarial, images, epsilon)[: len(block)]
-        return self._judged(adversarial, self._labels[block], seed)
-
-    def _judged(self, adversarial: np.ndarray, labels: np.ndarray, seed: int) -> Arrays:
-        logits = self._judge.logits(adversarial, derived_seed(seed, "judge", 0))
-        wrong = self._judge.fooled(logits, labels).astype(np.int64)
-        for draw in range(1, self.draws):
-            again = self._judge.logits(adversarial, derived_seed(seed, "judge", draw))
-            wrong += self._judge.fooled(again, labels)
-        arrays = {"wrong": wrong, "predicted": logits.argmax(axis=-1)}
+        wrong, predicted = self._judge.look(
+            adversarial, self._labels[block], draws=self.draws, seed=seed
+        )
+        arrays = {"wrong": wrong, "predicted": predicted}
         return arrays if self.worst is None else {**arrays, "images": adversarial}
 
     def _targets(self, rows: np.ndarray, rank: int) -> np.ndarray | None:
@@ -222,8 +215,3 @@ class Runner:
             rows: Indices of images that were right when clean.
         """
         self.wrong[rows] = self.clean_wrong[rows]
-
-
-def _lets_leave(stage: Stage) -> bool:
-    """Whether broken images leave the attack; only some attacks can do that."""
-    return stage.stop_early and isinstance(stage.attack, (SteppedAttack, FAB))

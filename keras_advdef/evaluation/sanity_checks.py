@@ -8,7 +8,6 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.check import Check
@@ -124,6 +123,8 @@ def clearly_more(strong: np.ndarray, weak: np.ndarray) -> bool:
     >>> clearly_more(np.arange(100) < 7, np.arange(100) < 5)
     False
     """
+    from scipy.stats import binomtest
+
     only_strong, only_weak = int((strong & ~weak).sum()), int((weak & ~strong).sum())
     if only_strong - only_weak <= _CLEARLY * len(strong):
         return False

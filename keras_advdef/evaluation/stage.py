@@ -40,6 +40,11 @@ class Stage:
     target_rank: int = 0
     epsilon: float | None = None
 
+    @property
+    def lets_leave(self) -> bool:
+        """Whether broken images leave the attack; only some attacks can do that."""
+        return self.stop_early and isinstance(self.attack, (SteppedAttack, FAB))
+
     def passes(self, classes: int) -> int:
         """Returns the most model passes that one image may cost.
 

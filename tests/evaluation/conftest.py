@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from keras_advdef.attacks import PGD
 from keras_advdef.core.model_view import ModelView
+from keras_advdef.evaluation import evaluate_robustness
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.ledger import Ledger
 from keras_advdef.evaluation.progress import Progress
@@ -91,6 +93,20 @@ def make_runner(make_judge):
         return runner
 
     return make
+
+
+@pytest.fixture
+def report(trained_net, digits):
+    """What an evaluation of ten digits with a weak attack found."""
+    return evaluate_robustness(
+        trained_net,
+        digits.x_test[:10],
+        digits.y_test[:10],
+        epsilon=0.08,
+        attacks=[PGD(0.08, steps=2)],
+        curve=[0.04],
+        verbose=0,
+    )
 
 
 def _estimate(correct, low, high):

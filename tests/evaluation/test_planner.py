@@ -194,7 +194,7 @@ class TestChecks:
         assert plan.checks["transfer"].label == "transferred PGD-50"
         plan = make_plan(reference=first, surrogate=second)
         assert plan.checks["transfer"].attack.surrogate is second
-        assert not plan.checks["transfer"].stop_early
+        assert not plan.checks["transfer"].lets_leave
 
 
 class TestFindings:

@@ -9,24 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_advdef.attacks import PGD
-from keras_advdef.evaluation import evaluate_robustness
-
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _VOID = {"meta", "img"}
 
 
 @pytest.fixture
-def page(trained_net, digits):
-    return evaluate_robustness(
-        trained_net,
-        digits.x_test[:10],
-        digits.y_test[:10],
-        epsilon=0.08,
-        attacks=[PGD(0.08, steps=2)],
-        curve=[0.04],
-        verbose=0,
-    ).to_html()
+def page(report):
+    return report.to_html()
 
 
 class _Checker(html.parser.HTMLParser):

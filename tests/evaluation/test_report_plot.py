@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.evaluation.gallery import Gallery
-from keras_advdef.evaluation.report_plot import curves_plot, report_plot
+from keras_advdef.evaluation.report_plot import report_plot
 
 DATA = {
     "epsilon": 0.1,
@@ -44,12 +44,6 @@ def test_gallery_stands_below(channels):
     assert titles[6] == "1, at 0.1"
 
 
-def test_several_curves_have_a_legend():
-    axes = curves_plot({"plain": DATA, "robust": DATA}).axes[0]
-    texts = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert texts == ["plain", "robust"]
-
-
 def test_curve_alone():
     (axes,) = report_plot(DATA, None).axes
     band = axes.collections[0].get_paths()[0].get_extents()
@@ -62,5 +56,5 @@ def test_curve_alone():
 def test_longest_curve_is_shown_whole():
     point = {**DATA["curve"][1], "epsilon": 0.4}
     longer = {**DATA, "curve": [*DATA["curve"], point]}
-    axes = curves_plot({"longer": longer, "shorter": DATA}).axes[0]
+    axes = report_plot(longer, None).axes[0]
     assert axes.get_xlim() == (0.0, 0.4)

@@ -1,21 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_advdef.attacks import PGD
-from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
-
-
-@pytest.fixture
-def report(trained_net, digits):
-    return evaluate_robustness(
-        trained_net,
-        digits.x_test[:10],
-        digits.y_test[:10],
-        epsilon=0.08,
-        attacks=[PGD(0.08, steps=2)],
-        curve=[],
-        verbose=0,
-    )
+from keras_advdef.evaluation import RobustnessReport
 
 
 class TestRobustnessReport:

@@ -3,11 +3,7 @@ import pytest
 
 from keras_advdef.attacks import FGSM, PGD, Attack
 from keras_advdef.core.model_view import ModelView
-from keras_advdef.evaluation.judge import Judge
-from keras_advdef.evaluation.ledger import Ledger
-from keras_advdef.evaluation.progress import Progress
-from keras_advdef.evaluation.request import Request
-from keras_advdef.evaluation.runner import DRAWS, Runner
+from keras_advdef.evaluation.runner import DRAWS
 from keras_advdef.evaluation.stage import Stage
 from keras_advdef.layers import RandomNoise
 from tests.support.nets import linear_net, small_net
@@ -35,38 +31,17 @@ class Outside(Attack):
         return 1.0 - images
 
 
-def make_runner(model=NET, images=None, *, is_random=False, **changes):
-    images = IMAGES.reshape(4, 2, 1, 1) if images is None else images
-    arguments = {
-        "model": model,
-        "images": images,
-        "labels": LABELS,
-        "epsilon": 0.2,
-        "norm": "linf",
-        "value_range": (0, 1),
-        "budget": "quick",
-        "attacks": None,
-        "reference": None,
-        "surrogate": None,
-        "curve": None,
-        "batch_size": 2,
-        "precision": "float32",
-        "seed": 0,
-        "allow_small_epsilon": False,
-        **changes,
-    }
-    request = Request.parse(**arguments)
-    judge = Judge(model, value_range=request.value_range, batch_size=request.size)
-    runner = Runner(
-        request,
-        LABELS,
-        judge,
-        ledger=Ledger(None, {}),
-        progress=Progress(),
-        is_random=is_random,
-    )
-    runner.look_at_clean()
-    return runner
+@pytest.fixture
+def runner_of(make_request, make_runner):
+    """Makes a runner for four images in batches of two, but for some changes."""
+
+    def make(model=NET, *, is_random=False, **changes):
+        images = IMAGES.reshape(4, 2, 1, 1)
+        defaults = {"images": images, "labels": LABELS, "epsilon": 0.2, "batch_size": 2}
+        request = make_request(model=model, **{**defaults, **changes})
+        return make_runner(request, is_random=is_random)
+
+    return make
 
 
 def stage(attack, **changes):
@@ -75,9 +50,9 @@ def stage(attack, **changes):
 
 
 class TestRunner:
-    def test_breaks_what_lies_within_reach(self):
+    def test_breaks_what_lies_within_reach(self, runner_of):
         # The margins 0.1, 0.7, 0.3 fall by at most 2 * 0.2; the last image is wrong.
-        runner = make_runner()
+        runner = runner_of()
         assert runner.standing.tolist() == [0, 1, 2]
         found = runner.run(stage(PGD(0.2)), runner.standing, passes=40)
         assert found["wrong"].tolist() == [1, 0, 1]
@@ -85,46 +60,46 @@ class TestRunner:
         assert runner.standing.tolist() == [1]
         assert runner.settle().tolist() == [[True, False, True, True]]
 
-    def test_stage_may_have_another_epsilon_and_leave_no_mark(self):
-        runner = make_runner()
+    def test_stage_may_have_another_epsilon_and_leave_no_mark(self, runner_of):
+        runner = runner_of()
         wide = stage(FGSM(0.2), role="curve", epsilon=0.4)
         assert runner.run(wide, np.arange(3), passes=1)["wrong"].tolist() == [1, 1, 1]
         assert runner.standing.tolist() == [0, 1, 2]
 
-    def test_what_leaves_the_ball_does_not_count(self):
-        runner = make_runner()
+    def test_what_leaves_the_ball_does_not_count(self, runner_of):
+        runner = runner_of()
         outside = stage(Outside(0.2), stop_early=False)
         rows = np.array([1, 2])
         assert runner.run(outside, rows, passes=1)["wrong"].tolist() == [0, 0]
 
-    def test_targets_are_the_likeliest_wrong_classes(self):
+    def test_targets_are_the_likeliest_wrong_classes(self, runner_of):
         net = linear_net([[0.0, 0.0], [1.0, -1.0], [0.5, -0.5]], [0.0, 0.0, 0.0])
-        runner = make_runner(net)
+        runner = runner_of(net)
         attack = PGD(0.2, targeted=True)
         aimed = stage(attack, target_rank=2, view=ModelView(net))
         found = runner.run(aimed, np.array([0]), passes=40)
         assert found["predicted"].tolist() == [0]
 
-    def test_no_rows_are_no_work(self):
-        found = make_runner().run(stage(PGD(0.2)), np.arange(0), passes=1)
+    def test_no_rows_are_no_work(self, runner_of):
+        found = runner_of().run(stage(PGD(0.2)), np.arange(0), passes=1)
         assert found["wrong"].tolist() == []
 
-    def test_blocks_change_nothing(self):
-        several = make_runner().run(stage(FGSM(0.2)), np.arange(3), passes=1)
-        one = make_runner(batch_size=8).run(stage(FGSM(0.2)), np.arange(3), passes=1)
+    def test_blocks_change_nothing(self, runner_of):
+        several = runner_of().run(stage(FGSM(0.2)), np.arange(3), passes=1)
+        one = runner_of(batch_size=8).run(stage(FGSM(0.2)), np.arange(3), passes=1)
         assert several["wrong"].tolist() == one["wrong"].tolist()
 
-    def test_forgives(self):
-        runner = make_runner()
+    def test_forgives(self, runner_of):
+        runner = runner_of()
         runner.run(stage(PGD(0.2)), runner.standing, passes=40)
         runner.forgive(np.array([0, 3]))
         assert runner.wrong.tolist() == [0, 0, 1, 1]
 
-    def test_random_model_keeps_the_worst_images(self):
+    def test_random_model_keeps_the_worst_images(self, runner_of):
         net = small_net(front=[RandomNoise(0.3, seed=0)])
         generator = np.random.default_rng(0)
         images = generator.uniform(size=(4, 8, 8, 1)).astype("float32")
-        runner = make_runner(net, images, is_random=True)
+        runner = runner_of(net, images=images, is_random=True)
         before = runner.wrong.copy()
         noisy = stage(PGD(0.2, steps=5), view=ModelView(net, is_random=True))
         found = runner.run(noisy, np.arange(4), passes=5)["wrong"]
@@ -133,14 +108,14 @@ class TestRunner:
         assert (runner.worst != images).any(axis=(1, 2, 3)).tolist() == worse.tolist()
         assert runner.settle().shape == (DRAWS, 4)
 
-    def test_tells_what_is_left(self):
+    def test_tells_what_is_left(self, runner_of):
         told = []
-        runner = make_runner()
+        runner = runner_of()
         runner._progress.update = lambda attack, **facts: told.append(facts["left"])
         runner.run(stage(FGSM(0.2), stop_early=False), np.arange(3), passes=1)
         assert told == [3, 1]
 
 
-def test_labels_must_fit():
+def test_labels_must_fit(runner_of):
     with pytest.raises(ValueError, match="as many as the images"):
-        make_runner(labels=[1, 1])
+        runner_of(labels=[1, 1])

@@ -1,0 +1,12 @@
+import io
+
+from rich.console import Console
+
+from keras_advdef.cli.print_line import print_line
+
+
+def test_text_stays_as_it_is():
+    stream = io.StringIO()
+    text = "[bold]'8/255'[/bold] " + 20 * "word "
+    print_line(Console(file=stream, width=20, force_terminal=True), text)
+    assert stream.getvalue() == text + "\n"
