@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -208,18 +208,24 @@ class RandomLayer(keras.layers.Layer):
     array([5, 0])
     """
 
-    # A deterministic subclass sets this to False and carries no state.
-    draws: ClassVar[bool] = True
+    # A deterministic subclass sets this to False and carries no state. One whose
+    # arguments decide calls `start_drawing` in its constructor.
+    draws: bool = True
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed = checked_seed(type(self).__name__, seed)
         if self.draws:
-            self.random_state = add_random_state(self, seed)
-            self._seed_at_load = _SeedAtLoad(self.random_state)
+            self.start_drawing()
         card = card_of(self)
         if card is not None:
             self._card_asset = CardAsset(self, card)
+
+    def start_drawing(self) -> None:
+        """Adds the state of the random stream."""
+        self.draws = True
+        self.random_state = add_random_state(self, self.seed)
+        self._seed_at_load = _SeedAtLoad(self.random_state)
 
     def next_key(self) -> tf.Tensor:
         """Returns the key for one draw, an int32 tensor of shape `(2,)`."""

@@ -1,6 +1,6 @@
 """BitDepthReduction: the squeezer that rounds pixels to few levels."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -69,7 +69,7 @@ class BitDepthReduction(InputTransform):
     array([0., 1.])
     """
 
-    draws: ClassVar[bool] = False
+    draws = False
 
     def __init__(self, bits: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)

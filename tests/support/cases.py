@@ -10,6 +10,14 @@ LAYERS = [
         {"output_size": 9, "method": "nearest", "padding_value": 0.5},
     ),
     (advdef.layers.RandomNoise, {"stddev": 0.1}),
+    (advdef.layers.JPEGCompression, {"quality": 75}),
+    (
+        advdef.layers.JPEGCompression,
+        {"quality": (20, 90), "subsampling": "4:4:4", "gradient": "soft"},
+    ),
+    (advdef.layers.MedianSmoothing, {"size": 2}),
+    (advdef.layers.MedianSmoothing, {"size": 3}),
+    (advdef.layers.NonLocalMeans, {"strength": 0.1}),
 ]
 
 ATTACKS = [
