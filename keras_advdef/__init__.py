@@ -28,6 +28,7 @@ from keras_advdef import (  # noqa: E402 - after the check
     evaluation,
     layers,
     losses,
+    models,
     objectives,
     training,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "evaluation",
     "layers",
     "losses",
+    "models",
     "objectives",
     "training",
 ]

@@ -26,6 +26,7 @@ _ORDER = (
     "layers",
     "attacks",
     "objectives",
+    "models",
     "training",
     "callbacks",
     "evaluation",

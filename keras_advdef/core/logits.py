@@ -56,6 +56,9 @@ class LogitsModel(keras.Model):
     TensorShape([3, 1, 2])
     """
 
+    # Whether the last logit stands for "adversarial" instead of a class.
+    rejects = False
+
     def logits(self, images: Any, training: bool = False) -> Any:
         """Returns the logits behind the prediction, shape `(batch, classes)`."""
         raise NotImplementedError(f"`{type(self).__name__}` must write `logits`.")
@@ -182,15 +185,21 @@ class LogitsFunction:
         outputs = self._outputs if self._exact is None else self._bfloat16_outputs
         return self._checked(self.view.logits(images, outputs(pixels)))
 
-    def _outputs(self, images: tf.Tensor) -> Any:
+    def member_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the float32 `member_logits` of a `LogitsModel`, at full precision."""
+        pixels = self.view.seen(self.value_range.from_unit(images))
+        return tf.cast(self._outputs(pixels, self.model.member_logits), tf.float32)
+
+    def _outputs(self, images: tf.Tensor, forward: Any = None) -> Any:
+        forward = forward or self._forward
         if not self._is_keras:
-            return self._forward(images)
+            return forward(images)
         with (
             kept_losses(self.model),
             keras.StatelessScope(state_mapping=self._drawn_seed_states()),
             self.view.applied(),
         ):
-            return self._forward(images, training=self.training)
+            return forward(images, training=self.training)
 
     def _bfloat16_outputs(self, images: tf.Tensor) -> Any:
         with in_bfloat16(self.model, keep=self._head):

@@ -2,12 +2,16 @@
 
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.compare_reports import compare_reports
+from keras_advdef.evaluation.detection_report import DetectionReport
+from keras_advdef.evaluation.evaluate_detector import evaluate_detector
 from keras_advdef.evaluation.evaluate_robustness import evaluate_robustness
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 __all__ = [
     "AccuracyEstimate",
+    "DetectionReport",
     "RobustnessReport",
     "compare_reports",
+    "evaluate_detector",
     "evaluate_robustness",
 ]

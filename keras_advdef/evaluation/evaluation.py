@@ -182,7 +182,8 @@ class Evaluation:
         last = self._traits.classes - 1
         moved = predicted != self._labels[rows]
         share = float((predicted[moved] == last).mean()) if moved.any() else 0.0
-        if share > _REJECTED_SHARE and self._is_no_label(last):
+        is_found = share > _REJECTED_SHARE and self._is_no_label(last)
+        if self._traits.rejects or is_found:
             # Whatever went there has been noticed, and has not fooled the model.
             self._judge.rejected = last
             self._runner.forgive(rows[predicted == last])

@@ -18,6 +18,7 @@ from keras_advdef.evaluation.request import Request
 from keras_advdef.evaluation.stage import Stage
 from keras_advdef.evaluation.subject import Subject
 from keras_advdef.evaluation.traits import Traits
+from keras_advdef.models.squeezing_aware import SqueezingAware
 
 NAIVE_STEPS = 20
 MORE_STEPS = 50
@@ -95,7 +96,8 @@ class Planner:
                 "attack": attack,
                 "view": self._traits.adaptive,
                 # The first success on a random model is seldom one on other draws.
-                "stop_early": not self._traits.is_random,
+                # To an attack, an image that a detector flags is broken.
+                "stop_early": not (self._traits.is_random or self._traits.rejects),
                 **more,
             }
         )
@@ -105,6 +107,8 @@ class Planner:
         draws = getattr(attack, "eot_samples", 1)
         text += f", EOT {draws}" if draws > 1 else ""
         is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
+        if isinstance(getattr(attack, "loss", None), SqueezingAware):
+            text += " on SqueezingAware"
         text += ", BPDA" if self._traits.identity and is_white else ""
         view = more.get("view", self._traits.adaptive)
         if view.temperature != 1.0 and is_white:
@@ -190,6 +194,9 @@ class Planner:
         attacks: list[Attack] = []
         if "PGD" in names:
             attacks.append(PGD(steps=40, **draws, **self._gradient))
+        if "SqueezingAware" in names:
+            aware = SqueezingAware()
+            attacks.append(PGD(steps=100, loss=aware, **draws, **self._gradient))
         if "APGD" in names and self._traits.draws > self._draws:
             steps = 25 if self._request.budget.name == "quick" else 100
             attacks.append(APGD(steps=steps, **draws, **self._gradient))

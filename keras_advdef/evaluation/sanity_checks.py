@@ -239,7 +239,13 @@ def _deterministic(traits: Traits) -> Check:
 
 def _rejection(evidence: Evidence) -> Check:
     detail = "No class that is no label takes many attacked images."
-    if evidence.rejected is not None:
+    declared = evidence.traits.rejects
+    if declared:
+        detail = (
+            "The model is a detector by its own account; attacks were aimed past it, "
+            "and clean images that it flags count as wrong."
+        )
+    elif evidence.rejected is not None:
         detail = (
             f"Class {evidence.rejected} is no label and takes "
             f"{100 * evidence.rejections:.0f} % of the naively attacked images: it is "
@@ -247,7 +253,7 @@ def _rejection(evidence: Evidence) -> Check:
         )
     return Check(
         name="no_detector",
-        passed=evidence.rejected is None,
+        passed=declared or evidence.rejected is None,
         detail=detail,
         reason="a detector takes the attacked images",
     )

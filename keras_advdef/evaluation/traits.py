@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard
-from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
@@ -44,6 +44,7 @@ class Traits:
         classes: Number of logits.
         naive: The model as an attacker sees it who knows of no defence.
         adaptive: The model as an attacker sees it who knows everything.
+        rejects: Whether it declares its last class to stand for "adversarial".
     """
 
     cards: dict[str, DefenceCard]
@@ -58,6 +59,7 @@ class Traits:
     classes: int
     naive: ModelView
     adaptive: ModelView
+    rejects: bool = False
 
     @property
     def has_gradient(self) -> bool:
@@ -146,6 +148,7 @@ def probe(
             has_gradient=not slopes.is_absent,
         ),
         adaptive=adaptive,
+        rejects=isinstance(model, LogitsModel) and model.rejects,
     )
 
 

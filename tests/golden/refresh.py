@@ -21,6 +21,7 @@ FOLDERS = (
     "evaluation",
     "layers",
     "losses",
+    "models",
     "objectives",
     "training",
 )

@@ -1,0 +1,67 @@
+"""evaluate_detector: scores of a detector on clean and on attacked images."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.core.errors import invalid
+from keras_advdef.evaluation.detection_report import DetectionReport
+
+
+def evaluate_detector(
+    detector: Any,
+    clean_images: np.ndarray,
+    attacked_images: Mapping[str, np.ndarray],
+    *,
+    labels: np.ndarray,
+    batch_size: int = 128,
+) -> DetectionReport:
+    """Scores clean images, and of the attacked ones those that fool the classifier.
+
+    A detection rate says nothing unless one of the attacks knows of the detector; see
+    `keras_advdef.models.SqueezingAware`.
+
+    Args:
+        detector: A `FeatureSqueezingDetector`, or another model whose output is a
+            dictionary with "probabilities" and "score", with an attribute `threshold`.
+        clean_images: Array `(count, rows, cols, channels)` that the threshold was not
+            calibrated on.
+        attacked_images: For each attack, its images, as many as labels.
+        labels: The true classes of the attacked images, whole numbers `(count,)`.
+        batch_size: Images in one pass.
+
+    Returns:
+        A `DetectionReport`.
+
+    Raises:
+        ValueError: If the numbers of labels and attacked images differ.
+
+    Example:
+
+    >>> classifier = keras.Sequential([
+    ...     keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> detector = keras_advdef.models.FeatureSqueezingDetector(
+    ...     classifier, [keras_advdef.layers.BitDepthReduction(1)])
+    >>> images = np.random.default_rng(0).uniform(0, 1, (20, 8, 8, 1))
+    >>> threshold = detector.calibrate(images[:10])
+    >>> labels = np.zeros(10, int)
+    >>> attacked = keras_advdef.attacks.FGSM(0.1).generate(
+    ...     classifier, images[10:], labels, verbose=0)
+    >>> report = keras_advdef.evaluation.evaluate_detector(
+    ...     detector, images[10:], {"FGSM": attacked}, labels=labels)
+    >>> report.tried
+    {'FGSM': 10}
+    """
+    labels = np.asarray(labels)
+    scores, tried = {}, {}
+    for name, images in attacked_images.items():
+        if len(images) != len(labels):
+            rule = f"as many images for {name} as there are labels, {len(labels)}"
+            raise invalid("evaluate_detector", "attacked_images", rule, images)
+        found = detector.predict(images, batch_size=batch_size, verbose=0)
+        fooled = found["probabilities"].argmax(axis=-1) != labels
+        scores[name], tried[name] = found["score"][fooled], len(images)
+    clean = detector.predict(clean_images, batch_size=batch_size, verbose=0)
+    threshold = float(np.asarray(detector.threshold))
+    return DetectionReport(threshold, clean["score"], scores, tried)

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.evaluation import evaluate_detector, evaluate_robustness
+from keras_advdef.layers import BitDepthReduction, MedianSmoothing
+from keras_advdef.models import FeatureSqueezingDetector, SqueezingAware
+
+EPSILON = 0.2
+
+
+@pytest.fixture
+def detector(trained_net, digits):
+    squeezers = [BitDepthReduction(3), MedianSmoothing(2)]
+    detector = FeatureSqueezingDetector(trained_net, squeezers)
+    detector.calibrate(digits.x_train)
+    return detector
+
+
+class TestEvaluateDetector:
+    def test_an_attack_that_knows_of_the_detector_passes_it(self, detector, digits):
+        images, labels = digits.x_test[:60], digits.y_test[:60]
+        naive = PGD(EPSILON, steps=20).generate(
+            detector.classifier, images, labels, seed=0, verbose=0
+        )
+        aware = PGD(EPSILON, steps=40, loss=SqueezingAware())
+        aware = aware.generate(detector, images, labels, seed=0, verbose=0)
+        report = evaluate_detector(
+            detector, images, {"naive": naive, "aware": aware}, labels=labels
+        )
+        assert len(report.attacked["naive"]) > 20
+        rates = [report.detection_rate(name) for name in ("naive", "aware")]
+        assert rates[1].accuracy < rates[0].accuracy - 0.2
+        unnoticed = [report.unnoticed(name).correct for name in ("naive", "aware")]
+        assert unnoticed[1] > unnoticed[0] + 5
+
+    def test_counts_only_images_that_fool_the_classifier(self, detector, digits):
+        images, labels = digits.x_test[:40], digits.y_test[:40]
+        found = detector.predict(images, verbose=0)
+        right = found["probabilities"].argmax(axis=-1) == labels
+        report = evaluate_detector(detector, images, {"clean": images}, labels=labels)
+        np.testing.assert_array_equal(report.clean, found["score"])
+        np.testing.assert_array_equal(report.attacked["clean"], found["score"][~right])
+
+    def test_rejects_other_numbers_of_labels(self, detector, digits):
+        with pytest.raises(ValueError, match="as many images for PGD as there are"):
+            evaluate_detector(
+                detector,
+                digits.x_test,
+                {"PGD": digits.x_test[:3]},
+                labels=digits.y_test,
+            )
+
+
+@pytest.mark.slow
+def test_a_detector_is_attacked_as_one(detector, digits):
+    images, labels = digits.x_test[:80], digits.y_test[:80]
+    report = evaluate_robustness(
+        detector, images, labels, epsilon=EPSILON, budget="quick", verbose=0
+    )
+    verdicts = {check["name"]: check for check in report.checks}
+    assert verdicts["no_detector"]["passed"]
+    assert "by its own account" in verdicts["no_detector"]["detail"]
+    found = detector.predict(images, verbose=0)
+    right = found["probabilities"].argmax(axis=-1) == labels
+    clean = float((right & ~found["verdict"]).mean())
+    assert report.clean["accuracy"] == pytest.approx(clean)
+    assert report.adaptive["accuracy"] < report.naive["accuracy"] - 0.1
+    assert any("SqueezingAware" in each for each in report.adaptive["attacks"])
