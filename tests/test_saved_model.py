@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.support.cases import LAYERS
+from tests.support.cases import LAYERS, made
 from tests.support.fresh_process import run_fresh
 from tests.support.nets import small_net
 
@@ -29,7 +29,7 @@ def test_every_layer_serves_without_the_package(images, tmp_path):
     np.save(tmp_path / "images.npy", images)
     models = {}
     for index, (cls, arguments) in enumerate(LAYERS):
-        net = small_net(front=[cls(**arguments)])
+        net = small_net(front=[made(cls, arguments, images)])
         name = f"model_{index}"
         net.export(tmp_path / name, verbose=False)
         models[name] = net
@@ -49,7 +49,7 @@ def test_every_layer_serves_without_the_package(images, tmp_path):
 
 @pytest.mark.parametrize(("cls", "arguments"), LAYERS)
 def test_keras_file_continues_the_draws(cls, arguments, images, tmp_path):
-    net = small_net(front=[cls(**arguments)])
+    net = small_net(front=[made(cls, arguments, images)])
     net(images)
     net.save(tmp_path / "net.keras")
     copy = keras.models.load_model(tmp_path / "net.keras", safe_mode=True)

@@ -1,6 +1,7 @@
 """Layers that carry a defence inside the model."""
 
 from keras_advdef.layers.bit_depth_reduction import BitDepthReduction
+from keras_advdef.layers.image_quilting import ImageQuilting
 from keras_advdef.layers.input_transform import InputTransform
 from keras_advdef.layers.jpeg_compression import JPEGCompression
 from keras_advdef.layers.median_smoothing import MedianSmoothing
@@ -10,6 +11,7 @@ from keras_advdef.layers.random_resize_pad import RandomResizePad
 
 __all__ = [
     "BitDepthReduction",
+    "ImageQuilting",
     "InputTransform",
     "JPEGCompression",
     "MedianSmoothing",

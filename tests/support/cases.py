@@ -1,5 +1,7 @@
 """One entry per way in which a public class is put through its contract."""
 
+import numpy as np
+
 import keras_advdef as advdef
 
 LAYERS = [
@@ -18,6 +20,7 @@ LAYERS = [
     (advdef.layers.MedianSmoothing, {"size": 2}),
     (advdef.layers.MedianSmoothing, {"size": 3}),
     (advdef.layers.NonLocalMeans, {"strength": 0.1}),
+    (advdef.layers.ImageQuilting, {"patch_size": 3, "overlap": 1, "neighbors": 4}),
 ]
 
 ATTACKS = [
@@ -96,6 +99,14 @@ ABSTRACT = {
     advdef.objectives.Objective,
     advdef.objectives.Penalty,
 }
+
+
+def made(cls, arguments, images, **more):
+    """Returns a layer, adapted to the images if it needs that."""
+    layer = cls(**arguments, **more)
+    if isinstance(layer, advdef.layers.ImageQuilting):
+        layer.adapt(np.asarray(images, "float32"))
+    return layer
 
 
 def case_id(value) -> str:

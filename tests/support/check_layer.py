@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import InputTransform
+from tests.support.cases import made
 from tests.support.kernels import missing_kernels
 
 
@@ -17,9 +18,9 @@ def check_layer(cls, arguments, images) -> None:
     _check_config(cls, arguments)
     _check_shapes(cls, arguments)
     _check_draws(cls, arguments, images)
-    _check_same_everywhere(cls(**arguments), images)
-    _check_gradients(cls(**arguments), tf.constant(images))
-    _check_kernels(cls(**arguments), tf.constant(images))
+    _check_same_everywhere(made(cls, arguments, images), images)
+    _check_gradients(made(cls, arguments, images), tf.constant(images))
+    _check_kernels(made(cls, arguments, images), tf.constant(images))
     _check_in_model(cls, arguments, images)
 
 
@@ -36,8 +37,8 @@ def _check_config(cls, arguments) -> None:
 def _check_shapes(cls, arguments) -> None:
     for shape in ((1, 33, 17, 1), (2, 16, 16, 3)):
         for dtype in ("float32", "float16"):
-            layer = cls(**arguments)
             inputs = np.random.default_rng(1).uniform(0, 1, shape).astype(dtype)
+            layer = made(cls, arguments, inputs)
             outputs = layer(tf.constant(inputs))
             assert outputs.dtype == (dtype if layer.autocast is False else "float32")
             assert tuple(outputs.shape) == tuple(layer.compute_output_shape(shape))
@@ -47,7 +48,9 @@ def _check_shapes(cls, arguments) -> None:
 
 
 def _check_draws(cls, arguments, images) -> None:
-    first, again, other = (cls(**arguments, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        made(cls, arguments, images, seed=seed) for seed in (1, 1, 2)
+    )
     one, two = first(images), first(images)
     np.testing.assert_array_equal(one, again(images))
     assert bool(np.all(one == two)) is not first.draws
@@ -107,7 +110,7 @@ def _check_in_model(cls, arguments, images) -> None:
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
-            cls(**arguments, dtype="mixed_float16"),
+            made(cls, arguments, images, dtype="mixed_float16"),
             keras.layers.GlobalAveragePooling2D(dtype="mixed_float16"),
             keras.layers.Dense(3, dtype="mixed_float16"),
         ]
