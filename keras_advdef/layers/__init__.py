@@ -8,6 +8,7 @@ from keras_advdef.layers.median_smoothing import MedianSmoothing
 from keras_advdef.layers.non_local_means import NonLocalMeans
 from keras_advdef.layers.random_noise import RandomNoise
 from keras_advdef.layers.random_resize_pad import RandomResizePad
+from keras_advdef.layers.total_variation_minimization import TotalVariationMinimization
 
 __all__ = [
     "BitDepthReduction",
@@ -18,4 +19,5 @@ __all__ = [
     "NonLocalMeans",
     "RandomNoise",
     "RandomResizePad",
+    "TotalVariationMinimization",
 ]

@@ -20,6 +20,11 @@ LAYERS = [
     (advdef.layers.MedianSmoothing, {"size": 2}),
     (advdef.layers.MedianSmoothing, {"size": 3}),
     (advdef.layers.NonLocalMeans, {"strength": 0.1}),
+    (advdef.layers.TotalVariationMinimization, {"steps": 50}),
+    (
+        advdef.layers.TotalVariationMinimization,
+        {"keep_probability": 1.0, "weight": 0.1},
+    ),
     (advdef.layers.ImageQuilting, {"patch_size": 3, "overlap": 1, "neighbors": 4}),
 ]
 
