@@ -68,6 +68,48 @@ def test_adversarial_training_under_mirrored_strategy():
     assert "`steps_per_execution`" in found["refused"][1]
 
 
+TRANSFORMS = """
+import json
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+import keras, keras_advdef as advdef
+keras.utils.set_random_seed(0)
+x = np.random.default_rng(0).uniform(0, 1, (40, 16, 16, 3)).astype("float32")
+y = (x.mean((1, 2, 3)) > np.median(x.mean((1, 2, 3)))).astype("int64")
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    layers = advdef.layers
+    quilting = layers.ImageQuilting(neighbors=3, seed=1)
+    quilting.adapt(x)
+    net = keras.Sequential([
+        keras.Input((16, 16, 3)), quilting, layers.JPEGCompression((60, 90), seed=2),
+        layers.MedianSmoothing(2), layers.NonLocalMeans(search=3),
+        layers.TotalVariationMinimization(steps=5, seed=3),
+        keras.layers.Flatten(), keras.layers.Dense(2)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    net.compile("adam", loss)
+history = net.fit(x, y, batch_size=16, epochs=3, verbose=0).history
+states = [int(layer.random_state.numpy()[1]) for layer in net.layers if layer.name
+          .startswith(("image_quilting", "jpeg", "total_variation"))]
+images = tf.constant(np.full((1, 16, 16, 3), 0.5, "float32") + x[:1] / 4)
+draws = strategy.run(lambda: net.layers[4](images))
+local = [each.numpy().tolist() for each in strategy.experimental_local_results(draws)]
+print(json.dumps({"loss": history["loss"], "states": states, "draws": local}))
+"""
+
+
+@pytest.mark.slow
+def test_transforms_with_kernels_of_their_own_under_mirrored_strategy():
+    found = run_fresh(TRANSFORMS)
+    assert all(loss > 0 for loss in found["loss"])
+    # Three batches in three epochs, whatever the number of replicas.
+    assert found["states"] == [9, 9, 9]
+    one, other = found["draws"]
+    assert one != other
+
+
 WORKER = """
 import json
 import numpy as np, tensorflow as tf

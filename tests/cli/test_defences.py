@@ -43,4 +43,4 @@ def test_unknown_name():
 def test_table_has_a_row_for_each():
     rows = defences_table().splitlines()[2:]
     assert len(rows) == len(all_cards())
-    assert rows[-1].startswith("| `RandomResizePad` | randomization |")
+    assert rows[-2].startswith("| `RandomResizePad` | randomization |")
