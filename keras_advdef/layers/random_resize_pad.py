@@ -44,6 +44,11 @@ class RandomResizePad(InputTransform):
     `training` says. The classifier behind must accept `output_size`, so end it with
     global pooling. While inactive the layer resizes to `output_size` without padding.
 
+    Xie et al. put `RandomResizePad(331, 299)` in front of a network for 299 pixels
+    (they leave out the side 331, one of 12 529 patterns). For images of 32 pixels the
+    like is `RandomResizePad(36, 32)`, for 28 pixels `RandomResizePad(32, 28)`. To
+    average predictions over draws, call the model several times.
+
     Args:
         output_size: Integer of at least 1. Height and width that come out, in pixels.
         min_size: Integer in `[1, output_size]`. Smallest side; `None` for 299/331 of
