@@ -119,7 +119,9 @@ class FeatureSqueezingDetector(LogitsModel):
             trainable=False,
             autocast=False,
         )
-        self._card_asset = CardAsset(self, _card())
+        card = card_of(self)
+        if card is not None:
+            self._card_asset = CardAsset(self, card)
 
         if has_graph(classifier):
             # Now it knows its inputs, and can be exported before any use.
@@ -267,10 +269,3 @@ def distances(members: tf.Tensor) -> tf.Tensor:
     probabilities = tf.nn.softmax(members)
     apart = probabilities[:, 1:] - probabilities[:, :1]
     return tf.minimum(tf.reduce_sum(tf.abs(apart), axis=-1), _FARTHEST)
-
-
-def _card() -> DefenceCard:
-    card = card_of(FeatureSqueezingDetector)
-    if card is None:
-        raise RuntimeError("the detector has a card above it")
-    return card
