@@ -6,9 +6,10 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.layers.input_transform import InputTransform
+from keras_advdef.layers.published import BROKEN_BY_BPDA, EVADED_SQUEEZING, SQUEEZING
 
 _MOST_BITS = 8
 
@@ -17,22 +18,12 @@ _MOST_BITS = 8
     DefenceCard(
         summary="Rounds every pixel to one of a few evenly spaced levels.",
         category="input transformation",
-        paper="Xu, Evans, Qi: Feature Squeezing: Detecting Adversarial Examples in "
-        "Deep Neural Networks, NDSS 2018",
+        paper=SQUEEZING,
         claim="Removes small perturbations at little cost in accuracy.",
         standing="broken",
         breaks=(
-            Break(
-                attack="BPDA (identity backward)",
-                result="0 % left on ImageNet at normalised l2 0.05",
-                source="Athalye, Carlini, Wagner 2018, on the input transformations "
-                "of Guo et al.",
-            ),
-            Break(
-                attack="detector-aware C&W",
-                result="the squeezing detector is evaded on MNIST",
-                source="He, Wei, Chen, Carlini, Song 2017",
-            ),
+            BROKEN_BY_BPDA,
+            EVADED_SQUEEZING,
         ),
         gradient="straight-through",
         attacks=("PGD", "APGD"),

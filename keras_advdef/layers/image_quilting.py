@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
@@ -20,6 +20,11 @@ from keras_advdef.core.resizable_weight import ResizableWeight
 from keras_advdef.core.stitching import stitch_patches
 from keras_advdef.core.value_range import checked_images
 from keras_advdef.layers.input_transform import InputTransform
+from keras_advdef.layers.published import (
+    BROKEN_BY_BPDA_AND_EOT,
+    COUNTERING,
+    COUNTERING_CLAIM,
+)
 
 _ADAPT = "ImageQuilting.adapt"
 # Images read at once; together with the sample this bounds the memory of `adapt`.
@@ -30,18 +35,10 @@ _BATCH = 64
     DefenceCard(
         summary="Makes every image anew of similar patches of clean training images.",
         category="input transformation",
-        paper="Guo, Rana, Cisse, van der Maaten: Countering Adversarial Images Using "
-        "Input Transformations, ICLR 2018",
-        claim="Together with the paper's other transformations, removes 60 % of strong "
-        "gray-box and 90 % of strong black-box attacks on ImageNet.",
+        paper=COUNTERING,
+        claim=COUNTERING_CLAIM,
         standing="broken",
-        breaks=(
-            Break(
-                attack="BPDA and EOT",
-                result="0 % left on ImageNet at normalised l2 0.05",
-                source="Athalye, Carlini, Wagner 2018",
-            ),
-        ),
+        breaks=(BROKEN_BY_BPDA_AND_EOT,),
         eot_samples=30,
         gradient="straight-through",
         attacks=("PGD", "APGD"),

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_choice, checked_integer
-from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
@@ -15,6 +15,7 @@ from keras_advdef.core.image_shape import checked_image_shape
 from keras_advdef.core.jpeg import EXACT, SOFT, compress, quantization_tables
 from keras_advdef.core.random_numbers import integers
 from keras_advdef.layers.input_transform import InputTransform
+from keras_advdef.layers.published import BROKEN_BY_BPDA
 
 _SUBSAMPLINGS = ("4:2:0", "4:4:4")
 _GRADIENTS = ("straight_through", "soft")
@@ -30,14 +31,7 @@ _HIGHEST = 100
         claim="Reverses many errors that small FGSM perturbations cause on ImageNet, "
         "and few of those of large ones.",
         standing="broken",
-        breaks=(
-            Break(
-                attack="BPDA (identity backward)",
-                result="0 % left on ImageNet at normalised l2 0.05",
-                source="Athalye, Carlini, Wagner 2018, on the input transformations "
-                "of Guo et al.",
-            ),
-        ),
+        breaks=(BROKEN_BY_BPDA,),
         gradient="straight-through",
         attacks=("PGD", "APGD"),
         training_cost="four small matrix products per image",

@@ -6,29 +6,23 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_shape import checked_image_shape
 from keras_advdef.core.selection_network import selection_network
 from keras_advdef.layers.input_transform import InputTransform
+from keras_advdef.layers.published import EVADED_SQUEEZING, SQUEEZING
 
 
 @defence(
     DefenceCard(
         summary="Replaces every pixel by the median of the pixels around it.",
         category="input transformation",
-        paper="Xu, Evans, Qi: Feature Squeezing: Detecting Adversarial Examples in "
-        "Deep Neural Networks, NDSS 2018",
+        paper=SQUEEZING,
         claim="Undoes perturbations of few pixels; part of the squeezing detector.",
         standing="broken",
-        breaks=(
-            Break(
-                attack="detector-aware C&W",
-                result="the squeezing detector is evaded on MNIST and CIFAR-10",
-                source="He, Wei, Chen, Carlini, Song 2017",
-            ),
-        ),
+        breaks=(EVADED_SQUEEZING,),
         gradient="straight-through",
         attacks=("PGD", "APGD"),
         training_cost="one selection network per pixel",

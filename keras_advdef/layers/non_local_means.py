@@ -7,32 +7,25 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer, checked_number
-from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_shape import checked_image_shape
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.layers.input_transform import InputTransform
+from keras_advdef.layers.published import EVADED_SQUEEZING, SQUEEZING
 
 
 @defence(
     DefenceCard(
         summary="Averages every pixel with those whose surroundings look alike.",
         category="input transformation",
-        paper="Xu, Evans, Qi: Feature Squeezing: Detecting Adversarial Examples in "
-        "Deep Neural Networks, NDSS 2018; the filter is that of Buades, Coll, Morel, "
-        "CVPR 2005",
+        paper=f"{SQUEEZING}; the filter is that of Buades, Coll, Morel, CVPR 2005",
         claim="Smooths without blurring edges; part of the squeezing detector for "
         "colour images.",
         standing="broken",
-        breaks=(
-            Break(
-                attack="detector-aware C&W",
-                result="the squeezing detector is evaded on CIFAR-10",
-                source="He, Wei, Chen, Carlini, Song 2017",
-            ),
-        ),
+        breaks=(EVADED_SQUEEZING,),
         gradient="straight-through",
         attacks=("PGD", "APGD"),
         training_cost="one comparison of patches per pixel of the search window",

@@ -6,31 +6,28 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer, checked_number
-from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_shape import checked_image_shape
 from keras_advdef.core.random_numbers import uniform
 from keras_advdef.core.total_variation import least_variation
 from keras_advdef.layers.input_transform import InputTransform
+from keras_advdef.layers.published import (
+    BROKEN_BY_BPDA_AND_EOT,
+    COUNTERING,
+    COUNTERING_CLAIM,
+)
 
 
 @defence(
     DefenceCard(
         summary="Drops random pixels and fits a smooth image to the others.",
         category="input transformation",
-        paper="Guo, Rana, Cisse, van der Maaten: Countering Adversarial Images Using "
-        "Input Transformations, ICLR 2018",
-        claim="Together with the paper's other transformations, removes 60 % of strong "
-        "gray-box and 90 % of strong black-box attacks on ImageNet.",
+        paper=COUNTERING,
+        claim=COUNTERING_CLAIM,
         standing="broken",
-        breaks=(
-            Break(
-                attack="BPDA and EOT",
-                result="0 % left on ImageNet at normalised l2 0.05",
-                source="Athalye, Carlini, Wagner 2018",
-            ),
-        ),
+        breaks=(BROKEN_BY_BPDA_AND_EOT,),
         eot_samples=30,
         gradient="straight-through",
         attacks=("PGD", "APGD"),
