@@ -193,12 +193,13 @@ def main() -> None:
             before = peak()
             rows += rows_of(name, title, images, rounds=arguments.rounds)
             memory.append(f"{name} {title} {peak() - before:+.0f} MB")
-    header = ["layer", "images", "what", "ours", "tool", "factor", "target", ""]
+    header = ["layer", "images", "what", "ours", "tool", "ratio", "target", ""]
     print_report(
         "Input transformations",
         header,
         rows,
-        notes="The least of all turns. The tools are Pillow and SciPy on arrays. What "
+        notes="The least of all turns; the ratio is the tool's time to ours. The tools "
+        "are Pillow and SciPy on arrays. What "
         "a layer costs inside `predict` is the time of a\nsmall convolutional network "
         "with the layer less that without, compiled with `jit_compile=False`.\n"
         f"Quilting: a bank of {PATCHES} patches. Growth of the process's peak memory, "
