@@ -12,6 +12,7 @@ from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
+from keras_advdef.core.keras_private import make_default_seed
 from keras_advdef.core.nearest_patches import MOST_ROWS, pick_nearest
 from keras_advdef.core.patch_grid import grid_patches, patch_starts
 from keras_advdef.core.patch_sample import sample_patches
@@ -90,6 +91,8 @@ class ImageQuilting(InputTransform):
     True
     """
 
+    draws = False
+
     def __init__(
         self,
         *,
@@ -105,6 +108,8 @@ class ImageQuilting(InputTransform):
             owner, "overlap", overlap, low=0, high=patch_size - 1
         )
         self.neighbors = checked_integer(owner, "neighbors", neighbors, low=1)
+        if self.neighbors > 1:
+            self.start_drawing()
         with keras.name_scope(self.name):
             self.bank = ResizableWeight("bank")
 
@@ -112,7 +117,8 @@ class ImageQuilting(InputTransform):
         """Fills the bank with patches of clean training images, in place of any before.
 
         The patches of all places are taken while they are no more than `max_patches`,
-        else a uniform sample of them that the layer's `seed` fixes.
+        else a uniform sample of them that the layer's `seed` fixes; without a seed
+        `keras.utils.set_random_seed` governs it.
 
         Args:
             data: Array of shape `(count, rows, cols, channels)` in `value_range`, or a
@@ -127,9 +133,9 @@ class ImageQuilting(InputTransform):
         most = checked_integer(
             _ADAPT, "max_patches", max_patches, low=1, high=MOST_ROWS
         )
-        start = np.asarray(self.random_state)[0] if self.seed is None else self.seed
+        start = make_default_seed() if self.seed is None else self.seed
         batches = self._clean(_batches(data))
-        bank = sample_patches(batches, self.patch_size, most, int(start))
+        bank = sample_patches(batches, self.patch_size, most, start)
         if len(bank) < self.neighbors:
             rule = f"of at least {self.neighbors} patches, the `neighbors`"
             raise invalid(_ADAPT, "data", rule, bank)
@@ -159,8 +165,11 @@ class ImageQuilting(InputTransform):
         self._check(images)
         count = len(patch_starts(images.shape[1], self.patch_size, self.overlap))
         count *= len(patch_starts(images.shape[2], self.patch_size, self.overlap))
-        shape = [tf.shape(images)[0], count]
-        ranks = integers(self.next_key(), shape, float(self.neighbors))
+        ranks = tf.zeros([tf.shape(images)[0], count])
+        if self.draws:
+            ranks = integers(
+                self.next_key(), tf.unstack(tf.shape(ranks)), float(self.neighbors)
+            )
         bank = tf.ensure_shape(
             tf.convert_to_tensor(self.bank), [None, self._features(images)]
         )

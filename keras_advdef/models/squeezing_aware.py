@@ -23,7 +23,7 @@ class SqueezingAware(AttackLoss):
     lead is that of the best wrong class of the classifier, in logits, and `d_j` the L1
     distance of squeezer j: the objective of the adaptive attack that the authors of
     feature squeezing publish beside their detector, without its norm, which the ball of
-    the attack replaces. It is zero exactly for a success.
+    the attack replaces. It is zero only for a success.
 
     The detector's own success counts flagged images as broken, so leave `stop_early`
     of the attack off and judge by prediction and verdict.

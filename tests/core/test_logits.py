@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_advdef.core.logits import LogitsFunction, LogitsModel, check_head
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.value_range import ValueRange
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 
 _SHAPE = (4, 4, 1)
@@ -505,6 +506,11 @@ class TestLogitsModel:
     def test_one_member(self, images):
         members = Halves().member_logits(images)
         assert members.shape == (48, 1, 2)
+
+    def test_members_are_asked_for_in_the_range_of_the_model(self, images):
+        function = LogitsFunction(Halves(), value_range=ValueRange(0.0, 255.0))
+        expected = 255.0 * images.numpy().reshape(-1, 1, 2)
+        np.testing.assert_allclose(function.member_logits(images), expected, rtol=1e-6)
 
     def test_must_be_written(self, images):
         with pytest.raises(NotImplementedError, match="`LogitsModel` must write `log"):

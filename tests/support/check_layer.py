@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.core.cards import card_of
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import InputTransform
@@ -19,7 +20,9 @@ def check_layer(cls, arguments, images) -> None:
     _check_shapes(cls, arguments)
     _check_draws(cls, arguments, images)
     _check_same_everywhere(made(cls, arguments, images), images)
-    _check_gradients(made(cls, arguments, images), tf.constant(images))
+    is_soft = arguments.get("gradient") == "soft"
+    layer = made(cls, arguments, images)
+    _check_gradients(layer, tf.constant(images), is_soft=is_soft)
     _check_kernels(made(cls, arguments, images), tf.constant(images))
     _check_in_model(cls, arguments, images)
 
@@ -91,10 +94,21 @@ def _input_gradient(layer, images, key=3):
     return gradient, outer.gradient(squared, images)
 
 
-def _check_gradients(layer, images) -> None:
+def _check_identity(layer, images) -> None:
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        value = tf.reduce_sum(3.0 * layer(images))
+    slope = tape.gradient(value, images)
+    np.testing.assert_array_equal(slope, np.full(images.shape, 3.0))
+
+
+def _check_gradients(layer, images, *, is_soft) -> None:
     gradient, second = _input_gradient(layer, images)
     assert gradient is not None
     assert second is not None
+    card = card_of(layer)
+    if card.gradient == "straight-through" and not is_soft:
+        _check_identity(layer, images)
     for each in (gradient, second):
         assert np.isfinite(each).all()
         assert np.mean(np.asarray(each) != 0) > 0.3
