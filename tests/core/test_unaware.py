@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.core.unaware import is_unaware, unaware_of_defences
-from tests.support.cases import LAYERS
+from tests.support.cases import LAYERS, made
 
 
 def test_scope_ends_with_its_body():
@@ -21,7 +21,7 @@ def test_scope_ends_with_an_error():
 
 @pytest.mark.parametrize(("cls", "arguments"), LAYERS)
 def test_layers_stand_aside(cls, arguments, images):
-    layer = cls(**arguments)
+    layer = made(cls, arguments, images)
     with unaware_of_defences():
         first, second = layer(images).numpy(), layer(images).numpy()
     np.testing.assert_array_equal(first, second)
