@@ -23,6 +23,8 @@ from keras_advdef.layers import (
     InputTransform,
     JPEGCompression,
     MedianSmoothing,
+    NonLocalMeans,
+    TotalVariationMinimization,
 )
 
 SIZES = {"128 x 32x32x3": (128, 32, 32, 3), "32 x 224x224x3": (32, 224, 224, 3)}
@@ -124,12 +126,23 @@ def made(name: str, images: np.ndarray) -> InputTransform:
         return JPEGCompression(QUALITY)
     if name == "median 3x3":
         return MedianSmoothing(3)
+    if name == "non-local means":
+        return NonLocalMeans()
+    if name == "total variation":
+        return TotalVariationMinimization(seed=0)
     layer = ImageQuilting(seed=0)
     layer.adapt(images, max_patches=PATCHES)
     return layer
 
 
-TOOLS = {"JPEG": by_pillow, "median 3x3": by_scipy, "quilting": None}
+# Total variation has a benchmark of its own beside its tools, `variation_speed.py`.
+TOOLS = {
+    "JPEG": by_pillow,
+    "median 3x3": by_scipy,
+    "non-local means": None,
+    "total variation": None,
+    "quilting": None,
+}
 
 
 def rows_of(
@@ -146,11 +159,11 @@ def rows_of(
     }
     rows = []
     for key, cost in costs.items():
-        shown, factor, limit = compared(name, images, cost=cost, tool=least.get("tool"))
-        cells = [f"{1e3 * cost:.1f} ms", shown, f"{factor:.1f}"]
-        rows.append([name, title, key, *cells, *verdict(factor, limit, at_least=True)])
-    backward = f"{1e3 * least['gradient']:.1f} ms"
-    rows.append([name, title, "alone, with gradient", backward, *["-"] * 4])
+        compare = compared(name, images, cost=cost, tool=least.get("tool"))
+        rows.append([name, title, key, ms(cost), *compare])
+    rows.append(
+        [name, title, "alone, with gradient", ms(least["gradient"]), *["-"] * 4]
+    )
     both = " / ".join(f"{1e3 * least[key]:.1f}" for key in ("predict", "bare predict"))
     rows.append([name, title, "`predict` with / without", f"{both} ms", *["-"] * 4])
     return rows
@@ -158,14 +171,23 @@ def rows_of(
 
 def compared(
     name: str, images: np.ndarray, *, cost: float, tool: float | None
-) -> tuple[str, float, float | None]:
+) -> list[str]:
     """Returns the tool's speed, how many times as fast the layer is, and the target."""
     side = images.shape[1]
     if tool is not None:
-        return f"{1e3 * tool:.1f} ms", tool / cost, TARGETS.get((name, side))
-    limit = QUILTING_FACTOR if side == SMALL else None
-    factor = len(images) / cost / PEER_QUILTING
-    return f"{PEER_QUILTING:.0f} images/s at 32x32", factor, limit
+        shown, factor, limit = ms(tool), tool / cost, TARGETS.get((name, side))
+    elif name == "quilting":
+        shown = f"{PEER_QUILTING:.0f} images/s at 32x32"
+        factor = len(images) / cost / PEER_QUILTING
+        limit = QUILTING_FACTOR if side == SMALL else None
+    else:
+        return ["-"] * 4
+    return [shown, f"{factor:.1f}", *verdict(factor, limit, at_least=True)]
+
+
+def ms(seconds: float) -> str:
+    """Returns a duration in milliseconds."""
+    return f"{1e3 * seconds:.1f} ms"
 
 
 def peak() -> float:

@@ -1,5 +1,8 @@
+import hypothesis
+import hypothesis.extra.numpy
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from keras_advdef.layers import NonLocalMeans
 
@@ -71,3 +74,22 @@ class TestNonLocalMeans:
     def test_rejects_small_images(self):
         with pytest.raises(ValueError, match="images of at least 8 x 8 pixels"):
             NonLocalMeans()(np.zeros((1, 7, 9, 1), "float32"))
+
+
+@hypothesis.settings(deadline=None, max_examples=20)
+@hypothesis.given(
+    pixels=hypothesis.extra.numpy.arrays(
+        "float32",
+        st.sampled_from([(1, 7, 7, 1), (2, 9, 8, 3), (3, 33, 17, 1)]),
+        elements=st.floats(0, 1, width=32),
+    ),
+    strength=st.sampled_from([1e-3, 0.1, 10.0]),
+)
+def test_keeps_shape_dtype_and_the_range_of_the_image(pixels, strength):
+    averaged = NonLocalMeans(search=5, strength=strength)(pixels).numpy()
+    assert averaged.shape == pixels.shape
+    assert averaged.dtype == pixels.dtype
+    # A mean never leaves the range of what it is made of; it also refuses NaN.
+    low = pixels.min(axis=(1, 2, 3), keepdims=True) - 1e-6
+    high = pixels.max(axis=(1, 2, 3), keepdims=True) + 1e-6
+    assert ((averaged >= low) & (averaged <= high)).all()
