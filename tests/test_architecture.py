@@ -22,6 +22,7 @@ _MODULES = [name for name in _NAMES if "/" in name and not name.endswith("__init
 # Each folder may import itself and what stands before it.
 _ORDER = (
     "core",
+    "data",
     "losses",
     "layers",
     "attacks",

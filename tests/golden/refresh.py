@@ -18,6 +18,7 @@ FOLDERS = (
     "attacks",
     "callbacks",
     "core",
+    "data",
     "evaluation",
     "layers",
     "losses",
