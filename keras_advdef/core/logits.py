@@ -58,6 +58,8 @@ class LogitsModel(keras.Model):
 
     # Whether the last logit stands for "adversarial" instead of a class.
     rejects = False
+    # Over how many draws of its random layers one call averages.
+    averaged_draws = 1
 
     def logits(self, images: Any, training: bool = False) -> Any:
         """Returns the logits behind the prediction, shape `(batch, classes)`."""

@@ -18,6 +18,7 @@ from keras_advdef.evaluation.request import Request
 from keras_advdef.evaluation.stage import Stage
 from keras_advdef.evaluation.subject import Subject
 from keras_advdef.evaluation.traits import Traits
+from keras_advdef.models.member_dlr import MemberDLR
 from keras_advdef.models.squeezing_aware import SqueezingAware
 
 NAIVE_STEPS = 20
@@ -28,6 +29,8 @@ _CHECK_QUERIES = 200
 _AUTO_DRAWS = 20
 _MOST_TARGETS = 9
 _DECISION_STEPS = 10
+# Losses that cards name, and the steps of PGD on them.
+_AWARE = ((SqueezingAware(), 100), (MemberDLR(), 200))
 
 
 class Planner:
@@ -107,8 +110,9 @@ class Planner:
         draws = getattr(attack, "eot_samples", 1)
         text += f", EOT {draws}" if draws > 1 else ""
         is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
-        if isinstance(getattr(attack, "loss", None), SqueezingAware):
-            text += " on SqueezingAware"
+        loss = getattr(attack, "loss", None)
+        if isinstance(loss, tuple(type(each) for each, _ in _AWARE)):
+            text += f" on {type(loss).__name__}"
         text += ", BPDA" if self._traits.identity and is_white else ""
         view = more.get("view", self._traits.adaptive)
         if view.temperature != 1.0 and is_white:
@@ -194,9 +198,11 @@ class Planner:
         attacks: list[Attack] = []
         if "PGD" in names:
             attacks.append(PGD(steps=40, **draws, **self._gradient))
-        if "SqueezingAware" in names:
-            aware = SqueezingAware()
-            attacks.append(PGD(steps=100, loss=aware, **draws, **self._gradient))
+        if "PGD-200" in names:
+            attacks.append(PGD(steps=200, **draws, **self._gradient))
+        for loss, steps in _AWARE:
+            if type(loss).__name__ in names:
+                attacks.append(PGD(steps=steps, loss=loss, **draws, **self._gradient))
         if "APGD" in names and self._traits.draws > self._draws:
             steps = 25 if self._request.budget.name == "quick" else 100
             attacks.append(APGD(steps=steps, **draws, **self._gradient))

@@ -16,7 +16,8 @@ from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
 from keras_advdef.training.training_model import TrainingModel
 
-_TRAINED = "robust training"
+# There is nothing in these that a pass could leave out.
+_WHOLE = ("robust training", "ensemble")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +56,7 @@ class Subject:
             model = model.classifier
         layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
         inside = _cards(layers)
-        aside = any(card.category != _TRAINED for card in inside.values())
+        aside = any(card.category not in _WHOLE for card in inside.values())
         both = {**cards, **inside}
         return cls(
             model=model,

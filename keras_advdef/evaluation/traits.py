@@ -1,6 +1,7 @@
 """What a model turns out to be when it is looked at and tried before the attacks."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,13 @@ class Traits:
 
     @property
     def draws(self) -> int:
-        """Draws over which attacks average gradients."""
+        """Calls over which attacks average gradients."""
         if not self.is_random:
             return 1
-        return max([_DEFAULT_DRAWS, *(c.eot_samples for c in self.cards.values())])
+        model = self.adaptive.model
+        averaged = model.averaged_draws if isinstance(model, LogitsModel) else 1
+        wanted = [_DEFAULT_DRAWS, *(c.eot_samples for c in self.cards.values())]
+        return math.ceil(max(wanted) / averaged)
 
     @property
     def is_plain(self) -> bool:

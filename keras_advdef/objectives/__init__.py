@@ -1,8 +1,17 @@
 """What a training step minimises, and the penalties that add to it."""
 
+from keras_advdef.objectives.adaptive_diversity_promoting import (
+    AdaptiveDiversityPromoting,
+)
 from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEntropy
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.objective import Objective
 from keras_advdef.objectives.penalty import Penalty
 
-__all__ = ["AdversarialCrossEntropy", "CrossEntropy", "Objective", "Penalty"]
+__all__ = [
+    "AdaptiveDiversityPromoting",
+    "AdversarialCrossEntropy",
+    "CrossEntropy",
+    "Objective",
+    "Penalty",
+]

@@ -5,6 +5,7 @@ from keras_advdef.core.cards import card_of
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation.planner import Planner
 from keras_advdef.layers import BitDepthReduction, RandomNoise, RandomResizePad
+from keras_advdef.models import AveragingEnsemble, FeatureSqueezingDetector
 
 AUTO = [
     "APGD-100 on cross_entropy",
@@ -245,6 +246,18 @@ class TestCards:
         # The budget's own 20 draws are enough for this one.
         plan = make_plan(random(cards=cards(RandomNoise)))
         assert labels(plan) == [asked[0], "PGD-40, EOT 20", asked[3]]
+
+
+    @pytest.mark.parametrize(
+        ("model", "asked"),
+        [
+            (FeatureSqueezingDetector, ["PGD-40", "PGD-100 on SqueezingAware"]),
+            (AveragingEnsemble, ["PGD-200", "PGD-200 on MemberDLR"]),
+        ],
+    )
+    def test_losses_that_know_of_the_defence(self, model, asked, make_plan):
+        plan = make_plan({"cards": cards(model)})
+        assert labels(plan) == ["APGD-25 on cross_entropy", *asked]
 
 
 class TestTargeted:

@@ -8,6 +8,7 @@ from keras_advdef.core.cards import all_cards
 from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.evaluation.subject import Subject, load_model
 from keras_advdef.layers import BitDepthReduction, RandomNoise
+from keras_advdef.models import AveragingEnsemble
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import linear_net, small_net
 
@@ -36,6 +37,11 @@ class TestSubject:
     def test_bare_model_has_none(self, net):
         subject = Subject.of(net)
         assert subject.cards == {}
+        assert not subject.can_step_aside
+
+    def test_nothing_can_be_left_out_of_an_ensemble(self, net):
+        subject = Subject.of(AveragingEnsemble([net, small_net()]))
+        assert list(subject.cards) == ["AveragingEnsemble"]
         assert not subject.can_step_aside
 
     def test_training_model_is_its_classifier(self):
