@@ -61,7 +61,7 @@ def small_resnet() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(10)(x))
 
 
-def _augmented(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def augmented(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Shifts an image by up to four pixels and mirrors every other one."""
     image = tf.pad(image, [[4, 4], [4, 4], [0, 0]])
     image = tf.image.random_crop(image, (32, 32, 3))
@@ -90,7 +90,7 @@ def train(images: np.ndarray, labels: np.ndarray, *, epochs: int) -> keras.Model
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])
     batches = tf.data.Dataset.from_tensor_slices((images, labels))
-    batches = batches.shuffle(len(images)).map(_augmented, tf.data.AUTOTUNE)
+    batches = batches.shuffle(len(images)).map(augmented, tf.data.AUTOTUNE)
     batches = batches.batch(BATCH_SIZE, drop_remainder=True).prefetch(2)
     model.fit(batches, epochs=epochs, verbose=2)
     return classifier

@@ -133,7 +133,7 @@ class DetectionReport:
         """Returns the ROC curves as a matplotlib figure."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(5.0, 5.0), layout="constrained")
+        figure = Figure(figsize=(5.0, 5.8), layout="constrained")
         axes = figure.subplots()
         for name, scores in self.attacked.items():
             if len(scores):
@@ -146,5 +146,6 @@ class DetectionReport:
             xlabel="false positives", ylabel="detected", xlim=(0, 1), ylim=(0, 1.01)
         )
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+        # Names of attacks are long: below, they cover no curve.
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
         return figure

@@ -1,0 +1,72 @@
+"""The small CIFAR-10 network of the reproductions, and how it is trained."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from cifar10 import DEVIATION, MEAN, augmented
+
+WIDTHS = (16, 32, 64)
+BATCH_SIZE = 128
+
+
+def small_network() -> keras.Model:
+    """Returns a VGG-like net of six convolutions, for images of any size; logits."""
+    variance = [deviation**2 for deviation in DEVIATION]
+    stages = [
+        layer
+        for width in WIDTHS
+        for layer in (
+            *_convolution(width),
+            *_convolution(width),
+            keras.layers.MaxPooling2D(),
+        )
+    ]
+    return keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Normalization(mean=MEAN, variance=variance),
+            *stages,
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(10),
+        ]
+    )
+
+
+def _convolution(width: int) -> list[keras.layers.Layer]:
+    return [
+        keras.layers.Conv2D(width, 3, padding="same", use_bias=False),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(),
+    ]
+
+
+def fit(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epochs: int,
+    rate: float,
+) -> None:
+    """Trains a model that ends in logits, with shifts and mirrors.
+
+    Args:
+        model: The model; it is compiled here.
+        images: Training images in `[0, 1]`.
+        labels: Their classes.
+        epochs: Passes over them.
+        rate: Adam's first learning rate, which falls to zero along a cosine.
+    """
+    steps = max(1, len(images) // BATCH_SIZE)
+    schedule = keras.optimizers.schedules.CosineDecay(rate, steps * epochs)
+    model.compile(
+        keras.optimizers.Adam(schedule),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    batches = tf.data.Dataset.from_tensor_slices((images, labels))
+    batches = batches.shuffle(len(images)).map(augmented, tf.data.AUTOTUNE)
+    batches = batches.batch(BATCH_SIZE, drop_remainder=True).prefetch(2)
+    model.fit(batches, epochs=epochs, shuffle=False, verbose=2)
