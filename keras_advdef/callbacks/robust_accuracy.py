@@ -8,7 +8,7 @@ import numpy as np
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.arguments import checked_instance, checked_integer
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import callbacks_beside
+from keras_advdef.core.keras_training import callbacks_beside
 
 _NAME = "val_robust_accuracy"
 

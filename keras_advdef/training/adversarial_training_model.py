@@ -12,7 +12,8 @@ from keras_advdef.core.arguments import checked_choice, checked_instance
 from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import MonitoredMetrics, has_graph
+from keras_advdef.core.keras_private import has_graph
+from keras_advdef.core.keras_training import MonitoredMetrics
 from keras_advdef.core.random_numbers import fold_in, integers
 from keras_advdef.core.random_state import (
     add_random_state,

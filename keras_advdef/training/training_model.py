@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_instance
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import (
+from keras_advdef.core.keras_training import (
     compiled_loss,
     loss_tracker,
     prepare_for_workers,

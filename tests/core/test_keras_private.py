@@ -2,8 +2,6 @@
 
 import keras
 import numpy as np
-import pytest
-import tensorflow as tf
 
 from keras_advdef.core import keras_private
 
@@ -17,62 +15,11 @@ def test_every_name_has_a_test():
     assert set(keras_private.__all__) <= tests
 
 
-def test_MonitoredMetrics():
-    class Model(keras.Model):
-        def __init__(self):
-            super().__init__()
-            accuracy = keras.metrics.SparseCategoricalAccuracy(name="robust")
-            self.extra = keras_private.MonitoredMetrics([accuracy])
-            self.dense = keras.layers.Dense(2)
-
-        def call(self, inputs):
-            return self.dense(inputs)
-
-    model = Model()
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(np.zeros((2, 3)), np.zeros(2), verbose=0)
-    metric = model.extra.metrics[0]
-    metric.update_state([0, 1], [[2.0, 1.0], [2.0, 1.0]])
-    assert model.extra.result() == {"robust": 0.5}
-    assert model.extra in model.metrics or metric in model.metrics
-
-    # `EarlyStopping` finds by itself that accuracy shall grow.
-    stopping = keras.callbacks.EarlyStopping(monitor="val_robust", mode="auto")
-    stopping.set_model(model)
-    stopping.on_train_begin()
-    stopping.on_epoch_end(0, {"val_robust": 0.5})
-    stopping.on_epoch_end(1, {"val_robust": 0.9})
-    assert stopping.best == 0.9
-
-
 def test_SoftmaxOperation():
     inputs = keras.Input((3,))
     operation = keras_private.producer(keras.ops.softmax(inputs))
     assert isinstance(operation, keras_private.SoftmaxOperation)
     assert operation.axis == -1
-
-
-def test_callbacks_beside():
-    seen = []
-
-    class Curious(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None):
-            seen.extend(keras_private.callbacks_beside(self))
-
-    first, second = Curious(), keras.callbacks.Callback()
-    model = _model()
-    model.compile("sgd", "mse")
-    arrays = np.zeros((2, 2)), np.zeros(2)
-    model.fit(*arrays, callbacks=[first, second], verbose=0)
-    assert seen.index(first) < seen.index(second)
-    assert keras_private.callbacks_beside(first) == [first]
-
-
-@pytest.mark.parametrize("loss", ["mse", keras.losses.MeanAbsoluteError(), None])
-def test_compiled_loss(loss):
-    model = _model()
-    model.compile("sgd", loss)
-    assert keras_private.compiled_loss(model) is loss
 
 
 def test_flat_layers():
@@ -139,17 +86,6 @@ def test_kept_losses():
     assert [loss.numpy() for loss in model.losses] == [4.0]
 
 
-def test_loss_tracker():
-    model = _model()
-    model.compile("sgd", "mse")
-    arrays = np.ones((4, 2)), np.full((4, 1), 7.0)
-    logs = model.evaluate(*arrays, return_dict=True, verbose=0)
-    tracker = keras_private.loss_tracker(model)
-    assert isinstance(tracker, keras.metrics.Mean)
-    assert float(tracker.result()) == pytest.approx(logs["loss"])
-    assert logs["loss"] > 0
-
-
 def test_make_default_seed():
     seeds = []
     for start in (1, 1, 2):
@@ -166,23 +102,6 @@ def test_producer():
     assert type(keras_private.producer(keras.ops.softmax(inputs))).__name__ == "Softmax"
 
 
-def test_reduce_weighted_values():
-    values = tf.constant([1.0, 2.0, 6.0])
-    reduced = keras_private.reduce_weighted_values(
-        values, sample_weight=tf.constant([1.0, 1.0, 0.5]), reduction="sum"
-    )
-    # 1 + 2 + 3.
-    assert reduced.numpy() == 6.0
-    mean = keras_private.reduce_weighted_values(values, reduction="sum_over_batch_size")
-    assert mean.numpy() == 3.0
-
-
-def test_scale_loss_for_distribution():
-    # In one replica nothing changes; with two, the sum over them shall be the mean.
-    loss = tf.constant(3.0)
-    assert keras_private.scale_loss_for_distribution(loss).numpy() == 3.0
-
-
 def test_seed_state_variables():
     inner = _model(keras.layers.Dropout(0.5))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.1), inner])
@@ -195,22 +114,36 @@ def test_seed_state_variables():
     assert [state.numpy()[1] for state in states] == [1, 1]
 
 
-def test_unscale_loss_for_distribution():
-    loss = tf.constant(3.0)
-    scaled = keras_private.scale_loss_for_distribution(loss)
-    assert keras_private.unscale_loss_for_distribution(scaled).numpy() == 3.0
+def test_inner_layers():
+    dense = keras.layers.Dense(1)
+    wrapped = keras.layers.TimeDistributed(dense)
+    assert keras_private.inner_layers(wrapped) == [dense]
+    assert keras_private.inner_layers(dense) == []
+    assert keras_private.inner_layers(keras_private.RELU_OPERATIONS[0]()) == []
 
 
-def test_prepare_for_workers():
-    # Training on two workers stands in test_distribution.py; elsewhere all stays.
-    model = _model()
-    before = model._maybe_symbolic_build
-    keras_private.prepare_for_workers(model)
-    assert model._maybe_symbolic_build == before
+def test_RELU_OPERATIONS():
+    inputs = keras.Input((3,))
+    for operation in (keras.ops.relu, keras.ops.relu6):
+        made = keras_private.producer(operation(inputs))
+        assert isinstance(made, keras_private.RELU_OPERATIONS)
 
 
-def test_worker_logs(monkeypatch):
-    model, logs = _model(), {"loss": tf.constant(2.0)}
-    assert keras_private.worker_logs(model, logs) is logs
-    monkeypatch.setattr(keras_private, "_has_workers", lambda model: True)
-    assert keras_private.worker_logs(model, logs)["loss"].shape == (1,)
+def test_twin_layer():
+    layer = keras.layers.Conv2D(2, 3, activation="relu", name="one")
+    inputs = keras.Input((4, 4, 1))
+    model = keras.Model(inputs, layer(inputs))
+    twin = keras_private.twin_layer(layer, activation=keras.activations.linear)
+    other = keras.Model(inputs, twin(inputs))
+    images = np.random.default_rng(0).normal(size=(2, 4, 4, 1)).astype("float32")
+    before = model.predict(images, verbose=0)
+    linear = other.predict(images, verbose=0)
+    np.testing.assert_array_equal(before, linear.clip(min=0.0))
+    assert linear.min() < 0.0
+    # Trained under either name, it is one kernel; the first keeps its activation.
+    twin.kernel.assign(2.0 * twin.kernel)
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), 2.0 * before, rtol=1e-6
+    )
+    assert other.get_layer("one").get_config()["activation"] == "linear"
+    assert layer.activation is keras.activations.relu

@@ -1,0 +1,159 @@
+"""Every name the package takes from Keras's private parts to train models.
+
+Keras gives no public way to these in 3.15. Each has a test named after it, so that a
+new Keras release that moves one is noticed by name. See `keras_private` for the rest.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.callbacks.callback_list import CallbackList
+from keras.src.losses.loss import (
+    reduce_weighted_values,
+    scale_loss_for_distribution,
+    unscale_loss_for_distribution,
+)
+from keras.src.trainers.compile_utils import MetricsList
+
+__all__ = [
+    "MonitoredMetrics",
+    "callbacks_beside",
+    "compiled_loss",
+    "loss_tracker",
+    "prepare_for_workers",
+    "reduce_weighted_values",
+    "scale_loss_for_distribution",
+    "unscale_loss_for_distribution",
+    "worker_logs",
+]
+
+
+class MonitoredMetrics(MetricsList):
+    """Metrics of a custom training step whose direction callbacks can find.
+
+    With `mode="auto"`, Keras looks for the direction of a monitored metric in such
+    lists only. Its own class of this kind has no `result`.
+
+    Example:
+
+    >>> metric = keras.metrics.SparseCategoricalAccuracy(name="adversarial_accuracy")
+    >>> metrics = keras_advdef.core.keras_training.MonitoredMetrics([metric])
+    >>> list(metrics.result())
+    ['adversarial_accuracy']
+    """
+
+    def result(self) -> dict[str, Any]:
+        """Returns the value of each metric by its name."""
+        return self.get_result()
+
+
+def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
+    """Returns the metric behind `loss` in the logs of a compiled model.
+
+    Args:
+        model: A compiled model.
+
+    Returns:
+        The metric that a custom `train_step` must update.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> keras_advdef.core.keras_training.loss_tracker(model).name
+    'loss'
+    """
+    return model._loss_tracker
+
+
+def compiled_loss(model: keras.Model) -> Any:
+    """Returns the `loss` argument that a model was compiled with.
+
+    Args:
+        model: A compiled model.
+
+    Returns:
+        A string, function, `keras.losses.Loss`, list, dictionary or `None`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> keras_advdef.core.keras_training.compiled_loss(model)
+    'mse'
+    """
+    return model._compile_loss and model._compile_loss._user_loss
+
+
+def callbacks_beside(callback: keras.callbacks.Callback) -> Sequence[Any]:
+    """Returns the callbacks of the running `fit` in their order.
+
+    Keras tells a callback its model but not its neighbours; the list is found on the
+    stack of the call that reached it.
+
+    Args:
+        callback: A callback in one of its own `on_...` methods.
+
+    Returns:
+        All callbacks of the list that holds `callback`, or only itself outside `fit`.
+
+    Example:
+
+    >>> callback = keras.callbacks.Callback()
+    >>> len(keras_advdef.core.keras_training.callbacks_beside(callback))
+    1
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, CallbackList) and callback in owner.callbacks:
+            return owner.callbacks
+        frame = frame.f_back
+    return [callback]
+
+
+def _has_workers(model: keras.Model) -> bool:
+    strategy = model.distribute_strategy
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def prepare_for_workers(model: keras.Model) -> None:
+    """Lets `fit` start under `MultiWorkerMirroredStrategy`.
+
+    Keras 3.15 builds models there by averaging batches that cannot be averaged; the
+    model must be built before.
+
+    Args:
+        model: A built model.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> keras_advdef.core.keras_training.prepare_for_workers(model)
+    """
+    if _has_workers(model):
+        model._maybe_symbolic_build = lambda *args, **kwargs: None
+
+
+def worker_logs(model: keras.Model, logs: dict[str, Any]) -> dict[str, Any]:
+    """Returns a step's logs in the shape that Keras can reduce over workers.
+
+    Args:
+        model: The model that made the step.
+        logs: Scalars by name.
+
+    Returns:
+        Vectors of length one under `MultiWorkerMirroredStrategy`, else the logs.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> keras_advdef.core.keras_training.worker_logs(model, {"loss": 1.0})
+    {'loss': 1.0}
+    """
+    if not _has_workers(model):
+        return logs
+    return {name: tf.reshape(value, [1]) for name, value in logs.items()}

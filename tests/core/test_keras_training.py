@@ -1,0 +1,119 @@
+"""One test per name, so that a new Keras release that moves one is noticed by name."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.core import keras_training
+
+
+def _model(*layers):
+    return keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(1)])
+
+
+def test_every_name_has_a_test():
+    tests = {name.removeprefix("test_") for name in globals()}
+    assert set(keras_training.__all__) <= tests
+
+
+def test_MonitoredMetrics():
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__()
+            accuracy = keras.metrics.SparseCategoricalAccuracy(name="robust")
+            self.extra = keras_training.MonitoredMetrics([accuracy])
+            self.dense = keras.layers.Dense(2)
+
+        def call(self, inputs):
+            return self.dense(inputs)
+
+    model = Model()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(np.zeros((2, 3)), np.zeros(2), verbose=0)
+    metric = model.extra.metrics[0]
+    metric.update_state([0, 1], [[2.0, 1.0], [2.0, 1.0]])
+    assert model.extra.result() == {"robust": 0.5}
+    assert model.extra in model.metrics or metric in model.metrics
+
+    # `EarlyStopping` finds by itself that accuracy shall grow.
+    stopping = keras.callbacks.EarlyStopping(monitor="val_robust", mode="auto")
+    stopping.set_model(model)
+    stopping.on_train_begin()
+    stopping.on_epoch_end(0, {"val_robust": 0.5})
+    stopping.on_epoch_end(1, {"val_robust": 0.9})
+    assert stopping.best == 0.9
+
+
+def test_callbacks_beside():
+    seen = []
+
+    class Curious(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            seen.extend(keras_training.callbacks_beside(self))
+
+    first, second = Curious(), keras.callbacks.Callback()
+    model = _model()
+    model.compile("sgd", "mse")
+    arrays = np.zeros((2, 2)), np.zeros(2)
+    model.fit(*arrays, callbacks=[first, second], verbose=0)
+    assert seen.index(first) < seen.index(second)
+    assert keras_training.callbacks_beside(first) == [first]
+
+
+@pytest.mark.parametrize("loss", ["mse", keras.losses.MeanAbsoluteError(), None])
+def test_compiled_loss(loss):
+    model = _model()
+    model.compile("sgd", loss)
+    assert keras_training.compiled_loss(model) is loss
+
+
+def test_loss_tracker():
+    model = _model()
+    model.compile("sgd", "mse")
+    arrays = np.ones((4, 2)), np.full((4, 1), 7.0)
+    logs = model.evaluate(*arrays, return_dict=True, verbose=0)
+    tracker = keras_training.loss_tracker(model)
+    assert isinstance(tracker, keras.metrics.Mean)
+    assert float(tracker.result()) == pytest.approx(logs["loss"])
+    assert logs["loss"] > 0
+
+
+def test_reduce_weighted_values():
+    values = tf.constant([1.0, 2.0, 6.0])
+    reduced = keras_training.reduce_weighted_values(
+        values, sample_weight=tf.constant([1.0, 1.0, 0.5]), reduction="sum"
+    )
+    # 1 + 2 + 3.
+    assert reduced.numpy() == 6.0
+    mean = keras_training.reduce_weighted_values(
+        values, reduction="sum_over_batch_size"
+    )
+    assert mean.numpy() == 3.0
+
+
+def test_scale_loss_for_distribution():
+    # In one replica nothing changes; with two, the sum over them shall be the mean.
+    loss = tf.constant(3.0)
+    assert keras_training.scale_loss_for_distribution(loss).numpy() == 3.0
+
+
+def test_unscale_loss_for_distribution():
+    loss = tf.constant(3.0)
+    scaled = keras_training.scale_loss_for_distribution(loss)
+    assert keras_training.unscale_loss_for_distribution(scaled).numpy() == 3.0
+
+
+def test_prepare_for_workers():
+    # Training on two workers stands in test_distribution.py; elsewhere all stays.
+    model = _model()
+    before = model._maybe_symbolic_build
+    keras_training.prepare_for_workers(model)
+    assert model._maybe_symbolic_build == before
+
+
+def test_worker_logs(monkeypatch):
+    model, logs = _model(), {"loss": tf.constant(2.0)}
+    assert keras_training.worker_logs(model, logs) is logs
+    monkeypatch.setattr(keras_training, "_has_workers", lambda model: True)
+    assert keras_training.worker_logs(model, logs)["loss"].shape == (1,)
