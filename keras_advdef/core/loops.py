@@ -42,7 +42,8 @@ def fixed_loop(
         return state
 
     def step(index: tf.Tensor, current: tuple[Any, ...]) -> tuple[Any, Any]:
-        return index + 1, body(index, current)
+        moved = body(index, current)
+        return index + 1, tf.nest.map_structure(_shaped_alike, moved, current)
 
     _, state = tf.while_loop(
         lambda index, current: index < steps,
@@ -52,3 +53,14 @@ def fixed_loop(
         maximum_iterations=steps,
     )
     return state
+
+
+def _shaped_alike(new: Any, old: Any) -> Any:
+    """Returns a tensor with the static shape of another.
+
+    A `tf.function` in the loop may know less: it prefers an old trace for batches of
+    any size to a new one.
+    """
+    if tf.is_tensor(new):
+        new.set_shape(old.shape)
+    return new

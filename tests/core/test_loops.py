@@ -63,3 +63,18 @@ class TestFixedLoop:
             return tape.gradient(end, value)
 
         np.testing.assert_allclose(gradient(tf.constant(3.0)), 1.1**steps, rtol=1e-5)
+
+    def test_static_shapes_last(self):
+        @tf.function(input_signature=[tf.TensorSpec((None, 2))])
+        def of_any_batch(values):
+            return values + 1.0
+
+        @tf.function
+        def run(values):
+            (values,) = fixed_loop(
+                lambda index, state: (of_any_batch(state[0]),), (values,), 20
+            )
+            assert values.shape == (1, 2)
+            return values
+
+        np.testing.assert_array_equal(run(tf.zeros((1, 2))), [[20.0, 20.0]])
