@@ -17,9 +17,9 @@ _LAST_SHIFT = 16
 _STREAM = 0x5EED
 _UNIFORM_BITS = 24
 _LOW_BITS = 0x7FFFFFFF
-# The normal quantile of 1 - q, divided by 1 - 2 q, is a smooth function of
-# -ln(4 q (1 - q)) from q = 1/2 to 2^-33: a quotient of two polynomials, to 2e-7.
-# Highest power first.
+# The normal number that a share t of all exceed in size, divided by 1 - t, is a smooth
+# function of -ln(t (2 - t)): for t from 2^-32 to 1 a quotient of two polynomials, to
+# 2e-7. Giles (2010) takes two pieces of the same function. Highest power first.
 _NUMERATOR = (
     2.928777e-05,
     9.991661e-04,
@@ -122,8 +122,8 @@ def _normals(key: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     bits = tf.bitcast(_scrambled(key, _places(size)), tf.int32)
     # One bit is the sign; the others leave the tail its fine steps.
     low = tf.cast(tf.bitwise.bitwise_and(bits, _LOW_BITS), tf.float32)
-    beyond = (low + 0.5) * 2**-32
-    depth = -unit_log(4.0 * beyond * (1.0 - beyond))
+    tail = low * 2**-31 + 2**-32
+    depth = -unit_log(tail * (2.0 - tail))
     ratio = polynomial(_NUMERATOR, depth) / polynomial(_DENOMINATOR, depth)
-    normals = (1.0 - 2.0 * beyond) * ratio
+    normals = (1.0 - tail) * ratio
     return tf.where(bits < 0, -normals, normals)

@@ -8,7 +8,15 @@ from keras_advdef.layers.median_smoothing import MedianSmoothing
 from keras_advdef.layers.non_local_means import NonLocalMeans
 from keras_advdef.layers.random_noise import RandomNoise
 from keras_advdef.layers.random_resize_pad import RandomResizePad
+from keras_advdef.layers.set_kl_weight import set_kl_weight
+from keras_advdef.layers.stochastic_activation_pruning import (
+    StochasticActivationPruning,
+)
 from keras_advdef.layers.total_variation_minimization import TotalVariationMinimization
+from keras_advdef.layers.variational_conv2d import VariationalConv2D
+from keras_advdef.layers.variational_dense import VariationalDense
+from keras_advdef.layers.variational_depthwise_conv2d import VariationalDepthwiseConv2D
+from keras_advdef.layers.variational_layer import VariationalLayer
 
 __all__ = [
     "BitDepthReduction",
@@ -19,5 +27,11 @@ __all__ = [
     "NonLocalMeans",
     "RandomNoise",
     "RandomResizePad",
+    "StochasticActivationPruning",
     "TotalVariationMinimization",
+    "VariationalConv2D",
+    "VariationalDense",
+    "VariationalDepthwiseConv2D",
+    "VariationalLayer",
+    "set_kl_weight",
 ]

@@ -1,6 +1,7 @@
 """One entry per way in which a public class is put through its contract."""
 
 import numpy as np
+import tensorflow as tf
 
 import keras_advdef as advdef
 
@@ -12,6 +13,32 @@ LAYERS = [
         {"output_size": 9, "method": "nearest", "padding_value": 0.5},
     ),
     (advdef.layers.RandomNoise, {"stddev": 0.1}),
+    (advdef.layers.RandomNoise, {"stddev": 0.1, "generator": "philox"}),
+    (advdef.layers.StochasticActivationPruning, {"fraction": 2.0}),
+    (
+        advdef.layers.StochasticActivationPruning,
+        {"fraction": 2.0, "sampling": "bernoulli"},
+    ),
+    # Draws that a batch shares, those of "reparameterization", are another contract.
+    (
+        advdef.layers.VariationalDense,
+        {"units": 1, "estimator": "flipout", "kl_weight": 0.25},
+    ),
+    (
+        advdef.layers.VariationalConv2D,
+        {
+            "filters": 1,
+            "kernel_size": (3, 3),
+            "padding": "same",
+            "estimator": "local_reparameterization",
+            "variational_bias": True,
+            "kl_weight": 0.25,
+        },
+    ),
+    (
+        advdef.layers.VariationalDepthwiseConv2D,
+        {"kernel_size": (3, 3), "estimator": "flipout", "kl_weight": 0.25},
+    ),
     (advdef.layers.JPEGCompression, {"quality": 75}),
     (
         advdef.layers.JPEGCompression,
@@ -101,6 +128,7 @@ ABSTRACT = {
     advdef.attacks.SteppedAttack,
     advdef.attacks.Transfer,
     advdef.layers.InputTransform,
+    advdef.layers.VariationalLayer,
     advdef.objectives.Objective,
     advdef.objectives.Penalty,
 }
@@ -111,6 +139,10 @@ def made(cls, arguments, images, **more):
     layer = cls(**arguments, **more)
     if isinstance(layer, advdef.layers.ImageQuilting):
         layer.adapt(np.asarray(images, "float32"))
+    if isinstance(layer, advdef.layers.VariationalLayer):
+        # Two layers that share a seed shall differ in nothing.
+        layer.build(images.shape)
+        layer.kernel.assign(tf.ones_like(layer.kernel))
     return layer
 
 

@@ -1,0 +1,158 @@
+"""StochasticActivationPruning: keeps large activations more often than small ones."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.arguments import checked_choice, checked_number
+from keras_advdef.core.bulk_random import bulk_uniform
+from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.compiled import compiled
+from keras_advdef.core.multinomial import drawn_outcomes
+from keras_advdef.core.random_state import RandomLayer
+from keras_advdef.core.unaware import is_unaware
+
+_SAMPLINGS = ("multinomial", "bernoulli")
+
+
+@defence(
+    DefenceCard(
+        summary="Prunes activations at random, small ones more often.",
+        category="randomization",
+        paper="Dhillon, Azizzadenesheli, Lipton, Bernstein, Kossaifi, Khanna, "
+        "Anandkumar: Stochastic Activation Pruning for Robust Adversarial Defense, "
+        "ICLR 2018",
+        claim="A pretrained network gains accuracy under small FGSM perturbations and "
+        "loses little on clean images, without any training.",
+        standing="broken",
+        breaks=(
+            Break(
+                attack="EOT",
+                result="0 % accuracy on CIFAR-10 at 8/255; an erratum (Dhillon, "
+                "Carlini 2020) holds that the attacked layer was weaker than the "
+                "published one",
+                source="Athalye, Carlini, Wagner 2018",
+            ),
+            Break(
+                attack="BPDA",
+                result="skipping the pruning in the backward pass breaks the published "
+                "layer too",
+                source="Dhillon, Carlini 2020, arXiv 2010.00071",
+            ),
+        ),
+        eot_samples=20,
+        attacks=("PGD", "APGD", "BPDA"),
+        training_cost="none; it is put into a pretrained model",
+        inference_cost="one uniform draw for each activation",
+    )
+)
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class StochasticActivationPruning(RandomLayer):
+    """Draws activations with replacement, and sets to zero what was not drawn.
+
+    Each example makes `r = fraction * n` draws from its own `n` activations, over all
+    positions and channels, with probabilities `p = |a| / sum(|a|)`. What is drawn at
+    least once is divided by its chance of that, `1 - (1 - p)**r`, so that the mean is
+    the input. It works whatever `training` says. In the backward pass the factors are
+    constants, as in the authors' code. Put it after every ReLU of a pretrained model:
+    `surgery.insert_pruning` does.
+
+    Args:
+        fraction: Number above 0. Draws for each activation: 1 keeps 63 % of equal
+            ones, and many draws keep all.
+        sampling: "multinomial" draws as published, all activations of an example
+            together. "bernoulli" keeps each by itself with the same chance, several
+            times faster.
+        **kwargs: `seed`, `name`, `dtype`; see `RandomLayer`.
+
+    Input shape:
+        `(batch, ...)`, floats.
+
+    Output shape:
+        As the input.
+
+    Raises:
+        ValueError: If `fraction` is not above 0 or `sampling` is unknown.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.StochasticActivationPruning(seed=0)
+    >>> activations = np.array([[4.0, 0.0, 1.0, 1.0, 1.0, 1.0]], "float32")
+    >>> np.round(layer(activations), 2).tolist()[0][:2]
+    [4.01, 0.0]
+    """
+
+    def __init__(
+        self, *, fraction: float = 1.0, sampling: str = "multinomial", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        owner = "StochasticActivationPruning"
+        self.fraction = checked_number(
+            owner, "fraction", fraction, low=0.0, low_open=True
+        )
+        self.sampling = checked_choice(owner, "sampling", sampling, _SAMPLINGS)
+
+    def call(self, inputs: Any) -> Any:
+        """Returns the inputs, some at zero and the others larger.
+
+        Args:
+            inputs: Float tensor of shape `(batch, ...)`.
+
+        Returns:
+            Tensor of the same shape and dtype.
+        """
+        if is_unaware():
+            return inputs
+        inputs = tf.convert_to_tensor(inputs)
+        sizes = tf.cast(tf.abs(tf.stop_gradient(inputs)), tf.float32)
+        flat = tf.reshape(sizes, [tf.shape(inputs)[0], -1])
+        draw = _multinomial if self.sampling == "multinomial" else _bernoulli
+        factors = draw(self.next_key(), flat, tf.constant(self.fraction))
+        factors = tf.reshape(tf.stop_gradient(factors), tf.shape(inputs))
+        # A product in half precision would round the factor first.
+        pruned = tf.cast(inputs, tf.float32) * factors
+        return tf.cast(pruned, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns the input shape."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "fraction": self.fraction,
+            "sampling": self.sampling,
+        }
+
+
+def _draws(sizes: tf.Tensor, fraction: tf.Tensor) -> tf.Tensor:
+    """The number of draws for each example, at least one."""
+    count = tf.floor(fraction * tf.cast(tf.shape(sizes)[1], tf.float32))
+    return tf.maximum(count, 1.0)
+
+
+def _kept(sizes: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """The chance of each activation to be drawn at all."""
+    total = tf.reduce_sum(sizes, axis=1, keepdims=True)
+    shares = tf.math.divide_no_nan(sizes, total)
+    # Without rounding where shares are tiny; one activation alone is always drawn.
+    return -tf.math.expm1(draws * tf.math.log1p(-shares))
+
+
+@compiled
+def _bernoulli(key: tf.Tensor, sizes: tf.Tensor, fraction: tf.Tensor) -> tf.Tensor:
+    kept = _kept(sizes, _draws(sizes, fraction))
+    is_kept = bulk_uniform(key, tf.shape(sizes)) < kept
+    return tf.where(is_kept, tf.math.divide_no_nan(1.0, kept), 0.0)
+
+
+def _multinomial(key: tf.Tensor, sizes: tf.Tensor, fraction: tf.Tensor) -> tf.Tensor:
+    draws = _draws(sizes, fraction)
+    return _scaled(drawn_outcomes(key, sizes, draws), sizes, draws)
+
+
+@compiled
+def _scaled(is_kept: tf.Tensor, sizes: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    kept = _kept(sizes, draws)
+    return tf.where(is_kept, tf.math.divide_no_nan(1.0, kept), 0.0)

@@ -1,0 +1,54 @@
+"""VariationalConv2D: a convolution whose kernel is drawn at each call."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.cards import defence
+from keras_advdef.layers.variational_card import variational_card
+from keras_advdef.layers.variational_layer import VariationalLayer
+
+
+@defence(variational_card("A convolution that draws its weights at each call."))
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class VariationalConv2D(VariationalLayer, keras.layers.Conv2D):
+    """A `keras.layers.Conv2D` whose weights are normal, each with its own deviation.
+
+    The weights are drawn anew at each call, in training and at inference, and the
+    divergence from their prior enters `losses`; see `VariationalLayer`.
+
+    Args:
+        filters: Number of output channels.
+        kernel_size: As in `keras.layers.Conv2D`.
+        **kwargs: `estimator`, `posterior_initializer`, `prior_stddev`, `kl_weight`,
+            `variational_bias`, `deterministic`, see `VariationalLayer`; `seed`;
+            `strides`, `padding`, `activation` and what else `keras.layers.Conv2D`
+            takes, except `lora_rank`.
+
+    Input shape:
+        `(batch, rows, cols, channels)`, or as `data_format` has it. Flipout flips
+        signs for each example and channel, the same at all places of an image.
+
+    Output shape:
+        As `keras.layers.Conv2D`.
+
+    Raises:
+        ValueError: If an argument is out of its range, or at the first call with
+            `training=True` without `kl_weight`.
+        TypeError: If `variational_bias` or `deterministic` is no `bool`.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.VariationalConv2D(
+    ...     16, 3, padding="same", kl_weight=1 / 50000)
+    >>> layer(np.zeros((2, 8, 8, 3))).shape
+    TensorShape([2, 8, 8, 16])
+    """
+
+    def __init__(self, filters: int, kernel_size: Any, **kwargs: Any) -> None:
+        super().__init__(filters=filters, kernel_size=kernel_size, **kwargs)
+
+    def apply_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Returns the convolution."""
+        return self.convolution_op(inputs, kernel)

@@ -1,0 +1,62 @@
+"""VariationalDepthwiseConv2D: a depthwise convolution drawn at each call."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.cards import defence
+from keras_advdef.layers.variational_card import variational_card
+from keras_advdef.layers.variational_layer import VariationalLayer
+
+
+@defence(
+    variational_card("A depthwise convolution that draws its weights at each call.")
+)
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class VariationalDepthwiseConv2D(VariationalLayer, keras.layers.DepthwiseConv2D):
+    """A `keras.layers.DepthwiseConv2D` whose weights are normal, each with a deviation.
+
+    The weights are drawn anew at each call, in training and at inference, and the
+    divergence from their prior enters `losses`; see `VariationalLayer`.
+
+    Args:
+        kernel_size: As in `keras.layers.DepthwiseConv2D`.
+        **kwargs: `estimator`, `posterior_initializer`, `prior_stddev`, `kl_weight`,
+            `variational_bias`, `deterministic`, see `VariationalLayer`; `seed`;
+            `depth_multiplier`, `strides`, `padding`, `activation` and what else
+            `keras.layers.DepthwiseConv2D` takes.
+
+    Input shape:
+        `(batch, rows, cols, channels)`, or as `data_format` has it. Flipout flips
+        signs for each example and channel, the same at all places of an image.
+
+    Output shape:
+        As `keras.layers.DepthwiseConv2D`.
+
+    Raises:
+        ValueError: If an argument is out of its range, or at the first call with
+            `training=True` without `kl_weight`.
+        TypeError: If `variational_bias` or `deterministic` is no `bool`.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.VariationalDepthwiseConv2D(
+    ...     3, depth_multiplier=2, kl_weight=1 / 50000)
+    >>> layer(np.zeros((2, 8, 8, 3))).shape
+    TensorShape([2, 6, 6, 6])
+    """
+
+    def __init__(self, kernel_size: Any, **kwargs: Any) -> None:
+        super().__init__(kernel_size=kernel_size, **kwargs)
+
+    def apply_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """Returns the depthwise convolution."""
+        return keras.ops.depthwise_conv(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+        )

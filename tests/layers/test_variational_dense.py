@@ -1,0 +1,104 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_advdef.core.cards import card_of
+from keras_advdef.layers import VariationalDense
+from keras_advdef.layers.weight_estimators import ESTIMATORS
+from tests.support.fresh_process import run_fresh
+
+PEER = """
+import json
+import numpy as np, tensorflow as tf, tensorflow_probability as tfp
+import keras_advdef as advdef
+mean = np.random.default_rng(0).normal(size=(5, 2)).astype("float32")
+mean = np.repeat(mean, 20_000, axis=1)
+normal = tfp.distributions.Normal(mean, np.full_like(mean, 0.3))
+inputs = tf.constant(np.random.default_rng(1).normal(size=(3, 5)), tf.float32)
+found = {}
+def look(layer):
+    outputs = layer(inputs).numpy().reshape(3, 2, -1)
+    (loss,) = layer.losses
+    return [outputs.mean(-1).tolist(), outputs.std(-1).tolist(), float(loss)]
+for estimator, name in [
+    ("reparameterization", "DenseReparameterization"), ("flipout", "DenseFlipout"),
+    ("local_reparameterization", "DenseLocalReparameterization")]:
+    peer = getattr(tfp.layers, name)(
+        mean.shape[1], bias_posterior_fn=None,
+        kernel_posterior_fn=lambda *_: tfp.distributions.Independent(normal, 2))
+    layer = advdef.layers.VariationalDense(
+        mean.shape[1], estimator=estimator, posterior_initializer=0.3, kl_weight=1.0)
+    layer.build(inputs.shape)
+    layer.kernel.assign(mean)
+    found[estimator] = [look(layer), look(peer)]
+print(json.dumps(found))
+"""
+
+
+def quiet(units, **arguments):
+    return VariationalDense(units, deterministic=True, **arguments)
+
+
+class TestVariationalDense:
+    @pytest.mark.parametrize("shape", [(2, 4), (2, 7, 4), (2, 3, 5, 4)])
+    def test_means_as_keras(self, shape):
+        inputs = np.random.default_rng(0).normal(0, 1, shape).astype("float32")
+        layer = quiet(3, activation="relu", bias_initializer="ones")
+        found = layer(inputs)
+        wanted = keras.layers.Dense(3, activation="relu")
+        wanted.build(shape)
+        wanted.set_weights([layer.kernel, layer.bias])
+        np.testing.assert_allclose(found, wanted(inputs), atol=1e-6)
+        assert layer.compute_output_shape(shape) == found.shape
+
+    @pytest.mark.parametrize("estimator", ESTIMATORS)
+    def test_moments(self, estimator):
+        options = {"posterior_initializer": 0.3, "kernel_initializer": "ones"}
+        layer = VariationalDense(20_000, estimator=estimator, **options)
+        inputs = np.array([[[1.0, 2.0], [0.0, -1.0]]], "float32")
+        found = layer(inputs).numpy()
+        # Four standard errors of 20 000 draws with deviations 0.3 |x|.
+        deviations = 0.3 * np.sqrt(np.sum(inputs**2, axis=-1))
+        errors = (found.mean(axis=-1) - inputs.sum(axis=-1)) / deviations
+        assert np.abs(errors).max() < 4 / np.sqrt(20_000)
+        np.testing.assert_allclose(found.std(axis=-1), deviations, rtol=0.02)
+
+    def test_bias_varies_on_request(self):
+        inputs = np.zeros((1, 4), "float32")
+        assert not np.any(VariationalDense(3)(inputs))
+        options = {"variational_bias": True, "posterior_initializer": 0.3}
+        layer = VariationalDense(20_000, bias_initializer="ones", **options)
+        assert np.mean(layer(inputs)) == pytest.approx(1.0, abs=0.01)
+        assert np.std(layer(inputs)) == pytest.approx(0.3, rel=0.02)
+
+    def test_without_bias(self):
+        layer = VariationalDense(3, use_bias=False, variational_bias=True)
+        assert layer(np.zeros((1, 4))).shape == (1, 3)
+        assert layer.bias_rho is None
+        assert len(layer.posteriors()) == 1
+
+    def test_flipout_flips_for_each_example(self):
+        layer = VariationalDense(4, estimator="flipout", kernel_initializer="zeros")
+        found = layer(np.ones((6, 5, 3), "float32")).numpy()
+        # One sign for all places of an example, another one for the next.
+        np.testing.assert_allclose(found, found[:, :1] * np.ones((1, 5, 1)), atol=1e-6)
+        assert len(np.unique(found[:, 0].round(5), axis=0)) > 1
+
+    def test_unknown_batch_and_length(self):
+        layer = VariationalDense(3, estimator="flipout")
+        model = keras.Sequential([keras.Input((None, 4)), layer])
+        assert model.predict(np.zeros((2, 7, 4)), verbose=0).shape == (2, 7, 3)
+
+    def test_positional_arguments_as_keras(self):
+        layer = VariationalDense(3, "relu", False)
+        assert layer.units == 3
+        assert layer.activation is keras.activations.relu
+        assert not layer.use_bias
+        assert "randomization" in card_of(layer).category
+
+    @pytest.mark.slow
+    def test_moments_and_divergence_of_tensorflow_probability(self):
+        for ours, theirs in run_fresh(PEER).values():
+            np.testing.assert_allclose(ours[0], theirs[0], atol=0.06)
+            np.testing.assert_allclose(ours[1], theirs[1], rtol=0.03)
+            assert ours[2] == pytest.approx(theirs[2], rel=1e-4)
