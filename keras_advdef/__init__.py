@@ -31,6 +31,7 @@ from keras_advdef import (  # noqa: E402 - after the check
     losses,
     models,
     objectives,
+    surgery,
     training,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "losses",
     "models",
     "objectives",
+    "surgery",
     "training",
 ]
 __version__ = "0.1.0"

@@ -25,6 +25,7 @@ _ORDER = (
     "data",
     "losses",
     "layers",
+    "surgery",
     "attacks",
     "objectives",
     "models",

@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import keras
+
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.auto_attack import AutoAttack
@@ -13,6 +15,8 @@ from keras_advdef.attacks.hop_skip_jump import HopSkipJump
 from keras_advdef.attacks.pgd import PGD
 from keras_advdef.attacks.square import Square
 from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.core.cards import card_of
+from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.evaluation.plan import Plan, Skipped
 from keras_advdef.evaluation.request import Request
 from keras_advdef.evaluation.stage import Stage
@@ -31,6 +35,8 @@ _MOST_TARGETS = 9
 _DECISION_STEPS = 10
 # Losses that cards name, and the steps of PGD on them.
 _AWARE = ((SqueezingAware(), 100), (MemberDLR(), 200))
+# What cards say where an attack must skip the layer in its backward pass.
+_BPDA = "BPDA"
 
 
 class Planner:
@@ -76,10 +82,11 @@ class Planner:
             self._stage(f"{index:02d}", attack)
             for index, attack in enumerate(self._wanted() if own is None else own)
         ]
+        past = self._past_layers() if own is None else []
         return Plan(
             naive=naive,
             checks=checks,
-            adaptive=tuple(filter(self._fits, adaptive)),
+            adaptive=tuple(filter(self._fits, [*adaptive, *past])),
             skipped=tuple(self._skipped),
         )
 
@@ -113,8 +120,8 @@ class Planner:
         loss = getattr(attack, "loss", None)
         if isinstance(loss, tuple(type(each) for each, _ in _AWARE)):
             text += f" on {type(loss).__name__}"
-        text += ", BPDA" if self._traits.identity and is_white else ""
         view = more.get("view", self._traits.adaptive)
+        text += ", BPDA" if view.identity and is_white else ""
         if view.temperature != 1.0 and is_white:
             text += f", logits divided by {view.temperature:.3g}"
         rank = more.get("target_rank", 0)
@@ -207,6 +214,21 @@ class Planner:
             steps = 25 if self._request.budget.name == "quick" else 100
             attacks.append(APGD(steps=steps, **draws, **self._gradient))
         return attacks
+
+    def _past_layers(self) -> list[Stage]:
+        """PGD with the identity behind layers whose cards ask for it."""
+        view = self._traits.adaptive
+        if not self._traits.has_gradient or not isinstance(view.model, keras.Model):
+            return []
+        cards = {layer: card_of(layer) for layer in flat_layers(view.model)}
+        past = [
+            layer for layer, card in cards.items() if card and _BPDA in card.attacks
+        ]
+        if not past:
+            return []
+        view = dataclasses.replace(view, identity=(*view.identity, *past))
+        attack = PGD(steps=100, eot_samples=self._traits.draws, **self._gradient)
+        return [self._stage("bpda", attack, view=view)]
 
     def _of_findings(self) -> list[Attack]:
         """Score- and decision-based attacks where gradients cannot be trusted."""

@@ -4,8 +4,14 @@ from keras_advdef.attacks import FGSM, PGD, HopSkipJump, Square, Transfer
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation.planner import Planner
-from keras_advdef.layers import BitDepthReduction, RandomNoise, RandomResizePad
+from keras_advdef.layers import (
+    BitDepthReduction,
+    RandomNoise,
+    RandomResizePad,
+    StochasticActivationPruning,
+)
 from keras_advdef.models import AveragingEnsemble, FeatureSqueezingDetector
+from tests.support.nets import small_net
 
 AUTO = [
     "APGD-100 on cross_entropy",
@@ -36,7 +42,11 @@ def random(**changes):
 
 
 MASKED = {"no_gradient": 1.0, "no_gradient_by_identity": 1.0}
-BPDA = {"no_gradient": 1.0, "identity": (BitDepthReduction,)}
+BPDA = {
+    "no_gradient": 1.0,
+    "identity": (BitDepthReduction,),
+    "adaptive": ModelView(len, identity=(BitDepthReduction,)),
+}
 
 
 class TestBudgets:
@@ -247,6 +257,17 @@ class TestCards:
         plan = make_plan(random(cards=cards(RandomNoise)))
         assert labels(plan) == [asked[0], "PGD-40, EOT 20", asked[3]]
 
+    def test_past_pruning(self, make_plan):
+        net = small_net(front=[StochasticActivationPruning()])
+        traits = random(
+            cards=cards(StochasticActivationPruning), adaptive=ModelView(net)
+        )
+        plan = make_plan(traits)
+        past = [stage for stage in plan.adaptive if stage.view.identity]
+        assert [stage.label for stage in past] == ["PGD-100, EOT 20, BPDA"]
+        assert past[0].view.identity == (net.layers[0],)
+        masked = {**traits, **MASKED}
+        assert not any(stage.view.identity for stage in make_plan(masked).adaptive)
 
     @pytest.mark.parametrize(
         ("model", "asked"),

@@ -24,6 +24,7 @@ FOLDERS = (
     "losses",
     "models",
     "objectives",
+    "surgery",
     "training",
 )
 

@@ -1,0 +1,15 @@
+"""Puts layers into models that exist: noise, pruning, weights that are drawn."""
+
+from keras_advdef.surgery.insert_noise import insert_noise
+from keras_advdef.surgery.insert_pruning import insert_pruning
+from keras_advdef.surgery.rewrite import rewrite
+from keras_advdef.surgery.split_activation import split_activation
+from keras_advdef.surgery.to_variational import to_variational
+
+__all__ = [
+    "insert_noise",
+    "insert_pruning",
+    "rewrite",
+    "split_activation",
+    "to_variational",
+]

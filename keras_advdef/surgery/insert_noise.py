@@ -1,0 +1,78 @@
+"""insert_noise: Random Self-Ensemble's noise, for a model that exists."""
+
+from typing import Any
+
+import keras
+
+from keras_advdef.core.arguments import checked_number
+from keras_advdef.core.errors import invalid
+from keras_advdef.layers import RandomNoise
+from keras_advdef.surgery.rewrite import rewrite
+
+_CONVOLUTIONS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
+
+def insert_noise(
+    model: keras.Model, *, first: float = 0.2, inner: float = 0.1, copy: bool = False
+) -> keras.Model:
+    """Returns a model with normal noise before every convolution.
+
+    That is the network of Random Self-Ensemble (Liu, Cheng, Zhang, Hsieh, ECCV 2018).
+    Train it on with its noise, which stays on in every mode, and average predictions
+    with `models.RandomSelfEnsemble`. A model that keeps its undefended weights loses
+    much accuracy.
+
+    Args:
+        model: A built `keras.Sequential` or functional model; see `rewrite`.
+        first: Number of at least 0. Standard deviation before the first convolution, in
+            the units of what it sees: of images in `[0, 1]`, unless the model rescales
+            or normalises them before.
+        inner: Number of at least 0. Standard deviation before all others.
+        copy: Whether the new model gets weights of its own.
+
+    Returns:
+        A new model that shares its layers with the old one.
+
+    Raises:
+        ValueError: If a standard deviation is negative, or the model has no convolution
+            or cannot be taken apart.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3),
+    ...     keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> noisy = keras_advdef.surgery.insert_noise(model)
+    >>> [type(layer).__name__ for layer in noisy.layers[:4]]
+    ['RandomNoise', 'Conv2D', 'RandomNoise', 'Conv2D']
+    >>> ensemble = keras_advdef.models.RandomSelfEnsemble(noisy, samples=10)
+    """
+    owner = "insert_noise"
+    first = checked_number(owner, "first", first, low=0.0)
+    inner = checked_number(owner, "inner", inner, low=0.0)
+    found = []
+
+    def rule(layer: Any) -> list[Any] | None:
+        if not isinstance(layer, _CONVOLUTIONS):
+            return None
+        stddev = inner if found else first
+        found.append(layer)
+        return [RandomNoise(stddev, dtype=layer.dtype_policy), layer]
+
+    noisy = rewrite(model, rule, copy=copy, owner=owner)
+    if not found:
+        advice = "Put `layers.RandomNoise` where the noise shall be."
+        rule_text = "a model with a convolution"
+        raise invalid(owner, "model", rule_text, model, advice=advice)
+    return noisy

@@ -1,0 +1,173 @@
+"""rewrite: rebuilds a model with other layers around or in place of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_advdef.core.errors import invalid, wrong_type
+from keras_advdef.core.keras_private import has_graph, inner_layers
+
+Rule = Callable[[Any], Sequence[Any] | None]
+
+
+def rewrite(
+    model: keras.Model, rule: Rule, *, copy: bool = False, owner: str = "rewrite"
+) -> keras.Model:
+    """Returns a model in which a rule has put layers around or in place of others.
+
+    The layers of the model are used again, not copied: both models share weights, and
+    the original goes on working. Nested models are entered and shared layers stay
+    shared. A compiled model gives one that is compiled alike, with a fresh optimizer.
+
+    Args:
+        model: A built `keras.Sequential` or functional model, with any number of inputs
+            and outputs.
+        rule: Function of a layer, or of an operation such as `keras.ops.relu(x)` in a
+            functional model. It returns the layers that stand in its place, in their
+            order, or `None` to leave it; it may name the layer itself, or what
+            `split_activation` makes of it. What comes before the layer is given its
+            first argument. It is called once for each layer, in the order in which
+            data pass, and for no input.
+        copy: Whether to work on a copy with weights of its own.
+        owner: Name of the caller, for messages.
+
+    Returns:
+        A new model of the same name.
+
+    Raises:
+        TypeError: If `model` is no `keras.Model`, or `rule` returns no sequence.
+        ValueError: If `model`, or a model or layer in it that the rule would change,
+            is none whose layers can be put together again.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu"),
+    ...     keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> def dropout_before_dense(layer):
+    ...     if isinstance(layer, keras.layers.Dense):
+    ...         return [keras.layers.Dropout(0.5), layer]
+    >>> new = keras_advdef.surgery.rewrite(model, dropout_before_dense)
+    >>> [type(layer).__name__ for layer in new.layers]
+    ['Conv2D', 'Flatten', 'Dropout', 'Dense']
+    >>> new.layers[0] is model.layers[0]
+    True
+    """
+    if not isinstance(model, keras.Model):
+        raise wrong_type(owner, "model", "a `keras.Model`", model)
+    _check_graph(owner, model)
+    return _Rewriter(rule, owner).rebuilt(_duplicate(model) if copy else model)
+
+
+def _check_graph(owner: str, model: keras.Model) -> None:
+    if not has_graph(model):
+        rule = "a built `keras.Sequential` or functional model"
+        advice = f"`{model.name}` does not show its layers' order: rewrite the "
+        advice += "sequential or functional models in it, or build it with such."
+        raise invalid(owner, "model", rule, model, advice=advice)
+
+
+def _duplicate(model: keras.Model) -> keras.Model:
+    duplicate = keras.models.clone_model(model)
+    duplicate.set_weights(model.get_weights())
+    return duplicate
+
+
+class _Parts(NamedTuple):
+    """What stands in the place of a layer; `core` takes all arguments of its call."""
+
+    before: list[Any]
+    core: Any
+    after: list[Any]
+
+    def apply(self, *args: Any, **kwargs: Any) -> Any:
+        if self.before:
+            first, *others = args
+            for part in self.before:
+                first = part(first)
+            args = (first, *others)
+        outputs = self.core(*args, **kwargs)
+        for part in self.after:
+            outputs = part(outputs)
+        return outputs
+
+
+class _Rewriter:
+    def __init__(self, rule: Rule, owner: str) -> None:
+        self._rule = rule
+        self._owner = owner
+        self._done: dict[int, _Parts] = {}
+
+    def rebuilt(self, model: keras.Model) -> keras.Model:
+        if not isinstance(model, keras.Sequential):
+            # In this order, so that a rule meets layers as data do.
+            self._parts_of_all(model)
+            return keras.models.clone_model(
+                model,
+                clone_function=self._parts,
+                call_function=lambda parts, *args, **kwargs: parts.apply(
+                    *args, **kwargs
+                ),
+            )
+        layers = [
+            part
+            for parts in self._parts_of_all(model)
+            for part in (*parts.before, parts.core, *parts.after)
+        ]
+        (given,) = model.inputs
+        first = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
+        new = keras.Sequential(
+            [first, *layers], name=model.name, trainable=model.trainable
+        )
+        if model.compiled:
+            new.compile_from_config(model.get_compile_config())
+        return new
+
+    def _parts_of_all(self, model: keras.Model) -> list[_Parts]:
+        return [
+            self._parts(each)
+            for each in _steps(model)
+            if not isinstance(each, keras.layers.InputLayer)
+        ]
+
+    def _parts(self, step: Any) -> _Parts:
+        if id(step) not in self._done:
+            is_model = isinstance(step, keras.Model)
+            make = self._nested if is_model else self._asked
+            self._done[id(step)] = make(step)
+        return self._done[id(step)]
+
+    def _nested(self, model: keras.Model) -> _Parts:
+        _check_graph(self._owner, model)
+        parts = self._parts_of_all(model)
+        steps = [each for each in _steps(model) if id(each) in self._done]
+        is_same = all(
+            new == _Parts([], step, []) for new, step in zip(parts, steps, strict=True)
+        )
+        return _Parts([], model if is_same else self.rebuilt(model), [])
+
+    def _asked(self, step: Any) -> _Parts:
+        found = self._rule(step)
+        if found is None:
+            self._check_inside(step)
+            return _Parts([], step, [])
+        found = list(found)
+        places = [index for index, part in enumerate(found) if part.name == step.name]
+        core = places[0] if places else 0
+        return _Parts(found[:core], found[core], found[core + 1 :])
+
+    def _check_inside(self, step: Any) -> None:
+        for layer in inner_layers(step):
+            if self._rule(layer) is not None:
+                rule = f"one whose layers can be reached; `{step.name}` "
+                rule += f"({type(step).__name__}) hides `{layer.name}`"
+                advice = "Put that layer into the model itself, or into a functional "
+                advice += "model within it."
+                raise invalid(self._owner, "model", rule, step, advice=advice)
+
+
+def _steps(model: keras.Model) -> list[Any]:
+    """The layers of a model, and the operations between them."""
+    is_list = isinstance(model, keras.Sequential)
+    return list(model.layers if is_list else model.operations)

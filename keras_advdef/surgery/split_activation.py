@@ -1,0 +1,76 @@
+"""split_activation: takes the activation out of a layer."""
+
+from typing import Any
+
+import keras
+
+from keras_advdef.core.keras_private import twin_layer
+
+_FUSED = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+
+
+def fused_activation(layer: Any) -> Any:
+    """Returns the function that a layer applies to its own outputs.
+
+    Args:
+        layer: Any layer or operation.
+
+    Returns:
+        The function, or `None` if the layer applies none, or is one that cannot do
+        without.
+
+    Example:
+
+    >>> from keras_advdef.surgery.split_activation import fused_activation
+    >>> fused_activation(keras.layers.Dense(3)) is None
+    True
+    """
+    if not isinstance(layer, _FUSED):
+        return None
+    linear = keras.activations.linear
+    return None if layer.activation in (None, linear) else layer.activation
+
+
+def split_activation(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a layer without its activation, and the activation, for `rewrite`.
+
+    The first has the variables of the layer itself, not copies, and its name.
+
+    Args:
+        layer: A built dense or convolutional layer, for instance
+            `Conv2D(16, 3, activation="relu")`; any other is returned alone.
+
+    Returns:
+        Both layers, or only `layer` if it has no activation to take out.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(3, activation="relu")
+    >>> layer.build((None, 4))
+    >>> linear, relu = keras_advdef.surgery.split_activation(layer)
+    >>> linear.kernel is layer.kernel
+    True
+    >>> inputs = np.ones((2, 4), "float32")
+    >>> bool(np.all(relu(linear(inputs)) == layer(inputs)))
+    True
+    """
+    activation = fused_activation(layer)
+    if activation is None:
+        return [layer]
+    linear = twin_layer(layer, activation=keras.activations.linear)
+    name = f"{layer.name}_activation"
+    dtype = layer.dtype_policy
+    return [linear, keras.layers.Activation(activation, name=name, dtype=dtype)]
