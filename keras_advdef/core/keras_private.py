@@ -149,7 +149,7 @@ def twin_layer(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Lay
     True
     """
     twin = object.__new__(type(layer))
-    fresh = {"_inbound_nodes": [], "_outbound_nodes": [], "_losses": []}
+    fresh: dict[str, Any] = {"_inbound_nodes": [], "_outbound_nodes": [], "_losses": []}
     # Keras's own way to set attributes would track them anew, as of an unbuilt layer.
     twin.__dict__.update({**layer.__dict__, **fresh, **attributes})
     return twin

@@ -61,7 +61,7 @@ def insert_noise(
     owner = "insert_noise"
     first = checked_number(owner, "first", first, low=0.0)
     inner = checked_number(owner, "inner", inner, low=0.0)
-    found = []
+    found: list[Any] = []
 
     def rule(layer: Any) -> list[Any] | None:
         if not isinstance(layer, _CONVOLUTIONS):

@@ -48,7 +48,7 @@ def insert_pruning(
     'StochasticActivationPruning'
     """
     owner = "insert_pruning"
-    found = []
+    found: list[Any] = []
 
     def rule(step: Any) -> list[Any] | None:
         if not _ends_in_relu(step):

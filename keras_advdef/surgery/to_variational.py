@@ -9,10 +9,11 @@ from keras_advdef.layers import (
     VariationalConv2D,
     VariationalDense,
     VariationalDepthwiseConv2D,
+    VariationalLayer,
 )
 from keras_advdef.surgery.rewrite import rewrite
 
-_VARIATIONAL: dict[type, type] = {
+_VARIATIONAL: dict[type, type[VariationalLayer]] = {
     keras.layers.Dense: VariationalDense,
     keras.layers.Conv2D: VariationalConv2D,
     keras.layers.DepthwiseConv2D: VariationalDepthwiseConv2D,
@@ -55,7 +56,7 @@ def to_variational(
     owner = "to_variational"
     # Keras would report a rejected option in many lines, when it restores a layer.
     VariationalDense(1, **options)
-    found = []
+    found: list[Any] = []
 
     def rule(layer: Any) -> list[Any] | None:
         kind = _VARIATIONAL.get(type(layer))

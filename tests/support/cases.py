@@ -116,6 +116,7 @@ OBJECTIVES = [
     (advdef.objectives.CrossEntropy, {}),
     (advdef.objectives.AdversarialCrossEntropy, {}),
     (advdef.objectives.AdversarialCrossEntropy, {"clean_weight": 0.5}),
+    (advdef.objectives.AdaptiveDiversityPromoting, {"entropy_weight": 1.0}),
 ]
 
 # Bases are tested through their subclasses, `Transfer` through the attack it runs.

@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM
+from keras_advdef.models import AveragingEnsemble
+from keras_advdef.objectives import AdaptiveDiversityPromoting
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import small_net, sparse_loss
 
@@ -18,7 +20,7 @@ def check_objective(cls, arguments, images, labels) -> None:
     copy = keras.saving.deserialize_keras_object(config)
     assert copy.get_config() == objective.get_config() == arguments | copy.get_config()
 
-    model = AdversarialTrainingModel(small_net(), FGSM(0.1), objective)
+    model = AdversarialTrainingModel(_net(cls), FGSM(0.1), objective)
     model.compile(keras.optimizers.SGD(0.1), sparse_loss())
     adversarial = tf.clip_by_value(images + 0.1, 0, 1)
     with tf.GradientTape() as tape:
@@ -40,14 +42,18 @@ def check_objective(cls, arguments, images, labels) -> None:
     _check_weights(cls, arguments, images, labels)
 
 
+def _net(cls) -> keras.Model:
+    if cls is AdaptiveDiversityPromoting:
+        return AveragingEnsemble([small_net(), small_net()])
+    return small_net()
+
+
 def _check_weights(cls, arguments, images, labels) -> None:
     """An image of weight zero must not matter."""
     results = []
     for labels_here in (labels, np.where(np.arange(len(labels)) == 0, 2, labels)):
         keras.utils.set_random_seed(3)
-        model = AdversarialTrainingModel(
-            small_net(), FGSM(0.1), cls(**arguments), seed=1
-        )
+        model = AdversarialTrainingModel(_net(cls), FGSM(0.1), cls(**arguments), seed=1)
         model.compile(keras.optimizers.SGD(0.1), sparse_loss())
         weights = np.ones(len(images))
         weights[0] = 0.0
