@@ -105,13 +105,19 @@ def test_body_is_counted_without_docstring():
 
 
 def _snake_case(name):
+    name = name.replace("2D", "2d")
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
     return words.lower()
 
 
 @pytest.mark.parametrize(
     ("name", "snake"),
-    [("PGD", "pgd"), ("KLToClean", "kl_to_clean"), ("RandomNoise", "random_noise")],
+    [
+        ("PGD", "pgd"),
+        ("KLToClean", "kl_to_clean"),
+        ("RandomNoise", "random_noise"),
+        ("VariationalConv2D", "variational_conv2d"),
+    ],
 )
 def test_snake_case(name, snake):
     assert _snake_case(name) == snake

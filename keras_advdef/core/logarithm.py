@@ -40,9 +40,11 @@ def unit_log(values: tf.Tensor) -> tf.Tensor:
     >>> logarithm.numpy().round(6)
     array([ 0.      , -0.693147], dtype=float32)
     """
-    bits = tf.bitcast(values, tf.int32)
-    exponent = tf.bitwise.right_shift(bits - _SQRT_HALF, _MANTISSA_BITS)
-    bits -= tf.bitwise.left_shift(exponent, _MANTISSA_BITS)
+    # On a GPU the arithmetic of int32 runs in host memory; that of uint32 does not.
+    bits = tf.bitcast(values, tf.uint32)
+    above = tf.bitcast(bits - tf.constant(_SQRT_HALF, tf.uint32), tf.int32)
+    exponent = tf.bitwise.right_shift(above, _MANTISSA_BITS)
+    bits -= tf.bitcast(tf.bitwise.left_shift(exponent, _MANTISSA_BITS), tf.uint32)
     excess = tf.bitcast(bits, tf.float32) - 1.0
     series = polynomial(_SERIES, excess)
     return tf.cast(exponent, tf.float32) * _LN_2 + excess * series

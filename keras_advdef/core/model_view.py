@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_advdef.core.gradients import straight_through
+from keras_advdef.core.soft_gradients import soft_gradients
 from keras_advdef.core.unaware import unaware_of_defences
 
 # Below it a probability is taken as this small, so that its logarithm is finite.
@@ -21,6 +22,7 @@ class ModelView:
     Attributes:
         model: A Keras model or a function from images to logits.
         unaware: Whether this package's defences stand aside.
+        soft: Whether layers use the differentiable approximation that they have.
         identity: Layers and operations whose backward pass is the identity (BPDA).
         temperature: Divides the logits, which undoes saturation.
         log_probabilities: Whether the model returns probabilities, whose logarithm
@@ -42,6 +44,7 @@ class ModelView:
     model: Any
     _: dataclasses.KW_ONLY
     unaware: bool = False
+    soft: bool = False
     identity: tuple[Any, ...] = ()
     temperature: float = 1.0
     log_probabilities: bool = False
@@ -54,6 +57,8 @@ class ModelView:
         with contextlib.ExitStack() as stack:
             if self.unaware:
                 stack.enter_context(unaware_of_defences())
+            if self.soft:
+                stack.enter_context(soft_gradients())
             for operation in self.identity:
                 stack.enter_context(_identity_gradient(operation))
             yield

@@ -49,10 +49,10 @@ def drawn_outcomes(key: tf.Tensor, weights: tf.Tensor, draws: Any) -> tf.Tensor:
     # and at scattering, so these are kernels of their own.
     leads = _leads(key, weights, draws)
     left, places = _rest(key, weights, leads, _positives(leads), draws)
-    rows = tf.range(tf.shape(weights)[0])[:, None] * tf.shape(weights)[1]
-    hits = tf.math.unsorted_segment_max(
-        left, rows + places, tf.size(weights, out_type=tf.int32)
-    )
+    # On a GPU the arithmetic of int32 runs in host memory; that of int64 does not.
+    batch, outcomes = tf.unstack(tf.shape(weights, out_type=tf.int64))
+    places = tf.range(batch)[:, None] * outcomes + tf.cast(places, tf.int64)
+    hits = tf.math.unsorted_segment_max(left, places, batch * outcomes)
     hits = tf.reshape(hits > 0.0, tf.shape(weights))
     return ((leads > 0.0) | hits) & (weights > 0.0)
 

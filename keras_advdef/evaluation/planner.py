@@ -227,7 +227,7 @@ class Planner:
         if not past:
             return []
         view = dataclasses.replace(view, identity=(*view.identity, *past))
-        attack = PGD(steps=100, eot_samples=self._traits.draws, **self._gradient)
+        attack = PGD(steps=40, eot_samples=self._traits.draws, **self._gradient)
         return [self._stage("bpda", attack, view=view)]
 
     def _of_findings(self) -> list[Attack]:

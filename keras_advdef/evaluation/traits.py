@@ -131,6 +131,7 @@ def probe(
     saturated = float((repaired.flat & ~repaired.missing).mean())
     adaptive = dataclasses.replace(
         adaptive,
+        soft=True,
         has_gradient=mends <= LARGEST_SHARE,
         temperature=max(1.0, gap) if saturated > LARGEST_SHARE else 1.0,
     )

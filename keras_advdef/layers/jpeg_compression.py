@@ -7,13 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_choice, checked_integer
-from keras_advdef.core.cards import DefenceCard, defence
+from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_shape import checked_image_shape
 from keras_advdef.core.jpeg import EXACT, SOFT, compress, quantization_tables
 from keras_advdef.core.random_numbers import integers
+from keras_advdef.core.soft_gradients import are_gradients_soft
 from keras_advdef.layers.input_transform import InputTransform
 from keras_advdef.layers.published import BROKEN_BY_BPDA
 
@@ -31,9 +32,16 @@ _HIGHEST = 100
         claim="Reverses many errors that small FGSM perturbations cause on ImageNet, "
         "and few of those of large ones.",
         standing="broken",
-        breaks=(BROKEN_BY_BPDA,),
+        breaks=(
+            BROKEN_BY_BPDA,
+            Break(
+                attack="PGD through differentiable rounding",
+                result="perturbations that survive compression are found",
+                source="Shin, Song 2017",
+            ),
+        ),
         gradient="straight-through",
-        attacks=("PGD", "APGD"),
+        attacks=("PGD", "APGD", "BPDA"),
         training_cost="four small matrix products per image",
         inference_cost="as training",
     )
@@ -54,7 +62,7 @@ class JPEGCompression(InputTransform):
             do; or "4:4:4".
         gradient: "straight_through" for the identity (BPDA), or "soft": backward
             through the codec, where quantisation has the slope of the cubic of Shin
-            and Song (2017).
+            and Song (2017). `evaluate_robustness` attacks it in both ways.
         **kwargs: `value_range`, `active`, `seed`, `name`, `dtype`; see
             `InputTransform`.
 
@@ -105,7 +113,8 @@ class JPEGCompression(InputTransform):
     def transform(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the compressed images, float32 in `[0, 1]`."""
         tables = self._tables(tf.shape(images)[0])
-        return _compressed(images, tables, self.subsampling, self.gradient == "soft")
+        is_soft = self.gradient == "soft" or are_gradients_soft()
+        return _compressed(images, tables, self.subsampling, is_soft)
 
     def _tables(self, count: tf.Tensor) -> tf.Tensor:
         """Quantisation tables, `(count or 1, 2, 8, 8)`."""

@@ -243,8 +243,7 @@ class AdversarialTrainingModel(TrainingModel):
         """Returns the logs of one evaluation step: clean, and under the attack."""
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.validation_attack is not None:
-            # Seeded without the counter: always the same draws, so that epochs can be
-            # compared.
+            # Seeded without the counter: always the same draws, to compare epochs.
             start = tf.cast(tf.convert_to_tensor(self.random_state)[0], tf.int32)
             key = tf.stack([start, 0])
             adversarial = self.validation_attack(

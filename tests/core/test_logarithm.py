@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.core.logarithm import polynomial, unit_log, unit_log1p
+from tests.support.kernels import missing_kernels
 
 
 def values():
@@ -37,6 +38,11 @@ def test_equal_in_every_mode(function, in_every_mode):
     eager, graph, compiled = in_every_mode(function, tf.constant(values()[:1000]))
     np.testing.assert_array_equal(eager, graph)
     np.testing.assert_allclose(eager, compiled, rtol=5e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", [unit_log, unit_log1p])
+def test_stays_on_the_device(function):
+    assert missing_kernels(function, tf.constant(values()[:1000])) == {}
 
 
 def test_polynomial():

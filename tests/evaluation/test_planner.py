@@ -264,7 +264,7 @@ class TestCards:
         )
         plan = make_plan(traits)
         past = [stage for stage in plan.adaptive if stage.view.identity]
-        assert [stage.label for stage in past] == ["PGD-100, EOT 20, BPDA"]
+        assert [stage.label for stage in past] == ["PGD-40, EOT 20, BPDA"]
         assert past[0].view.identity == (net.layers[0],)
         masked = {**traits, **MASKED}
         assert not any(stage.view.identity for stage in make_plan(masked).adaptive)
