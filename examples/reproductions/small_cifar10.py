@@ -1,5 +1,7 @@
 """The small CIFAR-10 network of the reproductions, and how it is trained."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -48,6 +50,7 @@ def fit(
     *,
     epochs: int,
     rate: float,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Trains a model that ends in logits, with shifts and mirrors.
 
@@ -57,6 +60,7 @@ def fit(
         labels: Their classes.
         epochs: Passes over them.
         rate: Adam's first learning rate, which falls to zero along a cosine.
+        callbacks: As of `keras.Model.fit`.
     """
     steps = max(1, len(images) // BATCH_SIZE)
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps * epochs)
@@ -69,4 +73,5 @@ def fit(
     batches = tf.data.Dataset.from_tensor_slices((images, labels))
     batches = batches.shuffle(len(images)).map(augmented, tf.data.AUTOTUNE)
     batches = batches.batch(BATCH_SIZE, drop_remainder=True).prefetch(2)
-    model.fit(batches, epochs=epochs, shuffle=False, verbose=2)
+    options = {"callbacks": list(callbacks), "shuffle": False, "verbose": 2}
+    model.fit(batches, epochs=epochs, **options)
