@@ -1,0 +1,131 @@
+"""Random Self-Ensemble and Stochastic Activation Pruning on CIFAR-10.
+
+    python examples/reproductions/randomization_cifar10.py --data cifar10-20k.npz
+
+Trains a small net, inserts noise before every convolution and trains on (RSE), or
+pruning after every ReLU without training (SAP), and measures accuracy on clean images,
+under an attack that knows of no randomness, and under attacks that average over it
+(EOT) or skip it in the backward pass (BPDA).
+"""
+
+import keras
+import numpy as np
+from cifar10 import load_cifar10
+from reproduction import Clock, command, parse_arguments, percent, publish, table
+from small_cifar10 import BATCH_SIZE, WIDTHS, fit, small_network
+
+from keras_advdef.evaluation import evaluate_robustness
+from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
+from keras_advdef.models import RandomSelfEnsemble
+from keras_advdef.surgery import insert_noise, insert_pruning
+
+TITLE = "RSE and SAP on CIFAR-10, against attacks that know of them"
+EPSILON = 4 / 255
+EPOCHS, MORE_EPOCHS = 12, 8
+RATE, MORE_RATE = 4e-3, 2e-3
+FIRST, INNER = 0.2, 0.1
+SAMPLES = 10
+ATTACKED, SMOKE_ATTACKED = 40, 6
+
+
+def models(data: list[np.ndarray], *, smoke: bool) -> dict[str, keras.Model]:
+    """Returns the undefended net and the defended ones, trained.
+
+    Args:
+        data: Images and labels for training and for tests.
+        smoke: Whether one epoch does.
+    """
+    x_train, y_train, _, _ = data
+    network = small_network()
+    fit(network, x_train, y_train, epochs=1 if smoke else EPOCHS, rate=RATE)
+    noisy = insert_noise(network, first=FIRST, inner=INNER, copy=True)
+    fit(noisy, x_train, y_train, epochs=1 if smoke else MORE_EPOCHS, rate=MORE_RATE)
+    pruned = insert_pruning(network)
+    return {
+        "undefended": network,
+        f"RSE, mean of {SAMPLES}": RandomSelfEnsemble(noisy, samples=SAMPLES),
+        f"SAP, mean of {SAMPLES}": RandomSelfEnsemble(pruned, samples=SAMPLES),
+    }
+
+
+def row(
+    name: str, model: keras.Model, data: list[np.ndarray], *, smoke: bool, seed: int
+) -> list[str]:
+    """Returns the cells of one model.
+
+    Args:
+        name: What it is.
+        model: The model.
+        data: Images and labels for training and for tests.
+        smoke: Whether a few images do.
+        seed: Fixes every draw.
+    """
+    _, _, images, labels = data
+    outputs = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+    right = int((outputs.argmax(axis=-1) == labels).sum())
+    count = SMOKE_ATTACKED if smoke else ATTACKED
+    report = evaluate_robustness(
+        model,
+        images[:count],
+        labels[:count],
+        epsilon=EPSILON,
+        budget="quick",
+        curve=[1 / 255, 2 / 255],
+        seed=seed,
+    )
+    near = report.data["duties"]["small_epsilons"]
+    return [
+        name,
+        percent(right, len(labels)),
+        percent_of(report.naive),
+        percent_of(report.adaptive) + "*" * report.data["masking_suspected"],
+        *(percent_of(each) for each in near if each["epsilon"] > 0),
+    ]
+
+
+def main() -> None:
+    """Trains, evaluates and prints the table."""
+    arguments = parse_arguments(__file__, "RSE and SAP on CIFAR-10")
+    keras.utils.set_random_seed(arguments.seed)
+    data = load_cifar10(arguments.data, smoke=arguments.smoke)
+    options = {"smoke": arguments.smoke}
+    with Clock() as clock:
+        rows = [
+            row(name, model, data, **options, seed=arguments.seed)
+            for name, model in models(data, **options).items()
+        ]
+    header = [
+        "CIFAR-10, linf epsilon 4/255",
+        "clean",
+        "naive PGD-20",
+        "all attacks",
+        "all attacks, 1/255",
+        "all attacks, 2/255",
+    ]
+    body = table(header, rows) + (
+        "\n\nNaive: computed on the net without noise or pruning. All attacks: "
+        "gradients averaged over draws (EOT), through\npruning as its mask lets them "
+        "or past it (BPDA); the worst for each image, its accuracy on fresh draws. A "
+        "star:\na sanity check failed, see the report. Brackets hold 95 % "
+        "Clopper-Pearson intervals. The papers report 86 %\nunder C&W for RSE and "
+        "gains of some ten points at small epsilons for SAP, as quoted elsewhere, on "
+        "larger nets and\nagainst weaker attacks."
+    )
+    facts = {
+        "Command": f"`{command(__file__, arguments)}`",
+        "Seed": str(arguments.seed),
+        "Data": f"{len(data[0])} CIFAR-10 training images; clean accuracy on "
+        f"{len(data[2])} test images, attacks on the first {ATTACKED}",
+        "Network": f"six convolutions of {WIDTHS} filters",
+        "Training": f"{EPOCHS} epochs without noise; {MORE_EPOCHS} more with noise of "
+        f"{FIRST:g} on the pixels and {INNER:g} before the other convolutions; none "
+        "with pruning",
+        "Evaluation": "the quick budget of `evaluate_robustness`, and what the cards "
+        "ask for",
+        "Time": f"{clock} in all",
+    }
+    publish(TITLE, body, facts=facts, output=arguments.output)
+
+
+if __name__ == "__main__":
+    main()
