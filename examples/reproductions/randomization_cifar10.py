@@ -11,16 +11,15 @@ under an attack that knows of no randomness, and under attacks that average over
 import keras
 import numpy as np
 from cifar10 import load_cifar10
-from reproduction import Clock, command, parse_arguments, percent, publish, table
-from small_cifar10 import BATCH_SIZE, WIDTHS, fit, small_network
+from reproduction import Clock, command, parse_arguments, publish, table
+from small_cifar10 import WIDTHS, fit, measured_row, small_network
 
-from keras_advdef.evaluation import evaluate_robustness
-from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 from keras_advdef.models import RandomSelfEnsemble
 from keras_advdef.surgery import insert_noise, insert_pruning
 
 TITLE = "RSE and SAP on CIFAR-10, against attacks that know of them"
 EPSILON = 4 / 255
+CURVE = (1 / 255, 2 / 255)
 EPOCHS, MORE_EPOCHS = 12, 8
 RATE, MORE_RATE = 4e-3, 2e-3
 FIRST, INNER = 0.2, 0.1
@@ -48,51 +47,22 @@ def models(data: list[np.ndarray], *, smoke: bool) -> dict[str, keras.Model]:
     }
 
 
-def row(
-    name: str, model: keras.Model, data: list[np.ndarray], *, smoke: bool, seed: int
-) -> list[str]:
-    """Returns the cells of one model.
-
-    Args:
-        name: What it is.
-        model: The model.
-        data: Images and labels for training and for tests.
-        smoke: Whether a few images do.
-        seed: Fixes every draw.
-    """
-    _, _, images, labels = data
-    outputs = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
-    right = int((outputs.argmax(axis=-1) == labels).sum())
-    count = SMOKE_ATTACKED if smoke else ATTACKED
-    report = evaluate_robustness(
-        model,
-        images[:count],
-        labels[:count],
-        epsilon=EPSILON,
-        budget="quick",
-        curve=[1 / 255, 2 / 255],
-        seed=seed,
-    )
-    near = report.data["duties"]["small_epsilons"]
-    return [
-        name,
-        percent(right, len(labels)),
-        percent_of(report.naive),
-        percent_of(report.adaptive) + "*" * report.data["masking_suspected"],
-        *(percent_of(each) for each in near if each["epsilon"] > 0),
-    ]
-
-
 def main() -> None:
     """Trains, evaluates and prints the table."""
     arguments = parse_arguments(__file__, "RSE and SAP on CIFAR-10")
     keras.utils.set_random_seed(arguments.seed)
     data = load_cifar10(arguments.data, smoke=arguments.smoke)
-    options = {"smoke": arguments.smoke}
+    tested = (data[2], data[3])
+    options = {
+        "epsilon": EPSILON,
+        "attacked": SMOKE_ATTACKED if arguments.smoke else ATTACKED,
+        "curve": CURVE,
+        "seed": arguments.seed,
+    }
     with Clock() as clock:
         rows = [
-            row(name, model, data, **options, seed=arguments.seed)
-            for name, model in models(data, **options).items()
+            measured_row(name, model, tested, **options)
+            for name, model in models(data, smoke=arguments.smoke).items()
         ]
     header = [
         "CIFAR-10, linf epsilon 4/255",

@@ -1,4 +1,4 @@
-"""The small CIFAR-10 network of the reproductions, and how it is trained."""
+"""The small CIFAR-10 network of the reproductions: its training and its row."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from cifar10 import DEVIATION, MEAN, augmented
+from reproduction import percent
+
+from keras_advdef.evaluation import evaluate_robustness
+from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 
 WIDTHS = (16, 32, 64)
 BATCH_SIZE = 128
@@ -75,3 +79,46 @@ def fit(
     batches = batches.batch(BATCH_SIZE, drop_remainder=True).prefetch(2)
     options = {"callbacks": list(callbacks), "shuffle": False, "verbose": 2}
     model.fit(batches, epochs=epochs, **options)
+
+
+def measured_row(
+    name: str,
+    model: keras.Model,
+    tested: tuple[np.ndarray, np.ndarray],
+    *,
+    epsilon: float,
+    attacked: int,
+    curve: Sequence[float],
+    seed: int,
+) -> list[str]:
+    """Returns a row: name, clean, naive, all attacks, and those at smaller epsilons.
+
+    Args:
+        name: What the model is.
+        model: The model.
+        tested: Test images and their classes.
+        epsilon: Of the attacks, in linf.
+        attacked: How many of the images, the first ones, are attacked.
+        curve: The smaller epsilons.
+        seed: Fixes every draw.
+    """
+    images, labels = tested
+    outputs = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+    right = int((outputs.argmax(axis=-1) == labels).sum())
+    report = evaluate_robustness(
+        model,
+        images[:attacked],
+        labels[:attacked],
+        epsilon=epsilon,
+        budget="quick",
+        curve=curve,
+        seed=seed,
+    )
+    small = report.data["duties"]["small_epsilons"]
+    return [
+        name,
+        percent(right, len(labels)),
+        percent_of(report.naive),
+        percent_of(report.adaptive) + "*" * report.data["masking_suspected"],
+        *(percent_of(each) for each in small if each["epsilon"] > 0),
+    ]

@@ -8,19 +8,7 @@ from keras_advdef.core.arguments import checked_number
 from keras_advdef.core.errors import invalid
 from keras_advdef.layers import RandomNoise
 from keras_advdef.surgery.rewrite import rewrite
-
-_CONVOLUTIONS = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
+from keras_advdef.surgery.split_activation import CONVOLUTIONS
 
 
 def insert_noise(
@@ -64,7 +52,7 @@ def insert_noise(
     found: list[Any] = []
 
     def rule(layer: Any) -> list[Any] | None:
-        if not isinstance(layer, _CONVOLUTIONS):
+        if not isinstance(layer, CONVOLUTIONS):
             return None
         stddev = inner if found else first
         found.append(layer)

@@ -125,11 +125,7 @@ class _Rewriter:
         return new
 
     def _parts_of_all(self, model: keras.Model) -> list[_Parts]:
-        return [
-            self._parts(each)
-            for each in _steps(model)
-            if not isinstance(each, keras.layers.InputLayer)
-        ]
+        return [self._parts(each) for each in _steps(model)]
 
     def _parts(self, step: Any) -> _Parts:
         if id(step) not in self._done:
@@ -140,11 +136,8 @@ class _Rewriter:
 
     def _nested(self, model: keras.Model) -> _Parts:
         _check_graph(self._owner, model)
-        parts = self._parts_of_all(model)
-        steps = [each for each in _steps(model) if id(each) in self._done]
-        is_same = all(
-            new == _Parts([], step, []) for new, step in zip(parts, steps, strict=True)
-        )
+        kept = [_Parts([], each, []) for each in _steps(model)]
+        is_same = self._parts_of_all(model) == kept
         return _Parts([], model if is_same else self.rebuilt(model), [])
 
     def _asked(self, step: Any) -> _Parts:
@@ -168,6 +161,7 @@ class _Rewriter:
 
 
 def _steps(model: keras.Model) -> list[Any]:
-    """The layers of a model, and the operations between them."""
+    """The layers of a model but for inputs, and the operations between them."""
     is_list = isinstance(model, keras.Sequential)
-    return list(model.layers if is_list else model.operations)
+    steps = model.layers if is_list else model.operations
+    return [each for each in steps if not isinstance(each, keras.layers.InputLayer)]

@@ -6,9 +6,7 @@ import keras
 
 from keras_advdef.core.keras_private import twin_layer
 
-_FUSED = (
-    keras.layers.Dense,
-    keras.layers.EinsumDense,
+CONVOLUTIONS = (
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
@@ -20,6 +18,7 @@ _FUSED = (
     keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
 )
+_FUSED = (keras.layers.Dense, keras.layers.EinsumDense, *CONVOLUTIONS)
 
 
 def fused_activation(layer: Any) -> Any:

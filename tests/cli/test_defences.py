@@ -45,3 +45,4 @@ def test_table_has_a_row_for_each():
     assert len(rows) == len(all_cards())
     begun = [row for row in rows if row.startswith("| `RandomResizePad` | random")]
     assert len(begun) == 1
+    assert rows == sorted(rows)
