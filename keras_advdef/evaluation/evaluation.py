@@ -36,7 +36,7 @@ class Findings:
         classes: Number of logits.
         labels: Integer labels.
         clean: In which share of its draws each clean image is wrong.
-        naive: The same under the naive attack.
+        naive: The same under the naive attack, on fresh draws.
         adaptive: For each fresh draw, which of the worst images are wrong.
         records: What each attack found, in order.
         checks: The verdicts.
@@ -105,14 +105,13 @@ class Evaluation:
         plan, runner = self._planner.plan(), self._runner
         self._announce(plan)
         runner.look_at_clean()
-        naive, rejections = self._attack_naively(plan)
-        records = [self._record(plan.naive, int((naive >= 0).sum()))]
+        records, rejections = self._attack_naively(plan)
+        naive = runner.settle("naive").mean(axis=0)
         broken = self._check(plan, records)
         self._attack(plan, records)
         curve = measure_curve(self._request, self._traits, runner)
         nearest = self._find_nearest()
-        settled = runner.settle()
-        naive = np.maximum(naive, runner.clean_wrong) / runner.draws
+        settled = runner.settle("all")
         evidence = Evidence(
             traits=self._traits,
             broken=broken,
@@ -174,11 +173,10 @@ class Evaluation:
         self._judge.logits(images, 0)
         return 3.0 * (time.perf_counter() - started) / len(images)
 
-    def _attack_naively(self, plan: Plan) -> tuple[np.ndarray, float]:
-        """Returns each image's wrong draws, -1 for none, and a detector's share."""
+    def _attack_naively(self, plan: Plan) -> tuple[list[dict[str, Any]], float]:
+        """Returns what the report says of the attack, and a detector's share of it."""
         rows = self._runner.standing
-        found = self._run(plan.naive, rows)
-        predicted, wrong = found["predicted"], found["wrong"]
+        predicted = self._run(plan.naive, rows)["predicted"]
         last = self._traits.classes - 1
         moved = predicted != self._labels[rows]
         share = float((predicted[moved] == last).mean()) if moved.any() else 0.0
@@ -187,10 +185,7 @@ class Evaluation:
             # Whatever went there has been noticed, and has not fooled the model.
             self._judge.rejected = last
             self._runner.forgive(rows[predicted == last])
-            wrong = np.where(predicted == last, 0, wrong)
-        everywhere = np.full(self._request.count, -1)
-        everywhere[rows] = wrong
-        return everywhere, share
+        return [self._record(plan.naive, len(rows))], share
 
     def _is_no_label(self, last: int) -> bool:
         """Whether the last class is one of its own, and not just rare."""

@@ -189,8 +189,13 @@ class Runner:
             return None
         return max(0.0, self.planned) * self._spent / self._done
 
-    def settle(self) -> np.ndarray:
-        """Returns, for each fresh draw, which of the worst images are wrong.
+    def settle(self, name: str) -> np.ndarray:
+        """Returns, for each fresh draw, which of the worst images so far are wrong.
+
+        What chose them says too much: the luck of its draws is in it.
+
+        Args:
+            name: Of this look in the ledger; the draws are the same in all.
 
         Returns:
             Boolean array `(draws, count)`; one row without randomness.
@@ -198,7 +203,7 @@ class Runner:
         if self.worst is None:
             return (self.wrong > 0)[None]
         settled = functools.partial(self._settled, self.worst)
-        return self._ledger.part("settled", settled)["wrong"]
+        return self._ledger.part(f"settled-{name}", settled)["wrong"]
 
     def _settled(self, worst: np.ndarray) -> Arrays:
         rows: list[Any] = []

@@ -58,7 +58,7 @@ class TestRunner:
         assert found["wrong"].tolist() == [1, 0, 1]
         assert found["predicted"].tolist() == [0, 1, 0]
         assert runner.standing.tolist() == [1]
-        assert runner.settle().tolist() == [[True, False, True, True]]
+        assert runner.settle("all").tolist() == [[True, False, True, True]]
 
     def test_stage_may_have_another_epsilon_and_leave_no_mark(self, runner_of):
         runner = runner_of()
@@ -106,7 +106,7 @@ class TestRunner:
         assert (runner.wrong == np.maximum(before, found)).all()
         worse = found > before
         assert (runner.worst != images).any(axis=(1, 2, 3)).tolist() == worse.tolist()
-        assert runner.settle().shape == (DRAWS, 4)
+        assert runner.settle("all").shape == (DRAWS, 4)
 
     def test_tells_what_is_left(self, runner_of):
         told = []
