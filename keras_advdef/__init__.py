@@ -24,6 +24,7 @@ _check_backend(_keras.backend.backend())
 from keras_advdef import (  # noqa: E402 - after the check
     attacks,
     callbacks,
+    constraints,
     core,
     data,
     evaluation,
@@ -38,6 +39,7 @@ from keras_advdef import (  # noqa: E402 - after the check
 __all__ = [
     "attacks",
     "callbacks",
+    "constraints",
     "core",
     "data",
     "evaluation",

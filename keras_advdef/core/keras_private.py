@@ -12,10 +12,12 @@ import keras
 from keras.src.models.functional import Functional
 from keras.src.ops.nn import Relu, Relu6
 from keras.src.ops.nn import Softmax as SoftmaxOperation
+from keras.src.ops.numpy import Add as AdditionOperation
 from keras.src.random.seed_generator import make_default_seed
 
 __all__ = [
     "RELU_OPERATIONS",
+    "AdditionOperation",
     "SoftmaxOperation",
     "flat_layers",
     "has_graph",

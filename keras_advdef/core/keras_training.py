@@ -22,6 +22,7 @@ __all__ = [
     "MonitoredMetrics",
     "callbacks_beside",
     "compiled_loss",
+    "decays",
     "loss_tracker",
     "prepare_for_workers",
     "reduce_weighted_values",
@@ -86,6 +87,27 @@ def compiled_loss(model: keras.Model) -> Any:
     'mse'
     """
     return model._compile_loss and model._compile_loss._user_loss
+
+
+def decays(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    """Returns whether an optimizer with weight decay shrinks a variable.
+
+    Args:
+        optimizer: The optimizer.
+        variable: A trainable variable.
+
+    Returns:
+        False where `exclude_from_weight_decay` names it.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(1)
+    >>> layer.build((None, 2))
+    >>> optimizer = keras.optimizers.SGD(weight_decay=0.1)
+    >>> keras_advdef.core.keras_training.decays(optimizer, layer.kernel)
+    True
+    """
+    return optimizer._use_weight_decay(variable)
 
 
 def callbacks_beside(callback: keras.callbacks.Callback) -> Sequence[Any]:

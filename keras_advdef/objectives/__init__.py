@@ -5,6 +5,8 @@ from keras_advdef.objectives.adaptive_diversity_promoting import (
 )
 from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEntropy
 from keras_advdef.objectives.cross_entropy import CrossEntropy
+from keras_advdef.objectives.cross_lipschitz import CrossLipschitz
+from keras_advdef.objectives.deep_defense import DeepDefense
 from keras_advdef.objectives.objective import Objective
 from keras_advdef.objectives.penalty import Penalty
 
@@ -12,6 +14,8 @@ __all__ = [
     "AdaptiveDiversityPromoting",
     "AdversarialCrossEntropy",
     "CrossEntropy",
+    "CrossLipschitz",
+    "DeepDefense",
     "Objective",
     "Penalty",
 ]

@@ -14,7 +14,7 @@ from keras_advdef.core.cards import card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.keras_training import MonitoredMetrics
-from keras_advdef.core.random_numbers import fold_in, integers
+from keras_advdef.core.random_numbers import fold_in, integers, make_key
 from keras_advdef.core.random_state import (
     add_random_state,
     advance,
@@ -34,6 +34,8 @@ from keras_advdef.training.training_model import TrainingModel
 
 _COMBINATIONS = ("max", "average", "random")
 _METRIC = "adversarial_accuracy"
+# From here on the draws of a step belong to its penalties.
+_PENALTIES = 2**30
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -161,21 +163,28 @@ class AdversarialTrainingModel(TrainingModel):
             classes = self.classifier.output_shape[-1]
             checked_labels(owner, labels, count=len(images), classes=classes)
 
-    def prepare(self, images: Any, labels: Any) -> list[Any]:
-        """Returns the batches of adversarial images to train on."""
+    def prepare(self, images: Any, labels: Any) -> tuple[list[Any], Any]:
+        """Returns the batches of adversarial images to train on, and a key."""
         if tf.inside_function():
             self._check_penalties(images, labels)
-        return self._craft(images, labels)
+        key = None
+        if self._attacks or self.penalties:
+            key = advance(self.random_state)
+        return self._craft(images, labels, key), key
 
     def losses_per_example(
-        self, images: Any, labels: Any, prepared: list[Any]
+        self, images: Any, labels: Any, prepared: tuple[list[Any], Any]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns objective plus penalties of each image, and the metrics' outputs."""
+        batches, key = prepared
         # Penalties call the classifier too; the objective must be last, because each
         # call replaces the layers' own losses.
-        total = sum(penalty(self, images, labels) for penalty in self.penalties)
+        total = 0.0
+        for index, penalty in enumerate(self.penalties):
+            with draw_scope(fold_in(key, _PENALTIES + index)):
+                total += penalty(self, images, labels)
         parts = []
-        for adversarial in prepared:
+        for adversarial in batches:
             losses, clean, outputs = self.objective(self, images, labels, adversarial)
             parts.append(losses)
             if self._attacks and outputs is not None:
@@ -186,7 +195,7 @@ class AdversarialTrainingModel(TrainingModel):
     def _check_penalties(self, images: Any, labels: Any) -> None:
         """Raises, while tracing, if a penalty could never change a weight."""
         for penalty in self.penalties:
-            with tf.GradientTape() as tape:
+            with draw_scope(make_key(0)), tf.GradientTape() as tape:
                 value = tf.reduce_sum(penalty(self, images, labels))
             gradients = tape.gradient(value, self.trainable_weights)
             if all(gradient is None for gradient in gradients):
@@ -195,11 +204,10 @@ class AdversarialTrainingModel(TrainingModel):
                 owner = type(self).__name__
                 raise invalid(owner, "penalties", rule, penalty, advice=advice)
 
-    def _craft(self, images: Any, labels: Any) -> list[Any]:
+    def _craft(self, images: Any, labels: Any, key: Any) -> list[Any]:
         """Runs the attacks and combines what they found."""
         if not self._attacks:
             return [images]
-        key = advance(self.random_state)
         count = len(self._attacks)
         if count > 1 and self.combine == "random":
             index = tf.cast(integers(fold_in(key, count), [], count), tf.int32)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.constraints import check_weight_decay
 from keras_advdef.core.arguments import checked_instance
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_training import (
@@ -79,7 +80,8 @@ class TrainingModel(LogitsModel):
 
         Raises:
             ValueError: If the model was not compiled with a single loss, or with
-                options that do not work under the distribution strategy.
+                options that do not work under the distribution strategy, or with a
+                weight decay that defeats a `constraints.Parseval`.
         """
         probabilities = _takes_probabilities(self.example_loss)
         check_head(self.classifier, returns_probabilities=probabilities)
@@ -88,6 +90,7 @@ class TrainingModel(LogitsModel):
         if not self.built and isinstance(x, np.ndarray):
             # `fit` itself calls the classifier only, and some callbacks look first.
             self(x[:1])
+        check_weight_decay(self, self.optimizer)
         return super().fit(x, y, *args, **kwargs)
 
     def _check_distribution(self) -> None:

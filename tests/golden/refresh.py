@@ -17,6 +17,7 @@ _BEGIN, _END = "<!-- defences -->", "<!-- end of defences -->"
 FOLDERS = (
     "attacks",
     "callbacks",
+    "constraints",
     "core",
     "data",
     "evaluation",

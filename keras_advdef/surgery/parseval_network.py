@@ -1,0 +1,124 @@
+"""parseval_network: the recipe of Parseval networks, for a model that exists."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.constraints import Parseval
+from keras_advdef.constraints.parseval import kernel_matrices
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_private import AdditionOperation
+from keras_advdef.layers import ConvexCombination, ParsevalConv2D
+from keras_advdef.layers.parseval_conv2d import window_factor
+from keras_advdef.surgery.rewrite import rewrite
+
+_WINDOWED = (keras.layers.DepthwiseConv2D, keras.layers.Conv2DTranspose)
+_KINDS = (keras.layers.Dense, keras.layers.Conv2D, *_WINDOWED)
+_OWNER = "parseval_network"
+
+
+def parseval_network(
+    model: keras.Model, *, beta: float = 0.01, steps: int = 1
+) -> keras.Model:
+    """Returns an untrained Parseval network in the shape of a model.
+
+    Every `Dense`, `Conv2D`, `DepthwiseConv2D` and `Conv2DTranspose` starts anew from an
+    orthogonal kernel that `constraints.Parseval` keeps there, convolutions are divided
+    by the root of their window, and every `Add` becomes a `ConvexCombination`. Where
+    activations and poolings enlarge no distance either (ReLU, maxima, means do not),
+    and no normalisation rescales, no image changes the logits by more than the image
+    itself changes. `BatchNormalization` does rescale; subclasses of those layers and
+    layers of other kinds stay as they are.
+
+    Leave weight decay out when you train it; see `constraints.Parseval`. It makes
+    small perturbations cheaper to withstand, no more: train it with
+    `AdversarialTrainingModel`.
+
+    Args:
+        model: A built `keras.Sequential` or functional model, which is left alone.
+        beta: As of `constraints.Parseval`.
+        steps: As of `constraints.Parseval`.
+
+    Returns:
+        A new model with weights of its own.
+
+    Raises:
+        ValueError: If an argument is out of its range, the model has no such layer or
+            cannot be taken apart, adds with `+`, or regularizes a kernel.
+
+    Reference:
+        Cisse, Bojanowski, Grave, Dauphin, Usunier: Parseval Networks: Improving
+        Robustness to Adversarial Examples, ICML 2017.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu"),
+    ...     keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> network = keras_advdef.surgery.parseval_network(model)
+    >>> type(network.layers[0]).__name__
+    'ParsevalConv2D'
+    """
+    found: list[Any] = []
+
+    def rule(step: Any) -> list[Any] | None:
+        if isinstance(step, AdditionOperation):
+            _refuse_addition(model, step)
+        if type(step) is keras.layers.Add:
+            return [ConvexCombination(name=step.name, dtype=step.dtype_policy)]
+        if type(step) not in _KINDS:
+            return None
+        found.append(step)
+        return _constrained(step, Parseval(beta=beta, steps=steps))
+
+    Parseval(beta=beta, steps=steps)
+    network = rewrite(model, rule, copy=True, owner=_OWNER)
+    if not found:
+        raise invalid(_OWNER, "model", "a model with a dense or conv layer", model)
+    return network
+
+
+def _refuse_addition(model: keras.Model, step: Any) -> None:
+    shapes = {tuple(each.shape) for each in step.input} if _is_pair(step) else set()
+    if len(shapes) == 1:
+        advice = f"Put `keras.layers.Add()` in the place of `{step.name}`."
+        raise invalid(_OWNER, "model", "one that adds by layers", model, advice=advice)
+
+
+def _is_pair(step: Any) -> bool:
+    return isinstance(step.input, (list, tuple)) and len(step.input) == 2
+
+
+def _constrained(layer: Any, constraint: Parseval) -> list[Any]:
+    """Returns the layer with an orthogonal start, a constraint and its factor."""
+    is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    prefix = "depthwise" if is_depthwise else "kernel"
+    config = layer.get_config()
+    if config[f"{prefix}_regularizer"] is not None:
+        rule = f"one whose layer `{layer.name}` has no `{prefix}_regularizer`"
+        advice = "It would pull the kernel away from an orthonormal one."
+        raise invalid(_OWNER, "model", rule, layer, advice=advice)
+    if is_depthwise:
+        settings = {"beta": constraint.beta, "steps": constraint.steps}
+        constraint = Parseval(depthwise=True, **settings)
+    config[f"{prefix}_initializer"] = "orthogonal"
+    config[f"{prefix}_constraint"] = constraint
+    kind = ParsevalConv2D if type(layer) is keras.layers.Conv2D else type(layer)
+    new = kind.from_config(config)
+    new.build_from_config(layer.get_build_config())
+    if is_depthwise:
+        _orthogonalise_channels(new.kernel)
+    if not isinstance(layer, _WINDOWED):
+        return [new]
+    factor = window_factor(layer.kernel_size)
+    name = f"{layer.name}_window"
+    return [keras.layers.Rescaling(factor, name=name, dtype=layer.dtype_policy), new]
+
+
+def _orthogonalise_channels(kernel: keras.Variable) -> None:
+    """Gives each channel of a depthwise kernel an orthonormal matrix of its own."""
+    matrices = kernel_matrices(tf.convert_to_tensor(kernel), depthwise=True)
+    _, left, right = tf.linalg.svd(tf.random.normal(matrices.shape))
+    nearest = tf.matmul(left, right, transpose_b=True)
+    kernel.assign(tf.reshape(tf.transpose(nearest, (1, 0, 2)), kernel.shape))

@@ -1,0 +1,262 @@
+"""DistillationTrainer: trains a student on a teacher's softened probabilities."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.arguments import checked_instance, checked_number
+from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_private import has_graph
+from keras_advdef.core.softmax_head import without_softmax
+from keras_advdef.core.value_range import sparse_labels
+from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
+from keras_advdef.training.training_model import TrainingModel
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class _AtTemperature(keras.losses.Loss):
+    """The cross-entropy of labels to logits that are divided first."""
+
+    def __init__(self, temperature: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.temperature = temperature
+
+    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+        """Returns the loss of each image.
+
+        Args:
+            y_true: Labels, integer or one-hot.
+            y_pred: Logits.
+        """
+        logits = tf.cast(y_pred, tf.float32) / self.temperature
+        labels = sparse_labels(y_true)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@defence(
+    DefenceCard(
+        summary="Trains a second net on the softened probabilities of a first.",
+        category="robust training",
+        paper="Papernot, McDaniel, Wu, Jha, Swami: Distillation as a Defense to "
+        "Adversarial Perturbations against Deep Neural Networks, IEEE S&P 2016",
+        claim="JSMA succeeds on 0.5 % of MNIST instead of 96 %, on 5 % of CIFAR-10 "
+        "instead of 88 %.",
+        standing="broken",
+        breaks=(
+            Break(
+                attack="C&W on logits",
+                result="100 % success at an undefended net's distances: large logits "
+                "only hide the gradient (gradient masking)",
+                source="Carlini, Wagner: Towards Evaluating the Robustness of Neural "
+                "Networks, IEEE S&P 2017",
+            ),
+        ),
+        attacks=("CarliniWagner", "AutoAttack"),
+        training_cost="the teacher's training, and one forward pass of it in each step",
+        inference_cost="none",
+    )
+)
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class DistillationTrainer(TrainingModel):
+    """Trains a student of the teacher's own shape on its probabilities at temperature.
+
+    With logits z the probabilities at temperature T are `softmax(z / T)`. The teacher
+    is trained at T on labels, `fit` trains the student at the same T on the teacher's
+    probabilities, and the student is used at T = 1, where its logits, T times as
+    large as others, hide gradients: a defence to study, not to rely on.
+
+    `keras.distillation.Distiller` with `LogitsDistillation(T)` minimises the same up to
+    a constant and a factor T^2, and adds a loss on true labels; it compresses models,
+    wants a trained teacher and another net as student, and ignores sample weights.
+    Here there is no loss on labels: they are for metrics only.
+
+    Args:
+        teacher: A built `keras.Model` that returns logits. `fit_teacher` trains it;
+            pass a trained one to leave that out.
+        student: A built `keras.Model` that returns as many logits; `None` for a freshly
+            initialised copy of the teacher.
+        temperature: Number above 0.
+        **kwargs: `name` and the like; see `keras.Model`.
+
+    Raises:
+        TypeError: If a model is no `keras.Model`.
+        ValueError: If `temperature` is not above 0, a model ends in a softmax, or the
+            models' inputs or outputs differ.
+
+    Example:
+
+    >>> teacher = keras.Sequential([
+    ...     keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    >>> trainer = keras_advdef.training.DistillationTrainer(teacher, temperature=20.0)
+    >>> trainer.compile("adam", metrics=["accuracy"])
+    >>> x, y = np.zeros((4, 4, 4, 1)), np.zeros(4)
+    >>> history = trainer.fit_teacher(x, y, verbose=0)
+    >>> history = trainer.fit(x, y, verbose=0)
+    >>> sorted(history.history)
+    ['accuracy', 'loss']
+    >>> trainer.predict(x, verbose=0).shape
+    (4, 2)
+    """
+
+    def __init__(
+        self,
+        teacher: keras.Model,
+        student: keras.Model | None = None,
+        *,
+        temperature: float = 20.0,
+        **kwargs: Any,
+    ) -> None:
+        owner = type(self).__name__
+        checked_instance(owner, "teacher", teacher, keras.Model)
+        if student is None:
+            student = keras.models.clone_model(teacher)
+        super().__init__(student, **kwargs)
+        for argument, model in (("teacher", teacher), ("student", student)):
+            _check_logits(owner, argument, model)
+        _check_alike(owner, teacher, student)
+        self.temperature = checked_number(
+            owner, "temperature", temperature, low=0.0, low_open=True
+        )
+        self.teacher = teacher
+
+    @property
+    def student(self) -> keras.Model:
+        """The model that is trained, and all that is needed afterwards."""
+        return self.classifier
+
+    @property
+    def trainable_weights(self) -> list[Any]:
+        """Those of the student: the teacher only answers."""
+        return self.classifier.trainable_weights
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """Those of the student."""
+        return self.classifier.trainable_variables
+
+    def compile(self, optimizer: Any = "adam", **kwargs: Any) -> None:
+        """Sets the optimizer and metrics; the loss is known.
+
+        Args:
+            optimizer: As in Keras; the teacher gets a fresh one of the same settings.
+            **kwargs: `metrics` and what else `keras.Model.compile` takes.
+
+        Raises:
+            ValueError: If `loss` is among them.
+        """
+        if kwargs.pop("loss", None) is not None:
+            advice = "The student's loss is its cross-entropy to the teacher."
+            raise invalid(type(self).__name__, "loss", "left out", "", advice=advice)
+        super().compile(optimizer, loss=_AtTemperature(self.temperature), **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as a saved model was compiled; see `keras.Model`.
+
+        Args:
+            config: What `get_compile_config` returned.
+        """
+        config = keras.saving.deserialize_keras_object(config)
+        config.pop("loss", None)
+        self.compile(**config)
+        self.optimizer.build(self.trainable_variables)
+
+    def fit_teacher(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Trains the teacher at the temperature, on labels.
+
+        Args:
+            x: Images, or a data set of images and labels.
+            y: Labels, integer or one-hot.
+            **kwargs: As of `keras.Model.fit`.
+
+        Returns:
+            A `keras.callbacks.History`.
+
+        Raises:
+            ValueError: If the trainer is not compiled.
+        """
+        if not self.compiled:
+            rule = "compiled before `fit_teacher`"
+            raise invalid(type(self).__name__, "trainer", rule, self.name)
+        settings = keras.optimizers.serialize(self.optimizer)
+        training = AdversarialTrainingModel(self.teacher)
+        training.compile(
+            keras.optimizers.deserialize(settings),
+            _AtTemperature(self.temperature),
+            metrics=["accuracy"],
+        )
+        return training.fit(x, y, **kwargs)
+
+    def soft_labels(self, images: Any) -> tf.Tensor:
+        """Returns the teacher's probabilities at the temperature.
+
+        Args:
+            images: Batch of images.
+
+        Returns:
+            Float32 tensor `(batch, classes)`.
+        """
+        logits = tf.cast(self.teacher(images, training=False), tf.float32)
+        return tf.nn.softmax(logits / self.temperature)
+
+    def prepare(self, images: Any, labels: Any) -> tf.Tensor:
+        """Returns the teacher's probabilities."""
+        del labels
+        return tf.stop_gradient(self.soft_labels(images))
+
+    def losses_per_example(
+        self, images: Any, labels: Any, prepared: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the student's cross-entropy to the teacher, and its logits."""
+        del labels
+        outputs = self.classifier(images, training=True)
+        return self._to_teacher(prepared, outputs), outputs
+
+    def _to_teacher(self, probabilities: tf.Tensor, outputs: Any) -> tf.Tensor:
+        logits = tf.cast(outputs, tf.float32) / self.temperature
+        return tf.nn.softmax_cross_entropy_with_logits(probabilities, logits)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
+        """Returns the loss of validation, as of training."""
+        del y, training
+        return self._total(self._to_teacher(self.soft_labels(x), y_pred), sample_weight)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "teacher": serialize(self.teacher),
+            "student": serialize(self.student),
+            "temperature": self.temperature,
+            "name": self.name,
+        }
+
+
+def _check_logits(owner: str, argument: str, model: keras.Model) -> None:
+    if not model.built:
+        advice = "Give it a `keras.Input`, or call it once on images."
+        raise invalid(owner, argument, "a built model", model, advice=advice)
+    if has_graph(model) and without_softmax(model) is not None:
+        advice = "Leave the softmax out: the probabilities at a temperature are made "
+        advice += "of logits."
+        raise invalid(
+            owner, argument, "a model that ends in logits", model, advice=advice
+        )
+
+
+def _check_alike(owner: str, teacher: keras.Model, student: keras.Model) -> None:
+    for part in ("input_shape", "output_shape"):
+        expected, found = (getattr(each, part, None) for each in (teacher, student))
+        if None not in (expected, found) and expected != found:
+            rule = f"a model of the teacher's {part.replace('_', ' ')}, {expected}"
+            raise invalid(owner, "student", rule, found)

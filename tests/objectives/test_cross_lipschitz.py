@@ -1,0 +1,168 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.attacks import FGSM
+from keras_advdef.objectives import CrossLipschitz
+from keras_advdef.training import AdversarialTrainingModel
+from tests.support.nets import linear_net, small_net, sparse_loss
+
+
+def penalty_of(net, images, **arguments):
+    penalty = CrossLipschitz(**{"weight": 1.0, **arguments})
+    return penalty(AdversarialTrainingModel(net), tf.constant(images), None)
+
+
+def smooth_net(hidden=7, classes=3):
+    """One hidden layer with a steep softplus and no biases, as the authors have it."""
+
+    def steep(inputs):
+        return keras.ops.softplus(10.0 * inputs) / 10.0
+
+    return keras.Sequential(
+        [
+            keras.Input((3, 2, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(hidden, use_bias=False, activation=steep),
+            keras.layers.Dense(classes, use_bias=False),
+        ]
+    )
+
+
+def closed_form(net, images):
+    """Omega of the one-hidden-layer net, by facts 3(1)."""
+    first, last = (np.asarray(w, "float64") for w in net.get_weights())
+    classes = last.shape[1]
+    slopes = 1 / (1 + np.exp(-10.0 * images.reshape(len(images), -1) @ first))
+    coupling = classes * last @ last.T - np.outer(last.sum(1), last.sum(1))
+    products = coupling * (first.T @ first)
+    values = np.einsum("rs,ir,is->i", products, slopes, slopes)
+    return 2 / classes**2 * values
+
+
+@pytest.fixture
+def images():
+    generator = np.random.default_rng(0)
+    return generator.uniform(size=(5, 3, 2, 1)).astype("float32")
+
+
+def test_linear_map_by_hand():
+    net = linear_net([[1, 0], [0, 1], [1, 1]], [0, 0, 0])
+    found = penalty_of(net, np.random.default_rng(0).uniform(size=(4, 2, 1, 1)))
+    np.testing.assert_allclose(found, np.full(4, 0.88888889), rtol=1e-6)
+
+
+def test_equals_the_closed_form_of_one_hidden_layer(images):
+    net = smooth_net()
+    expected = closed_form(net, images)
+    np.testing.assert_allclose(penalty_of(net, images), expected, rtol=1e-5)
+
+
+def test_two_classes_and_scale_and_common_function(images):
+    net = smooth_net(classes=2)
+    with tf.GradientTape(persistent=True) as tape:
+        pixels = tf.constant(images)
+        tape.watch(pixels)
+        first, second = tf.unstack(net(pixels), axis=1)
+    gap = tape.gradient(first, pixels) - tape.gradient(second, pixels)
+    expected = 0.5 * tf.reduce_sum(gap**2, [1, 2, 3])
+    np.testing.assert_allclose(penalty_of(net, images), expected, rtol=1e-5)
+    last = net.layers[-1].kernel
+    last.assign(3.0 * last)
+    np.testing.assert_allclose(penalty_of(net, images), 9 * expected, rtol=1e-5)
+    last.assign(last + 5.0)
+    np.testing.assert_allclose(penalty_of(net, images), 9 * expected, rtol=1e-3)
+    last.assign(tf.repeat(last[:, :1], 2, axis=1))
+    np.testing.assert_allclose(penalty_of(net, images), 0.0, atol=1e-5)
+
+
+def test_projections_are_unbiased(images):
+    net = smooth_net()
+    exact = penalty_of(net, images).numpy()
+    draws = penalty_of(net, np.repeat(images, 400, axis=0), projections=2)
+    draws = draws.numpy().reshape(len(images), 400)
+    error = draws.std(axis=1) / np.sqrt(400)
+    assert (np.abs(draws.mean(axis=1) - exact) < 4.5 * error).all()
+    assert (draws.std(axis=1) > 0.1 * exact).all()
+
+
+@pytest.mark.parametrize("projections", [None, 3])
+def test_gradients_of_weights_match_finite_differences(projections, images):
+    net = smooth_net()
+    model = AdversarialTrainingModel(net)
+    penalty = CrossLipschitz(weight=1.0, projections=projections)
+    from keras_advdef.core.random_numbers import make_key
+    from keras_advdef.core.random_state import draw_scope
+
+    def total():
+        with draw_scope(make_key(4)):
+            return tf.reduce_sum(penalty(model, tf.constant(images), None))
+
+    with tf.GradientTape() as tape:
+        value = total()
+    gradients = tape.gradient(value, net.trainable_weights)
+    for variable, gradient in zip(net.trainable_weights, gradients, strict=True):
+        direction = np.random.default_rng(1).normal(size=variable.shape)
+        direction = (direction / np.linalg.norm(direction)).astype("float32")
+        start, width, ends = variable.numpy(), 2e-3, []
+        for sign in (1, -1):
+            variable.assign(start + sign * width * direction)
+            ends.append(float(total()))
+        variable.assign(start)
+        slope = (ends[0] - ends[1]) / (2 * width)
+        along = float(tf.reduce_sum(gradient * direction))
+        assert slope == pytest.approx(along, rel=0.02, abs=2e-3)
+        assert abs(slope) > 1e-2
+
+
+@pytest.mark.parametrize("projections", [None, 1])
+@pytest.mark.parametrize("jit", [False, True])
+def test_training_lowers_it(projections, jit, digits):
+    x, y = digits.x_train[:96], digits.y_train[:96]
+    left = {}
+    for weight in (0.0, 0.05):
+        keras.utils.set_random_seed(0)
+        net = small_net()
+        penalty = CrossLipschitz(weight=weight, projections=projections)
+        model = AdversarialTrainingModel(net, penalties=[penalty], seed=0)
+        model.compile(keras.optimizers.Adam(0.01), sparse_loss(), jit_compile=jit)
+        model.fit(x, y, epochs=4, verbose=0)
+        left[weight] = float(np.mean(penalty_of(net, x)))
+    assert left[0.05] < 0.8 * left[0.0]
+
+
+def test_draws_differ_from_step_to_step_and_repeat_with_the_seed(digits):
+    x, y = digits.x_train[:8], digits.y_train[:8]
+    losses = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(0)
+        penalty = CrossLipschitz(weight=1.0, projections=1)
+        model = AdversarialTrainingModel(small_net(), penalties=[penalty], seed=seed)
+        model.compile(keras.optimizers.SGD(0.0), sparse_loss())
+        history = model.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
+        losses.append(history.history["loss"])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+    assert losses[0][0] != losses[0][1]
+
+
+def test_adds_up_with_an_attack_and_is_restored(digits, tmp_path):
+    x, y = digits.x_train[:16], digits.y_train[:16]
+    penalty = CrossLipschitz(weight=0.01, projections=2)
+    model = AdversarialTrainingModel(small_net(), FGSM(0.1), penalties=[penalty])
+    model.compile("sgd", sparse_loss())
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    assert copy.penalties[0].get_config() == {"weight": 0.01, "projections": 2}
+    copy.fit(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [({"weight": -1.0}, "weight"), ({"weight": 1.0, "projections": 0}, "projections")],
+)
+def test_bad_arguments(arguments, name):
+    with pytest.raises(ValueError, match=f"`CrossLipschitz` expects `{name}`"):
+        CrossLipschitz(**arguments)

@@ -1,0 +1,176 @@
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import tensorflow as tf
+
+from keras_advdef.layers import BitDepthReduction
+from keras_advdef.training import DistillationTrainer
+from tests.support.nets import linear_net, small_net
+
+
+def trainer_of(teacher, **arguments):
+    trainer = DistillationTrainer(teacher, **arguments)
+    trainer.compile(keras.optimizers.Adam(0.01), metrics=["accuracy"])
+    return trainer
+
+
+class TestSoftLabels:
+    @pytest.mark.parametrize(
+        ("temperature", "expected", "entropy"),
+        [
+            (2.0, [0.455054, 0.276004, 0.167405, 0.101536], 1.24505043),
+            (20.0, [0.269050, 0.255929, 0.243447, 0.231574], 1.38473352),
+            (100.0, [0.253762, 0.251237, 0.248738, 0.246263], 1.38623186),
+        ],
+    )
+    def test_are_those_by_hand(self, temperature, expected, entropy):
+        teacher = linear_net(np.zeros((4, 2)), [2.0, 1.0, 0.0, -1.0])
+        trainer = DistillationTrainer(teacher, temperature=temperature)
+        found = trainer.soft_labels(np.zeros((1, 2, 1, 1), "float32"))[0]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert scipy.stats.entropy(found) == pytest.approx(entropy, abs=1e-5)
+
+    def test_come_from_the_teacher_at_rest(self, digits):
+        teacher = small_net(front=[keras.layers.Dropout(0.5)])
+        trainer = DistillationTrainer(teacher, temperature=3.0)
+        x = digits.x_train[:4]
+        one, other = trainer.soft_labels(x), trainer.soft_labels(x)
+        np.testing.assert_array_equal(one, other)
+        expected = scipy.special.softmax(teacher.predict(x, verbose=0) / 3.0, axis=1)
+        np.testing.assert_allclose(one, expected, atol=1e-6)
+
+
+class TestFit:
+    def test_one_step_is_the_one_by_hand(self, digits):
+        x, y = digits.x_train[:16], digits.y_train[:16]
+        teacher, temperature = small_net(), 5.0
+        trainer = DistillationTrainer(teacher, temperature=temperature)
+        trainer.compile(keras.optimizers.SGD(0.5))
+        student = trainer.student
+        start = student.get_weights()
+        with tf.GradientTape() as tape:
+            logits = student(x) / temperature
+            expected = tf.reduce_mean(
+                tf.nn.softmax_cross_entropy_with_logits(trainer.soft_labels(x), logits)
+            )
+        gradients = tape.gradient(expected, student.trainable_weights)
+        history = trainer.fit(x, y, batch_size=16, verbose=0).history
+        assert history["loss"][0] == pytest.approx(float(expected), rel=1e-5)
+        ends = student.get_weights()
+        for end, begin, gradient in zip(ends, start, gradients, strict=True):
+            np.testing.assert_allclose(end, begin - 0.5 * gradient, atol=1e-6)
+
+    def test_trains_the_student_alone_and_labels_do_not_matter(self, digits):
+        x, y = digits.x_train[:64], digits.y_train[:64]
+        students = []
+        for labels in (y, (y + 1) % 3):
+            keras.utils.set_random_seed(2)
+            trainer = trainer_of(small_net())
+            before = trainer.teacher.get_weights()
+            trainer.fit(x, labels, verbose=0, shuffle=False)
+            for one, other in zip(before, trainer.teacher.get_weights(), strict=True):
+                np.testing.assert_array_equal(one, other)
+            students.append(trainer.student.get_weights())
+        for one, other in zip(*students, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize("one_hot", [False, True])
+    @pytest.mark.parametrize("jit", [False, True])
+    def test_teacher_and_student_learn(self, one_hot, jit, digits):
+        x, y = digits.x_train, digits.y_train
+        labels = np.eye(3, dtype="float32")[y] if one_hot else y
+        trainer = DistillationTrainer(small_net(), temperature=5.0)
+        trainer.compile(
+            keras.optimizers.Adam(0.02), metrics=["accuracy"], jit_compile=jit
+        )
+        taught = trainer.fit_teacher(x, labels, epochs=10, verbose=0).history
+        assert taught["accuracy"][-1] > 0.9
+        history = trainer.fit(
+            x, labels, epochs=12, validation_data=(x, labels), verbose=0
+        ).history
+        assert history["val_accuracy"][-1] > 0.9
+        assert history["val_loss"][-1] < history["val_loss"][0]
+        logits = trainer.predict(x[:8], verbose=0)
+        np.testing.assert_allclose(logits, trainer.student(x[:8]), atol=1e-5)
+
+    def test_logits_grow_with_the_temperature(self, digits):
+        x, y, sizes = digits.x_train, digits.y_train, []
+        for temperature in (1.0, 20.0):
+            keras.utils.set_random_seed(0)
+            trainer = DistillationTrainer(small_net(), temperature=temperature)
+            trainer.compile(keras.optimizers.Adam(0.02))
+            trainer.fit_teacher(x, y, epochs=8, verbose=0)
+            trainer.fit(x, y, epochs=8, verbose=0)
+            sizes.append(np.abs(trainer.predict(x, verbose=0)).mean())
+        assert sizes[1] > 4 * sizes[0]
+
+    def test_sample_weights_count(self, digits):
+        x, y = digits.x_train[:8].copy(), digits.y_train[:8]
+        results = []
+        for first in (x[0], 1 - x[0]):
+            keras.utils.set_random_seed(0)
+            trainer = trainer_of(small_net())
+            changed = np.concatenate([first[None], x[1:]])
+            weights = np.array([0.0] + [1.0] * 7)
+            trainer.fit(changed, y, sample_weight=weights, verbose=0, shuffle=False)
+            results.append(trainer.student.get_weights())
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+class TestSaving:
+    def test_training_goes_on_after_a_file(self, digits, tmp_path):
+        x, y = digits.x_train[:32], digits.y_train[:32]
+        trainer = trainer_of(small_net(), temperature=7.0)
+        trainer.fit(x, y, verbose=0)
+        trainer.save(tmp_path / "trainer.keras")
+        copy = keras.models.load_model(tmp_path / "trainer.keras")
+        assert copy.temperature == 7.0
+        np.testing.assert_allclose(
+            copy.soft_labels(x), trainer.soft_labels(x), atol=1e-6
+        )
+        for each in (trainer, copy):
+            each.fit(x, y, verbose=0, shuffle=False)
+        np.testing.assert_allclose(copy(x), trainer(x), atol=1e-5)
+
+    def test_export_is_the_student(self, digits, tmp_path):
+        trainer = DistillationTrainer(small_net(front=[BitDepthReduction(5)]))
+        trainer.export(tmp_path / "served", verbose=False)
+        served = tf.saved_model.load(str(tmp_path / "served"))
+        x = tf.constant(digits.x_test[:3])
+        np.testing.assert_allclose(served.serve(x), trainer.student(x), atol=1e-6)
+
+
+class TestStudent:
+    def test_is_a_fresh_copy_of_the_teacher(self):
+        teacher = small_net()
+        student = DistillationTrainer(teacher).student
+        assert student.count_params() == teacher.count_params()
+        kernels = student.get_weights()[0], teacher.get_weights()[0]
+        assert not np.allclose(*kernels)
+
+    def test_may_be_given(self):
+        student = small_net()
+        assert DistillationTrainer(small_net(), student).student is student
+
+
+def test_bad_input():
+    net = small_net()
+    with pytest.raises(ValueError, match="`temperature` to be a finite number above 0"):
+        DistillationTrainer(net, temperature=0.0)
+    with pytest.raises(ValueError, match="`teacher` to be a model that ends in logits"):
+        DistillationTrainer(small_net(head="softmax"))
+    with pytest.raises(ValueError, match="`student` to be a model that ends in logits"):
+        DistillationTrainer(net, small_net(head="softmax"))
+    with pytest.raises(ValueError, match="teacher's output shape"):
+        DistillationTrainer(net, linear_net(np.zeros((4, 64)), np.zeros(4), (8, 8, 1)))
+    with pytest.raises(ValueError, match="teacher's input shape"):
+        DistillationTrainer(net, linear_net(np.zeros((3, 2)), np.zeros(3)))
+    with pytest.raises(TypeError, match="`teacher`"):
+        DistillationTrainer(len)
+    with pytest.raises(ValueError, match="`loss` to be left out"):
+        DistillationTrainer(net).compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match="compiled before `fit_teacher`"):
+        DistillationTrainer(net).fit_teacher(np.zeros((1, 8, 8, 1)), [0])
