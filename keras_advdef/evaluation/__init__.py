@@ -1,6 +1,8 @@
 """Attacks a model as its critics would, and says honestly what was found."""
 
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.certify_cross_lipschitz import certify_cross_lipschitz
+from keras_advdef.evaluation.certify_lipschitz_margin import certify_lipschitz_margin
 from keras_advdef.evaluation.compare_reports import compare_reports
 from keras_advdef.evaluation.detection_report import DetectionReport
 from keras_advdef.evaluation.evaluate_detector import evaluate_detector
@@ -11,6 +13,8 @@ __all__ = [
     "AccuracyEstimate",
     "DetectionReport",
     "RobustnessReport",
+    "certify_cross_lipschitz",
+    "certify_lipschitz_margin",
     "compare_reports",
     "evaluate_detector",
     "evaluate_robustness",

@@ -72,6 +72,10 @@ class ConvexCombination(keras.layers.Layer):
         """Returns the shape of the first input."""
         return tuple(_checked_shapes(input_shape)[0])
 
+    def get_config(self) -> dict[str, Any]:
+        # Keras wants it written where `dtype` may be a policy.
+        return super().get_config()
+
 
 def _checked_shapes(shapes: Any) -> list[Any]:
     is_list = isinstance(shapes, (list, tuple)) and all(

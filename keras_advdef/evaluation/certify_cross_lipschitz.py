@@ -1,0 +1,213 @@
+"""certify_cross_lipschitz: certified radii of nets with one hidden layer."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import scipy.special
+
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_private import has_graph
+from keras_advdef.core.value_range import checked_labels, sparse_labels
+
+_OWNER = "certify_cross_lipschitz"
+# Halvings of the bracket around each radius.
+_HALVINGS = 30
+_BLOCK = 64
+_Slope = Callable[[np.ndarray], np.ndarray]
+# Activations whose slope is nonnegative and never falls, with that slope.
+_SLOPES: dict[Any, _Slope] = {
+    keras.activations.softplus: scipy.special.expit,
+    keras.activations.elu: lambda z: np.exp(np.minimum(z, 0.0)),
+    keras.activations.exponential: np.exp,
+    # The limit of ever steeper softplus.
+    keras.activations.relu: lambda z: (z >= 0.0).astype(np.float64),
+}
+
+
+class _Net(NamedTuple):
+    """`last.T @ activation(first.T @ x + bias)`, but for a constant."""
+
+    first: np.ndarray
+    bias: np.ndarray
+    slope: _Slope
+    last: np.ndarray
+
+
+def certify_cross_lipschitz(
+    model: keras.Model, images: Any, labels: Any, *, batch_size: int = 128
+) -> np.ndarray:
+    """Returns l2 radii around images within which the model's answer cannot change.
+
+    For every other class the largest slope of the logits' difference in a ball is
+    bounded by the signs of its summands, and the radius is where that slope times the
+    radius is the difference (Hein, Andriushchenko, NIPS 2017, Theorem 2.1 and
+    Proposition 2.2, p = 2). Exact for linear models.
+
+    Args:
+        model: A built Sequential model of one hidden layer that returns logits:
+            `Flatten`, `Rescaling` and `Dense` layers with one softplus, ReLU, ELU or
+            exponential between them. A steeper softplus is that between two
+            `Rescaling`.
+        images: Array `(count, rows, cols, channels)` as the model expects them.
+        labels: True labels, integer or one-hot.
+        batch_size: Images per prediction.
+
+    Returns:
+        Float64 array `(count,)`, in the images' units; zero where the model is wrong.
+
+    Raises:
+        ValueError: If the model is another, or the labels do not fit.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((2, 2, 1)), keras.layers.Flatten(),
+    ...     keras.layers.Dense(8, activation="softplus"), keras.layers.Dense(3)])
+    >>> images, labels = np.ones((2, 2, 2, 1)), [0, 1]
+    >>> keras_advdef.evaluation.certify_cross_lipschitz(model, images, labels).shape
+    (2,)
+    """
+    net = _taken_apart(model)
+    images = np.asarray(images)
+    logits = model.predict(images, batch_size=batch_size, verbose=0).astype(np.float64)
+    checked_labels(_OWNER, labels, count=len(logits), classes=logits.shape[1])
+    classes = sparse_labels(labels).numpy()
+    hidden = images.reshape(len(images), -1).astype(np.float64) @ net.first + net.bias
+    radii = np.full(len(images), np.inf)
+    products = net.first.T @ net.first
+    for start in range(0, len(images), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for other in range(logits.shape[1]):
+            found = _radii(
+                net,
+                products,
+                hidden=hidden[block],
+                weights=net.last.T[classes[block]] - net.last.T[other],
+                margins=logits[block][np.arange(len(classes[block])), classes[block]]
+                - logits[block, other],
+            )
+            is_other = classes[block] != other
+            radii[block] = np.minimum(radii[block], np.where(is_other, found, np.inf))
+    return radii
+
+
+def _radii(
+    net: _Net,
+    products: np.ndarray,
+    *,
+    hidden: np.ndarray,
+    weights: np.ndarray,
+    margins: np.ndarray,
+) -> np.ndarray:
+    """Returns where margin and radius times the largest slope meet, for one class.
+
+    Args:
+        net: The net.
+        products: Inner products of the hidden units' weights.
+        hidden: What enters the activation, `(count, units)`.
+        weights: Differences of the output weights, `(count, units)`.
+        margins: Differences of the logits, `(count,)`.
+    """
+    lengths = np.sqrt(np.diag(products))
+    signs = np.maximum(products, 0.0), np.minimum(products, 0.0)
+
+    def steepest(radius: np.ndarray) -> np.ndarray:
+        reach = radius[:, None] * lengths
+        high, low = net.slope(hidden + reach), net.slope(hidden - reach)
+        squares = _form(weights * high, signs) + _form(weights * low, signs[::-1])
+        return np.sqrt(np.maximum(squares, 0.0))
+
+    low = np.zeros(len(margins))
+    # At its centre the ball's slope is least, and no radius goes beyond that.
+    start = steepest(low)
+    high = np.divide(
+        np.maximum(margins, 0.0), start, out=np.full_like(low, np.inf), where=start > 0
+    )
+    high = np.where(np.isfinite(high), high, 0.0)
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        holds = middle * steepest(middle) <= margins
+        low, high = np.where(holds, middle, low), np.where(holds, high, middle)
+    return np.where(margins > 0, low, 0.0)
+
+
+def _form(values: np.ndarray, signs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Sums the products of pairs that have the sign of the first matrix, `(count,)`.
+
+    Args:
+        values: Weights times slopes, `(count, units)`.
+        signs: Inner products of the wanted sign, and of the other.
+    """
+    up, down = np.maximum(values, 0.0), np.maximum(-values, 0.0)
+    same = np.sum((up @ signs[0]) * up + (down @ signs[0]) * down, axis=1)
+    return same - 2.0 * np.sum((up @ signs[1]) * down, axis=1)
+
+
+def _taken_apart(model: Any) -> _Net:
+    """Returns the parts of the net, or raises if it is another."""
+    if not isinstance(model, keras.Sequential) or not has_graph(model):
+        raise invalid(_OWNER, "model", "a built `keras.Sequential`", model)
+    count = int(np.prod(model.input_shape[1:]))
+    matrix, shift = np.eye(count), np.zeros(count)
+    hidden = None
+    for layer in model.layers:
+        matrix, shift = _affine(layer, matrix, shift)
+        slope = _slope(layer)
+        if slope is None:
+            continue
+        if hidden is not None:
+            raise _another(layer)
+        hidden = matrix, shift, slope
+        matrix, shift = np.eye(len(shift)), np.zeros(len(shift))
+    if hidden is None:
+        # A linear model: its slopes are the same everywhere.
+        units = matrix.shape[1]
+        return _Net(matrix, shift, np.ones_like, np.eye(units))
+    return _Net(*hidden, matrix)
+
+
+def _affine(
+    layer: Any, matrix: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an affine map with that of a layer behind it, its activation aside."""
+    if isinstance(layer, keras.layers.Dense) and (
+        matrix.shape[1] == layer.kernel.shape[0]
+    ):
+        kernel = _float64(layer.kernel)
+        bias = 0.0 if layer.bias is None else _float64(layer.bias)
+        return matrix @ kernel, shift @ kernel + bias
+    if isinstance(layer, keras.layers.Rescaling) and np.ndim(layer.scale) == 0:
+        return matrix * layer.scale, shift * layer.scale + layer.offset
+    if isinstance(layer, (keras.layers.Flatten, keras.layers.Activation)):
+        return matrix, shift
+    if isinstance(layer, keras.layers.ReLU) and _slope(layer) is not None:
+        return matrix, shift
+    raise _another(layer)
+
+
+def _float64(variable: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
+
+
+def _slope(layer: Any) -> _Slope | None:
+    """Returns the slope of a layer's activation, `None` if it has none."""
+    if isinstance(layer, keras.layers.ReLU):
+        is_plain = not (layer.threshold or layer.negative_slope or layer.max_value)
+        if is_plain:
+            return _SLOPES[keras.activations.relu]
+        raise _another(layer)
+    activation = getattr(layer, "activation", keras.activations.linear)
+    if activation is keras.activations.linear:
+        return None
+    if activation not in _SLOPES:
+        raise _another(layer)
+    return _SLOPES[activation]
+
+
+def _another(layer: Any) -> ValueError:
+    rule = "a net of one hidden layer whose activation's slope never falls; "
+    rule += f"`{layer.name}` is not of that kind"
+    advice = "See `certify_lipschitz_margin` for deeper nets."
+    return invalid(_OWNER, "model", rule, layer, advice=advice)

@@ -1,0 +1,62 @@
+"""certify_lipschitz_margin: radii within which no answer changes, by one number."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_advdef.core.value_range import checked_labels, sparse_labels
+from keras_advdef.evaluation.lipschitz_bound import lipschitz_bound
+
+# Logits are float32; so much of their size may be rounding.
+_ROUNDING = 1e-5
+
+
+def certify_lipschitz_margin(
+    model: keras.Model, images: Any, labels: Any, *, batch_size: int = 128
+) -> np.ndarray:
+    """Returns l2 radii around images within which the model's answer cannot change.
+
+    `margin / (sqrt(2) L)`: two logits together change by at most sqrt(2) L times the
+    image's change (Tsuzuku, Sato, Sugiyama, NeurIPS 2018). L is the product of the
+    layers' bounds, so it says something of Parseval networks and little of others.
+
+    Args:
+        model: A built Sequential or functional model that returns logits, of dense and
+            convolutional layers, poolings and activations without jumps; no
+            `BatchNormalization`.
+        images: Array `(count, rows, cols, channels)` as the model expects them.
+        labels: True labels, integer or one-hot.
+        batch_size: Images per prediction.
+
+    Returns:
+        Float64 array `(count,)`, in the images' units; zero where the model is wrong.
+
+    Raises:
+        ValueError: If a layer has no known bound, or the labels do not fit.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(2, kernel_initializer="orthogonal")
+    >>> model = keras.Sequential(
+    ...     [keras.Input((2, 1, 1)), keras.layers.Flatten(), layer])
+    >>> layer.kernel.assign(np.eye(2))
+    >>> images = np.reshape([0.75, 0.25], (1, 2, 1, 1))
+    >>> radii = keras_advdef.evaluation.certify_lipschitz_margin(model, images, [0])
+    >>> round(float(radii[0] * np.sqrt(2)), 3)
+    0.5
+    """
+    owner = "certify_lipschitz_margin"
+    largest = lipschitz_bound(model, owner=owner)
+    logits = model.predict(np.asarray(images), batch_size=batch_size, verbose=0)
+    logits = logits.astype(np.float64)
+    checked_labels(owner, labels, count=len(logits), classes=logits.shape[1])
+    classes = sparse_labels(labels).numpy()
+    own = logits[np.arange(len(logits)), classes]
+    logits[np.arange(len(logits)), classes] = -np.inf
+    rounding = _ROUNDING * np.maximum(np.abs(own), 1.0)
+    margins = np.maximum(own - logits.max(axis=1) - rounding, 0.0)
+    if largest == 0.0:
+        return np.where(margins > 0, np.inf, 0.0)
+    return margins / (math.sqrt(2.0) * largest)

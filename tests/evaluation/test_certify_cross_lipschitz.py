@@ -1,0 +1,109 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import FAB, CarliniWagner, DeepFool
+from keras_advdef.evaluation import certify_cross_lipschitz
+from tests.support.nets import linear_net, sparse_loss
+
+
+def one_hidden_layer(activation="softplus", steepness=10.0):
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Flatten(),
+            layers.Dense(24),
+            layers.Rescaling(steepness),
+            layers.Activation(activation),
+            layers.Rescaling(1 / steepness),
+            layers.Dense(3),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    keras.utils.set_random_seed(3)
+    net = one_hidden_layer()
+    net.compile(keras.optimizers.Adam(0.01), sparse_loss())
+    net.fit(digits.x_train, digits.y_train, epochs=15, verbose=0)
+    return net
+
+
+def test_exact_on_linear_models():
+    generator = np.random.default_rng(0)
+    weights, bias = generator.normal(size=(4, 16)), generator.normal(size=4)
+    net = linear_net(weights, bias, (4, 4, 1))
+    images = generator.uniform(size=(9, 4, 4, 1)).astype("float32")
+    logits = images.reshape(9, -1) @ weights.T + bias
+    labels = logits.argmax(axis=1)
+    gaps = logits.max(axis=1, keepdims=True) - logits
+    lengths = np.linalg.norm(weights[labels][:, None] - weights, axis=2)
+    with np.errstate(invalid="ignore"):
+        distances = np.where(lengths > 0, gaps / lengths, np.inf)
+    radii = certify_cross_lipschitz(net, images, labels)
+    np.testing.assert_allclose(radii, distances.min(axis=1), rtol=1e-4)
+    wrong = certify_cross_lipschitz(net, images, (labels + 1) % 4)
+    np.testing.assert_array_equal(wrong, np.zeros(9))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack",
+    [
+        DeepFool(),
+        FAB(steps=30, norm="l2"),
+        CarliniWagner(steps=60, binary_search_steps=4, learning_rate=0.05),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_never_beyond_an_attack(attack, trained, digits):
+    images, labels = digits.x_test[:60], digits.y_test[:60]
+    radii = certify_cross_lipschitz(trained, images, labels)
+    found = attack.search(trained, images, labels, seed=0, verbose=0)
+    assert (radii > 0).mean() > 0.9
+    assert np.isfinite(found.norms).mean() > 0.9
+    assert (radii <= found.norms * (1 + 1e-5)).all()
+    # It says something: within a factor of what is found.
+    assert np.median(radii[radii > 0]) > 0.2 * np.median(found.norms)
+
+
+@pytest.mark.parametrize("activation", ["softplus", "relu", "elu"])
+def test_slope_bound_holds_in_the_ball(activation):
+    net = one_hidden_layer(activation, steepness=1.0)
+    generator = np.random.default_rng(1)
+    images = generator.uniform(size=(6, 8, 8, 1)).astype("float32")
+    labels = net.predict(images, verbose=0).argmax(axis=1)
+    radii = certify_cross_lipschitz(net, images, labels)
+    for _ in range(200):
+        steps = generator.normal(size=images.shape)
+        steps /= np.linalg.norm(steps.reshape(6, -1), axis=1)[:, None, None, None]
+        moved = images + 0.999 * radii[:, None, None, None] * steps
+        found = net.predict(moved.astype("float32"), verbose=0).argmax(axis=1)
+        np.testing.assert_array_equal(found, labels)
+
+
+def test_blocks_change_nothing(trained, digits):
+    images, labels = digits.x_test[:70], digits.y_test[:70]
+    whole = certify_cross_lipschitz(trained, images, labels)
+    part = certify_cross_lipschitz(trained, images[60:], np.eye(3)[labels[60:]])
+    np.testing.assert_allclose(whole[60:], part, rtol=1e-5)
+
+
+def test_other_models_are_refused():
+    layers = keras.layers
+
+    def net(*more):
+        return keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), *more])
+
+    images, labels = np.zeros((1, 4, 4, 1)), [0]
+    deep = net(layers.Dense(4, "relu"), layers.Dense(4, "relu"), layers.Dense(2))
+    falling = net(layers.Dense(4, activation="tanh"), layers.Dense(2))
+    normed = net(layers.BatchNormalization(), layers.Dense(2))
+    softmax = net(layers.Dense(4, "relu"), layers.Dense(2, "softmax"))
+    for model in (deep, falling, normed, softmax):
+        with pytest.raises(ValueError, match="net of one hidden layer"):
+            certify_cross_lipschitz(model, images, labels)
+    with pytest.raises(ValueError, match=r"a built `keras\.Sequential`"):
+        certify_cross_lipschitz(len, images, labels)
