@@ -56,7 +56,7 @@ def test_bounds_linear_layers(name):
 
 
 NONLINEAR = {
-    "relu": lambda: LAYERS.ReLU(),
+    "relu": LAYERS.ReLU,
     "leaky": lambda: LAYERS.LeakyReLU(negative_slope=0.3),
     "tanh": lambda: LAYERS.Activation("tanh"),
     "sigmoid": lambda: LAYERS.Activation("sigmoid"),
