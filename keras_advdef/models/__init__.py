@@ -4,6 +4,7 @@ from keras_advdef.models.averaging_ensemble import AveragingEnsemble
 from keras_advdef.models.feature_squeezing_detector import FeatureSqueezingDetector
 from keras_advdef.models.member_dlr import MemberDLR
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
+from keras_advdef.models.smoothed_classifier import SmoothedClassifier
 from keras_advdef.models.squeezing_aware import SqueezingAware
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "FeatureSqueezingDetector",
     "MemberDLR",
     "RandomSelfEnsemble",
+    "SmoothedClassifier",
     "SqueezingAware",
 ]

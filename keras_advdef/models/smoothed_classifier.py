@@ -1,0 +1,270 @@
+"""SmoothedClassifier: the vote of a classifier over noisy copies, with certificates."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.arguments import (
+    checked_instance,
+    checked_integer,
+    checked_number,
+)
+from keras_advdef.core.card_asset import CardAsset
+from keras_advdef.core.cards import DefenceCard, card_of, defence
+from keras_advdef.core.classifier_logits import classifier_logits
+from keras_advdef.core.keras_private import has_graph, kept_losses
+from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.loops import fixed_loop
+from keras_advdef.layers import RandomNoise
+from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
+
+ABSTAINED = -1
+
+
+class Certificates(NamedTuple):
+    """What can be promised of images.
+
+    Attributes:
+        classes: The class of each, `ABSTAINED` (-1) where the vote was too close.
+        radii: l2 radii within which it stays, in the units of the images; zero where
+            the classifier abstained.
+    """
+
+    classes: np.ndarray
+    radii: np.ndarray
+
+
+@defence(
+    DefenceCard(
+        summary="Votes over noisy copies of an image, with certified radii.",
+        category="randomization",
+        paper="Cohen, Rosenfeld, Kolter: Certified Adversarial Robustness via "
+        "Randomized Smoothing, ICML 2019",
+        claim="Certified l2 accuracy on ImageNet of 49 % at radius 0.5 with noise of "
+        "0.25.",
+        standing="standing",
+        eot_samples=20,
+        attacks=("PGD", "APGD"),
+        training_cost="that of the classifier, on noisy images",
+        inference_cost="one pass for each sample",
+    )
+)
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class SmoothedClassifier(LogitsModel):
+    """Predicts what a classifier says most often of an image with Gaussian noise.
+
+    `predict` returns the share of votes of each class; `classify` and `certify` say a
+    class only where it is the most frequent one with the chosen confidence, by exact
+    binomial tests, and abstain elsewhere. Of a class whose chance is at least p with
+    that confidence, `stddev * Phi^-1(p)` is a radius within which the smoothed
+    classifier does not change, whatever the attack.
+
+    The classifier must have been trained on noise of that size. Attacks see the mean
+    probability over the draws, whose gradient votes do not have.
+
+    Args:
+        classifier: A `keras.Model` that maps images to logits, or to probabilities if
+            it ends in a softmax of Keras.
+        stddev: Number above 0. Standard deviation of the noise, in the units of the
+            images.
+        samples: Number of noisy copies in one prediction, at least 1.
+        **kwargs: `name` and the like; see `keras.Model`.
+
+    Call arguments:
+        images: Tensor of shape `(batch, rows, cols, channels)`.
+        training: With True a single noisy pass is taken and its probabilities are
+            returned.
+
+    Returns:
+        Float32 shares of the votes, `(batch, classes)`.
+
+    Raises:
+        TypeError: If the classifier is no `keras.Model`.
+        ValueError: If `stddev` or `samples` is out of its range.
+
+    Example:
+
+    >>> classifier = keras.Sequential([
+    ...     keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> model = keras_advdef.models.SmoothedClassifier(
+    ...     classifier, stddev=0.25, samples=100)
+    >>> certificates = model.certify(np.ones((2, 4, 4, 1), "float32"))
+    >>> certificates.radii.shape
+    (2,)
+    """
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        *,
+        stddev: float,
+        samples: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        owner = type(self).__name__
+        self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
+        self.stddev = checked_number(owner, "stddev", stddev, low=0.0, low_open=True)
+        self.samples = checked_integer(owner, "samples", samples, low=1)
+        self.averaged_draws = self.samples
+        noisy = keras.Sequential([RandomNoise(self.stddev), classifier])
+        self.ensemble = RandomSelfEnsemble(noisy, samples=self.samples)
+        card = card_of(self)
+        if card is not None:
+            self._card_asset = CardAsset(self, card)
+        if has_graph(classifier):
+            # Now it knows its inputs, and can be exported before any use.
+            self(keras.KerasTensor(classifier.inputs[0].shape))
+
+    def build(self, input_shape: Any) -> None:
+        """Builds the classifier."""
+        if not self.ensemble.built:
+            self.ensemble.build(input_shape)
+        super().build(input_shape)
+
+    def logits(self, images: Any, training: bool = False) -> tf.Tensor:
+        """Returns the logarithm of the mean probability over the draws.
+
+        Args:
+            images: Tensor of shape `(batch, rows, cols, channels)`.
+            training: Whether the classifier is called as in training, once.
+
+        Returns:
+            Float32 tensor of shape `(batch, classes)`.
+        """
+        return self.ensemble.logits(images, training=training)
+
+    def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
+        """Returns the share of votes of each class."""
+        if training:
+            return tf.nn.softmax(self.logits(images, training=True))
+        return self._votes(images, self.samples) / self.samples
+
+    def _votes(self, images: Any, count: int) -> tf.Tensor:
+        """Returns in how many of so many draws each class is the largest, float32."""
+        images = tf.convert_to_tensor(images)
+        noisy = self.ensemble.classifier
+
+        def vote() -> tf.Tensor:
+            logits = classifier_logits(noisy, images)
+            return tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
+
+        def add(index: Any, state: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
+            del index
+            return (state[0] + vote(),)
+
+        # What layers add to the loss inside the loop cannot leave it.
+        with kept_losses(noisy):
+            return fixed_loop(add, (vote(),), count - 1, unroll=False)[0]
+
+    def classify(
+        self, images: Any, *, failure: float = 1e-3, batch_size: int = 128
+    ) -> np.ndarray:
+        """Returns the class of each image, or `ABSTAINED` (-1).
+
+        The two classes of most votes are compared by an exact binomial test, so that a
+        class that is said is the smoothed classifier's but for `failure` of the images.
+
+        Args:
+            images: Array `(count, rows, cols, channels)`.
+            failure: Number above 0 and at most 1.
+            batch_size: Images per compiled call.
+
+        Returns:
+            Integer array `(count,)`.
+
+        Raises:
+            ValueError: If `failure` is out of its range.
+        """
+        from scipy.stats import binomtest
+
+        failure = _checked_failure(failure)
+        counts = self._counted(images, self.samples, batch_size)
+        order = np.argsort(-counts, axis=1, kind="stable")
+        first, second = np.take_along_axis(counts, order[:, :2], axis=1).T
+        sure = [
+            binomtest(int(most), int(most + next_most)).pvalue <= failure
+            for most, next_most in zip(first, second, strict=True)
+        ]
+        return np.where(sure, order[:, 0], ABSTAINED)
+
+    def certify(
+        self,
+        images: Any,
+        *,
+        selection: int = 100,
+        samples: int = 1000,
+        failure: float = 1e-3,
+        batch_size: int = 128,
+    ) -> Certificates:
+        """Returns classes and radii that hold for all but `failure` of the images.
+
+        One set of draws chooses the class, another bounds its chance from below by an
+        exact (Clopper-Pearson) interval.
+
+        Args:
+            images: Array `(count, rows, cols, channels)`.
+            selection: Draws that choose the class.
+            samples: Draws that bound its chance; the largest radius grows with them.
+            failure: Number above 0 and at most 1.
+            batch_size: Images per compiled call.
+
+        Returns:
+            A `Certificates`.
+
+        Raises:
+            ValueError: If an argument is out of its range.
+        """
+        from scipy.stats import beta, norm
+
+        owner = "SmoothedClassifier.certify"
+        selection = checked_integer(owner, "selection", selection, low=1)
+        samples = checked_integer(owner, "samples", samples, low=1)
+        failure = _checked_failure(failure)
+        classes = self._counted(images, selection, batch_size).argmax(axis=1)
+        counts = self._counted(images, samples, batch_size)
+        hits = counts[np.arange(len(counts)), classes]
+        chance = np.where(hits > 0, beta.ppf(failure, hits, samples - hits + 1), 0.0)
+        is_sure = chance > 0.5
+        radii = self.stddev * norm.ppf(np.where(is_sure, chance, 0.5))
+        return Certificates(np.where(is_sure, classes, ABSTAINED), radii)
+
+    def _counted(self, images: Any, draws: int, batch_size: int) -> np.ndarray:
+        """Returns the votes of so many draws, `(count, classes)`, integers."""
+        images = np.asarray(images)
+        count = tf.function(lambda batch: self._votes(batch, draws), autograph=False)
+        size = min(batch_size, len(images))
+        parts = []
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            filled = np.resize(batch, (size, *batch.shape[1:]))
+            parts.append(count(tf.constant(filled)).numpy()[: len(batch)])
+        return np.concatenate(parts).astype(np.int64)
+
+    def compute_output_spec(
+        self, images: Any, training: bool | None = None
+    ) -> keras.KerasTensor:
+        """Returns the symbolic output."""
+        return self.ensemble.compute_output_spec(images, training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "classifier": keras.saving.serialize_keras_object(self.classifier),
+            "stddev": self.stddev,
+            "samples": self.samples,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "SmoothedClassifier":
+        """Returns a model made from `get_config`."""
+        restored = keras.saving.deserialize_keras_object(config["classifier"])
+        return cls(**{**config, "classifier": restored})
+
+
+def _checked_failure(failure: Any) -> float:
+    return checked_number(
+        "SmoothedClassifier", "failure", failure, low=0.0, high=1.0, low_open=True
+    )

@@ -1,0 +1,159 @@
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+
+from keras_advdef.attacks import CarliniWagner, DeepFool
+from keras_advdef.models import SmoothedClassifier
+from keras_advdef.models.smoothed_classifier import ABSTAINED
+from tests.support.nets import linear_net, small_net
+
+STDDEV = 0.2
+# Distances of four images from the boundary of the linear net, in l2.
+DISTANCES = np.array([0.02, 0.15, 0.3, 0.5])
+SLOPE = np.array([0.6, -0.8])
+
+
+def linear_case():
+    net = linear_net(np.stack([SLOPE, -SLOPE]), [0.0, 0.0])
+    images = (DISTANCES[:, None] * SLOPE).astype("float32").reshape(4, 2, 1, 1)
+    return net, images
+
+
+@pytest.fixture
+def smoothed():
+    keras.utils.set_random_seed(0)
+    net, _ = linear_case()
+    return SmoothedClassifier(net, stddev=STDDEV, samples=400)
+
+
+class TestPredict:
+    def test_votes_follow_the_normal_law(self, smoothed):
+        _, images = linear_case()
+        shares = smoothed.predict(images, verbose=0)
+        chance = scipy.stats.norm.cdf(DISTANCES / STDDEV)
+        error = np.sqrt(chance * (1 - chance) / 400)
+        assert (np.abs(shares[:, 0] - chance) < 4.5 * error + 1e-6).all()
+        np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-6)
+        assert not np.array_equal(shares, smoothed.predict(images, verbose=0))
+
+    def test_seeds_repeat(self):
+        _, images = linear_case()
+        shares = []
+        for _ in range(2):
+            keras.utils.set_random_seed(4)
+            model = SmoothedClassifier(linear_case()[0], stddev=STDDEV, samples=9)
+            shares.append(model.predict(images, verbose=0))
+        np.testing.assert_array_equal(*shares)
+
+    def test_logits_are_the_mean_probability(self, smoothed):
+        _, images = linear_case()
+        probability = tf.nn.softmax(smoothed.logits(tf.constant(images)))
+        gaps = np.random.default_rng(0).normal(size=(4, 20_000)) * STDDEV
+        expected = scipy.special.expit(2 * (DISTANCES[:, None] + gaps)).mean(axis=1)
+        np.testing.assert_allclose(probability[:, 0], expected, atol=0.02)
+
+
+class TestClassify:
+    def test_abstains_where_votes_are_close(self, smoothed):
+        _, images = linear_case()
+        found = smoothed.classify(images)
+        assert found.tolist()[2:] == [0, 0]
+        assert found[0] in (ABSTAINED, 0)
+        centre = np.zeros((1, 2, 1, 1), "float32")
+        few = SmoothedClassifier(smoothed.classifier, stddev=STDDEV, samples=5)
+        # No vote of five is sure at one in a thousand: the least p-value is 2 / 2^5.
+        assert few.classify(np.repeat(centre, 3, axis=0)).tolist() == [ABSTAINED] * 3
+        assert few.classify(images[3:], failure=0.07).tolist() == [0]
+
+    def test_says_a_wrong_class_no_more_often_than_promised(self, smoothed):
+        # At the boundary any class is wrong half the time it is said.
+        images = np.zeros((400, 2, 1, 1), "float32")
+        found = smoothed.classify(images, failure=0.05)
+        share = np.mean(found != ABSTAINED)
+        assert share < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 400)
+
+
+class TestCertify:
+    def test_radii_approach_the_distance_from_below(self, smoothed):
+        _, images = linear_case()
+        found = smoothed.certify(images, samples=4000)
+        assert (found.radii <= DISTANCES).all()
+        assert found.radii[2] > 0.8 * DISTANCES[2]
+        assert found.classes[1:].tolist() == [0, 0, 0]
+        assert found.radii[found.classes == ABSTAINED].sum() == 0
+
+    def test_largest_radius_is_the_one_of_unanimous_votes(self):
+        net = linear_net([[0.0, 0.0], [0.0, 0.0]], [1.0, 0.0])
+        model = SmoothedClassifier(net, stddev=0.5, samples=10)
+        images = np.zeros((2, 2, 1, 1), "float32")
+        found = model.certify(images, samples=200, failure=0.01)
+        expected = 0.5 * scipy.stats.norm.ppf(0.01 ** (1 / 200))
+        np.testing.assert_allclose(found.radii, expected, rtol=1e-6)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "attack",
+        [DeepFool(overshoot=0.0), CarliniWagner(steps=60, binary_search_steps=4)],
+        ids=lambda attack: type(attack).__name__,
+    )
+    def test_never_beyond_an_attack_on_the_limit(self, attack):
+        # The smoothed linear classifier is the linear one.
+        net, images = linear_case()
+        images = images + np.float32(0.4)
+        net.layers[-1].bias.assign(-0.4 * SLOPE.sum() * np.array([1.0, -1.0]))
+        model = SmoothedClassifier(net, stddev=STDDEV, samples=10)
+        found = attack.search(net, images, np.zeros(4, int), seed=0, verbose=0)
+        radii = model.certify(images, samples=2000).radii
+        assert (radii <= found.norms * (1 + 1e-5)).all()
+
+    def test_odd_batches(self, smoothed):
+        _, images = linear_case()
+        found = smoothed.certify(images, samples=50, batch_size=3)
+        assert found.classes.shape == found.radii.shape == (4,)
+
+
+class TestSaving:
+    def test_file_and_export(self, digits, tmp_path):
+        model = SmoothedClassifier(small_net(), stddev=0.1, samples=5)
+        model.save(tmp_path / "model.keras")
+        copy = keras.models.load_model(tmp_path / "model.keras")
+        assert (copy.stddev, copy.samples) == (0.1, 5)
+        x = digits.x_test[:2]
+        np.testing.assert_array_equal(
+            model.predict(x, verbose=0), copy.predict(x, verbose=0)
+        )
+        model.export(tmp_path / "served", verbose=False)
+        served = tf.saved_model.load(str(tmp_path / "served"))
+        assert served.serve(tf.constant(x)).shape == (2, 3)
+
+    def test_classifier_may_end_in_softmax_and_train(self, digits):
+        model = SmoothedClassifier(small_net(head="softmax"), stddev=0.1, samples=3)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy())
+        history = model.fit(digits.x_train, digits.y_train, epochs=3, verbose=0)
+        losses = history.history["loss"]
+        assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"stddev": 0.0}, "stddev"),
+        ({"stddev": -1.0}, "stddev"),
+        ({"stddev": 1.0, "samples": 0}, "samples"),
+    ],
+)
+def test_bad_arguments(arguments, name):
+    with pytest.raises(ValueError, match=f"`SmoothedClassifier` expects `{name}`"):
+        SmoothedClassifier(small_net(), **arguments)
+
+
+def test_bad_calls():
+    with pytest.raises(TypeError, match="`classifier`"):
+        SmoothedClassifier(len, stddev=1.0)
+    model = SmoothedClassifier(small_net(), stddev=1.0)
+    with pytest.raises(ValueError, match="`failure`"):
+        model.classify(np.zeros((1, 8, 8, 1)), failure=0.0)
+    with pytest.raises(ValueError, match="`samples`"):
+        model.certify(np.zeros((1, 8, 8, 1)), samples=0)
