@@ -11,8 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "examples" / "reproductions"
 REPRODUCTIONS = sorted(SCRIPTS.glob("*_mnist.py"))
-# Those of randomised nets and of JPEG alone have no table yet.
-ON_CIFAR10 = [SCRIPTS / f"{name}cifar10.py" for name in ("", "transformations_")]
+# Those of randomised nets have no table yet.
+_WITH_TABLE = ("", "jpeg_fgsm_", "transformations_")
+ON_CIFAR10 = [SCRIPTS / f"{name}cifar10.py" for name in _WITH_TABLE]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
 STRENGTHS = sorted((ROOT / "benchmarks").glob("*_strength.py"))
 
