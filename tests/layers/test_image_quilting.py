@@ -104,7 +104,7 @@ class TestOutput:
     def test_runs_wholly_on_a_gpu(self, images):
         assert missing_kernels(_adapted(), tf.constant(images)) == {}
 
-    @settings(max_examples=4, deadline=None)
+    @settings(max_examples=8, deadline=None)
     @given(data=st.data())
     def test_keeps_shape_dtype_and_range(self, data):
         side = data.draw(st.integers(1, 6))

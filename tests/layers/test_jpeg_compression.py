@@ -54,7 +54,7 @@ class TestJPEGCompression:
         channels=st.sampled_from([1, 3]),
         quality=st.integers(1, 100),
     )
-    @settings(max_examples=5, deadline=None)
+    @settings(max_examples=8, deadline=None)
     def test_keeps_shape_and_range(self, rows, columns, channels, quality):
         shape = (2, rows, columns, channels)
         pixels = np.random.default_rng(0).uniform(0, 1, shape).astype("float32")

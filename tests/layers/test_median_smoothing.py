@@ -28,7 +28,7 @@ class TestMedianSmoothing:
         assert result[0, 0, 0, 0] == np.float32(0.1)
 
     @given(size=st.integers(2, 4), rows=st.integers(4, 12), columns=st.integers(4, 12))
-    @settings(max_examples=6, deadline=None)
+    @settings(max_examples=8, deadline=None)
     def test_gives_pixels_of_the_image(self, size, rows, columns):
         pixels = np.random.default_rng(0).uniform(0, 1, (1, rows, columns, 1))
         pixels = pixels.astype("float32")

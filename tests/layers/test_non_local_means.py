@@ -76,7 +76,7 @@ class TestNonLocalMeans:
             NonLocalMeans()(np.zeros((1, 7, 9, 1), "float32"))
 
 
-@hypothesis.settings(deadline=None, max_examples=8)
+@hypothesis.settings(deadline=None, max_examples=20)
 @hypothesis.given(
     pixels=hypothesis.extra.numpy.arrays(
         "float32",
