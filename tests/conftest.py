@@ -4,6 +4,8 @@ import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A third of the tests' time would go to making small kernels fast that run once.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
 import numpy as np
@@ -12,15 +14,12 @@ import pytest
 from tests.support.nets import digit_images, small_net
 
 
-def pytest_collection_finish():
-    # `clear_session` collects garbage after every test; without this it walks through
-    # all of TensorFlow each time, which takes longer than most tests.
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def _seeded():
+    # `clear_session` collects garbage after every test; without this it walks through
+    # all of TensorFlow and what earlier tests compiled, longer than most tests take.
+    gc.collect()
+    gc.freeze()
     keras.utils.set_random_seed(0)
     yield
     keras.backend.clear_session()

@@ -11,6 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "examples" / "reproductions"
 REPRODUCTIONS = sorted(SCRIPTS.glob("*_mnist.py"))
+# Those of randomised nets have no table yet.
+_WITH_TABLE = ("", "jpeg_fgsm_", "transformations_")
+ON_CIFAR10 = [SCRIPTS / f"{name}cifar10.py" for name in _WITH_TABLE]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
 STRENGTHS = sorted((ROOT / "benchmarks").glob("*_strength.py"))
 
@@ -20,7 +23,7 @@ def _run(script: Path, *arguments: str) -> str:
         [sys.executable, str(script), "--smoke", *arguments],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
@@ -61,6 +64,18 @@ def test_cifar10(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["jpeg_fgsm", "transformations"])
+def test_transformations_on_cifar10(name, tmp_path):
+    table = tmp_path / f"{name}.md"
+    printed = _run(SCRIPTS / f"{name}_cifar10.py", "--output", str(table))
+    written = table.read_text(encoding="utf-8")
+    assert written.strip() in printed
+    assert "JPEG" in written
+    assert "have been through JPEG once" in " ".join(written.split())
+    assert str(tmp_path) not in written
+
+
+@pytest.mark.slow
 def test_keras_applications():
     printed = _run(ROOT / "examples" / "evaluate_keras_applications.py")
     assert "MobileNetV2: " in printed
@@ -84,7 +99,7 @@ def test_strength(script):
 
 
 @pytest.mark.parametrize(
-    "script", [*REPRODUCTIONS, SCRIPTS / "cifar10.py"], ids=lambda path: path.stem
+    "script", [*REPRODUCTIONS, *ON_CIFAR10], ids=lambda path: path.stem
 )
 def test_table_is_committed_and_linked(script):
     table = script.with_suffix(".md")

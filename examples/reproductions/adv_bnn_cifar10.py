@@ -9,9 +9,8 @@ the weights, and under attacks that average over draws of them (EOT).
 
 import keras
 import numpy as np
-from cifar10 import load_cifar10
-from reproduction import Clock, command, parse_arguments, publish, table
-from small_cifar10 import WIDTHS, fit, measured_row, small_network
+from reproduction import command, parse_arguments, publish, table
+from small_cifar10 import fit, measured, small_network
 
 from keras_advdef.attacks import PGD
 from keras_advdef.callbacks import KLAnnealing
@@ -29,7 +28,6 @@ RATE, MORE_RATE = 4e-3, 2e-3
 PRIOR_STDDEV, DIVERGENCE = 0.1, 0.02
 POSTERIOR_STDDEV = 0.02
 SAMPLES = 10
-ATTACKED, SMOKE_ATTACKED = 40, 6
 
 
 def models(data: list[np.ndarray], *, smoke: bool) -> dict[str, keras.Model]:
@@ -64,20 +62,7 @@ def models(data: list[np.ndarray], *, smoke: bool) -> dict[str, keras.Model]:
 def main() -> None:
     """Trains, evaluates and prints the table."""
     arguments = parse_arguments(__file__, "Adv-BNN on CIFAR-10")
-    keras.utils.set_random_seed(arguments.seed)
-    data = load_cifar10(arguments.data, smoke=arguments.smoke)
-    tested = (data[2], data[3])
-    options = {
-        "epsilon": EPSILON,
-        "attacked": SMOKE_ATTACKED if arguments.smoke else ATTACKED,
-        "curve": CURVE,
-        "seed": arguments.seed,
-    }
-    with Clock() as clock:
-        rows = [
-            measured_row(name, model, tested, **options)
-            for name, model in models(data, smoke=arguments.smoke).items()
-        ]
+    rows, shared = measured(models, arguments, epsilon=EPSILON, curve=CURVE)
     header = [
         "CIFAR-10, linf epsilon 4/255",
         "clean",
@@ -95,17 +80,11 @@ def main() -> None:
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",
-        "Seed": str(arguments.seed),
-        "Data": f"{len(data[0])} CIFAR-10 training images; clean accuracy on "
-        f"{len(data[2])} test images, attacks on the first {ATTACKED}",
-        "Network": f"six convolutions of {WIDTHS} filters",
+        **shared,
         "Training": f"{EPOCHS} epochs on clean images, then {MORE_EPOCHS} on "
         f"PGD-{STEPS} of epsilon 4/255; the Bayesian net starts from the same weights "
         f"with standard deviations of {POSTERIOR_STDDEV:g}, prior {PRIOR_STDDEV:g}, "
         f"divergence weighted by {DIVERGENCE:g} and annealed",
-        "Evaluation": "the quick budget of `evaluate_robustness`, and what the cards "
-        "ask for",
-        "Time": f"{clock} in all",
     }
     publish(TITLE, body, facts=facts, output=arguments.output)
 

@@ -25,6 +25,7 @@ WIDTHS = (32, 64, 128)
 BLOCKS = 2
 EPSILON = 8 / 255
 BATCH_SIZE = 128
+SMOKE_TESTED = 16
 EPOCHS = 30
 PEAK_RATE = 0.2
 WARM_UP = 0.3
@@ -114,9 +115,10 @@ def load_cifar10(path: str | None, *, smoke: bool) -> list[np.ndarray]:
     else:
         train_set, test_set = keras.datasets.cifar10.load_data()
         arrays = [*train_set, *test_set]
-    if smoke:
-        arrays = [array[:BATCH_SIZE] for array in arrays]
     x_train, y_train, x_test, y_test = arrays
+    if smoke:
+        x_train, y_train = x_train[:BATCH_SIZE], y_train[:BATCH_SIZE]
+        x_test, y_test = x_test[:SMOKE_TESTED], y_test[:SMOKE_TESTED]
     images = [each.astype("float32") / 255 for each in (x_train, x_test)]
     labels = [each.ravel().astype("int64") for each in (y_train, y_test)]
     return [images[0], labels[0], images[1], labels[1]]

@@ -114,7 +114,7 @@ def main() -> None:
         "The paper claims that JPEG reverses small perturbations of FGSM and fails "
         "against large ones, and tests an\nattack that does not know of JPEG. One step "
         "past JPEG, with the identity as its gradient, finds hardly more: the\nimages "
-        "here have been through JPEG before, so that it starts from the same gradient. "
+        "here have been through JPEG once, so that it starts from the same gradient. "
         "Several steps through a\ndifferentiable approximation (Shin, Song 2017) find "
         "perturbations that survive compression. FGSM is a weak attack,\nand none of "
         "these is a robust accuracy. Brackets hold 95 % Clopper-Pearson intervals."

@@ -10,9 +10,8 @@ under an attack that knows of no randomness, and under attacks that average over
 
 import keras
 import numpy as np
-from cifar10 import load_cifar10
-from reproduction import Clock, command, parse_arguments, publish, table
-from small_cifar10 import WIDTHS, fit, measured_row, small_network
+from reproduction import command, parse_arguments, publish, table
+from small_cifar10 import fit, measured, small_network
 
 from keras_advdef.models import RandomSelfEnsemble
 from keras_advdef.surgery import insert_noise, insert_pruning
@@ -24,7 +23,6 @@ EPOCHS, MORE_EPOCHS = 12, 8
 RATE, MORE_RATE = 4e-3, 2e-3
 FIRST, INNER = 0.2, 0.1
 SAMPLES = 10
-ATTACKED, SMOKE_ATTACKED = 40, 6
 
 
 def models(data: list[np.ndarray], *, smoke: bool) -> dict[str, keras.Model]:
@@ -50,20 +48,7 @@ def models(data: list[np.ndarray], *, smoke: bool) -> dict[str, keras.Model]:
 def main() -> None:
     """Trains, evaluates and prints the table."""
     arguments = parse_arguments(__file__, "RSE and SAP on CIFAR-10")
-    keras.utils.set_random_seed(arguments.seed)
-    data = load_cifar10(arguments.data, smoke=arguments.smoke)
-    tested = (data[2], data[3])
-    options = {
-        "epsilon": EPSILON,
-        "attacked": SMOKE_ATTACKED if arguments.smoke else ATTACKED,
-        "curve": CURVE,
-        "seed": arguments.seed,
-    }
-    with Clock() as clock:
-        rows = [
-            measured_row(name, model, tested, **options)
-            for name, model in models(data, smoke=arguments.smoke).items()
-        ]
+    rows, shared = measured(models, arguments, epsilon=EPSILON, curve=CURVE)
     header = [
         "CIFAR-10, linf epsilon 4/255",
         "clean",
@@ -83,16 +68,10 @@ def main() -> None:
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",
-        "Seed": str(arguments.seed),
-        "Data": f"{len(data[0])} CIFAR-10 training images; clean accuracy on "
-        f"{len(data[2])} test images, attacks on the first {ATTACKED}",
-        "Network": f"six convolutions of {WIDTHS} filters",
+        **shared,
         "Training": f"{EPOCHS} epochs without noise; {MORE_EPOCHS} more with noise of "
         f"{FIRST:g} on the pixels and {INNER:g} before the other convolutions; none "
         "with pruning",
-        "Evaluation": "the quick budget of `evaluate_robustness`, and what the cards "
-        "ask for",
-        "Time": f"{clock} in all",
     }
     publish(TITLE, body, facts=facts, output=arguments.output)
 

@@ -1,18 +1,21 @@
 """The small CIFAR-10 network of the reproductions: its training and its row."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
-from cifar10 import DEVIATION, MEAN, augmented
-from reproduction import percent
+from cifar10 import DEVIATION, MEAN, augmented, load_cifar10
+from reproduction import Clock, percent
 
 from keras_advdef.evaluation import evaluate_robustness
 from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 
 WIDTHS = (16, 32, 64)
 BATCH_SIZE = 128
+# An attack on a random model takes some thousand passes an image.
+ATTACKED, SMOKE_ATTACKED = 40, 6
 
 
 def small_network() -> keras.Model:
@@ -81,7 +84,50 @@ def fit(
     model.fit(batches, epochs=epochs, **options)
 
 
-def measured_row(
+def measured(
+    make: Callable[..., dict[str, keras.Model]],
+    arguments: argparse.Namespace,
+    *,
+    epsilon: float,
+    curve: Sequence[float],
+) -> tuple[list[list[str]], dict[str, str]]:
+    """Trains and attacks models; returns a row for each and what a reader must know.
+
+    A row holds name, clean accuracy, naive, under all attacks, and under those at the
+    smaller epsilons.
+
+    Args:
+        make: Function of the data and of `smoke` that returns trained models by name.
+        arguments: What `parse_arguments` returned.
+        epsilon: Of the attacks, in linf.
+        curve: The smaller epsilons.
+    """
+    keras.utils.set_random_seed(arguments.seed)
+    data = load_cifar10(arguments.data, smoke=arguments.smoke)
+    options = {
+        "attacked": SMOKE_ATTACKED if arguments.smoke else ATTACKED,
+        "epsilon": epsilon,
+        "curve": curve,
+        "seed": arguments.seed,
+    }
+    with Clock() as clock:
+        rows = [
+            _row(name, model, (data[2], data[3]), **options)
+            for name, model in make(data, smoke=arguments.smoke).items()
+        ]
+    facts = {
+        "Seed": str(arguments.seed),
+        "Data": f"{len(data[0])} CIFAR-10 training images; clean accuracy on "
+        f"{len(data[2])} test images, attacks on the first {ATTACKED}",
+        "Network": f"six convolutions of {WIDTHS} filters",
+        "Evaluation": "the quick budget of `evaluate_robustness`, and what the cards "
+        "ask for",
+        "Time": f"{clock} in all",
+    }
+    return rows, facts
+
+
+def _row(
     name: str,
     model: keras.Model,
     tested: tuple[np.ndarray, np.ndarray],
@@ -91,17 +137,6 @@ def measured_row(
     curve: Sequence[float],
     seed: int,
 ) -> list[str]:
-    """Returns a row: name, clean, naive, all attacks, and those at smaller epsilons.
-
-    Args:
-        name: What the model is.
-        model: The model.
-        tested: Test images and their classes.
-        epsilon: Of the attacks, in linf.
-        attacked: How many of the images, the first ones, are attacked.
-        curve: The smaller epsilons.
-        seed: Fixes every draw.
-    """
     images, labels = tested
     outputs = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
     right = int((outputs.argmax(axis=-1) == labels).sum())

@@ -105,7 +105,8 @@ class Evaluation:
         plan, runner = self._planner.plan(), self._runner
         self._announce(plan)
         runner.look_at_clean()
-        records, rejections = self._attack_naively(plan)
+        record, rejections = self._attack_naively(plan)
+        records = [record]
         naive = runner.settle("naive").mean(axis=0)
         broken = self._check(plan, records)
         self._attack(plan, records)
@@ -173,7 +174,7 @@ class Evaluation:
         self._judge.logits(images, 0)
         return 3.0 * (time.perf_counter() - started) / len(images)
 
-    def _attack_naively(self, plan: Plan) -> tuple[list[dict[str, Any]], float]:
+    def _attack_naively(self, plan: Plan) -> tuple[dict[str, Any], float]:
         """Returns what the report says of the attack, and a detector's share of it."""
         rows = self._runner.standing
         predicted = self._run(plan.naive, rows)["predicted"]
@@ -185,7 +186,7 @@ class Evaluation:
             # Whatever went there has been noticed, and has not fooled the model.
             self._judge.rejected = last
             self._runner.forgive(rows[predicted == last])
-        return [self._record(plan.naive, len(rows))], share
+        return self._record(plan.naive, len(rows)), share
 
     def _is_no_label(self, last: int) -> bool:
         """Whether the last class is one of its own, and not just rare."""

@@ -106,7 +106,10 @@ class TestRunner:
         assert (runner.wrong == np.maximum(before, found)).all()
         worse = found > before
         assert (runner.worst != images).any(axis=(1, 2, 3)).tolist() == worse.tolist()
-        assert runner.settle("all").shape == (DRAWS, 4)
+        settled = runner.settle("all")
+        assert settled.shape == (DRAWS, 4)
+        # Every look has the same draws, none of them those that chose the images.
+        np.testing.assert_array_equal(runner.settle("naive"), settled)
 
     def test_tells_what_is_left(self, runner_of):
         told = []
