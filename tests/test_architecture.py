@@ -24,6 +24,7 @@ _ORDER = (
     "core",
     "data",
     "losses",
+    "constraints",
     "layers",
     "surgery",
     "attacks",

@@ -5,6 +5,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_number
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import draw_scope
 
 
 class Penalty:
@@ -50,3 +53,24 @@ class Penalty:
     def from_config(cls, config: dict[str, Any]) -> "Penalty":
         """Returns a penalty made from `get_config`."""
         return cls(**config)
+
+
+def checked_gradient(penalty: Penalty, model: Any, images: Any, labels: Any) -> None:
+    """Raises, while tracing, if a penalty could never change a weight.
+
+    Args:
+        penalty: The penalty.
+        model: The training model.
+        images: Clean images.
+        labels: Labels as the user passed them to `fit`.
+
+    Raises:
+        ValueError: If it has no gradient with respect to any weight.
+    """
+    with draw_scope(make_key(0)), tf.GradientTape() as tape:
+        value = tf.reduce_sum(penalty(model, images, labels))
+    gradients = tape.gradient(value, model.trainable_weights)
+    if all(gradient is None for gradient in gradients):
+        rule = "made of penalties with a gradient with respect to the weights"
+        advice = "Do not stop gradients or leave TensorFlow inside it."
+        raise invalid(type(model).__name__, "penalties", rule, penalty, advice=advice)

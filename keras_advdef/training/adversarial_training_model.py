@@ -14,7 +14,7 @@ from keras_advdef.core.cards import card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.keras_training import MonitoredMetrics
-from keras_advdef.core.random_numbers import fold_in, integers, make_key
+from keras_advdef.core.random_numbers import fold_in, integers
 from keras_advdef.core.random_state import (
     add_random_state,
     advance,
@@ -29,7 +29,7 @@ from keras_advdef.core.value_range import (
 from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEntropy
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.objective import Objective
-from keras_advdef.objectives.penalty import Penalty
+from keras_advdef.objectives.penalty import Penalty, checked_gradient
 from keras_advdef.training.training_model import TrainingModel
 
 _COMBINATIONS = ("max", "average", "random")
@@ -166,7 +166,8 @@ class AdversarialTrainingModel(TrainingModel):
     def prepare(self, images: Any, labels: Any) -> tuple[list[Any], Any]:
         """Returns the batches of adversarial images to train on, and a key."""
         if tf.inside_function():
-            self._check_penalties(images, labels)
+            for penalty in self.penalties:
+                checked_gradient(penalty, self, images, labels)
         key = None
         if self._attacks or self.penalties:
             key = advance(self.random_state)
@@ -191,18 +192,6 @@ class AdversarialTrainingModel(TrainingModel):
                 self.adversarial_metrics.update_state(sparse_labels(labels), outputs)
         shown = outputs if clean is None else clean
         return total + tf.add_n(parts) / len(parts), shown
-
-    def _check_penalties(self, images: Any, labels: Any) -> None:
-        """Raises, while tracing, if a penalty could never change a weight."""
-        for penalty in self.penalties:
-            with draw_scope(make_key(0)), tf.GradientTape() as tape:
-                value = tf.reduce_sum(penalty(self, images, labels))
-            gradients = tape.gradient(value, self.trainable_weights)
-            if all(gradient is None for gradient in gradients):
-                rule = "made of penalties with a gradient with respect to the weights"
-                advice = "Do not stop gradients or leave TensorFlow inside it."
-                owner = type(self).__name__
-                raise invalid(owner, "penalties", rule, penalty, advice=advice)
 
     def _craft(self, images: Any, labels: Any, key: Any) -> list[Any]:
         """Runs the attacks and combines what they found."""

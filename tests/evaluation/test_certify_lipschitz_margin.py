@@ -32,7 +32,7 @@ def test_margin_by_hand():
     [
         DeepFool(),
         FAB(steps=20, norm="l2"),
-        CarliniWagner(steps=60, binary_search_steps=4, learning_rate=0.05),
+        CarliniWagner(steps=60, learning_rate=0.05, initial_constant=1.0),
     ],
     ids=lambda attack: type(attack).__name__,
 )
