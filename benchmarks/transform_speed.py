@@ -6,6 +6,7 @@ python benchmarks/transform_speed.py
 import argparse
 import functools
 import io
+import math
 import resource
 import sys
 from collections.abc import Callable
@@ -175,7 +176,9 @@ def compared(
     """Returns the tool's speed, how many times as fast the layer is, and the target."""
     side = images.shape[1]
     if tool is not None:
-        shown, factor, limit = ms(tool), tool / cost, TARGETS.get((name, side))
+        # The difference of two times may be below zero, where a layer costs nothing.
+        factor = tool / cost if cost > 0 else math.inf
+        shown, limit = ms(tool), TARGETS.get((name, side))
     elif name == "quilting":
         shown = f"{PEER_QUILTING:.0f} images/s at 32x32"
         factor = len(images) / cost / PEER_QUILTING
@@ -223,7 +226,8 @@ def main() -> None:
         notes="The least of all turns; the ratio is the tool's time to ours. The tools "
         "are Pillow and SciPy on arrays. What "
         "a layer costs inside `predict` is the time of a\nsmall convolutional network "
-        "with the layer less that without, compiled with `jit_compile=False`.\n"
+        "with the layer less that without, compiled with `jit_compile=False`; "
+        "below zero it is noise.\n"
         f"Quilting: a bank of {PATCHES} patches. Growth of the process's peak memory, "
         f"in this order: {'; '.join(memory)}.",
     )

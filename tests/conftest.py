@@ -14,6 +14,12 @@ import pytest
 from tests.support.nets import digit_images, small_net
 
 
+def pytest_collectstart(collector):
+    """Seed what a module builds while it is imported: layers draw their weights so."""
+    if isinstance(collector, pytest.Module):
+        keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     # `clear_session` collects garbage after every test; without this it walks through

@@ -85,7 +85,7 @@ def save_plot(found: dict[int, list[tuple[int, int]]], path: str) -> None:
         # Two of the lines nearly coincide.
         style = "--" if "past" in name else "-"
         axes.plot(LEVELS, shares, style, marker="o", markersize=4, label=name)
-    axes.set_xlabel("epsilon of FGSM (linf), in levels of 255")
+    axes.set_xlabel("epsilon (linf), in levels of 255")
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)

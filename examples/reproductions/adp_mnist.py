@@ -1,6 +1,6 @@
 """Adaptive diversity promoting on MNIST (Pang et al., ICML 2019), attacked further.
 
-    python examples/reproductions/mnist_adp.py --data mnist.npz
+    python examples/reproductions/adp_mnist.py --data mnist.npz
 
 Trains two ensembles of three members, plain and with the regulariser, and prints their
 accuracy under the paper's attacks of ten steps beside the paper's numbers; then under
