@@ -1,5 +1,6 @@
 """certify_cross_lipschitz: certified radii of nets with one hidden layer."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -145,45 +146,63 @@ def _form(values: np.ndarray, signs: tuple[np.ndarray, np.ndarray]) -> np.ndarra
     return same - 2.0 * np.sum((up @ signs[1]) * down, axis=1)
 
 
+class _Affine(NamedTuple):
+    """The map `gain * (x @ matrix) + shift`, of `x` itself without a matrix."""
+
+    matrix: np.ndarray | None
+    gain: float
+    shift: Any
+
+    def behind(self, kernel: np.ndarray, bias: Any) -> "_Affine":
+        """Returns the map with a dense layer behind it."""
+        matrix = kernel if self.matrix is None else self.matrix @ kernel
+        shift = np.broadcast_to(self.shift, len(kernel)) @ kernel + bias
+        return _Affine(matrix, self.gain, shift)
+
+    def scaled(self, scale: float, offset: float) -> "_Affine":
+        """Returns the map with a rescaling behind it."""
+        return _Affine(self.matrix, self.gain * scale, self.shift * scale + offset)
+
+
+_IDENTITY = _Affine(None, 1.0, 0.0)
+
+
 def _taken_apart(model: Any) -> _Net:
     """Returns the parts of the net, or raises if it is another."""
     if not isinstance(model, keras.Sequential) or not has_graph(model):
         raise invalid(_OWNER, "model", "a built `keras.Sequential`", model)
-    count = int(np.prod(model.input_shape[1:]))
-    matrix, shift = np.eye(count), np.zeros(count)
-    hidden = None
+    units = math.prod(model.input_shape[1:])
+    affine, hidden = _IDENTITY, None
     for layer in model.layers:
-        matrix, shift = _affine(layer, matrix, shift)
+        affine, units = _continued(layer, affine, units)
         slope = _slope(layer)
         if slope is None:
             continue
-        if hidden is not None:
+        if hidden is not None or affine.matrix is None:
             raise _another(layer)
-        hidden = matrix, shift, slope
-        matrix, shift = np.eye(len(shift)), np.zeros(len(shift))
+        hidden, affine = (affine, slope), _IDENTITY
     if hidden is None:
         # A linear model: its slopes are the same everywhere.
-        units = matrix.shape[1]
-        return _Net(matrix, shift, np.ones_like, np.eye(units))
-    return _Net(*hidden, matrix)
+        hidden, affine = (affine, np.ones_like), _IDENTITY
+    (matrix, gain, shift), slope = hidden
+    if matrix is None:
+        raise invalid(_OWNER, "model", "a net with a `Dense` layer", model)
+    last = np.eye(matrix.shape[1]) if affine.matrix is None else affine.matrix
+    bias = np.broadcast_to(shift, matrix.shape[1])
+    return _Net(gain * matrix, bias, slope, affine.gain * last)
 
 
-def _affine(
-    layer: Any, matrix: np.ndarray, shift: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns an affine map with that of a layer behind it, its activation aside."""
-    if isinstance(layer, keras.layers.Dense) and (
-        matrix.shape[1] == layer.kernel.shape[0]
-    ):
-        kernel = _float64(layer.kernel)
+def _continued(layer: Any, affine: _Affine, units: int) -> tuple[_Affine, int]:
+    """Returns a map with that of a layer behind it, its activation aside, and size."""
+    if isinstance(layer, keras.layers.Dense) and units == layer.kernel.shape[0]:
         bias = 0.0 if layer.bias is None else _float64(layer.bias)
-        return matrix @ kernel, shift @ kernel + bias
+        return affine.behind(_float64(layer.kernel), bias), layer.units
     if isinstance(layer, keras.layers.Rescaling) and np.ndim(layer.scale) == 0:
-        return matrix * layer.scale, shift * layer.scale + layer.offset
+        return affine.scaled(layer.scale, layer.offset), units
     if isinstance(layer, (keras.layers.Flatten, keras.layers.Activation)):
-        return matrix, shift
+        return affine, units
     if isinstance(layer, keras.layers.ReLU) and _slope(layer) is not None:
-        return matrix, shift
+        return affine, units
     raise _another(layer)
 
 

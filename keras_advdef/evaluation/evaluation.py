@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.evaluation.certified_curve import CertifiedCurve, measure_certified
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.gallery import Gallery
 from keras_advdef.evaluation.judge import Judge
@@ -41,6 +42,7 @@ class Findings:
         records: What each attack found, in order.
         checks: The verdicts.
         curve: Accuracy against epsilon.
+        certified: Certified accuracy against radius, or `None`.
         nearest: The smallest perturbations, or `None`.
         gallery: The most fragile and the most robust images, or `None`.
         seconds: Duration of each stage.
@@ -55,6 +57,7 @@ class Findings:
     records: list[dict[str, Any]]
     checks: list[Check]
     curve: RobustnessCurve
+    certified: CertifiedCurve | None
     nearest: Nearest | None
     gallery: Gallery | None
     seconds: dict[str, float]
@@ -133,6 +136,7 @@ class Evaluation:
             records=records,
             checks=sanity_checks(evidence),
             curve=curve,
+            certified=measure_certified(self._request, self._labels, self._ledger),
             nearest=nearest,
             gallery=Gallery.of(
                 nearest,

@@ -49,6 +49,7 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         "interval_method": "clopper-pearson",
         "checks": [check.to_json() for check in findings.checks],
         "curve": _curve(findings.curve),
+        "certified": findings.certified and findings.certified.to_json(),
         "per_class": _per_class(
             findings.labels, {"clean": findings.clean, "adaptive": attacked}
         ),

@@ -22,6 +22,7 @@ def report_tables(data: dict[str, Any]) -> list[Table]:
         _attacks(data),
         _duties(data),
         _curve(data),
+        *_certified(data),
         _classes(data),
         _facts(data),
     ]
@@ -131,6 +132,20 @@ def _curve(data: dict[str, Any]) -> Table:
         for point in data["curve"]
     ]
     return "Accuracy against epsilon", ["epsilon", "accuracy", "images"], rows
+
+
+def _certified(data: dict[str, Any]) -> list[Table]:
+    """The table of a model that can be certified, else none."""
+    certified = data.get("certified")
+    if certified is None:
+        return []
+    rows = [
+        [f"{point['radius']:.4g}", percent(point), str(point["count"])]
+        for point in certified["curve"]
+    ]
+    title = f"Certified accuracy against {certified['norm']} radius: "
+    title += certified["method"]
+    return [(title, ["radius", "right, whatever the attack", "images"], rows)]
 
 
 def _classes(data: dict[str, Any]) -> Table:

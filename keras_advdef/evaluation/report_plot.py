@@ -1,4 +1,4 @@
-"""The picture of a report: accuracy against epsilon above the gallery."""
+"""The picture of a report: accuracy against epsilon and radius above the gallery."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ def report_plot(data: dict[str, Any], gallery: Gallery | None) -> Any:
 
     if gallery is None:
         figure = Figure(figsize=(7.0, 4.0), layout="constrained")
-        _draw_curve(figure.subplots(), data)
+        _draw_curves(figure, data)
         return figure
     figure = Figure(figsize=(7.0, 7.6), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(1.1, 1.0))
     above, below = parts
-    _draw_curve(above.subplots(), data)
+    _draw_curves(above, data)
     below.suptitle(
         "The most fragile and the most robust images: true class, magnification of "
         "the change,\nwhat the model takes it for and at which norm",
@@ -30,6 +30,25 @@ def report_plot(data: dict[str, Any], gallery: Gallery | None) -> Any:
     )
     gallery.draw(below.subplots(3, len(gallery.clean), squeeze=False))
     return figure
+
+
+def _draw_curves(figure: Any, data: dict[str, Any]) -> None:
+    """Draws what attacks left, and beside it what is certified, if anything is."""
+    certified = data.get("certified")
+    if certified is None:
+        _draw_curve(figure.subplots(), data)
+        return
+    attacked, proved = figure.subplots(1, 2, sharey=True)
+    _draw_curve(attacked, data)
+    points = [{**each, "epsilon": each["radius"]} for each in certified["curve"]]
+    draw_curve(proved, points, color="C2", marker="s")
+    proved.set(
+        xlabel=f"{certified['norm']} radius",
+        title="certified accuracy",
+        xlim=(0, max(point["epsilon"] for point in points) or 1),
+    )
+    attacked.set_title("under attack")
+    proved.grid(alpha=0.3)
 
 
 def _draw_curve(axes: Any, data: dict[str, Any]) -> None:

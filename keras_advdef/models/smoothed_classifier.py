@@ -1,5 +1,6 @@
 """SmoothedClassifier: the vote of a classifier over noisy copies, with certificates."""
 
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import keras
@@ -14,9 +15,12 @@ from keras_advdef.core.arguments import (
 from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import DefenceCard, card_of, defence
 from keras_advdef.core.classifier_logits import classifier_logits
+from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph, kept_losses
 from keras_advdef.core.logits import LogitsModel
 from keras_advdef.core.loops import fixed_loop
+from keras_advdef.core.random_numbers import fold_in, make_key
+from keras_advdef.core.random_state import draw_scope, scope_key
 from keras_advdef.layers import RandomNoise
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
 
@@ -145,22 +149,29 @@ class SmoothedClassifier(LogitsModel):
     def _votes(self, images: Any, count: int) -> tf.Tensor:
         """Returns in how many of so many draws each class is the largest, float32."""
         images = tf.convert_to_tensor(images)
-        noisy = self.ensemble.classifier
+        noisy, key = self.ensemble.classifier, scope_key()
 
-        def vote() -> tf.Tensor:
-            logits = classifier_logits(noisy, images)
+        def vote(index: Any) -> tf.Tensor:
+            # Inside a loop the layers' own draws from one scope would be the same.
+            inner = nullcontext() if key is None else draw_scope(fold_in(key, index))
+            with inner:
+                logits = classifier_logits(noisy, images)
             return tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
 
         def add(index: Any, state: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
-            del index
-            return (state[0] + vote(),)
+            return (state[0] + vote(index + 1),)
 
         # What layers add to the loss inside the loop cannot leave it.
         with kept_losses(noisy):
-            return fixed_loop(add, (vote(),), count - 1, unroll=False)[0]
+            return fixed_loop(add, (vote(0),), count - 1, unroll=False)[0]
 
     def classify(
-        self, images: Any, *, failure: float = 1e-3, batch_size: int = 128
+        self,
+        images: Any,
+        *,
+        failure: float = 1e-3,
+        batch_size: int = 128,
+        seed: int | None = None,
     ) -> np.ndarray:
         """Returns the class of each image, or `ABSTAINED` (-1).
 
@@ -171,6 +182,7 @@ class SmoothedClassifier(LogitsModel):
             images: Array `(count, rows, cols, channels)`.
             failure: Number above 0 and at most 1.
             batch_size: Images per compiled call.
+            seed: Integer in `[0, 2**31)` that fixes the draws; `None` for new ones.
 
         Returns:
             Integer array `(count,)`.
@@ -181,7 +193,7 @@ class SmoothedClassifier(LogitsModel):
         from scipy.stats import binomtest
 
         failure = _checked_failure(failure)
-        counts = self._counted(images, self.samples, batch_size)
+        counts = self._counted(images, self.samples, batch_size, make_key(seed))
         order = np.argsort(-counts, axis=1, kind="stable")
         first, second = np.take_along_axis(counts, order[:, :2], axis=1).T
         sure = [
@@ -198,6 +210,7 @@ class SmoothedClassifier(LogitsModel):
         samples: int = 1000,
         failure: float = 1e-3,
         batch_size: int = 128,
+        seed: int | None = None,
     ) -> Certificates:
         """Returns classes and radii that hold for all but `failure` of the images.
 
@@ -210,6 +223,7 @@ class SmoothedClassifier(LogitsModel):
             samples: Draws that bound its chance; the largest radius grows with them.
             failure: Number above 0 and at most 1.
             batch_size: Images per compiled call.
+            seed: Integer in `[0, 2**31)` that fixes the draws; `None` for new ones.
 
         Returns:
             A `Certificates`.
@@ -223,24 +237,35 @@ class SmoothedClassifier(LogitsModel):
         selection = checked_integer(owner, "selection", selection, low=1)
         samples = checked_integer(owner, "samples", samples, low=1)
         failure = _checked_failure(failure)
-        classes = self._counted(images, selection, batch_size).argmax(axis=1)
-        counts = self._counted(images, samples, batch_size)
+        key, size = make_key(seed), batch_size
+        chosen = self._counted(images, selection, size, fold_in(key, 0))
+        counts = self._counted(images, samples, size, fold_in(key, 1))
+        classes = chosen.argmax(axis=1)
         hits = counts[np.arange(len(counts)), classes]
         chance = np.where(hits > 0, beta.ppf(failure, hits, samples - hits + 1), 0.0)
         is_sure = chance > 0.5
         radii = self.stddev * norm.ppf(np.where(is_sure, chance, 0.5))
         return Certificates(np.where(is_sure, classes, ABSTAINED), radii)
 
-    def _counted(self, images: Any, draws: int, batch_size: int) -> np.ndarray:
+    def _counted(
+        self, images: Any, draws: int, batch_size: int, key: tf.Tensor
+    ) -> np.ndarray:
         """Returns the votes of so many draws, `(count, classes)`, integers."""
         images = np.asarray(images)
-        count = tf.function(lambda batch: self._votes(batch, draws), autograph=False)
+        if not len(images):
+            raise invalid(type(self).__name__, "images", "not empty", images)
         size = min(batch_size, len(images))
+
+        @tf.function(autograph=False)
+        def count(batch: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+            with draw_scope(key):
+                return self._votes(batch, draws)
+
         parts = []
         for start in range(0, len(images), size):
             batch = images[start : start + size]
-            filled = np.resize(batch, (size, *batch.shape[1:]))
-            parts.append(count(tf.constant(filled)).numpy()[: len(batch)])
+            filled = tf.constant(np.resize(batch, (size, *batch.shape[1:])))
+            parts.append(count(filled, fold_in(key, start)).numpy()[: len(batch)])
         return np.concatenate(parts).astype(np.int64)
 
     def compute_output_spec(

@@ -78,11 +78,13 @@ class DeepDefense(Penalty):
     ) -> None:
         super().__init__(weight=weight)
         owner = type(self).__name__
-        above = {"low": 0.0, "low_open": True}
-        self.correct_scale = checked_number(
-            owner, "correct_scale", correct_scale, **above
+        self.correct_scale, self.wrong_scale = (
+            checked_number(owner, name, value, low=0.0, low_open=True)
+            for name, value in (
+                ("correct_scale", correct_scale),
+                ("wrong_scale", wrong_scale),
+            )
         )
-        self.wrong_scale = checked_number(owner, "wrong_scale", wrong_scale, **above)
         self.steps = checked_integer(owner, "steps", steps, low=1)
         self.norm = checked_choice(owner, "norm", norm, ("l2", "linf"))
 

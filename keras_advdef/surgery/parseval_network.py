@@ -100,8 +100,9 @@ def _constrained(layer: Any, constraint: Parseval) -> list[Any]:
         advice = "It would pull the kernel away from an orthonormal one."
         raise invalid(_OWNER, "model", rule, layer, advice=advice)
     if is_depthwise:
-        settings = {"beta": constraint.beta, "steps": constraint.steps}
-        constraint = Parseval(depthwise=True, **settings)
+        constraint = Parseval(
+            beta=constraint.beta, steps=constraint.steps, depthwise=True
+        )
     config[f"{prefix}_initializer"] = "orthogonal"
     config[f"{prefix}_constraint"] = constraint
     kind = ParsevalConv2D if type(layer) is keras.layers.Conv2D else type(layer)

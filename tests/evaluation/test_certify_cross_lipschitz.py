@@ -76,12 +76,39 @@ def test_slope_bound_holds_in_the_ball(activation):
     images = generator.uniform(size=(6, 8, 8, 1)).astype("float32")
     labels = net.predict(images, verbose=0).argmax(axis=1)
     radii = certify_cross_lipschitz(net, images, labels)
-    for _ in range(200):
-        steps = generator.normal(size=images.shape)
-        steps /= np.linalg.norm(steps.reshape(6, -1), axis=1)[:, None, None, None]
-        moved = images + 0.999 * radii[:, None, None, None] * steps
-        found = net.predict(moved.astype("float32"), verbose=0).argmax(axis=1)
-        np.testing.assert_array_equal(found, labels)
+    steps = generator.normal(size=(200, *images.shape))
+    steps /= np.linalg.norm(steps.reshape(200, 6, -1), axis=2)[..., None, None, None]
+    moved = images + 0.999 * radii[:, None, None, None] * steps
+    moved = moved.reshape(-1, *images.shape[1:]).astype("float32")
+    found = net.predict(moved, batch_size=400, verbose=0).argmax(axis=1)
+    np.testing.assert_array_equal(found, np.tile(labels, 200))
+
+
+def test_rescaling_before_and_after_is_part_of_the_net():
+    layers = keras.layers
+    net = keras.Sequential(
+        [
+            keras.Input((2, 1, 1)),
+            layers.Rescaling(2.0, 0.5),
+            layers.Flatten(),
+            layers.Rescaling(3.0),
+            layers.Dense(2),
+            layers.Rescaling(0.5),
+        ]
+    )
+    net.layers[3].set_weights([np.eye(2), np.array([0.25, 0.0])])
+    images = np.array([[0.9, 0.1]]).reshape(1, 2, 1, 1)
+    radii = certify_cross_lipschitz(net, images, [0])
+    # 3 (6 x_0 - 6 x_1) / 6 and the bias, over sqrt(2).
+    np.testing.assert_allclose(radii, [(0.8 + 0.25 / 6) / np.sqrt(2)], rtol=1e-5)
+
+
+def test_large_images_need_no_matrix_of_their_own():
+    net = keras.Sequential(
+        [keras.Input((224, 224, 3)), keras.layers.Conv2D(2, 3), keras.layers.Flatten()]
+    )
+    with pytest.raises(ValueError, match="net of one hidden layer"):
+        certify_cross_lipschitz(net, np.zeros((1, 224, 224, 3)), [0])
 
 
 def test_blocks_change_nothing(trained, digits):
@@ -104,6 +131,9 @@ def test_other_models_are_refused():
     softmax = net(layers.Dense(4, "relu"), layers.Dense(2, "softmax"))
     for model in (deep, falling, normed, softmax):
         with pytest.raises(ValueError, match="net of one hidden layer"):
+            certify_cross_lipschitz(model, images, labels)
+    for model in (net(), net(layers.Activation("relu"), layers.Dense(2))):
+        with pytest.raises(ValueError, match="`certify_cross_lipschitz` expects"):
             certify_cross_lipschitz(model, images, labels)
     with pytest.raises(ValueError, match=r"a built `keras\.Sequential`"):
         certify_cross_lipschitz(len, images, labels)

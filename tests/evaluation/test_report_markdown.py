@@ -30,6 +30,16 @@ def test_every_row_is_as_long_as_its_header(data):
         assert {len(row) for row in rows} == {len(header)}
 
 
+def test_certified_accuracy(data):
+    point = {"radius": 0.25, "accuracy": 0.5, "interval": [0.25, 0.75], "count": 8}
+    certified = {"method": "a bound", "norm": "l2", "curve": [point]}
+    rows = rows_of(
+        {**data, "certified": certified},
+        "Certified accuracy against l2 radius: a bound",
+    )
+    assert rows == {"0.25": ["50.0 % [25.0, 75.0]", "8"]}
+
+
 def test_verdicts_and_draws(data):
     text = report_markdown(data)
     for check in data["checks"]:

@@ -53,6 +53,19 @@ def test_curve_alone():
     assert axes.get_legend() is None
 
 
+def test_certified_accuracy_stands_beside():
+    points = [
+        {"radius": radius, "accuracy": share, "interval": [share, share]}
+        for radius, share in ((0.0, 0.8), (0.5, 0.2))
+    ]
+    certified = {"method": "a bound", "norm": "l2", "curve": points}
+    attacked, proved = report_plot({**DATA, "certified": certified}, None).axes
+    np.testing.assert_allclose(attacked.lines[0].get_ydata(), [90.0, 40.0])
+    np.testing.assert_allclose(proved.lines[0].get_xdata(), [0.0, 0.5])
+    np.testing.assert_allclose(proved.lines[0].get_ydata(), [80.0, 20.0])
+    assert proved.get_xlabel() == "l2 radius"
+
+
 def test_longest_curve_is_shown_whole():
     point = {**DATA["curve"][1], "epsilon": 0.4}
     longer = {**DATA, "curve": [*DATA["curve"], point]}

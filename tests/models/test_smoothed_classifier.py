@@ -5,6 +5,8 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_advdef.attacks import CarliniWagner, DeepFool
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import draw_scope
 from keras_advdef.models import SmoothedClassifier
 from keras_advdef.models.smoothed_classifier import ABSTAINED
 from tests.support.nets import linear_net, small_net
@@ -37,6 +39,11 @@ class TestPredict:
         assert (np.abs(shares[:, 0] - chance) < 4.5 * error + 1e-6).all()
         np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-6)
         assert not np.array_equal(shares, smoothed.predict(images, verbose=0))
+
+    def test_votes_differ_in_a_scope_too(self, smoothed):
+        with draw_scope(make_key(3)):
+            shares = smoothed(linear_case()[1])
+        assert ((shares[:2] > 0) & (shares[:2] < 1)).numpy().all()
 
     def test_seeds_repeat(self):
         _, images = linear_case()
@@ -108,6 +115,14 @@ class TestCertify:
         radii = model.certify(images, samples=2000).radii
         assert (radii <= found.norms * (1 + 1e-5)).all()
 
+    def test_seeds_fix_the_draws(self, smoothed):
+        _, images = linear_case()
+        one, again, other = (
+            smoothed.certify(images, samples=60, seed=seed).radii for seed in (1, 1, 2)
+        )
+        np.testing.assert_array_equal(one, again)
+        assert not np.array_equal(one, other)
+
     def test_odd_batches(self, smoothed):
         _, images = linear_case()
         found = smoothed.certify(images, samples=50, batch_size=3)
@@ -157,3 +172,5 @@ def test_bad_calls():
         model.classify(np.zeros((1, 8, 8, 1)), failure=0.0)
     with pytest.raises(ValueError, match="`samples`"):
         model.certify(np.zeros((1, 8, 8, 1)), samples=0)
+    with pytest.raises(ValueError, match="`images`"):
+        model.certify(np.zeros((0, 8, 8, 1)))

@@ -1,0 +1,102 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.evaluation import certify_cross_lipschitz, evaluate_robustness
+from keras_advdef.models import SmoothedClassifier
+from keras_advdef.surgery import parseval_network
+from tests.support.nets import linear_net, small_net
+
+# The boundary is where the pixels are equal; distances are those in l2.
+PIXELS = np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], "float32")
+DISTANCES = np.abs(PIXELS[:, 0] - PIXELS[:, 1]) / np.sqrt(2)
+# The last image is wrong.
+LABELS = np.array([0, 0, 0, 0])
+
+
+def linear_case():
+    net = linear_net([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
+    return net, PIXELS.reshape(4, 2, 1, 1)
+
+
+def evaluated(model, images, labels, *, norm="l2", epsilon=0.1, **options):
+    report = evaluate_robustness(
+        model,
+        images,
+        labels,
+        epsilon=epsilon,
+        norm=norm,
+        attacks=[PGD(epsilon, norm=norm, steps=3)],
+        curve=[],
+        verbose=0,
+        **options,
+    )
+    return report
+
+
+def test_is_the_share_of_images_beyond_each_radius():
+    net, images = linear_case()
+    certified = evaluated(net, images, LABELS).data["certified"]
+    assert certified["method"] == "certify_cross_lipschitz"
+    assert certified["norm"] == "l2"
+    points = certified["curve"]
+    assert (points[0]["radius"], points[0]["accuracy"]) == (0.0, 0.75)
+    # Three digits may be a little more than the radius itself.
+    assert points[-1]["radius"] == pytest.approx(DISTANCES[0], rel=5e-3)
+    for point in points[1:-1]:
+        assert point["accuracy"] == np.mean(DISTANCES[:3] >= point["radius"]) * 0.75
+        assert point["count"] == 4
+
+
+def test_attacks_never_go_below_it():
+    net, images = linear_case()
+    report = evaluated(net, images, LABELS, epsilon=0.25)
+    points = report.data["certified"]["curve"]
+    promised = min(p["accuracy"] for p in points if p["radius"] <= 0.25)
+    assert report.data["adaptive"]["accuracy"] >= promised
+
+
+def test_smoothed_classifier_repeats(tmp_path):
+    net, images = linear_case()
+    model = SmoothedClassifier(net, stddev=0.2, samples=20)
+    found = [
+        evaluated(model, images, LABELS, output=tmp_path / name, seed=3)
+        for name in ("one", "other")
+    ]
+    one, other = (report.data["certified"] for report in found)
+    assert one == other
+    assert "smoothing" in one["method"]
+    assert one["curve"][0]["accuracy"] in (0.5, 0.75)
+    assert one["curve"][-1]["radius"] <= DISTANCES[0]
+    text = (tmp_path / "one" / "report.md").read_text(encoding="utf-8")
+    assert "## Certified accuracy against l2 radius: randomized smoothing" in text
+
+
+def test_parseval_network_by_its_margins(digits):
+    layers = keras.layers
+    net = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Flatten(),
+            layers.Dense(16, activation="relu"),
+            layers.Dense(16, activation="relu"),
+            layers.Dense(3),
+        ]
+    )
+    images, labels = digits.x_test[:6], digits.y_test[:6]
+    assert evaluated(net, images, labels).data["certified"] is None
+    found = evaluated(parseval_network(net), images, labels).data["certified"]
+    assert found["method"] == "certify_lipschitz_margin"
+
+
+def test_other_models_have_none(digits):
+    images, labels = digits.x_test[:4], digits.y_test[:4]
+    for model in (small_net(), small_net().__call__):
+        assert evaluated(model, images, labels, norm="linf").data["certified"] is None
+
+
+def test_radii_are_those_of_the_function():
+    net, images = linear_case()
+    radii = certify_cross_lipschitz(net, images, LABELS)
+    np.testing.assert_allclose(radii[:3], DISTANCES[:3], rtol=1e-5)
