@@ -13,7 +13,6 @@ from keras_advdef.core.cards import DefenceCard, card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.evaluation.served_model import ServedModel
-from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
 from keras_advdef.training.training_model import TrainingModel
 
 # There is nothing in these that a pass could leave out.
@@ -50,10 +49,8 @@ class Subject:
         if isinstance(model, ServedModel):
             return cls(model=model, cards=model.cards, can_step_aside=False)
         cards = {}
-        if isinstance(model, AdversarialTrainingModel):
-            cards = _cards([model.objective])
         if isinstance(model, TrainingModel):
-            model = model.classifier
+            cards, model = _cards(model.defences), model.classifier
         layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
         inside = _cards(layers)
         aside = any(card.category not in _WHOLE for card in inside.values())

@@ -9,8 +9,6 @@ import tensorflow as tf
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.arguments import checked_choice, checked_instance
-from keras_advdef.core.card_asset import CardAsset
-from keras_advdef.core.cards import card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.keras_training import MonitoredMetrics
@@ -254,21 +252,10 @@ class AdversarialTrainingModel(TrainingModel):
             logs.pop(_METRIC)
         return logs
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Exports the classifier, with the objective's card among the assets.
-
-        Args:
-            filepath: Folder or file to write.
-            *args: As in Keras.
-            **kwargs: As in Keras.
-        """
-        card = card_of(self.objective)
-        asset = None if card is None else CardAsset(self.objective, card)
-        self.classifier.objective_card = asset
-        try:
-            return super().export(filepath, *args, **kwargs)
-        finally:
-            del self.classifier.objective_card
+    @property
+    def defences(self) -> list[Any]:
+        """What trains the classifier and may have a card."""
+        return [self.objective, *self.penalties]
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

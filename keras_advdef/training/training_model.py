@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_advdef.constraints import check_weight_decay
 from keras_advdef.core.arguments import checked_instance
+from keras_advdef.core.card_asset import CardAsset
+from keras_advdef.core.cards import card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_training import (
     compiled_loss,
@@ -181,15 +183,31 @@ class TrainingModel(LogitsModel):
         own = [tf.cast(loss, total.dtype) for loss in self.losses]
         return total + scale_loss_for_distribution(tf.add_n(own)) if own else total
 
+    @property
+    def defences(self) -> list[Any]:
+        """What trains the classifier and may have a card: itself."""
+        return [self]
+
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
-        """Exports the classifier; see `keras.Model.export`.
+        """Exports the classifier, with the cards of its training among the assets.
 
         Args:
             filepath: Folder or file to write.
             *args: As in Keras.
             **kwargs: As in Keras.
         """
-        return self.classifier.export(filepath, *args, **kwargs)
+        # Keras would remember a bare list or dictionary after it is gone.
+        holder = tf.Module()
+        holder.cards = [
+            CardAsset(each, card)
+            for each in self.defences
+            if (card := card_of(each)) is not None
+        ]
+        self.classifier.training_cards = holder
+        try:
+            return self.classifier.export(filepath, *args, **kwargs)
+        finally:
+            del self.classifier.training_cards
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -9,7 +9,8 @@ from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.evaluation.subject import Subject, load_model
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 from keras_advdef.models import AveragingEnsemble
-from keras_advdef.training import AdversarialTrainingModel
+from keras_advdef.objectives import CrossLipschitz, DeepDefense
+from keras_advdef.training import AdversarialTrainingModel, DistillationTrainer
 from tests.support.nets import linear_net, small_net
 
 
@@ -50,6 +51,16 @@ class TestSubject:
         assert subject.model is net
         assert list(subject.cards) == ["AdversarialCrossEntropy"]
         # Training cannot be left out of a pass.
+        assert not subject.can_step_aside
+
+    def test_penalties_and_other_training_have_cards_too(self):
+        penalties = [DeepDefense(), CrossLipschitz(weight=1.0)]
+        model = AdversarialTrainingModel(small_net(), penalties=penalties)
+        assert {"CrossLipschitz", "DeepDefense"} <= set(Subject.of(model).cards)
+        trainer = DistillationTrainer(small_net())
+        subject = Subject.of(trainer)
+        assert subject.model is trainer.student
+        assert list(subject.cards) == ["DistillationTrainer"]
         assert not subject.can_step_aside
 
     def test_training_model_with_a_layer(self):

@@ -5,8 +5,16 @@ import tensorflow as tf
 
 from keras_advdef.attacks import FGSM, PGD, KLToClean
 from keras_advdef.callbacks import PerturbationSchedule
+from keras_advdef.constraints import Parseval
+from keras_advdef.core.card_asset import cards_in
 from keras_advdef.layers import RandomNoise
-from keras_advdef.objectives import AdversarialCrossEntropy, Objective, Penalty
+from keras_advdef.objectives import (
+    AdversarialCrossEntropy,
+    CrossLipschitz,
+    Objective,
+    Penalty,
+)
+from keras_advdef.surgery import parseval_network
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import busy_net, small_net, sparse_loss
 
@@ -47,6 +55,43 @@ def compiled(net, *arguments, optimizer="sgd", metrics=(), **options):
     model = AdversarialTrainingModel(net, *arguments, **options)
     model.compile(optimizer, sparse_loss(), metrics=list(metrics), **compile_options)
     return model
+
+
+def test_parseval_cross_lipschitz_and_adversarial_images_add_up(digits):
+    x, y = digits.x_train[:8], digits.y_train[:8]
+    net = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(12, activation="softplus"),
+            keras.layers.Dense(3),
+        ]
+    )
+    net = parseval_network(net, beta=0.1)
+    attack, penalty = FGSM(0.1), CrossLipschitz(weight=0.5)
+    model = compiled(
+        net, attack, penalties=[penalty], optimizer=keras.optimizers.SGD(0.5)
+    )
+    adversarial = attack(net, tf.constant(x), tf.constant(y))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(
+            penalty(model, x, y)
+            + keras.losses.sparse_categorical_crossentropy(
+                y, net(adversarial), from_logits=True
+            )
+        )
+    gradients = tape.gradient(loss, net.trainable_weights)
+    expected = [
+        weight - 0.5 * gradient
+        for weight, gradient in zip(net.get_weights(), gradients, strict=True)
+    ]
+    # Kernels take the constraint's step behind that of the optimizer, biases do not.
+    expected[0], expected[2] = map(Parseval(beta=0.1), expected[::2])
+    history = model.fit(x, y, batch_size=8, verbose=0).history
+    assert history["loss"][0] == pytest.approx(float(loss), rel=1e-5)
+    for found, wanted in zip(net.get_weights(), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert float(tf.reduce_mean(penalty(model, x, y))) > 1e-3
 
 
 class TestAdversarialTrainingModel:
@@ -385,10 +430,12 @@ class TestAdversarialTrainingModel:
         assert len(traces) == 1
 
     def test_export_is_the_classifier(self, net, images, tmp_path):
-        model = compiled(net, FGSM(0.1))
+        model = compiled(net, FGSM(0.1), penalties=[CrossLipschitz(weight=1.0)])
         model.export(tmp_path / "served", verbose=False)
         served = tf.saved_model.load(str(tmp_path / "served"))
         np.testing.assert_allclose(served.serve(images), net(images), atol=1e-6)
+        cards = cards_in(tmp_path / "served")
+        assert sorted(cards) == ["AdversarialCrossEntropy", "CrossLipschitz"]
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
