@@ -41,7 +41,7 @@ def certify_lipschitz_margin(
     >>> layer = keras.layers.Dense(2, kernel_initializer="orthogonal")
     >>> model = keras.Sequential(
     ...     [keras.Input((2, 1, 1)), keras.layers.Flatten(), layer])
-    >>> layer.kernel.assign(np.eye(2))
+    >>> layer.set_weights([np.eye(2), np.zeros(2)])
     >>> images = np.reshape([0.75, 0.25], (1, 2, 1, 1))
     >>> radii = keras_advdef.evaluation.certify_lipschitz_margin(model, images, [0])
     >>> round(float(radii[0] * np.sqrt(2)), 3)

@@ -119,7 +119,9 @@ OBJECTIVES = [
     (advdef.objectives.AdaptiveDiversityPromoting, {"entropy_weight": 1.0}),
 ]
 
-# Bases are tested through their subclasses, `Transfer` through the attack it runs.
+# Bases are tested through their subclasses, `Transfer` through the attack it runs, and
+# the layers of Parseval networks, which draw nothing and are no input transformations,
+# by themselves.
 ABSTRACT = {
     advdef.attacks.Attack,
     advdef.attacks.AttackLoss,
@@ -128,7 +130,9 @@ ABSTRACT = {
     advdef.attacks.MinimalAttack,
     advdef.attacks.SteppedAttack,
     advdef.attacks.Transfer,
+    advdef.layers.ConvexCombination,
     advdef.layers.InputTransform,
+    advdef.layers.ParsevalConv2D,
     advdef.layers.VariationalLayer,
     advdef.objectives.Objective,
     advdef.objectives.Penalty,
