@@ -79,7 +79,7 @@ def student(data: Mnist, temperature: float, *, smoke: bool, seed: int) -> keras
 def gradients_of(
     model: keras.Model, images: np.ndarray, labels: np.ndarray
 ) -> tuple[float, float]:
-    """Returns the mean l2 norm of the cross-entropy's gradients, and the share of zeros.
+    """Returns the mean l2 norm of the cross-entropy's gradients, and the zeros' share.
 
     Args:
         model: The student.

@@ -153,10 +153,9 @@ def main() -> None:
         for name in NAMES:
             models[name], reached[name] = trained(name, data, **options)
         count = len(data.test_images)
-        rows = [["clean", *_pairs(models, data, None, count)]]
+        rows = [["clean", *_pairs(models, data, None)]]
         rows += [
-            [f"FGSM, {level:g} dB", *_pairs(models, data, level, count)]
-            for level in PAPER
+            [f"FGSM, {level:g} dB", *_pairs(models, data, level)] for level in PAPER
         ]
         facts_of = [
             ["singular values", *(extremes(each) for each in models.values())],
@@ -186,10 +185,10 @@ def main() -> None:
 
 
 def _pairs(
-    models: dict[str, keras.Model], data: Mnist, level: float | None, count: int
+    models: dict[str, keras.Model], data: Mnist, level: float | None
 ) -> list[str]:
     """Returns our numbers, each with the paper's beside it."""
-    cells = []
+    cells, count = [], len(data.test_images)
     for index, model in enumerate(models.values()):
         if level is None:
             outputs = model.predict(data.test_images, batch_size=500, verbose=0)
