@@ -76,6 +76,20 @@ def test_transformations_on_cifar10(name, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["randomization", "adv_bnn"])
+def test_randomization_on_cifar10(name, tmp_path):
+    table = tmp_path / f"{name}.md"
+    printed = _run(SCRIPTS / f"{name}_cifar10.py", "--output", str(table))
+    written = table.read_text(encoding="utf-8")
+    assert written.strip() in printed
+    assert "mean of 10" in written
+    assert str(tmp_path) not in written
+    # Networks and reports stay beside the table, for the next run.
+    assert (tmp_path / name / "network.keras").is_file()
+    assert len(list((tmp_path / name).glob("*/report.md"))) == 1
+
+
+@pytest.mark.slow
 def test_keras_applications():
     printed = _run(ROOT / "examples" / "evaluate_keras_applications.py")
     assert "MobileNetV2: " in printed
@@ -96,6 +110,12 @@ def test_strength(script):
     printed = _run(script)
     assert "keras_advdef" in printed or "AutoAttack" in printed
     assert "CPU cores" in printed
+
+
+def test_results_name_no_folder_of_a_machine():
+    folders = (ROOT / "examples", ROOT / "benchmarks")
+    for file in (file for folder in folders for file in folder.rglob("*.md")):
+        assert "--data /" not in file.read_text(encoding="utf-8"), file
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ run goes on with what is there.
 """
 
 import functools
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +16,15 @@ import keras
 import numpy as np
 from cifar10 import load_cifar10
 from reproduction import Clock, command, parse_arguments, publish, table
-from small_cifar10 import BATCH_SIZE, WIDTHS, fit, small_network
+from small_cifar10 import (
+    BATCH_SIZE,
+    WIDTHS,
+    fit,
+    folder_beside,
+    kept,
+    slug,
+    small_network,
+)
 
 from keras_advdef import layers
 from keras_advdef.attacks import FGSM
@@ -112,19 +119,6 @@ def correct(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.nd
     return logits.argmax(axis=-1) == labels
 
 
-def kept(path: Path, make: Callable[[], keras.Model]) -> keras.Model:
-    """Returns the model of a file, which is made first where it is missing.
-
-    Args:
-        path: The .keras file.
-        make: Returns the model.
-    """
-    if not path.is_file():
-        print(f"{path.stem}:")
-        make().save(path)
-    return keras.models.load_model(path)
-
-
 def rows_of(
     data: Sequence[np.ndarray], folder: Path, *, smoke: bool, seed: int
 ) -> tuple[list[list[str]], float]:
@@ -188,10 +182,7 @@ def main() -> None:
     arguments = parse_arguments(__file__, "Input transformations on CIFAR-10")
     keras.utils.set_random_seed(arguments.seed)
     data = load_cifar10(arguments.data, smoke=arguments.smoke)
-    folder = Path(tempfile.mkdtemp())
-    if arguments.output is not None:
-        folder = arguments.output.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder_beside(arguments.output)
     with Clock() as clock:
         rows, seconds = rows_of(
             data, folder, smoke=arguments.smoke, seed=arguments.seed
@@ -215,13 +206,6 @@ def main() -> None:
         f"added {clock} to the networks and reports that were there",
     }
     publish(TITLE, _body(rows), facts=facts, output=arguments.output)
-
-
-def slug(name: str) -> str:
-    """Returns a name for files."""
-    return "-".join(
-        "".join(letter if letter.isalnum() else " " for letter in name).split()
-    ).lower()
 
 
 def row(

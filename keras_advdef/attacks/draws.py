@@ -7,6 +7,10 @@ import tensorflow as tf
 
 from keras_advdef.core.loops import fixed_loop
 
+# Each draw that is written out is a pass of the model to trace and compile: ten of a
+# variational network took minutes.
+_WRITTEN_OUT = 3
+
 
 def mean_over_draws(
     draw: Callable[[Any], tuple[tf.Tensor, ...]], count: int
@@ -36,5 +40,5 @@ def mean_over_draws(
     def add(index: Any, sums: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         return tuple(a + b for a, b in zip(sums, draw(index + 1), strict=True))
 
-    total = fixed_loop(add, first, count - 1)
+    total = fixed_loop(add, first, count - 1, unroll=count <= _WRITTEN_OUT)
     return tuple(value / count for value in total)
