@@ -122,6 +122,15 @@ def test_inner_layers():
     assert keras_private.inner_layers(keras_private.RELU_OPERATIONS[0]()) == []
 
 
+def test_AdditionOperation():
+    first, other = keras.Input((3,)), keras.Input((3,))
+    for total in (first + other, keras.ops.add(first, other)):
+        operation = keras_private.producer(total)
+        assert isinstance(operation, keras_private.AdditionOperation)
+    layer = keras_private.producer(keras.layers.Add()([first, other]))
+    assert not isinstance(layer, keras_private.AdditionOperation)
+
+
 def test_RELU_OPERATIONS():
     inputs = keras.Input((3,))
     for operation in (keras.ops.relu, keras.ops.relu6):

@@ -68,6 +68,16 @@ def test_compiled_loss(loss):
     assert keras_training.compiled_loss(model) is loss
 
 
+def test_decays():
+    layer = keras.layers.Dense(2)
+    layer.build((None, 3))
+    optimizer = keras.optimizers.AdamW()
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.build(layer.trainable_variables)
+    assert keras_training.decays(optimizer, layer.kernel)
+    assert not keras_training.decays(optimizer, layer.bias)
+
+
 def test_loss_tracker():
     model = _model()
     model.compile("sgd", "mse")
