@@ -50,7 +50,7 @@ class Subject:
             return cls(model=model, cards=model.cards, can_step_aside=False)
         cards = {}
         if isinstance(model, TrainingModel):
-            cards, model = _cards(model.defences), model.classifier
+            cards, model = _cards(model.defences()), model.classifier
         layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
         inside = _cards(layers)
         aside = any(card.category not in _WHOLE for card in inside.values())

@@ -252,9 +252,8 @@ class AdversarialTrainingModel(TrainingModel):
             logs.pop(_METRIC)
         return logs
 
-    @property
     def defences(self) -> list[Any]:
-        """What trains the classifier and may have a card."""
+        """Returns what trains the classifier and may have a card."""
         return [self.objective, *self.penalties]
 
     def get_config(self) -> dict[str, Any]:

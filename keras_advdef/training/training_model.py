@@ -183,9 +183,8 @@ class TrainingModel(LogitsModel):
         own = [tf.cast(loss, total.dtype) for loss in self.losses]
         return total + scale_loss_for_distribution(tf.add_n(own)) if own else total
 
-    @property
     def defences(self) -> list[Any]:
-        """What trains the classifier and may have a card: itself."""
+        """Returns what trains the classifier and may have a card: itself."""
         return [self]
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
@@ -200,7 +199,7 @@ class TrainingModel(LogitsModel):
         holder = tf.Module()
         holder.cards = [
             CardAsset(each, card)
-            for each in self.defences
+            for each in self.defences()
             if (card := card_of(each)) is not None
         ]
         self.classifier.training_cards = holder
