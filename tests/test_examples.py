@@ -63,27 +63,28 @@ def test_cifar10(tmp_path):
     assert "| accuracy under all attacks " in printed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["jpeg_fgsm", "transformations"])
-def test_transformations_on_cifar10(name, tmp_path):
-    table = tmp_path / f"{name}.md"
+def _table_on_cifar10(name: str, folder: Path) -> str:
+    """Returns what a script printed and wrote to `<folder>/<name>.md`."""
+    table = folder / f"{name}.md"
     printed = _run(SCRIPTS / f"{name}_cifar10.py", "--output", str(table))
     written = table.read_text(encoding="utf-8")
     assert written.strip() in printed
+    assert str(folder) not in written
+    return written
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["jpeg_fgsm", "transformations"])
+def test_transformations_on_cifar10(name, tmp_path):
+    written = _table_on_cifar10(name, tmp_path)
     assert "JPEG" in written
     assert "have been through JPEG once" in " ".join(written.split())
-    assert str(tmp_path) not in written
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["randomization", "adv_bnn"])
 def test_randomization_on_cifar10(name, tmp_path):
-    table = tmp_path / f"{name}.md"
-    printed = _run(SCRIPTS / f"{name}_cifar10.py", "--output", str(table))
-    written = table.read_text(encoding="utf-8")
-    assert written.strip() in printed
-    assert "mean of 10" in written
-    assert str(tmp_path) not in written
+    assert "mean of 10" in _table_on_cifar10(name, tmp_path)
     # Networks and reports stay beside the table, for the next run.
     assert (tmp_path / name / "network.keras").is_file()
     assert len(list((tmp_path / name).glob("*/report.md"))) == 1
