@@ -171,7 +171,10 @@ def _taken_apart(model: Any) -> _Net:
     """Returns the parts of the net, or raises if it is another."""
     if not isinstance(model, keras.Sequential) or not has_graph(model):
         raise invalid(_OWNER, "model", "a built `keras.Sequential`", model)
-    units = math.prod(model.input_shape[1:])
+    shape = model.input_shape[1:]
+    if None in shape:
+        raise invalid(_OWNER, "model", "a net of images of a known size", shape)
+    units = math.prod(shape)
     affine, hidden = _IDENTITY, None
     for layer in model.layers:
         affine, units = _continued(layer, affine, units)

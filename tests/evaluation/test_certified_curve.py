@@ -92,7 +92,9 @@ def test_parseval_network_by_its_margins(digits):
 
 def test_other_models_have_none(digits):
     images, labels = digits.x_test[:4], digits.y_test[:4]
-    for model in (small_net(), small_net().__call__):
+    pooled = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
+    of_any_size = keras.Sequential([keras.Input((None, None, 1)), *pooled])
+    for model in (small_net(), small_net().__call__, of_any_size):
         assert evaluated(model, images, labels, norm="linf").data["certified"] is None
 
 

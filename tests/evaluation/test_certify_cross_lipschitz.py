@@ -137,3 +137,7 @@ def test_other_models_are_refused():
             certify_cross_lipschitz(model, images, labels)
     with pytest.raises(ValueError, match=r"a built `keras\.Sequential`"):
         certify_cross_lipschitz(len, images, labels)
+    pooled = [layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    of_any_size = keras.Sequential([keras.Input((None, None, 1)), *pooled])
+    with pytest.raises(ValueError, match="images of a known size"):
+        certify_cross_lipschitz(of_any_size, images, labels)
