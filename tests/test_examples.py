@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "examples" / "reproductions"
 REPRODUCTIONS = sorted(SCRIPTS.glob("*_mnist.py"))
-# That of Bayesian nets has no table yet.
-_WITH_TABLE = ("", "jpeg_fgsm_", "transformations_", "randomization_")
-ON_CIFAR10 = [SCRIPTS / f"{name}cifar10.py" for name in _WITH_TABLE]
+# Beside them lies what they share, `small_cifar10.py`.
+_PARTS = ("", "jpeg_fgsm_", "transformations_", "randomization_", "adv_bnn_")
+ON_CIFAR10 = [SCRIPTS / f"{part}cifar10.py" for part in _PARTS]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
 STRENGTHS = sorted((ROOT / "benchmarks").glob("*_strength.py"))
 
