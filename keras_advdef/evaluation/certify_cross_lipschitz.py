@@ -13,8 +13,8 @@ from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.value_range import checked_labels, sparse_labels
 
 _OWNER = "certify_cross_lipschitz"
-# Halvings of the bracket around each radius.
-_HALVINGS = 30
+# Halvings of the bracket around each radius, of which the lower end counts.
+_HALVINGS = 20
 _BLOCK = 64
 _Slope = Callable[[np.ndarray], np.ndarray]
 # Activations whose slope is nonnegative and never falls, with that slope.
@@ -34,6 +34,14 @@ class _Net(NamedTuple):
     bias: np.ndarray
     slope: _Slope
     last: np.ndarray
+
+
+class _Shape(NamedTuple):
+    """How the hidden units' weights lie to each other: lengths, inner products."""
+
+    lengths: np.ndarray
+    alike: np.ndarray
+    opposed: np.ndarray
 
 
 def certify_cross_lipschitz(
@@ -76,56 +84,94 @@ def certify_cross_lipschitz(
     checked_labels(_OWNER, labels, count=len(logits), classes=logits.shape[1])
     classes = sparse_labels(labels).numpy()
     hidden = images.reshape(len(images), -1).astype(np.float64) @ net.first + net.bias
-    radii = np.full(len(images), np.inf)
     products = net.first.T @ net.first
-    for start in range(0, len(images), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        for other in range(logits.shape[1]):
-            found = _radii(
-                net,
-                products,
-                hidden=hidden[block],
-                weights=net.last.T[classes[block]] - net.last.T[other],
-                margins=logits[block][np.arange(len(classes[block])), classes[block]]
-                - logits[block, other],
-            )
-            is_other = classes[block] != other
-            radii[block] = np.minimum(radii[block], np.where(is_other, found, np.inf))
-    return radii
+    shape = _Shape(
+        np.sqrt(np.diag(products)), np.maximum(products, 0.0), np.minimum(products, 0.0)
+    )
+    blocks = [
+        _radii(net, shape, hidden[rows], logits=logits[rows], classes=classes[rows])
+        for rows in np.split(np.arange(len(images)), range(_BLOCK, len(images), _BLOCK))
+    ]
+    return np.concatenate(blocks)
 
 
 def _radii(
     net: _Net,
-    products: np.ndarray,
-    *,
+    shape: _Shape,
     hidden: np.ndarray,
-    weights: np.ndarray,
-    margins: np.ndarray,
+    *,
+    logits: np.ndarray,
+    classes: np.ndarray,
 ) -> np.ndarray:
-    """Returns where margin and radius times the largest slope meet, for one class.
+    """Returns the radii of some images.
 
     Args:
         net: The net.
-        products: Inner products of the hidden units' weights.
+        shape: How the hidden units' weights lie to each other.
         hidden: What enters the activation, `(count, units)`.
-        weights: Differences of the output weights, `(count, units)`.
-        margins: Differences of the logits, `(count,)`.
+        logits: Outputs of the net, `(count, classes)`.
+        classes: True classes, `(count,)`.
     """
-    lengths = np.sqrt(np.diag(products))
-    signs = np.maximum(products, 0.0), np.minimum(products, 0.0)
+    everywhere = np.arange(len(classes))
+    margins = logits[everywhere, classes][:, None] - logits
+    margins[everywhere, classes] = np.inf
+    radii = np.full(len(classes), np.inf)
+    # The nearest class first: the radii of others are seldom smaller.
+    for others in np.argsort(margins, axis=1).T[:-1]:
+        margin = margins[everywhere, others]
+        weights = net.last.T[classes] - net.last.T[others]
+        steepest = _Steepest(net, shape, hidden, weights)
+        # Whatever an infinite radius is worth, it does not hold.
+        holds = np.isfinite(radii) & (_reach(radii, steepest) <= margin)
+        rows = np.flatnonzero(~holds)
+        radii[rows] = _bisected(steepest.of(rows), margin[rows], radii[rows])
+    return radii
 
-    def steepest(radius: np.ndarray) -> np.ndarray:
-        reach = radius[:, None] * lengths
-        high, low = net.slope(hidden + reach), net.slope(hidden - reach)
-        squares = _form(weights * high, signs) + _form(weights * low, signs[::-1])
+
+class _Steepest(NamedTuple):
+    """Bounds the slope of one difference of logits in balls around images."""
+
+    net: _Net
+    shape: _Shape
+    hidden: np.ndarray
+    weights: np.ndarray
+
+    def of(self, rows: np.ndarray) -> "_Steepest":
+        """Returns the bounds of some of the images."""
+        return self._replace(hidden=self.hidden[rows], weights=self.weights[rows])
+
+    def __call__(self, radius: np.ndarray) -> np.ndarray:
+        """Returns the largest slope in each ball, `(count,)`."""
+        reach = radius[:, None] * self.shape.lengths
+        signs = self.shape.alike, self.shape.opposed
+        high, low = (self.net.slope(self.hidden + sign * reach) for sign in (1, -1))
+        up, down = self.weights * high, self.weights * low
+        squares = _form(up, signs) + _form(down, signs[::-1])
         return np.sqrt(np.maximum(squares, 0.0))
 
+
+def _reach(radii: np.ndarray, steepest: _Steepest) -> np.ndarray:
+    finite = np.where(np.isfinite(radii), radii, 0.0)
+    return finite * steepest(finite)
+
+
+def _bisected(
+    steepest: _Steepest, margins: np.ndarray, limits: np.ndarray
+) -> np.ndarray:
+    """Returns where radius times the largest slope meets the margin, up to a limit.
+
+    Args:
+        steepest: Bounds of the slopes.
+        margins: Differences of the logits, `(count,)`.
+        limits: Radii that are not to be exceeded, `(count,)`.
+    """
     low = np.zeros(len(margins))
     # At its centre the ball's slope is least, and no radius goes beyond that.
     start = steepest(low)
     high = np.divide(
         np.maximum(margins, 0.0), start, out=np.full_like(low, np.inf), where=start > 0
     )
+    high = np.minimum(high, limits)
     high = np.where(np.isfinite(high), high, 0.0)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
