@@ -110,6 +110,39 @@ def test_transforms_with_kernels_of_their_own_under_mirrored_strategy():
     assert one != other
 
 
+ENSEMBLE = """
+import json
+import numpy as np, tensorflow as tf
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(
+    cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, keras_advdef as advdef
+x = np.random.default_rng(0).uniform(0, 1, (16, 8, 8, 1)).astype("float32")
+y = np.arange(16) % 3
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    net = keras.Sequential([
+        keras.Input((8, 8, 1)), advdef.layers.RandomNoise(0.3),
+        keras.layers.Flatten(), keras.layers.Dense(3)])
+    model = advdef.models.RandomSelfEnsemble(net, samples=3)
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=False)
+loss = model.evaluate(x, y, verbose=0)
+same = np.repeat(x[:1], 16, axis=0)
+first, second = np.split(model.predict(same, batch_size=16, verbose=0), 2)
+history = model.fit(x, y, validation_data=(x, y), verbose=0).history
+print(json.dumps({"loss": loss, "draws": [first.tolist(), second.tolist()],
+                  "val_loss": history["val_loss"]}))
+"""
+
+
+@pytest.mark.slow
+def test_random_self_ensemble_under_mirrored_strategy():
+    found = run_fresh(ENSEMBLE)
+    assert 0 < found["loss"] < 10
+    assert 0 < found["val_loss"][0] < 10
+    one, other = found["draws"]
+    assert one != other
+
+
 WORKER = """
 import json
 import numpy as np, tensorflow as tf

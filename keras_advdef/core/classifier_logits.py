@@ -1,7 +1,9 @@
 """The logits of a classifier that is part of a larger model."""
 
+import weakref
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_advdef.core.keras_private import has_graph
@@ -36,6 +38,18 @@ def classifier_logits(
     """
     if isinstance(classifier, LogitsModel):
         return tf.cast(classifier.logits(images, training=training), tf.float32)
-    bare = without_softmax(classifier) if has_graph(classifier) else None
-    outputs = (bare or classifier)(images, training=training)
+    outputs = (_bare(classifier) or classifier)(images, training=training)
     return tf.cast(outputs, tf.float32)
+
+
+# A model made of the classifier's layers anew at each call would stay tied to them.
+_BARE: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+
+
+def _bare(classifier: Any) -> keras.Model | None:
+    """Returns a classifier without its softmax, `None` if it has none to undo."""
+    if not has_graph(classifier):
+        return None
+    if classifier not in _BARE:
+        _BARE[classifier] = without_softmax(classifier)
+    return _BARE[classifier]

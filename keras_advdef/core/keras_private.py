@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.activations.activations import ReLU as ReluFunction
 from keras.src.models.functional import Functional
 from keras.src.ops.nn import Relu, Relu6
 from keras.src.ops.nn import Softmax as SoftmaxOperation
@@ -18,6 +19,7 @@ from keras.src.random.seed_generator import make_default_seed
 __all__ = [
     "RELU_OPERATIONS",
     "AdditionOperation",
+    "ReluFunction",
     "SoftmaxOperation",
     "flat_layers",
     "has_graph",

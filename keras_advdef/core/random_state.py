@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import card_of
-from keras_advdef.core.keras_private import make_default_seed
+from keras_advdef.core.keras_private import flat_layers, make_default_seed
 from keras_advdef.core.random_numbers import SEED_LIMIT, fold_in
 
 _active = threading.local()
@@ -234,3 +234,27 @@ class RandomLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
+
+
+def key_of_passes(model: keras.Model) -> tf.Tensor | None:
+    """Returns one key for several passes of a model, which a loop can take apart.
+
+    Inside a loop of a graph no layer can move its own counter where a strategy has
+    several replicas.
+
+    Args:
+        model: A model with random layers of this package somewhere in it.
+
+    Returns:
+        The next key of the current `draw_scope`, outside that of the first random
+        layer; `None` if there is neither.
+
+    Example:
+
+    >>> model = keras.Sequential([keras_advdef.layers.RandomNoise(0.1)])
+    >>> keras_advdef.core.random_state.key_of_passes(model).shape
+    TensorShape([2])
+    """
+    layers = (each for each in flat_layers(model) if isinstance(each, RandomLayer))
+    first = next((each for each in layers if each.draws), None)
+    return scope_key() if first is None else first.next_key()

@@ -46,8 +46,12 @@ class VariationalConv2D(VariationalLayer, keras.layers.Conv2D):
     TensorShape([2, 8, 8, 16])
     """
 
-    def __init__(self, filters: int, kernel_size: Any, **kwargs: Any) -> None:
-        super().__init__(filters=filters, kernel_size=kernel_size, **kwargs)
+    def __init__(
+        self, filters: int, kernel_size: Any, strides: Any = (1, 1), **kwargs: Any
+    ) -> None:
+        super().__init__(
+            filters=filters, kernel_size=kernel_size, strides=strides, **kwargs
+        )
 
     def apply_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Returns the convolution."""

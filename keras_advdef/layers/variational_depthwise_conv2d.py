@@ -47,8 +47,8 @@ class VariationalDepthwiseConv2D(VariationalLayer, keras.layers.DepthwiseConv2D)
     TensorShape([2, 6, 6, 6])
     """
 
-    def __init__(self, kernel_size: Any, **kwargs: Any) -> None:
-        super().__init__(kernel_size=kernel_size, **kwargs)
+    def __init__(self, kernel_size: Any, strides: Any = (1, 1), **kwargs: Any) -> None:
+        super().__init__(kernel_size=kernel_size, strides=strides, **kwargs)
 
     def apply_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Returns the depthwise convolution."""

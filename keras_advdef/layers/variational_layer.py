@@ -150,8 +150,9 @@ class VariationalLayer(RandomLayer):
     def _rho(self, name: str, **kwargs: Any) -> keras.Variable:
         start = self.posterior_initializer
         if isinstance(start, float):
-            # The inverse of softplus.
-            start = keras.initializers.Constant(math.log(math.expm1(start)))
+            # The inverse of softplus, of large numbers too.
+            rho = start + math.log(-math.expm1(-start))
+            start = keras.initializers.Constant(rho)
         return self.add_weight(
             name=f"{name}_rho",
             shape=getattr(self, name).shape,

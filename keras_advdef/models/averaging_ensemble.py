@@ -86,6 +86,8 @@ class AveragingEnsemble(LogitsModel):
 
     def __init__(self, members: Sequence[keras.Model], **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if isinstance(members, keras.Model):
+            raise invalid(_OWNER, "members", "a list of models", members)
         self.members = [
             checked_instance(_OWNER, "members", each, keras.Model) for each in members
         ]

@@ -17,7 +17,7 @@ from keras_advdef.core.keras_private import has_graph, kept_losses
 from keras_advdef.core.logits import LogitsModel
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in
-from keras_advdef.core.random_state import draw_scope, scope_key
+from keras_advdef.core.random_state import draw_scope, key_of_passes
 from keras_advdef.core.unaware import is_unaware
 
 _COMBINATIONS = ("probabilities", "logits")
@@ -50,8 +50,9 @@ _COMBINATIONS = ("probabilities", "logits")
 class RandomSelfEnsemble(LogitsModel):
     """Averages what a classifier with random layers predicts over several passes.
 
-    The passes run one after the other in a loop of the same graph, so that memory is
-    that of one. Every pass draws anew: noise, pruning, resizing, weights. Gradients of
+    The passes run one after the other in a loop of the same graph, so that a
+    prediction takes the memory of one; gradients of it, as attacks take, that of all.
+    Every pass draws anew: noise, pruning, resizing, weights. Gradients of
     `logits` are those of the mean, which is expectation over transformation (EOT);
     attacks on it therefore average fewer calls.
 
@@ -130,7 +131,7 @@ class RandomSelfEnsemble(LogitsModel):
             logits = classifier_logits(self.classifier, images, training=training)
             return logits if is_sum else tf.nn.log_softmax(logits)
         images = tf.convert_to_tensor(images)
-        key = scope_key()
+        key = key_of_passes(self.classifier)
 
         def one(index: Any) -> tf.Tensor:
             if key is None:

@@ -1,6 +1,5 @@
 """SmoothedClassifier: the vote of a classifier over noisy copies, with certificates."""
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import keras
@@ -20,7 +19,7 @@ from keras_advdef.core.keras_private import has_graph, kept_losses
 from keras_advdef.core.logits import LogitsModel
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, make_key
-from keras_advdef.core.random_state import draw_scope, scope_key
+from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import RandomNoise
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
 
@@ -149,12 +148,12 @@ class SmoothedClassifier(LogitsModel):
     def _votes(self, images: Any, count: int) -> tf.Tensor:
         """Returns in how many of so many draws each class is the largest, float32."""
         images = tf.convert_to_tensor(images)
-        noisy, key = self.ensemble.classifier, scope_key()
+        noisy = self.ensemble.classifier
+        # Inside a loop layers cannot move their own counters.
+        key = noisy.layers[0].next_key()
 
         def vote(index: Any) -> tf.Tensor:
-            # Inside a loop the layers' own draws from one scope would be the same.
-            inner = nullcontext() if key is None else draw_scope(fold_in(key, index))
-            with inner:
+            with draw_scope(fold_in(key, index)):
                 logits = classifier_logits(noisy, images)
             return tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
 

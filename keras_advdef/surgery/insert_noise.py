@@ -7,6 +7,7 @@ import keras
 from keras_advdef.core.arguments import checked_number
 from keras_advdef.core.errors import invalid
 from keras_advdef.layers import RandomNoise
+from keras_advdef.surgery.names import Names
 from keras_advdef.surgery.rewrite import rewrite
 from keras_advdef.surgery.split_activation import CONVOLUTIONS
 
@@ -50,13 +51,15 @@ def insert_noise(
     first = checked_number(owner, "first", first, low=0.0)
     inner = checked_number(owner, "inner", inner, low=0.0)
     found: list[Any] = []
+    names = Names(model)
 
     def rule(layer: Any) -> list[Any] | None:
         if not isinstance(layer, CONVOLUTIONS):
             return None
         stddev = inner if found else first
         found.append(layer)
-        return [RandomNoise(stddev, dtype=layer.dtype_policy), layer]
+        name = names.new(f"{layer.name}_noise")
+        return [RandomNoise(stddev, name=name, dtype=layer.dtype_policy), layer]
 
     noisy = rewrite(model, rule, copy=copy, owner=owner)
     if not found:

@@ -3,14 +3,23 @@
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import RELU_OPERATIONS
+from keras_advdef.core.keras_private import RELU_OPERATIONS, ReluFunction
 from keras_advdef.layers import StochasticActivationPruning
+from keras_advdef.surgery.names import Names
 from keras_advdef.surgery.rewrite import rewrite
 from keras_advdef.surgery.split_activation import fused_activation
 
-_RELUS = (keras.activations.relu, keras.activations.relu6)
+_RELUS = (
+    keras.activations.relu,
+    keras.activations.relu6,
+    keras.ops.relu,
+    keras.ops.relu6,
+    tf.nn.relu,
+    tf.nn.relu6,
+)
 
 
 def insert_pruning(
@@ -49,6 +58,7 @@ def insert_pruning(
     """
     owner = "insert_pruning"
     found: list[Any] = []
+    names = Names(model)
 
     def rule(step: Any) -> list[Any] | None:
         if not _ends_in_relu(step):
@@ -56,7 +66,8 @@ def insert_pruning(
         found.append(step)
         dtype = getattr(step, "dtype_policy", None)
         options: dict[str, Any] = {"fraction": fraction, "sampling": sampling}
-        return [step, StochasticActivationPruning(dtype=dtype, **options)]
+        name = names.new(f"{step.name}_pruning")
+        return [step, StochasticActivationPruning(name=name, dtype=dtype, **options)]
 
     pruned = rewrite(model, rule, copy=copy, owner=owner)
     if not found:
@@ -66,7 +77,7 @@ def insert_pruning(
 
 
 def _ends_in_relu(step: Any) -> bool:
-    if isinstance(step, keras.layers.ReLU):
+    if isinstance(step, (keras.layers.ReLU, ReluFunction)):
         return not step.negative_slope and not step.threshold
     if isinstance(step, keras.layers.Activation):
         return step.activation in _RELUS

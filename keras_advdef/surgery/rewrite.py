@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_advdef.core.duplicate import compiled_alike, duplicate, uncompiled
 from keras_advdef.core.errors import invalid, wrong_type
 from keras_advdef.core.keras_private import has_graph, inner_layers
 
@@ -18,7 +19,8 @@ def rewrite(
 
     The layers of the model are used again, not copied: both models share weights, and
     the original goes on working. Nested models are entered and shared layers stay
-    shared. A compiled model gives one that is compiled alike, with a fresh optimizer.
+    shared. A compiled model gives one that is compiled alike, with a fresh optimizer,
+    unless its loss or metrics cannot be made again from their configuration.
 
     Args:
         model: A built `keras.Sequential` or functional model, with any number of inputs
@@ -57,7 +59,7 @@ def rewrite(
     if not isinstance(model, keras.Model):
         raise wrong_type(owner, "model", "a `keras.Model`", model)
     _check_graph(owner, model)
-    return _Rewriter(rule, owner).rebuilt(_duplicate(model) if copy else model)
+    return _Rewriter(rule, owner).rebuilt(duplicate(model) if copy else model)
 
 
 def _check_graph(owner: str, model: keras.Model) -> None:
@@ -66,12 +68,6 @@ def _check_graph(owner: str, model: keras.Model) -> None:
         advice = f"`{model.name}` does not show its layers' order: rewrite the "
         advice += "sequential or functional models in it, or build it with such."
         raise invalid(owner, "model", rule, model, advice=advice)
-
-
-def _duplicate(model: keras.Model) -> keras.Model:
-    duplicate = keras.models.clone_model(model)
-    duplicate.set_weights(model.get_weights())
-    return duplicate
 
 
 class _Parts(NamedTuple):
@@ -103,13 +99,15 @@ class _Rewriter:
         if not isinstance(model, keras.Sequential):
             # In this order, so that a rule meets layers as data do.
             self._parts_of_all(model)
-            return keras.models.clone_model(
-                model,
-                clone_function=self._parts,
-                call_function=lambda parts, *args, **kwargs: parts.apply(
-                    *args, **kwargs
-                ),
-            )
+            with uncompiled(model):
+                new = keras.models.clone_model(
+                    model,
+                    clone_function=self._parts,
+                    call_function=lambda parts, *args, **kwargs: parts.apply(
+                        *args, **kwargs
+                    ),
+                )
+            return compiled_alike(new, model)
         layers = [
             part
             for parts in self._parts_of_all(model)
@@ -120,9 +118,7 @@ class _Rewriter:
         new = keras.Sequential(
             [first, *layers], name=model.name, trainable=model.trainable
         )
-        if model.compiled:
-            new.compile_from_config(model.get_compile_config())
-        return new
+        return compiled_alike(new, model)
 
     def _parts_of_all(self, model: keras.Model) -> list[_Parts]:
         return [self._parts(each) for each in _steps(model)]

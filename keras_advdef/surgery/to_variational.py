@@ -19,6 +19,16 @@ _VARIATIONAL: dict[type, type[VariationalLayer]] = {
     keras.layers.DepthwiseConv2D: VariationalDepthwiseConv2D,
 }
 
+# A seed or a name would be that of every layer.
+_OPTIONS = (
+    "posterior_initializer",
+    "prior_stddev",
+    "kl_weight",
+    "estimator",
+    "variational_bias",
+    "deterministic",
+)
+
 
 def to_variational(
     model: keras.Model, *, copy: bool = False, **options: Any
@@ -41,8 +51,8 @@ def to_variational(
         A new model.
 
     Raises:
-        ValueError: If an option is out of its range, or the model has no such layer or
-            cannot be taken apart.
+        ValueError: If an option is unknown or out of its range, or the model has no
+            such layer or cannot be taken apart.
 
     Example:
 
@@ -54,6 +64,9 @@ def to_variational(
     True
     """
     owner = "to_variational"
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise invalid(owner, "options", f"among {', '.join(_OPTIONS)}", unknown)
     # Keras would report a rejected option in many lines, when it restores a layer.
     VariationalDense(1, **options)
     found: list[Any] = []

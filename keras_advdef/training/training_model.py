@@ -10,6 +10,7 @@ from keras_advdef.constraints import check_weight_decay
 from keras_advdef.core.arguments import checked_instance
 from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import card_of
+from keras_advdef.core.classifier_logits import classifier_logits
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_training import (
     compiled_loss,
@@ -20,7 +21,7 @@ from keras_advdef.core.keras_training import (
     unscale_loss_for_distribution,
     worker_logs,
 )
-from keras_advdef.core.logits import LogitsFunction, LogitsModel, check_head
+from keras_advdef.core.logits import LogitsModel, check_head
 
 _DEFAULT_REDUCTION = "sum_over_batch_size"
 
@@ -140,7 +141,7 @@ class TrainingModel(LogitsModel):
 
     def logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the classifier's logits, float32 of shape `(batch, classes)`."""
-        return LogitsFunction(self.classifier, training=training)(images)
+        return classifier_logits(self.classifier, images, training=training)
 
     def member_logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the logits of each member of the classifier."""

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from keras_advdef.core.classifier_logits import classifier_logits
 from keras_advdef.models import AveragingEnsemble
+from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import small_net
 
 
@@ -35,3 +36,22 @@ def test_half_precision_becomes_float32(images):
     )
     assert half(images).dtype == "float16"
     assert classifier_logits(half, images).dtype == "float32"
+
+
+def test_training_models_move_averages_on(images):
+    net = keras.Sequential([keras.layers.BatchNormalization(), keras.layers.Flatten()])
+    net.build((None, 8, 8, 1))
+    before = np.array(net.layers[0].moving_mean)
+    classifier_logits(AdversarialTrainingModel(net), images, training=True)
+    assert not np.array_equal(net.layers[0].moving_mean, before)
+
+
+def test_a_softmax_is_undone_once(images):
+    net = small_net()
+    probable = keras.Sequential([net, keras.layers.Softmax()])
+    nodes = []
+    for _ in range(3):
+        found = classifier_logits(probable, images)
+        nodes.append(len(net._outbound_nodes))
+    np.testing.assert_allclose(found, net(images), atol=1e-6)
+    assert len(set(nodes)) == 1

@@ -156,3 +156,11 @@ def test_twin_layer():
     )
     assert other.get_layer("one").get_config()["activation"] == "linear"
     assert layer.activation is keras.activations.relu
+
+
+def test_ReluFunction():
+    inputs = keras.Input((3,))
+    step = keras_private.producer(keras.activations.relu(inputs, negative_slope=0.5))
+    assert isinstance(step, keras_private.ReluFunction)
+    assert step.negative_slope == 0.5
+    assert step.threshold == 0.0

@@ -14,9 +14,10 @@ from keras_advdef.core.random_state import (
     advance,
     checked_seed,
     draw_scope,
+    key_of_passes,
     scope_key,
 )
-from keras_advdef.layers import BitDepthReduction
+from keras_advdef.layers import BitDepthReduction, RandomNoise
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -344,3 +345,22 @@ class TestReplicas:
         assert np.shape(draws) == (2, 2, 3)
         assert len(np.unique(draws)) == 12
         assert states == [[5, 1], [5, 1]]
+
+
+class TestKeyOfPasses:
+    def test_is_the_next_of_the_first_random_layer(self):
+        noise = RandomNoise(0.1, seed=5)
+        model = keras.Sequential([keras.layers.Flatten(), noise, RandomNoise(0.2)])
+        first, second = key_of_passes(model), key_of_passes(model)
+        assert not np.array_equal(first, second)
+        assert noise.random_state.numpy().tolist() == [5, 2]
+
+    def test_is_that_of_the_scope(self):
+        for model in (keras.Sequential([RandomNoise(0.1)]), keras.Sequential()):
+            with draw_scope(make_key(3)):
+                found = key_of_passes(model)
+            with draw_scope(make_key(3)):
+                np.testing.assert_array_equal(found, scope_key())
+
+    def test_is_none_where_nothing_draws(self):
+        assert key_of_passes(keras.Sequential([BitDepthReduction(1)])) is None

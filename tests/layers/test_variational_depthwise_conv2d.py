@@ -89,3 +89,7 @@ class TestVariationalDepthwiseConv2D:
 
     def test_has_a_card(self):
         assert card_of(VariationalDepthwiseConv2D(3)).eot_samples == 20
+
+
+def test_strides_may_stand_second():
+    assert VariationalDepthwiseConv2D(3, 2).strides == (2, 2)

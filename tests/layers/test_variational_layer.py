@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
+from keras_advdef.callbacks import KLAnnealing
 from keras_advdef.core.lazy_distributions import distributions
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
@@ -95,6 +96,14 @@ class TestDivergence:
         slope = 1 / (1 + np.exp(-layer.kernel_rho.numpy()))
         wanted = slope * (0.05 / 0.3**2 - 1 / 0.05)
         np.testing.assert_allclose(rho, wanted, rtol=1e-4)
+
+    @pytest.mark.parametrize("prior", [0.02, 1.0, 30.0])
+    @pytest.mark.parametrize("start", [1e-6, 0.05, 5.0, 1000.0])
+    def test_is_never_negative(self, prior, start):
+        layer = built(prior_stddev=prior, posterior_initializer=start)
+        assert float(layer.kl_divergence()) >= 0.0
+        stddev = np.logaddexp(0.0, layer.kernel_rho.numpy())
+        np.testing.assert_allclose(stddev, start, rtol=1e-5)
 
 
 class TestLosses:
@@ -229,7 +238,8 @@ class TestDraws:
         assert np.mean(found) == pytest.approx(4.0, abs=0.016)
         assert np.std(found) == pytest.approx(0.4, rel=0.03)
 
-    def test_are_fresh_at_each_step_of_an_attack(self, images, labels):
+    @pytest.mark.parametrize("draws", [1, 2])
+    def test_are_fresh_at_each_step_of_an_attack(self, draws, images, labels):
         seen = []
 
         class Spy(VariationalDense):
@@ -241,12 +251,14 @@ class TestDraws:
         net = keras.Sequential([flatten, Spy(3, kl_weight=0.01, seed=1)])
         net.build((None, 8, 8, 1))
         state = np.array(net.layers[1].random_state)
-        model = AdversarialTrainingModel(net, PGD(0.1, steps=3))
+        attack = PGD(0.1, steps=3, eot_samples=draws, return_best=False)
+        model = AdversarialTrainingModel(net, attack)
         model.compile("sgd", sparse_loss(), jit_compile=False)
         seen.clear()
-        model.fit(images, labels, batch_size=6, verbose=0)
+        annealing = KLAnnealing(2)
+        model.fit(images, labels, batch_size=6, callbacks=[annealing], verbose=0)
         # Three steps of the attack and that of the training, at least.
-        assert len(seen) >= 4
+        assert len(seen) >= 3 * draws + 1
         assert len({kernel.tobytes() for kernel in seen}) == len(seen)
         # Only training moves the saved stream on.
         assert int(net.layers[1].random_state[1]) == int(state[1]) + 1
@@ -304,6 +316,17 @@ class TestDeterministic:
 
 
 class TestTraining:
+    def test_repeats_with_the_seed(self, images, labels):
+        runs = []
+        for _ in range(2):
+            keras.utils.set_random_seed(3)
+            model = bayesian_net(estimator="flipout")
+            model.compile("adam", sparse_loss(), jit_compile=True)
+            model.fit(images, labels, epochs=2, batch_size=2, verbose=0)
+            runs.append(model.get_weights())
+        for one, other in zip(*runs, strict=True):
+            np.testing.assert_array_equal(one, other)
+
     @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_lowers_the_loss(self, jit, digits):
         options = {"kl_weight": 1e-4, "variational_bias": True}

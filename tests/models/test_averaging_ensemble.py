@@ -126,3 +126,8 @@ class TestAveragingEnsemble:
     def test_member_of_another_type(self, net):
         with pytest.raises(TypeError, match="`members` to be a `Model`"):
             AveragingEnsemble([net, keras.layers.Dense(3)])
+
+
+def test_a_model_is_no_list_of_members():
+    with pytest.raises(ValueError, match="`members` to be a list of models"):
+        AveragingEnsemble(small_net())

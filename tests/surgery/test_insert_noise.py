@@ -82,3 +82,15 @@ def test_resnet50(tmp_path):
     first, second = np.array(served(images)), np.array(served(images))
     assert first.shape == (2, 5)
     assert not np.array_equal(first, second)
+
+
+def test_names_are_new_in_a_model_that_was_loaded(tmp_path):
+    net = keras.Sequential(
+        [keras.Input((8, 8, 1)), RandomNoise(0.1), keras.layers.Conv2D(2, 3)]
+    )
+    net.save(tmp_path / "net.keras")
+    # As in another process, where Keras counts from the start.
+    keras.backend.clear_session()
+    loaded = keras.models.load_model(tmp_path / "net.keras")
+    assert len(noises(insert_noise(loaded))) == 2
+    assert len(noises(insert_noise(insert_noise(loaded)))) == 3

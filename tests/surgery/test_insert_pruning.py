@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.layers import StochasticActivationPruning
@@ -82,3 +83,19 @@ def test_mobile_net(tmp_path):
     pruned.export(tmp_path / "served", verbose=False)
     served = keras.layers.TFSMLayer(tmp_path / "served", call_endpoint="serve")
     assert np.array(served(images)).shape == (2, 5)
+
+
+def test_relu_of_functions():
+    inputs = keras.Input((4,))
+    outputs = keras.activations.relu(keras.layers.Dense(3)(inputs))
+    for function in (keras.ops.relu, tf.nn.relu, keras.ops.relu6):
+        outputs = keras.layers.Dense(3, activation=function)(outputs)
+    leaky = keras.activations.relu(outputs, negative_slope=0.1)
+    net = keras.Model(inputs, keras.layers.Dense(2, activation="relu")(leaky))
+    assert len(prunings(insert_pruning(net))) == 5
+
+
+def test_names_are_new_in_a_model_that_was_pruned():
+    pruned = insert_pruning(insert_pruning(small_net()))
+    names = [layer.name for layer in pruned.layers]
+    assert len(set(names)) == len(names)

@@ -53,3 +53,10 @@ def test_bad_input():
         to_variational(net)
     with pytest.raises(ValueError, match="prior_stddev"):
         to_variational(small_net(), prior_stddev=0.0)
+
+
+@pytest.mark.parametrize("option", ["seed", "name", "activation"])
+def test_what_would_be_that_of_every_layer_is_refused(option):
+    match = f"expects `options` to be among posterior_initializer.*'{option}'"
+    with pytest.raises(ValueError, match=match):
+        to_variational(small_net(), **{option: 3})

@@ -173,3 +173,15 @@ def test_bad_input():
         DistillationTrainer(net).compile("sgd", loss="mse")
     with pytest.raises(ValueError, match="compiled before `fit_teacher`"):
         DistillationTrainer(net).fit_teacher(np.zeros((1, 8, 8, 1)), [0])
+
+
+def test_student_sees_images_as_the_teacher_does(images):
+    norm = keras.layers.Normalization()
+    norm.adapt(images)
+    dense = keras.layers.Dense(3)
+    teacher = keras.Sequential(
+        [keras.Input((8, 8, 1)), norm, keras.layers.Flatten(), dense]
+    )
+    student = DistillationTrainer(teacher).student
+    np.testing.assert_allclose(student.layers[0](images), norm(images), atol=1e-6)
+    assert np.abs(student.layers[2].kernel - dense.kernel).max() > 0.01
