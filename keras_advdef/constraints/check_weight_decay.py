@@ -28,6 +28,8 @@ def check_weight_decay(model: keras.Model, optimizer: Any) -> None:
     >>> optimizer = keras.optimizers.SGD(0.1, weight_decay=1e-4)
     >>> keras_advdef.constraints.check_weight_decay(model, optimizer)
     """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
     decay = getattr(optimizer, "weight_decay", None)
     if not decay:
         return

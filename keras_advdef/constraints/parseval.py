@@ -26,8 +26,9 @@ class Parseval(keras.constraints.Constraint):
     Slowly: from 0.5 to 0.99 takes 25 000 steps with `beta=1e-4` and 4 with 0.5, so
     start from an orthogonal kernel (`keras.initializers.Orthogonal`).
 
-    The kernel is the matrix of shape `(-1, outputs)` of a `Dense`, `Conv2D` or
-    `Conv2DTranspose` layer, or of each channel of a `DepthwiseConv2D`. A convolution
+    The kernel is the matrix of shape `(-1, outputs)` of a `Dense` or `Conv2D` layer,
+    `(-1, inputs)` of a `Conv2DTranspose`, or that of each channel of a
+    `DepthwiseConv2D`; the groups of a grouped convolution count as one. A convolution
     whose matrix is orthonormal may still enlarge by the square root of its window,
     since a pixel enters so many places; `layers.ParsevalConv2D` divides by that.
 

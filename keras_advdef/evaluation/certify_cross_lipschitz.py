@@ -16,6 +16,11 @@ _OWNER = "certify_cross_lipschitz"
 # Halvings of the bracket around each radius, of which the lower end counts.
 _HALVINGS = 20
 _BLOCK = 64
+_EXACT = ("float32", "float64")
+# Logits of float32 are off by some parts in a million.
+_ROUNDING = 2e-6
+# Radii that are tried where the slope at an image is zero, up to a billion.
+_FIRST_RADIUS, _DOUBLINGS = 1e-6, 50
 _Slope = Callable[[np.ndarray], np.ndarray]
 # Activations whose slope is nonnegative and never falls, with that slope.
 _SLOPES: dict[Any, _Slope] = {
@@ -114,6 +119,8 @@ def _radii(
     """
     everywhere = np.arange(len(classes))
     margins = logits[everywhere, classes][:, None] - logits
+    rounding = _ROUNDING * np.maximum(np.abs(logits).max(axis=1), 1.0)
+    margins = np.where(margins > 0, np.maximum(margins - rounding[:, None], 0), margins)
     margins[everywhere, classes] = np.inf
     radii = np.full(len(classes), np.inf)
     # The nearest class first: the radii of others are seldom smaller.
@@ -172,12 +179,33 @@ def _bisected(
         np.maximum(margins, 0.0), start, out=np.full_like(low, np.inf), where=start > 0
     )
     high = np.minimum(high, limits)
-    high = np.where(np.isfinite(high), high, 0.0)
+    high, is_endless = _widened(steepest, margins, high)
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         holds = middle * steepest(middle) <= margins
         low, high = np.where(holds, middle, low), np.where(holds, high, middle)
+    low = np.where(is_endless, np.inf, low)
     return np.where(margins > 0, low, 0.0)
+
+
+def _widened(
+    steepest: _Steepest, margins: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns radii that are too large, and where there are none.
+
+    Args:
+        steepest: Bounds of the slopes.
+        margins: Differences of the logits, `(count,)`.
+        high: Radii, infinite where none is known, `(count,)`.
+    """
+    is_open = np.isinf(high)
+    high = np.where(is_open, _FIRST_RADIUS, high)
+    for _ in range(_DOUBLINGS):
+        if not is_open.any():
+            break
+        is_open &= high * steepest(high) <= margins
+        high = np.where(is_open, 2.0 * high, high)
+    return high, is_open
 
 
 def _form(values: np.ndarray, signs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
@@ -217,10 +245,8 @@ def _taken_apart(model: Any) -> _Net:
     """Returns the parts of the net, or raises if it is another."""
     if not isinstance(model, keras.Sequential) or not has_graph(model):
         raise invalid(_OWNER, "model", "a built `keras.Sequential`", model)
-    shape = model.input_shape[1:]
-    if None in shape:
-        raise invalid(_OWNER, "model", "a net of images of a known size", shape)
-    units = math.prod(shape)
+    _check_exact(model)
+    units = math.prod(model.input_shape[1:])
     affine, hidden = _IDENTITY, None
     for layer in model.layers:
         affine, units = _continued(layer, affine, units)
@@ -241,16 +267,27 @@ def _taken_apart(model: Any) -> _Net:
     return _Net(gain * matrix, bias, slope, affine.gain * last)
 
 
+def _check_exact(model: keras.Sequential) -> None:
+    shape = model.input_shape[1:]
+    if None in shape:
+        raise invalid(_OWNER, "model", "a net of images of a known size", shape)
+    for layer in model.layers:
+        if layer.compute_dtype not in _EXACT:
+            rule = "a net of float32; half precision rounds beyond its radii"
+            raise invalid(_OWNER, "model", rule, layer.dtype_policy.name)
+
+
 def _continued(layer: Any, affine: _Affine, units: int) -> tuple[_Affine, int]:
     """Returns a map with that of a layer behind it, its activation aside, and size."""
-    if isinstance(layer, keras.layers.Dense) and units == layer.kernel.shape[0]:
+    kind = type(layer)
+    if kind is keras.layers.Dense and units == layer.kernel.shape[0]:
         bias = 0.0 if layer.bias is None else _float64(layer.bias)
         return affine.behind(_float64(layer.kernel), bias), layer.units
-    if isinstance(layer, keras.layers.Rescaling) and np.ndim(layer.scale) == 0:
+    if kind is keras.layers.Rescaling and np.ndim(layer.scale) == 0:
         return affine.scaled(layer.scale, layer.offset), units
-    if isinstance(layer, (keras.layers.Flatten, keras.layers.Activation)):
+    if kind in (keras.layers.Flatten, keras.layers.Activation):
         return affine, units
-    if isinstance(layer, keras.layers.ReLU) and _slope(layer) is not None:
+    if kind is keras.layers.ReLU and _slope(layer) is not None:
         return affine, units
     raise _another(layer)
 

@@ -39,7 +39,13 @@ _ISOMETRIES = (
     _LAYERS.Cropping2D,
     _LAYERS.GlobalMaxPooling2D,
 )
-_CONVOLUTIONS = (_LAYERS.Conv2D, _LAYERS.DepthwiseConv2D, _LAYERS.Conv2DTranspose)
+_CONVOLUTIONS = (
+    _LAYERS.Conv2D,
+    _LAYERS.DepthwiseConv2D,
+    _LAYERS.Conv2DTranspose,
+    ParsevalConv2D,
+)
+_EXACT = ("float32", "float64")
 
 
 def lipschitz_bound(model: keras.Model, *, owner: str = "lipschitz_bound") -> float:
@@ -90,13 +96,15 @@ def _enlarged(step: Any, before: list[float], owner: str) -> float:
     if has_graph(step):
         return lipschitz_bound(step, owner=owner) * before[0]
     for kinds, rule in _RULES:
-        if isinstance(step, kinds):
+        # A subclass may compute something else; half precision rounds beyond bounds.
+        if type(step) in kinds and step.compute_dtype in _EXACT:
             found = rule(step, before)
             if found is not None:
                 return found
     what = f"one of layers whose enlargement is known; `{step.name}` "
     what += f"({type(step).__name__}) is none"
-    advice = "Normalisation and layers that are not continuous have no such bound."
+    advice = "Normalisation, layers of half precision and layers that are not "
+    advice += "continuous have no such bound."
     raise invalid(owner, "model", what, step, advice=advice)
 
 
@@ -184,19 +192,19 @@ def _combined(layer: Any, before: list[float]) -> float:
 
 
 _Rule = Callable[[Any, list[float]], float | None]
-_RULES: list[tuple[Any, _Rule]] = [
-    (_LAYERS.Dense, _dense),
+_RULES: list[tuple[tuple[type, ...], _Rule]] = [
+    ((_LAYERS.Dense,), _dense),
     (_CONVOLUTIONS, _convolution),
-    (_LAYERS.MaxPooling2D, _maximum),
-    (_LAYERS.AveragePooling2D, _mean),
-    (_LAYERS.GlobalAveragePooling2D, lambda layer, before: before[0]),
+    ((_LAYERS.MaxPooling2D,), _maximum),
+    ((_LAYERS.AveragePooling2D,), _mean),
+    ((_LAYERS.GlobalAveragePooling2D,), lambda layer, before: before[0]),
     (_ISOMETRIES, lambda layer, before: before[0]),
-    (_LAYERS.Rescaling, _rescaling),
-    (_LAYERS.Normalization, _normalization),
+    ((_LAYERS.Rescaling,), _rescaling),
+    ((_LAYERS.Normalization,), _normalization),
     ((_LAYERS.ReLU, _LAYERS.LeakyReLU), _rectifier),
-    (_LAYERS.Activation, _activation),
+    ((_LAYERS.Activation,), _activation),
     ((_LAYERS.Add, _LAYERS.Subtract), lambda layer, before: sum(before)),
-    (_LAYERS.Average, lambda layer, before: sum(before) / len(before)),
-    (_LAYERS.Concatenate, _concatenated),
-    (ConvexCombination, _combined),
+    ((_LAYERS.Average,), lambda layer, before: sum(before) / len(before)),
+    ((_LAYERS.Concatenate,), _concatenated),
+    ((ConvexCombination,), _combined),
 ]

@@ -15,6 +15,7 @@ from keras_advdef.core.value_range import sparse_labels
 from keras_advdef.objectives.penalty import Penalty
 
 _OVERSHOOT = 0.02
+_LEAST_SHARE, _LEAST_LENGTH = 1e-6, 1e-10
 # Images that never reach their label would else outweigh all others.
 _LARGEST_RATIO = 2.0
 
@@ -138,8 +139,11 @@ class DeepDefense(Penalty):
             del index
             total, active = state
             logits, slopes = jacobian(logits_fn, images + total)
+            classes = tf.range(logits.shape[1], dtype=labels.dtype)[None]
+            is_label = classes == labels[:, None]
             base = tf.where(is_right, labels, _predictions(logits))
-            step = self._step(logits, slopes, base=base, labels=labels)
+            goals = tf.where(is_right[:, None], ~is_label, is_label)
+            step = self._step(logits, slopes, base=base, goals=goals)
             total += tf.where(per_image(active, images), step, 0.0)
             there = _predictions(logits_fn(images + (1.0 + _OVERSHOOT) * total))
             return total, active & ((there == labels) == is_right)
@@ -154,31 +158,31 @@ class DeepDefense(Penalty):
         slopes: tf.Tensor,
         *,
         base: tf.Tensor,
-        labels: tf.Tensor,
+        goals: tf.Tensor,
     ) -> tf.Tensor:
         """Returns the step to the nearest boundary of the linearised model.
 
         Args:
             logits: Tensor `(batch, classes)`.
             slopes: Their gradients, `(batch, classes, ...)`.
-            base: Classes to leave. Where it is the label, to any other, else to it.
-            labels: True labels.
+            base: Classes to leave, `(batch,)`.
+            goals: Which classes may be reached, `(batch, classes)`.
         """
         gaps = tf.abs(logits - tf.gather(logits, base[:, None], batch_dims=1))
         slopes -= tf.gather(slopes, base[:, None], batch_dims=1)
         lengths = self._dual_length(slopes)
-        classes = tf.range(logits.shape[1], dtype=labels.dtype)[None]
-        is_label = classes == labels[:, None]
-        allowed = tf.where((base == labels)[:, None], ~is_label, is_label)
-        distances = tf.math.divide_no_nan(gaps, lengths)
-        usable = allowed & (lengths > 0)
+        # Next to nothing beside the others, or at all, a slope leads nowhere, and its
+        # derivatives overflow.
+        least = _LEAST_SHARE * tf.reduce_max(lengths, axis=1, keepdims=True)
+        usable = goals & (lengths > tf.maximum(least, _LEAST_LENGTH))
+        lengths = tf.where(usable, lengths, 1.0)
+        distances = gaps / lengths
         nearest = tf.argmin(tf.where(usable, distances, tf.float32.max), axis=1)
         length = tf.gather(tf.where(usable, distances, 0.0), nearest, batch_dims=1)
         slope = tf.gather(slopes, nearest, batch_dims=1)
         if self.norm == "linf":
             return per_image(length, slope) * tf.sign(slope)
         size = tf.gather(lengths, nearest, batch_dims=1)
-        size = tf.where(size > 0, size, 1.0)
         return per_image(length / size, slope) * slope
 
     def _length(self, values: tf.Tensor) -> tf.Tensor:

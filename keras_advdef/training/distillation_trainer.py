@@ -132,6 +132,11 @@ class DistillationTrainer(TrainingModel):
         return self.classifier
 
     @property
+    def losses(self) -> list[Any]:
+        """Those of the student's layers: the teacher's are none of its training."""
+        return self.classifier.losses
+
+    @property
     def trainable_weights(self) -> list[Any]:
         """Those of the student: the teacher only answers."""
         return self.classifier.trainable_weights
@@ -190,6 +195,9 @@ class DistillationTrainer(TrainingModel):
             keras.optimizers.deserialize(settings),
             _AtTemperature(self.temperature),
             metrics=["accuracy"],
+            run_eagerly=self.run_eagerly,
+            steps_per_execution=self.steps_per_execution,
+            jit_compile=self.jit_compile,
         )
         return training.fit(x, y, **kwargs)
 

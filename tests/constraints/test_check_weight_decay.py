@@ -50,3 +50,10 @@ def test_training_refuses_it_before_the_first_step():
     net.compile(keras.optimizers.SGD(0.1, weight_decay=0.5), sparse_loss())
     with pytest.raises(ValueError, match="`Parseval` expects `weight_decay`"):
         net.fit(x, y, callbacks=[SingularValues()], verbose=0)
+
+
+def test_decay_behind_loss_scaling_is_seen():
+    inner = keras.optimizers.SGD(0.1, weight_decay=0.5)
+    scaled = keras.optimizers.LossScaleOptimizer(inner)
+    with pytest.raises(ValueError, match="`Parseval` expects `weight_decay`"):
+        check_weight_decay(net_with(Parseval(beta=0.01)), scaled)

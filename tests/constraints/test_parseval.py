@@ -128,3 +128,28 @@ def test_bad_kernels():
         Parseval(depthwise=True)(tf.ones((3, 3)))
     with pytest.raises(TypeError, match="depthwise"):
         Parseval(depthwise=1)
+
+
+def test_is_half_a_gradient_step_of_the_regulariser():
+    kernel = tf.Variable([[1.0, 0.5], [0.0, 1.0]])
+    with tf.GradientTape() as tape:
+        gram = tf.matmul(kernel, kernel, transpose_a=True)
+        regulariser = 0.05 * tf.reduce_sum((gram - tf.eye(2)) ** 2)
+    assert float(regulariser) == pytest.approx(0.028125, rel=1e-5)
+    expected = kernel - 0.5 * tape.gradient(regulariser, kernel)
+    np.testing.assert_allclose(Parseval(beta=0.1)(kernel), expected, atol=1e-6)
+
+
+def test_one_row_alone():
+    found = Parseval(beta=0.1)(tf.constant([[1.0, 0.5]]))
+    np.testing.assert_allclose(found, [[0.975, 0.4875]], atol=1e-6)
+
+
+def test_where_signs_flip_and_values_diverge():
+    def moved(value):
+        return float(Parseval(beta=0.1)(tf.constant([[value]]))[0, 0])
+
+    assert moved(0.99 * 11**0.5) > 0 > moved(1.01 * 11**0.5)
+    # The square root of 21 is 4.583.
+    assert abs(moved(4.5)) < 4.5
+    assert abs(moved(4.6)) > 4.6

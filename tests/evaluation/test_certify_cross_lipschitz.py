@@ -4,6 +4,7 @@ import pytest
 
 from keras_advdef.attacks import FAB, CarliniWagner, DeepFool
 from keras_advdef.evaluation import certify_cross_lipschitz
+from keras_advdef.layers import VariationalDense
 from tests.support.nets import linear_net, sparse_loss
 
 
@@ -141,3 +142,33 @@ def test_other_models_are_refused():
     of_any_size = keras.Sequential([keras.Input((None, None, 1)), *pooled])
     with pytest.raises(ValueError, match="images of a known size"):
         certify_cross_lipschitz(of_any_size, images, labels)
+
+
+def test_random_and_half_layers_are_refused():
+    for layer in (VariationalDense(2), keras.layers.Dense(2, dtype="mixed_float16")):
+        net = keras.Sequential([keras.Input((4, 1, 1)), keras.layers.Flatten(), layer])
+        with pytest.raises(ValueError, match="`certify_cross_lipschitz` expects"):
+            certify_cross_lipschitz(net, np.zeros((1, 4, 1, 1)), [0])
+
+
+def test_classes_of_equal_slope_set_no_limit():
+    net = linear_net([[1, 0], [1, 0], [0, 1]], [1.0, 0.0, 0.0])
+    image = np.array([0.9, 0.1]).reshape(1, 2, 1, 1)
+    found = certify_cross_lipschitz(net, image, [0])
+    np.testing.assert_allclose(found, [1.8 / np.sqrt(2)], rtol=1e-4)
+    constant = linear_net(np.zeros((2, 2)), [1.0, 0.0])
+    assert certify_cross_lipschitz(constant, image, [0])[0] == np.inf
+
+
+def test_a_unit_that_is_off_is_met_where_it_goes_on():
+    hidden = keras.layers.Dense(1, activation="relu")
+    head = keras.layers.Dense(2)
+    net = keras.Sequential(
+        [keras.Input((1, 1, 1)), keras.layers.Flatten(), hidden, head]
+    )
+    hidden.set_weights([np.array([[1.0]]), np.array([-4.5])])
+    # Class 1 is ahead where 10 relu(x - 4.5) is above 1: beyond 4.6.
+    head.set_weights([np.array([[0.0, 10.0]]), np.array([1.0, 0.0])])
+    found = certify_cross_lipschitz(net, np.zeros((1, 1, 1, 1)), [0])
+    # The bound takes the slope as if the unit were on all the way.
+    assert 4.49 < found[0] <= 4.6

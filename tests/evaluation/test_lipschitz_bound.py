@@ -3,7 +3,12 @@ import numpy as np
 import pytest
 
 from keras_advdef.evaluation.lipschitz_bound import lipschitz_bound
-from keras_advdef.layers import ConvexCombination, JPEGCompression, ParsevalConv2D
+from keras_advdef.layers import (
+    ConvexCombination,
+    JPEGCompression,
+    ParsevalConv2D,
+    VariationalDense,
+)
 
 LAYERS = keras.layers
 
@@ -121,3 +126,31 @@ def test_several_inputs_are_refused():
     inputs = [keras.Input((2,)), keras.Input((2,))]
     with pytest.raises(ValueError, match="one input and output"):
         lipschitz_bound(keras.Model(inputs, LAYERS.Add()(inputs)))
+
+
+def test_dense_nets_have_the_product_of_their_largest_values():
+    dense = [LAYERS.Dense(9, activation="relu"), LAYERS.Dense(5, activation="relu")]
+    net = keras.Sequential([keras.Input((6,)), *dense, LAYERS.Dense(3)])
+    bound = lipschitz_bound(net)
+    largest = [np.linalg.svd(w, compute_uv=False)[0] for w in net.get_weights()[::2]]
+    assert bound == pytest.approx(np.prod(largest), rel=1e-5)
+    one, other = np.random.default_rng(0).normal(size=(2, 300, 6)).astype("float32")
+    moved = np.linalg.norm(net(one) - net(other), axis=1)
+    assert (moved <= bound * np.linalg.norm(one - other, axis=1) * (1 + 1e-5)).all()
+
+
+class Steep(LAYERS.Dense):
+    """A layer that is one of Keras's by its class alone."""
+
+    def call(self, inputs, training=None):
+        return 100 * super().call(inputs, training=training)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [VariationalDense(2), Steep(2), LAYERS.Dense(2, dtype="mixed_float16")],
+    ids=lambda each: type(each).__name__,
+)
+def test_random_own_and_half_layers_have_no_bound(layer):
+    with pytest.raises(ValueError, match=f"`{layer.name}`"):
+        lipschitz_bound(one_layer(layer, (4,)))

@@ -166,3 +166,12 @@ def test_adds_up_with_an_attack_and_is_restored(digits, tmp_path):
 def test_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=f"`CrossLipschitz` expects `{name}`"):
         CrossLipschitz(**arguments)
+
+
+def test_images_of_a_batch_do_not_mix_through_normalisation(images):
+    layers = [keras.layers.Flatten(), keras.layers.BatchNormalization()]
+    net = keras.Sequential(
+        [keras.Input(images.shape[1:]), *layers, keras.layers.Dense(3)]
+    )
+    alone = [penalty_of(net, images[i : i + 1])[0] for i in range(len(images))]
+    np.testing.assert_allclose(penalty_of(net, images), alone, rtol=1e-5)

@@ -198,3 +198,30 @@ def test_one_hot_labels_and_configuration():
 def test_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=f"`DeepDefense` expects `{name}`"):
         DeepDefense(**arguments)
+
+
+def test_linear_models_need_one_step():
+    generator = np.random.default_rng(0)
+    weights, bias = generator.normal(size=(4, 16)), generator.normal(size=4)
+    net = linear_net(weights, bias, (4, 4, 1))
+    images = generator.uniform(0.2, 1, (20, 4, 4, 1)).astype("float32")
+    logits = images.reshape(20, -1) @ weights.T + bias
+    labels = logits.argmax(1)
+    gaps = logits.max(1, keepdims=True) - logits
+    lengths = np.linalg.norm(weights[labels][:, None] - weights, axis=2)
+    with np.errstate(invalid="ignore"):
+        nearest = np.nanmin(np.where(lengths > 0, gaps / lengths, np.nan), axis=1)
+    expected = 1.02 * nearest / np.linalg.norm(images.reshape(20, -1), axis=1)
+    ratios, is_right = DeepDefense(steps=1).ratios(net, images, labels)
+    assert is_right.numpy().all()
+    np.testing.assert_allclose(ratios, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("scale", [1e-12, 1e-14, 1e-18])
+def test_tiny_slopes_give_finite_gradients(scale, label):
+    net = linear_net(scale * np.array(ROWS, float), [1.0, 0.5, 0.0])
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(value(net, POINT, [label]))
+    for gradient in tape.gradient(total, net.trainable_weights):
+        assert np.isfinite(gradient).all()

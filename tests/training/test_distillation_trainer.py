@@ -5,6 +5,7 @@ import scipy.special
 import scipy.stats
 import tensorflow as tf
 
+from keras_advdef.attacks import APGD, PGD
 from keras_advdef.layers import BitDepthReduction
 from keras_advdef.training import DistillationTrainer
 from tests.support.nets import linear_net, small_net
@@ -185,3 +186,81 @@ def test_student_sees_images_as_the_teacher_does(images):
     student = DistillationTrainer(teacher).student
     np.testing.assert_allclose(student.layers[0](images), norm(images), atol=1e-6)
     assert np.abs(student.layers[2].kernel - dense.kernel).max() > 0.01
+
+
+def test_invariants_of_soft_labels(digits):
+    teacher, x = small_net(), digits.x_train[:20]
+    logits = teacher(x).numpy()
+    soft = {
+        each: DistillationTrainer(teacher, temperature=each).soft_labels(x).numpy()
+        for each in (0.5, 1.0, 5.0, 100.0, 1e6)
+    }
+    entropies = [scipy.stats.entropy(q, axis=1) for q in soft.values()]
+    assert (np.diff(entropies, axis=0) >= -1e-6).all()
+    for each in (0.5, 1.0, 5.0):
+        np.testing.assert_allclose(soft[each].sum(1), 1, atol=1e-6)
+        np.testing.assert_array_equal(soft[each].argmax(1), logits.argmax(1))
+    np.testing.assert_allclose(soft[1e6], 1 / 3, atol=1e-4)
+    last = teacher.layers[-1]
+    last.set_weights([5.0 * weights for weights in last.get_weights()])
+    again = DistillationTrainer(teacher, temperature=5.0).soft_labels(x)
+    np.testing.assert_allclose(again, soft[1.0], atol=1e-5)
+
+
+def test_at_one_it_is_training_on_soft_labels(digits):
+    x, y = digits.x_train[:32], digits.y_train[:32]
+    trainer = DistillationTrainer(small_net(), temperature=1.0)
+    twin = keras.models.clone_model(trainer.student)
+    twin.set_weights(trainer.student.get_weights())
+    trainer.compile(keras.optimizers.SGD(0.5))
+    trainer.fit(x, y, shuffle=False, verbose=0)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    twin.compile(keras.optimizers.SGD(0.5), loss)
+    twin.fit(x, trainer.soft_labels(x).numpy(), shuffle=False, verbose=0)
+    weights = (each.get_weights() for each in (twin, trainer.student))
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_losses_of_the_teachers_layers_do_not_count():
+    dense = keras.layers.Dense(2, activity_regularizer="l2", kernel_regularizer="l2")
+    teacher = keras.Sequential([keras.Input((2, 1, 1)), keras.layers.Flatten(), dense])
+    trainer = DistillationTrainer(teacher)
+    trainer.compile(keras.optimizers.SGD(0.0))
+    x = np.ones((4, 2, 1, 1), "float32")
+    found = trainer.fit(x, np.zeros(4), verbose=0).history["loss"][0]
+    logits = trainer.student(x) / 20
+    soft = trainer.soft_labels(x)
+    entropy = tf.nn.softmax_cross_entropy_with_logits(soft, logits)
+    expected = tf.reduce_mean(entropy) + sum(trainer.student.losses)
+    assert found == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_hides_gradients_and_no_more(digits):
+    layers = keras.layers
+    hidden = layers.Dense(32, activation="relu")
+    teacher = keras.Sequential(
+        [keras.Input((8, 8, 1)), layers.Flatten(), hidden, layers.Dense(3)]
+    )
+    trainer = DistillationTrainer(teacher, temperature=100.0)
+    trainer.compile(keras.optimizers.Adam(0.02))
+    for fit in (trainer.fit_teacher, trainer.fit):
+        fit(digits.x_train, digits.y_train, epochs=40, verbose=0)
+    x, y, net = tf.constant(digits.x_test), digits.y_test, trainer.student
+    zero = {}
+    for divisor in (1.0, 100.0):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            logits = net(x) / divisor
+            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+        slopes = tape.gradient(loss, x).numpy().reshape(len(y), -1)
+        zero[divisor] = np.mean((slopes == 0).all(axis=1))
+    assert zero[1.0] > 0.5
+    assert zero[100.0] < 0.05
+    left = []
+    for attack in (PGD(0.2, steps=10), APGD(0.2, steps=10, loss="dlr")):
+        found = attack.generate(net, digits.x_test, y, seed=0, verbose=0)
+        left.append(np.mean(net(found).numpy().argmax(1) == y))
+    assert left[0] > 0.5
+    assert left[1] < 0.05
