@@ -1,44 +1,20 @@
 """certify_cross_lipschitz: certified radii of nets with one hidden layer."""
 
-import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import scipy.special
 
-from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.value_range import checked_labels, sparse_labels
+from keras_advdef.evaluation.one_hidden_layer import OWNER, OneHiddenLayer, taken_apart
 
-_OWNER = "certify_cross_lipschitz"
 # Halvings of the bracket around each radius, of which the lower end counts.
 _HALVINGS = 20
 _BLOCK = 64
-_EXACT = ("float32", "float64")
 # Logits of float32 are off by some parts in a million.
 _ROUNDING = 2e-6
 # Radii that are tried where the slope at an image is zero, up to a billion.
 _FIRST_RADIUS, _DOUBLINGS = 1e-6, 50
-_Slope = Callable[[np.ndarray], np.ndarray]
-# Activations whose slope is nonnegative and never falls, with that slope.
-_SLOPES: dict[Any, _Slope] = {
-    keras.activations.softplus: scipy.special.expit,
-    keras.activations.elu: lambda z: np.exp(np.minimum(z, 0.0)),
-    keras.activations.exponential: np.exp,
-    # The limit of ever steeper softplus.
-    keras.activations.relu: lambda z: (z >= 0.0).astype(np.float64),
-}
-
-
-class _Net(NamedTuple):
-    """`last.T @ activation(first.T @ x + bias)`, but for a constant."""
-
-    first: np.ndarray
-    bias: np.ndarray
-    slope: _Slope
-    last: np.ndarray
 
 
 class _Shape(NamedTuple):
@@ -83,10 +59,10 @@ def certify_cross_lipschitz(
     >>> keras_advdef.evaluation.certify_cross_lipschitz(model, images, labels).shape
     (2,)
     """
-    net = _taken_apart(model)
+    net = taken_apart(model)
     images = np.asarray(images)
     logits = model.predict(images, batch_size=batch_size, verbose=0).astype(np.float64)
-    checked_labels(_OWNER, labels, count=len(logits), classes=logits.shape[1])
+    checked_labels(OWNER, labels, count=len(logits), classes=logits.shape[1])
     classes = sparse_labels(labels).numpy()
     hidden = images.reshape(len(images), -1).astype(np.float64) @ net.first + net.bias
     products = net.first.T @ net.first
@@ -101,7 +77,7 @@ def certify_cross_lipschitz(
 
 
 def _radii(
-    net: _Net,
+    net: OneHiddenLayer,
     shape: _Shape,
     hidden: np.ndarray,
     *,
@@ -138,7 +114,7 @@ def _radii(
 class _Steepest(NamedTuple):
     """Bounds the slope of one difference of logits in balls around images."""
 
-    net: _Net
+    net: OneHiddenLayer
     shape: _Shape
     hidden: np.ndarray
     weights: np.ndarray
@@ -203,7 +179,9 @@ def _widened(
     for _ in range(_DOUBLINGS):
         if not is_open.any():
             break
-        is_open &= high * steepest(high) <= margins
+        # What grows beyond all numbers does not hold.
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_open &= high * steepest(high) <= margins
         high = np.where(is_open, 2.0 * high, high)
     return high, is_open
 
@@ -218,101 +196,3 @@ def _form(values: np.ndarray, signs: tuple[np.ndarray, np.ndarray]) -> np.ndarra
     up, down = np.maximum(values, 0.0), np.maximum(-values, 0.0)
     same = np.sum((up @ signs[0]) * up + (down @ signs[0]) * down, axis=1)
     return same - 2.0 * np.sum((up @ signs[1]) * down, axis=1)
-
-
-class _Affine(NamedTuple):
-    """The map `gain * (x @ matrix) + shift`, of `x` itself without a matrix."""
-
-    matrix: np.ndarray | None
-    gain: float
-    shift: Any
-
-    def behind(self, kernel: np.ndarray, bias: Any) -> "_Affine":
-        """Returns the map with a dense layer behind it."""
-        matrix = kernel if self.matrix is None else self.matrix @ kernel
-        shift = np.broadcast_to(self.shift, len(kernel)) @ kernel + bias
-        return _Affine(matrix, self.gain, shift)
-
-    def scaled(self, scale: float, offset: float) -> "_Affine":
-        """Returns the map with a rescaling behind it."""
-        return _Affine(self.matrix, self.gain * scale, self.shift * scale + offset)
-
-
-_IDENTITY = _Affine(None, 1.0, 0.0)
-
-
-def _taken_apart(model: Any) -> _Net:
-    """Returns the parts of the net, or raises if it is another."""
-    if not isinstance(model, keras.Sequential) or not has_graph(model):
-        raise invalid(_OWNER, "model", "a built `keras.Sequential`", model)
-    _check_exact(model)
-    units = math.prod(model.input_shape[1:])
-    affine, hidden = _IDENTITY, None
-    for layer in model.layers:
-        affine, units = _continued(layer, affine, units)
-        slope = _slope(layer)
-        if slope is None:
-            continue
-        if hidden is not None or affine.matrix is None:
-            raise _another(layer)
-        hidden, affine = (affine, slope), _IDENTITY
-    if hidden is None:
-        # A linear model: its slopes are the same everywhere.
-        hidden, affine = (affine, np.ones_like), _IDENTITY
-    (matrix, gain, shift), slope = hidden
-    if matrix is None:
-        raise invalid(_OWNER, "model", "a net with a `Dense` layer", model)
-    last = np.eye(matrix.shape[1]) if affine.matrix is None else affine.matrix
-    bias = np.broadcast_to(shift, matrix.shape[1])
-    return _Net(gain * matrix, bias, slope, affine.gain * last)
-
-
-def _check_exact(model: keras.Sequential) -> None:
-    shape = model.input_shape[1:]
-    if None in shape:
-        raise invalid(_OWNER, "model", "a net of images of a known size", shape)
-    for layer in model.layers:
-        if layer.compute_dtype not in _EXACT:
-            rule = "a net of float32; half precision rounds beyond its radii"
-            raise invalid(_OWNER, "model", rule, layer.dtype_policy.name)
-
-
-def _continued(layer: Any, affine: _Affine, units: int) -> tuple[_Affine, int]:
-    """Returns a map with that of a layer behind it, its activation aside, and size."""
-    kind = type(layer)
-    if kind is keras.layers.Dense and units == layer.kernel.shape[0]:
-        bias = 0.0 if layer.bias is None else _float64(layer.bias)
-        return affine.behind(_float64(layer.kernel), bias), layer.units
-    if kind is keras.layers.Rescaling and np.ndim(layer.scale) == 0:
-        return affine.scaled(layer.scale, layer.offset), units
-    if kind in (keras.layers.Flatten, keras.layers.Activation):
-        return affine, units
-    if kind is keras.layers.ReLU and _slope(layer) is not None:
-        return affine, units
-    raise _another(layer)
-
-
-def _float64(variable: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
-
-
-def _slope(layer: Any) -> _Slope | None:
-    """Returns the slope of a layer's activation, `None` if it has none."""
-    if isinstance(layer, keras.layers.ReLU):
-        is_plain = not (layer.threshold or layer.negative_slope or layer.max_value)
-        if is_plain:
-            return _SLOPES[keras.activations.relu]
-        raise _another(layer)
-    activation = getattr(layer, "activation", keras.activations.linear)
-    if activation is keras.activations.linear:
-        return None
-    if activation not in _SLOPES:
-        raise _another(layer)
-    return _SLOPES[activation]
-
-
-def _another(layer: Any) -> ValueError:
-    rule = "a net of one hidden layer whose activation's slope never falls; "
-    rule += f"`{layer.name}` is not of that kind"
-    advice = "See `certify_lipschitz_margin` for deeper nets."
-    return invalid(_OWNER, "model", rule, layer, advice=advice)
