@@ -9,9 +9,9 @@ from keras_advdef.core.value_range import checked_labels, sparse_labels
 from keras_advdef.evaluation.one_hidden_layer import OWNER, OneHiddenLayer, taken_apart
 
 # Halvings of the bracket around each radius, of which the lower end counts.
-_HALVINGS = 20
+_HALVINGS = 24
 _BLOCK = 64
-# Logits of float32 are off by some parts in a million.
+# Logits of float32 are off by some parts in a million of the largest.
 _ROUNDING = 2e-6
 # Radii that are tried where the slope at an image is zero, up to a billion.
 _FIRST_RADIUS, _DOUBLINGS = 1e-6, 50
@@ -95,7 +95,7 @@ def _radii(
     """
     everywhere = np.arange(len(classes))
     margins = logits[everywhere, classes][:, None] - logits
-    rounding = _ROUNDING * np.maximum(np.abs(logits).max(axis=1), 1.0)
+    rounding = _ROUNDING * np.abs(logits).max(axis=1)
     margins = np.where(margins > 0, np.maximum(margins - rounding[:, None], 0), margins)
     margins[everywhere, classes] = np.inf
     radii = np.full(len(classes), np.inf)
