@@ -21,10 +21,11 @@ class VariationalConv2D(VariationalLayer, keras.layers.Conv2D):
     Args:
         filters: Number of output channels.
         kernel_size: As in `keras.layers.Conv2D`.
+        strides: As there.
         **kwargs: `estimator`, `posterior_initializer`, `prior_stddev`, `kl_weight`,
             `variational_bias`, `deterministic`, see `VariationalLayer`; `seed`;
-            `strides`, `padding`, `activation` and what else `keras.layers.Conv2D`
-            takes, except `lora_rank`.
+            `padding`, `activation` and what else `keras.layers.Conv2D` takes, except
+            `lora_rank`.
 
     Input shape:
         `(batch, rows, cols, channels)`, or as `data_format` has it. Flipout flips

@@ -22,9 +22,10 @@ class VariationalDepthwiseConv2D(VariationalLayer, keras.layers.DepthwiseConv2D)
 
     Args:
         kernel_size: As in `keras.layers.DepthwiseConv2D`.
+        strides: As there.
         **kwargs: `estimator`, `posterior_initializer`, `prior_stddev`, `kl_weight`,
             `variational_bias`, `deterministic`, see `VariationalLayer`; `seed`;
-            `depth_multiplier`, `strides`, `padding`, `activation` and what else
+            `depth_multiplier`, `padding`, `activation` and what else
             `keras.layers.DepthwiseConv2D` takes.
 
     Input shape:
