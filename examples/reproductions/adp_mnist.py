@@ -19,11 +19,11 @@ from reproduction import (
     parse_arguments,
     percent,
     publish,
+    quick_report,
     table,
 )
 
 from keras_advdef.attacks import FGSM, PGD, Attack
-from keras_advdef.evaluation import evaluate_robustness
 from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 from keras_advdef.models import AveragingEnsemble
 from keras_advdef.objectives import AdaptiveDiversityPromoting
@@ -149,13 +149,11 @@ def converged_rows(
     rows = []
     for epsilon in CONVERGED[:1] if smoke else CONVERGED:
         reports = [
-            evaluate_robustness(
+            quick_report(
                 each,
                 data.test_images[:count],
                 data.test_labels[:count],
                 epsilon=epsilon,
-                budget="quick",
-                curve=[],
                 seed=seed,
             )
             for each in ensembles

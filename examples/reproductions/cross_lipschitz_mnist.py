@@ -10,10 +10,18 @@ images in l2; then what attacks that converge leave in linf.
 import keras
 import numpy as np
 from mnist_data import Mnist, load_mnist
-from reproduction import Clock, command, parse_arguments, percent, publish, table
+from reproduction import (
+    Clock,
+    command,
+    parse_arguments,
+    percent,
+    publish,
+    quick_report,
+    table,
+)
 
 from keras_advdef.attacks import FAB
-from keras_advdef.evaluation import certify_cross_lipschitz, evaluate_robustness
+from keras_advdef.evaluation import certify_cross_lipschitz
 from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 from keras_advdef.objectives import CrossLipschitz
 from keras_advdef.training import AdversarialTrainingModel
@@ -114,15 +122,7 @@ def row(
         f"{found.norms[is_found].mean():.3f}",
     ]
     for epsilon in EPSILONS:
-        report = evaluate_robustness(
-            model,
-            images,
-            labels,
-            epsilon=epsilon,
-            budget="quick",
-            curve=[],
-            seed=seed,
-        )
+        report = quick_report(model, images, labels, epsilon=epsilon, seed=seed)
         cells.append(percent_of(report.adaptive))
     return cells
 

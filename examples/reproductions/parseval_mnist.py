@@ -11,10 +11,17 @@ leave of each.
 import keras
 import numpy as np
 from mnist_data import Mnist, load_mnist
-from reproduction import Clock, command, parse_arguments, percent, publish, table
+from reproduction import (
+    Clock,
+    command,
+    parse_arguments,
+    percent,
+    publish,
+    quick_report,
+    table,
+)
 
 from keras_advdef.attacks import FGSM
-from keras_advdef.evaluation import evaluate_robustness
 from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 from keras_advdef.surgery import parseval_network
 
@@ -126,7 +133,7 @@ def extremes(model: keras.Model) -> str:
 
 def adaptive(
     model: keras.Model, data: Mnist, epsilon: float, *, smoke: bool, seed: int
-):
+) -> str:
     """Returns accuracy under the quick budget's attacks, as text.
 
     Args:
@@ -137,15 +144,8 @@ def adaptive(
         seed: Fixes every draw.
     """
     count = 8 if smoke else ATTACKED
-    report = evaluate_robustness(
-        model,
-        data.test_images[:count],
-        data.test_labels[:count],
-        epsilon=epsilon,
-        budget="quick",
-        curve=[],
-        seed=seed,
-    )
+    images, labels = data.test_images[:count], data.test_labels[:count]
+    report = quick_report(model, images, labels, epsilon=epsilon, seed=seed)
     return percent_of(report.adaptive)
 
 

@@ -14,7 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks import Attack
-from keras_advdef.evaluation import AccuracyEstimate
+from keras_advdef.evaluation import (
+    AccuracyEstimate,
+    RobustnessReport,
+    evaluate_robustness,
+)
 
 
 def parse_arguments(script: str, description: str) -> argparse.Namespace:
@@ -105,6 +109,27 @@ def count_correct(
         for each in (images, adversarial)
     )
     return clean, attacked
+
+
+def quick_report(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    seed: int,
+) -> RobustnessReport:
+    """Returns what the quick budget of `evaluate_robustness` finds, in linf.
+
+    Args:
+        model: The classifier.
+        images: Clean images in `[0, 1]`.
+        labels: Their classes.
+        epsilon: Of the attacks.
+        seed: Fixes every draw.
+    """
+    options = {"budget": "quick", "curve": [], "seed": seed}
+    return evaluate_robustness(model, images, labels, epsilon=epsilon, **options)
 
 
 def percent(count: int, total: int) -> str:

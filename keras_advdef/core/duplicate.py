@@ -11,7 +11,9 @@ from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.keras_training import compiled_loss
 
 
-def duplicate(model: keras.Model) -> keras.Model:
+def duplicate(
+    model: keras.Model, *, kinds: tuple[type, ...] = (keras.layers.Layer,)
+) -> keras.Model:
     """Returns a model of the same layers, each with what the original's has learnt.
 
     `set_weights` would not do: `Normalization` computes with more than its weights,
@@ -19,6 +21,7 @@ def duplicate(model: keras.Model) -> keras.Model:
 
     Args:
         model: A built Sequential or functional model.
+        kinds: Layers of these classes are as the original's; all others start anew.
 
     Returns:
         A new model that shares nothing with the old one.
@@ -36,7 +39,8 @@ def duplicate(model: keras.Model) -> keras.Model:
         copy = keras.models.clone_model(model)
     pairs = zip(flat_layers(model), flat_layers(copy), strict=True)
     for old, new in pairs:
-        hand_over(old, new)
+        if isinstance(old, kinds):
+            hand_over(old, new)
     return compiled_alike(copy, model)
 
 

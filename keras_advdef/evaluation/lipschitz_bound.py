@@ -45,7 +45,8 @@ _CONVOLUTIONS = (
     _LAYERS.Conv2DTranspose,
     ParsevalConv2D,
 )
-_EXACT = ("float32", "float64")
+# Half precision rounds beyond any bound.
+EXACT = ("float32", "float64")
 
 
 def lipschitz_bound(model: keras.Model, *, owner: str = "lipschitz_bound") -> float:
@@ -96,8 +97,8 @@ def _enlarged(step: Any, before: list[float], owner: str) -> float:
     if has_graph(step):
         return lipschitz_bound(step, owner=owner) * before[0]
     for kinds, rule in _RULES:
-        # A subclass may compute something else; half precision rounds beyond bounds.
-        if type(step) in kinds and step.compute_dtype in _EXACT:
+        # A subclass may compute something else.
+        if type(step) in kinds and step.compute_dtype in EXACT:
             found = rule(step, before)
             if found is not None:
                 return found

@@ -10,10 +10,10 @@ import scipy.special
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph
+from keras_advdef.evaluation.lipschitz_bound import EXACT
 
 # What a user called.
 OWNER = "certify_cross_lipschitz"
-_EXACT = ("float32", "float64")
 _Slope = Callable[[np.ndarray], np.ndarray]
 # Activations whose slope is nonnegative and never falls, with that slope.
 _SLOPES: dict[Any, _Slope] = {
@@ -110,7 +110,7 @@ def _check_exact(model: keras.Sequential) -> None:
     if None in shape:
         raise invalid(OWNER, "model", "a net of images of a known size", shape)
     for layer in model.layers:
-        if layer.compute_dtype not in _EXACT:
+        if layer.compute_dtype not in EXACT:
             rule = "a net of float32; half precision rounds beyond its radii"
             raise invalid(OWNER, "model", rule, layer.dtype_policy.name)
 

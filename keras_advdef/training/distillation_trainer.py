@@ -7,14 +7,17 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_instance, checked_number
 from keras_advdef.core.cards import Break, DefenceCard, defence
-from keras_advdef.core.duplicate import hand_over
+from keras_advdef.core.duplicate import duplicate
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import flat_layers, has_graph
+from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.softmax_head import without_softmax
 from keras_advdef.core.value_range import sparse_labels
 from keras_advdef.layers import ImageQuilting
 from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
 from keras_advdef.training.training_model import TrainingModel
+
+# What these hold of the images is no weight of training: a student needs it too.
+_ADAPTED = (keras.layers.Normalization, ImageQuilting)
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -116,7 +119,7 @@ class DistillationTrainer(TrainingModel):
         owner = type(self).__name__
         checked_instance(owner, "teacher", teacher, keras.Model)
         if student is None:
-            student = _fresh(teacher)
+            student = duplicate(teacher, kinds=_ADAPTED)
         super().__init__(student, **kwargs)
         for argument, model in (("teacher", teacher), ("student", student)):
             _check_logits(owner, argument, model)
@@ -250,16 +253,6 @@ class DistillationTrainer(TrainingModel):
             "temperature": self.temperature,
             "name": self.name,
         }
-
-
-def _fresh(teacher: keras.Model) -> keras.Model:
-    """Returns a copy with new weights that sees inputs as the teacher does."""
-    student = keras.models.clone_model(teacher)
-    for old, new in zip(flat_layers(teacher), flat_layers(student), strict=True):
-        # What was adapted to the images is no weight of training.
-        if isinstance(old, (keras.layers.Normalization, ImageQuilting)):
-            hand_over(old, new)
-    return student
 
 
 def _check_logits(owner: str, argument: str, model: keras.Model) -> None:
