@@ -3,14 +3,15 @@
 from typing import Any
 
 import keras
+import numpy as np
+import scipy.linalg
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.gradients import jacobian
-from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key, normal
 from keras_advdef.core.random_state import scope_key
+from keras_advdef.core.slope_derivatives import Logits, through_slopes
 from keras_advdef.objectives.penalty import Penalty
 
 
@@ -24,8 +25,8 @@ from keras_advdef.objectives.penalty import Penalty
         "dropout, with no or small loss of accuracy.",
         standing="standing",
         attacks=("AutoAttack",),
-        training_cost="one backward pass per class, or per projection, and one through "
-        "them",
+        training_cost="one backward pass for each class but one, or for each "
+        "projection, and one through them",
         inference_cost="none",
     )
 )
@@ -34,9 +35,10 @@ class CrossLipschitz(Penalty):
     """Adds `weight / K^2 * sum over l, m of ||grad f_l(x) - grad f_m(x)||^2`.
 
     `f` are the K logits, gradients are with respect to the image, in its own units.
-    The sum is `2 K sum ||grad f_l||^2 - 2 ||sum grad f_l||^2`, which takes one
-    backward pass for each class. `projections` estimates it without bias from the
-    slopes of so many random mixtures of the logits, for models of many classes.
+    The sum is `2 K` times that of the squared slopes about their mean, which has
+    `K - 1` directions: one backward pass for each. `projections` estimates it without
+    bias from the slopes of so many random mixtures of the logits, for models of many
+    classes.
 
     ReLU has no second derivative: weights learn of the penalty through the slopes they
     multiply, not through where units switch. The authors use a steep softplus. Do not
@@ -77,40 +79,36 @@ class CrossLipschitz(Penalty):
         """
         del labels
         images = tf.cast(images, tf.float32)
-        logits_fn = LogitsFunction(model.classifier)
-        if self.projections is None:
-            _, slopes = jacobian(logits_fn, images)
-            classes = slopes.shape[1]
-            centred = slopes - tf.reduce_mean(slopes, axis=1, keepdims=True)
-            squares = _squares(centred)
-        else:
-            classes, squares = self._projected(logits_fn, images)
-        return (2.0 * self.weight / classes) * squares
 
-    def _projected(
-        self, logits_fn: LogitsFunction, images: tf.Tensor
-    ) -> tuple[int, tf.Tensor]:
-        """Returns the number of classes and estimates of the summed squares."""
+        def summed_squares(logits_fn: Logits) -> tf.Tensor:
+            with tf.GradientTape(True, watch_accessed_variables=False) as tape:
+                tape.watch(images)
+                logits = logits_fn(images)
+                mixtures = self._mixtures(logits)
+            total = tf.zeros(tf.shape(images)[:1])
+            for each in mixtures:
+                slope = tape.gradient(each, images, unconnected_gradients="zero")
+                total += _squares(slope)
+            return total / logits.shape[-1]
+
+        squares = through_slopes(model.classifier, summed_squares)
+        return (2.0 * self.weight / (self.projections or 1)) * squares
+
+    def _mixtures(self, logits: tf.Tensor) -> list[tf.Tensor]:
+        """Returns sums over the batch of mixtures of the logits.
+
+        Their slopes' squares add up to those of the logits' slopes about their mean,
+        or estimate that so many times over.
+        """
+        classes = logits.shape[-1]
+        if self.projections is None:
+            return tf.unstack(tf.reduce_sum(logits @ _contrasts(classes), axis=0))
         key = scope_key()
         key = make_key() if key is None else key
-        squares, count = 0.0, self.projections or 1
-
-        def mixture(inputs: tf.Tensor) -> tuple[tf.Tensor, int]:
-            logits = logits_fn(inputs)
-            classes = logits.shape[-1]
-            shape = [count, tf.shape(inputs)[0], classes]
-            draws = tf.reshape(normal(key, shape), shape)
-            draws -= tf.reduce_mean(draws, axis=-1, keepdims=True)
-            return tf.reduce_sum(draws * logits, axis=-1), classes
-
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            values, classes = mixture(images)
-            sums = [tf.reduce_sum(each) for each in tf.unstack(values, num=count)]
-        for each in sums:
-            slope = tape.gradient(each, images, unconnected_gradients="zero")
-            squares += _squares(slope)
-        return classes, squares / count
+        shape = [self.projections, tf.shape(logits)[0], classes]
+        draws = tf.reshape(normal(key, shape), shape)
+        draws -= tf.reduce_mean(draws, axis=-1, keepdims=True)
+        return tf.unstack(tf.reduce_sum(draws * logits, axis=[1, 2]))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "projections": self.projections}
@@ -119,3 +117,8 @@ class CrossLipschitz(Penalty):
 def _squares(slopes: tf.Tensor) -> tf.Tensor:
     """Returns the sum of squares for each image."""
     return tf.reduce_sum(tf.square(slopes), axis=list(range(1, slopes.shape.rank)))
+
+
+def _contrasts(classes: int) -> np.ndarray:
+    """Returns an orthonormal basis of what is left without the mean, as columns."""
+    return scipy.linalg.helmert(classes).T.astype("float32")
