@@ -196,7 +196,8 @@ def main() -> None:
         rows,
         notes=f"The Madry MNIST network, 10 classes; the least of {arguments.rounds} "
         f"interleaved rounds of {steps} steps of `fit`. By hand: a\n`tf.function` "
-        "with the same formula, all of it unrolled, over the same `tf.data`.",
+        "of the papers' formulas, one backward pass for each class, all unrolled, over "
+        "the same `tf.data`.",
     )
 
 
