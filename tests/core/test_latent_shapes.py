@@ -1,3 +1,5 @@
+import math
+
 import keras
 import pytest
 
@@ -5,14 +7,9 @@ from keras_advdef.core.latent_shapes import check_critic, latent_shapes
 
 
 def _generator(latents=(5,), *, shape=(2, 2, 3)):
-    size = 1
-    for each in shape:
-        size *= each
     layers = keras.layers
-    return keras.Sequential(
-        [keras.Input(latents), layers.Flatten(), layers.Dense(size)]
-        + [layers.Reshape(shape)]
-    )
+    dense, reshape = layers.Dense(math.prod(shape)), layers.Reshape(shape)
+    return keras.Sequential([keras.Input(latents), layers.Flatten(), dense, reshape])
 
 
 def _critic(shape=(2, 2, 3), *, units=1):
