@@ -1,6 +1,6 @@
 """WassersteinGAN: trains a generator against a critic with a gradient penalty."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,31 +8,23 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer, checked_number
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.gradient_penalty import gradient_penalty as slope_penalty
-from keras_advdef.core.keras_private import flat_layers
-from keras_advdef.core.keras_training import (
-    prepare_for_workers,
-    scale_loss_for_distribution,
-    worker_logs,
-)
+from keras_advdef.core.keras_training import prepare_for_workers, worker_logs
 from keras_advdef.core.latent_shapes import check_critic, latent_shapes
-from keras_advdef.core.random_numbers import fold_in, make_key, normal, uniform
+from keras_advdef.core.random_numbers import fold_in, make_key, normal
 from keras_advdef.core.random_state import add_random_state, advance, checked_seed
-from keras_advdef.core.value_range import ValueRange, checked_images
 from keras_advdef.training.check_distribution import check_distribution
 from keras_advdef.training.finite_guard import FiniteGuard
+from keras_advdef.training.image_batches import check_images, images_of, in_parts
+from keras_advdef.training.net_update import scaling_where_needed, update_net
+from keras_advdef.training.wasserstein_losses import (
+    critic_losses,
+    made_images,
+    scores,
+)
 
 _OWNER = "WassersteinGAN"
 _LOGS = ("critic_loss", "generator_loss", "gradient_penalty", "distance")
 _NOT_COMPILED = ("loss", "loss_weights", "metrics", "weighted_metrics")
-
-
-class _Judgement(NamedTuple):
-    """A critic's mean scores of real and made images, and its mean slope penalty."""
-
-    real: tf.Tensor
-    made: tf.Tensor
-    penalty: tf.Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -155,18 +147,16 @@ class WassersteinGAN(keras.Model):
         if critic_optimizer is optimizer:
             rule = "another object than `optimizer`"
             raise invalid(_OWNER, "critic_optimizer", rule, critic_optimizer)
-        if kwargs.get("auto_scale_loss", True) and self._computes_in_float16():
-            optimizer, critic_optimizer = map(_scaled, (optimizer, critic_optimizer))
+        if kwargs.get("auto_scale_loss", True):
+            nets = (self.generator, self.critic)
+            optimizer = scaling_where_needed(optimizer, nets)
+            critic_optimizer = scaling_where_needed(critic_optimizer, nets)
         super().compile(optimizer=optimizer, **kwargs)
         self.critic_optimizer = critic_optimizer
         # Keras would build one optimizer, with the weights of both nets.
         with self.distribute_strategy.scope():
             optimizer.build(self.generator.trainable_variables)
             critic_optimizer.build(self.critic.trainable_variables)
-
-    def _computes_in_float16(self) -> bool:
-        layers = [*flat_layers(self.generator), *flat_layers(self.critic)]
-        return any(layer.compute_dtype == "float16" for layer in layers)
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns what `compile_from_config` takes, both optimizers in it."""
@@ -200,7 +190,7 @@ class WassersteinGAN(keras.Model):
                 option does not work under the distribution strategy, or training
                 diverges.
         """
-        self._check_images(x)
+        check_images(_OWNER, x, self.image_shape)
         check_distribution(self)
         if self.compiled:
             optimizers = (self.optimizer, self.critic_optimizer)
@@ -210,19 +200,6 @@ class WassersteinGAN(keras.Model):
             guard = FiniteGuard(_OWNER, [each for part in state for each in part])
             kwargs["callbacks"] = [guard, *callbacks]
         return super().fit(x, y, **kwargs)
-
-    def _check_images(self, x: Any) -> None:
-        if isinstance(x, tf.data.Dataset):
-            x = keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
-            fits = x.shape[1:].is_compatible_with(self.image_shape)
-        elif isinstance(x, (np.ndarray, tf.Tensor)):
-            fits = checked_images(_OWNER, x, ValueRange()).shape[1:] == self.image_shape
-        else:
-            return
-        if not fits:
-            sizes = ", ".join(map(str, self.image_shape))
-            rule = f"as the generator's, (batch, {sizes})"
-            raise invalid(_OWNER, "images", rule, x)
 
     def call(self, latents: Any, training: bool | None = None) -> Any:
         """Returns the generator's images."""
@@ -244,7 +221,7 @@ class WassersteinGAN(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of `critic_steps` updates and one of the generator."""
-        parts = self._parts(_images_of(data))
+        parts = in_parts(images_of(data), self.critic_steps)
         key = advance(self.random_state)
         for step in range(self.critic_steps):
             self._update_critic(parts[step], fold_in(key, step))
@@ -253,65 +230,37 @@ class WassersteinGAN(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Returns the same logs for images and, every time, the same latents."""
-        images = _images_of(data)
-        judged = self._judge(images, make_key(0), training=False)
-        self._record(tf.shape(images)[0], self._critic_logs(judged))
-        self._record(tf.shape(images)[0], {"generator_loss": -judged.made})
+        images = images_of(data)
+        losses = self._critic_losses(images, make_key(0), training=False)
+        losses["generator_loss"] = -losses.pop("made")
+        self._record(tf.shape(images)[0], losses)
         return self._logs()
 
-    def _parts(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the images of each critic update, `(critic_steps, count, ...)`."""
-        count = tf.shape(images)[0]
-        size = (count + self.critic_steps - 1) // self.critic_steps
-        places = tf.range(self.critic_steps * size) % count
-        shape = [self.critic_steps, size, *self.image_shape]
-        return tf.reshape(tf.gather(images, places), shape)
-
-    def _make(self, count: tf.Tensor, key: tf.Tensor, training: bool) -> tf.Tensor:
-        latents = normal(key, [count, self.latent_dim])
-        return tf.cast(self.generator(latents, training=training), tf.float32)
-
-    def _scores(self, images: tf.Tensor, training: bool) -> tf.Tensor:
-        scores = self.critic(images, training=training)
-        return tf.cast(tf.reshape(scores, [-1]), tf.float32)
-
-    def _judge(self, images: tf.Tensor, key: tf.Tensor, training: bool) -> _Judgement:
-        count = tf.shape(images)[0]
-        made = tf.stop_gradient(self._make(count, fold_in(key, 0), training))
-        shares = uniform(fold_in(key, 1), [count, 1, 1, 1])
-        between = made + shares * (images - made)
-        penalties = slope_penalty(lambda each: self._scores(each, training), between)
-        scores = self._scores(tf.concat([images, made], axis=0), training)
-        return _Judgement(
-            tf.reduce_mean(scores[:count]),
-            tf.reduce_mean(scores[count:]),
-            tf.reduce_mean(penalties),
+    def _critic_losses(
+        self, images: tf.Tensor, key: tf.Tensor, *, training: bool
+    ) -> dict[str, tf.Tensor]:
+        return critic_losses(
+            self.generator,
+            self.critic,
+            images,
+            key,
+            weight=self.gradient_penalty,
+            training=training,
         )
-
-    def _critic_logs(self, judged: _Judgement) -> dict[str, tf.Tensor]:
-        distance = judged.real - judged.made
-        return {
-            "critic_loss": self.gradient_penalty * judged.penalty - distance,
-            "gradient_penalty": judged.penalty,
-            "distance": distance,
-        }
 
     def _update_critic(self, images: tf.Tensor, key: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            logs = self._critic_logs(self._judge(images, key, training=True))
-            loss = self.critic_optimizer.scale_loss(
-                _with_own(self.critic, logs["critic_loss"])
-            )
-        _descend(self.critic_optimizer, tape, loss, self.critic)
-        self._record(tf.shape(images)[0], logs)
+            losses = self._critic_losses(images, key, training=True)
+        update_net(self.critic_optimizer, tape, losses["critic_loss"], self.critic)
+        del losses["made"]
+        self._record(tf.shape(images)[0], losses)
 
     def _update_generator(self, count: tf.Tensor, key: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            made = self._make(count, key, training=True)
-            value = -tf.reduce_mean(self._scores(made, training=True))
-            loss = self.optimizer.scale_loss(_with_own(self.generator, value))
-        _descend(self.optimizer, tape, loss, self.generator)
-        self._record(count, {"generator_loss": value})
+            made = made_images(self.generator, count, key, training=True)
+            loss = -tf.reduce_mean(scores(self.critic, made, training=True))
+        update_net(self.optimizer, tape, loss, self.generator)
+        self._record(count, {"generator_loss": loss})
 
     def _record(self, count: tf.Tensor, values: dict[str, tf.Tensor]) -> None:
         for name, value in values.items():
@@ -356,28 +305,3 @@ class WassersteinGAN(keras.Model):
             for name in ("generator", "critic")
         }
         return cls(**{**config, **nets})
-
-
-def _images_of(data: Any) -> tf.Tensor:
-    return tf.cast(keras.utils.unpack_x_y_sample_weight(data)[0], tf.float32)
-
-
-def _scaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns an optimizer that scales the loss of float16 layers."""
-    kind = keras.optimizers.LossScaleOptimizer
-    return optimizer if isinstance(optimizer, kind) else kind(optimizer)
-
-
-def _with_own(net: keras.Model, loss: tf.Tensor) -> tf.Tensor:
-    """Returns a loss with those of a net's own layers, for one replica of several."""
-    own = [tf.cast(each, loss.dtype) for each in net.losses]
-    return scale_loss_for_distribution(tf.add_n([loss, *own]))
-
-
-def _descend(
-    optimizer: Any, tape: tf.GradientTape, loss: tf.Tensor, net: keras.Model
-) -> None:
-    """Updates one net, and no other."""
-    variables = net.trainable_variables
-    gradients = tape.gradient(loss, variables)
-    optimizer.apply_gradients(zip(gradients, variables, strict=True))
