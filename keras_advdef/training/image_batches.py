@@ -35,13 +35,15 @@ def check_images(owner: str, x: Any, image_shape: tuple[int, int, int]) -> None:
         raise invalid(owner, "images", rule, x)
 
 
-def images_of(data: Any) -> tf.Tensor:
+def images_of(data: Any, image_shape: tuple[int, int, int]) -> tf.Tensor:
     """Returns the float32 images of a batch, without labels.
 
     Args:
         data: What Keras hands to a training step.
+        image_shape: Rows, columns and channels; a data set may not tell them.
     """
-    return tf.cast(keras.utils.unpack_x_y_sample_weight(data)[0], tf.float32)
+    images = tf.cast(keras.utils.unpack_x_y_sample_weight(data)[0], tf.float32)
+    return tf.ensure_shape(images, (None, *image_shape))
 
 
 def in_parts(images: tf.Tensor, count: int) -> tf.Tensor:

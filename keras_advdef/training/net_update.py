@@ -38,8 +38,8 @@ def update_net(
         loss: Mean over the images of this replica.
         net: The net.
     """
-    own = [tf.cast(each, loss.dtype) for each in net.losses]
     with tape:
+        own = [tf.cast(each, loss.dtype) for each in net.losses]
         total = scale_loss_for_distribution(tf.add_n([loss, *own]))
         scaled = optimizer.scale_loss(total)
     variables = net.trainable_variables

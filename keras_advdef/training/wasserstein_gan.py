@@ -66,8 +66,7 @@ class WassersteinGAN(keras.Model):
             generator's, or the critic does not take the generator's images or does not
             end in one unit.
 
-    Papers: Arjovsky, Chintala, Bottou: Wasserstein Generative Adversarial Networks,
-    ICML 2017; Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville: Improved Training of
+    Paper: Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville: Improved Training of
     Wasserstein GANs, NeurIPS 2017.
 
     Example:
@@ -155,7 +154,7 @@ class WassersteinGAN(keras.Model):
         self.critic_optimizer = critic_optimizer
         # Keras would build one optimizer, with the weights of both nets.
         with self.distribute_strategy.scope():
-            optimizer.build(self.generator.trainable_variables)
+            self.optimizer.build(self.generator.trainable_variables)
             critic_optimizer.build(self.critic.trainable_variables)
 
     def get_compile_config(self) -> dict[str, Any]:
@@ -193,12 +192,11 @@ class WassersteinGAN(keras.Model):
         check_images(_OWNER, x, self.image_shape)
         check_distribution(self)
         if self.compiled:
-            optimizers = (self.optimizer, self.critic_optimizer)
-            state = [self.variables, *(each.variables for each in optimizers)]
-            callbacks = keras.tree.flatten(kwargs.pop("callbacks", None) or [])
+            state = (self, self.optimizer, self.critic_optimizer)
+            guard = FiniteGuard(_OWNER, [v for each in state for v in each.variables])
             # First, so that no other callback saves what is not finite.
-            guard = FiniteGuard(_OWNER, [each for part in state for each in part])
-            kwargs["callbacks"] = [guard, *callbacks]
+            others = keras.tree.flatten(kwargs.pop("callbacks", None) or [])
+            kwargs["callbacks"] = [guard, *others]
         return super().fit(x, y, **kwargs)
 
     def call(self, latents: Any, training: bool | None = None) -> Any:
@@ -216,12 +214,12 @@ class WassersteinGAN(keras.Model):
             Float32 array of shape `(count, rows, cols, channels)`.
         """
         checked_integer(_OWNER, "count", count, low=1)
-        latents = normal(make_key(seed), [count, self.latent_dim])
+        latents = normal(make_key(checked_seed(_OWNER, seed)), [count, self.latent_dim])
         return self.predict(latents, verbose=0).astype("float32")
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of `critic_steps` updates and one of the generator."""
-        parts = in_parts(images_of(data), self.critic_steps)
+        parts = in_parts(images_of(data, self.image_shape), self.critic_steps)
         key = advance(self.random_state)
         for step in range(self.critic_steps):
             self._update_critic(parts[step], fold_in(key, step))
@@ -230,7 +228,7 @@ class WassersteinGAN(keras.Model):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Returns the same logs for images and, every time, the same latents."""
-        images = images_of(data)
+        images = images_of(data, self.image_shape)
         losses = self._critic_losses(images, make_key(0), training=False)
         losses["generator_loss"] = -losses.pop("made")
         self._record(tf.shape(images)[0], losses)
@@ -239,14 +237,8 @@ class WassersteinGAN(keras.Model):
     def _critic_losses(
         self, images: tf.Tensor, key: tf.Tensor, *, training: bool
     ) -> dict[str, tf.Tensor]:
-        return critic_losses(
-            self.generator,
-            self.critic,
-            images,
-            key,
-            weight=self.gradient_penalty,
-            training=training,
-        )
+        nets, weight = (self.generator, self.critic), self.gradient_penalty
+        return critic_losses(*nets, images, key, weight=weight, training=training)
 
     def _update_critic(self, images: tf.Tensor, key: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
