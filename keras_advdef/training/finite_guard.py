@@ -36,13 +36,12 @@ class FiniteGuard(keras.callbacks.Callback):
         self._epoch = 0
         self._batches = 0
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Copies the weights that training starts from."""
-        self._copy()
-
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Notes the epoch for the message."""
+        """Copies the weights that training starts from, and notes the epoch."""
         self._epoch = epoch
+        # Not when training begins, since `BackupAndRestore` loads weights then.
+        if not self._copies:
+            self._copy()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
