@@ -1,6 +1,7 @@
 """Compositions of classifiers that are used at prediction time."""
 
 from keras_advdef.models.averaging_ensemble import AveragingEnsemble
+from keras_advdef.models.defense_gan import DefenseGAN
 from keras_advdef.models.feature_squeezing_detector import FeatureSqueezingDetector
 from keras_advdef.models.member_dlr import MemberDLR
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
@@ -9,6 +10,7 @@ from keras_advdef.models.squeezing_aware import SqueezingAware
 
 __all__ = [
     "AveragingEnsemble",
+    "DefenseGAN",
     "FeatureSqueezingDetector",
     "MemberDLR",
     "RandomSelfEnsemble",
