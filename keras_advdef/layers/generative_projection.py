@@ -160,12 +160,21 @@ class GenerativeProjection(InputTransform):
         made = self.generator(latents, training=False)
         return self.value_range.to_unit(tf.cast(made, tf.float32))
 
-    def search(self, images: tf.Tensor, key: tf.Tensor) -> Projections:
+    def search(
+        self,
+        images: tf.Tensor,
+        key: tf.Tensor,
+        *,
+        steps: int | None = None,
+        restarts: int | None = None,
+    ) -> Projections:
         """Returns what the search finds, before it is cut to `[0, 1]`.
 
         Args:
             images: Float32 tensor `(batch, rows, cols, channels)` in `[0, 1]`.
             key: Int32 tensor of shape `(2,)`, for the starts.
+            steps: Another number of steps than the layer's.
+            restarts: Another number of restarts than the layer's.
         """
         # What layers add to the loss inside the loop cannot leave it.
         with kept_losses(self.generator):
@@ -174,8 +183,8 @@ class GenerativeProjection(InputTransform):
                 images,
                 key,
                 latent_dim=self.latent_dim,
-                steps=self.steps,
-                restarts=self.restarts,
+                steps=steps or self.steps,
+                restarts=restarts or self.restarts,
                 learning_rate=self.learning_rate,
                 momentum=self.momentum,
             )

@@ -3,6 +3,7 @@
 from keras_advdef.models.averaging_ensemble import AveragingEnsemble
 from keras_advdef.models.defense_gan import DefenseGAN
 from keras_advdef.models.feature_squeezing_detector import FeatureSqueezingDetector
+from keras_advdef.models.latent_space_attack import LatentSpaceAttack
 from keras_advdef.models.member_dlr import MemberDLR
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
 from keras_advdef.models.smoothed_classifier import SmoothedClassifier
@@ -12,6 +13,7 @@ __all__ = [
     "AveragingEnsemble",
     "DefenseGAN",
     "FeatureSqueezingDetector",
+    "LatentSpaceAttack",
     "MemberDLR",
     "RandomSelfEnsemble",
     "SmoothedClassifier",

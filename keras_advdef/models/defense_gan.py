@@ -1,4 +1,4 @@
-"""DefenseGAN: classifies what a generator makes of an image, and flags what it cannot."""
+"""DefenseGAN: classifies the nearest image of a generator, and flags what is far."""
 
 from typing import Any
 
@@ -18,6 +18,18 @@ from keras_advdef.layers.generative_projection import (
     GenerativeProjection,
 )
 from keras_advdef.models.detector import Detector
+
+# Arguments that the search takes.
+_SEARCH = (
+    "generator",
+    "steps",
+    "restarts",
+    "learning_rate",
+    "momentum",
+    "gradient",
+    "value_range",
+    "seed",
+)
 
 
 @defence(
@@ -151,10 +163,8 @@ class DefenseGAN(Detector):
         return logits, mean_squares(given, fixed)
 
     def get_config(self) -> dict[str, Any]:
-        names = ("generator", "steps", "restarts", "learning_rate", "momentum")
-        names += ("gradient", "value_range", "seed")
         search = self.projection.get_config()
-        return {**super().get_config(), **{name: search[name] for name in names}}
+        return {**super().get_config(), **{name: search[name] for name in _SEARCH}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DefenseGAN":
