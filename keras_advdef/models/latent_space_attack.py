@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_advdef.attacks.adam import adam
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.draws import mean_over_draws
-from keras_advdef.attacks.lead import lead
+from keras_advdef.attacks.lead import lead, least_lead
 from keras_advdef.attacks.strongest import stronger
 from keras_advdef.core.arguments import checked_integer, checked_number
 from keras_advdef.core.errors import invalid
@@ -56,7 +56,8 @@ class LatentSpaceAttack(Attack):
         learning_rate: Learning rate of Adam, in units of z.
         constant: Number above 0. Weight of the classifier's part beside the squared
             l2 distance of pixels in `[0, 1]`.
-        confidence: Lead in logits that is enough, at least 0.
+        confidence: Lead in logits that is enough, at least 0. With none, what the
+            model's own search makes of the image may be right again.
         eot_samples: Draws of the model over which the measurement is averaged.
         targeted: Whether to reach `target_labels=` of the call.
         training: Whether the model is called as in training while crafting.
@@ -91,7 +92,7 @@ class LatentSpaceAttack(Attack):
         restarts: int = 4,
         learning_rate: float = 0.05,
         constant: float = 1.0,
-        confidence: float = 0.0,
+        confidence: float = 1.0,
         eot_samples: int = 1,
         targeted: bool = False,
         training: bool = False,
@@ -178,19 +179,21 @@ class LatentSpaceAttack(Attack):
     ) -> tf.Tensor:
         """Returns the best latents on the way down from given ones."""
         scale = behind.gradient_scale
+        is_coarse = behind.exact is not behind
+        rounding = least_lead(behind(images), is_coarse=is_coarse)
+        wanted = self.confidence + rounding
 
         def losses(latents: tf.Tensor) -> tuple[tf.Tensor, Any]:
             made = projection.generate(latents)
             squares = tf.reduce_sum(tf.square(made - images), axis=[1, 2, 3])
-            ahead = self._ahead(behind, made, labels)
-            missing = tf.maximum(self.confidence - ahead, 0.0)
-            return squares + self.constant * missing, (squares, ahead)
+            missing = wanted - self._ahead(behind, made, labels)
+            loss = squares + self.constant * tf.maximum(missing, 0.0)
+            return loss, (squares, missing <= 0.0)
 
         def met(
             latents: tf.Tensor, loss: tf.Tensor, extra: Any, best: Any
         ) -> tuple[tf.Tensor, ...]:
-            squares, ahead = extra
-            success = (ahead > 0.0) & (ahead >= self.confidence)
+            squares, success = extra
             return stronger((latents, -tf.where(success, squares, loss), success), best)
 
         def step(index: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
