@@ -62,15 +62,14 @@ class GenerativeProjection(InputTransform):
     `z* = argmin_z ||G(z) - x||^2`, looked for by gradient descent with momentum on the
     mean squared error from several random starts, of which each image keeps its own
     best; see `core.latent_search`. The starts are normals of variance
-    `1 / latent_dim`, drawn anew at every call, as the authors' code does; their paper's
-    formula lets the generator's own input, of variance one, be searched.
+    `1 / latent_dim`, as in the authors' code, drawn anew at every call.
 
-    The search has gradients only in name: attacks and training see the identity
-    (BPDA), or, if asked, differentiate through every step of the search, which takes
-    the memory of them all.
+    In the backward pass attacks and training see the identity (BPDA). If asked, they
+    differentiate through every step of the search, which takes the memory of all.
 
-    The generator is frozen from then on: no `fit` of a model with this layer changes
-    it. It is saved and exported with the layer.
+    The generator is frozen from then on, so train it before: no `fit` changes it. It is
+    saved and exported with the layer. A prediction takes `steps * restarts` passes of
+    it for each image, so call the layer in a graph, as `predict` does.
 
     Args:
         generator: Sequential or functional model from latents `(batch, latent_dim)` to

@@ -90,6 +90,21 @@ class TestGenerativeProjection:
         np.testing.assert_allclose(slope[:, 2, 3, 0], change, rtol=0.05, atol=1e-4)
         assert np.abs(slope).max() < 0.5, "that is the identity's"
 
+    def test_unrolled_gradients_agree_in_every_mode(self, generator, images):
+        layer = projection(generator, learning_rate=1.0, gradient="unrolled")
+
+        def slope(x):
+            with draw_scope(make_key(1)), tf.GradientTape() as tape:
+                tape.watch(x)
+                value = tf.reduce_sum(tf.square(layer(x)))
+            return tape.gradient(value, x)
+
+        eager = slope(tf.constant(images))
+        for jit in (False, True):
+            unknown = [tf.TensorSpec([None, 8, 8, 1])]
+            traced = tf.function(slope, jit_compile=jit, input_signature=unknown)
+            np.testing.assert_allclose(traced(images), eager, atol=1e-4)
+
     @pytest.mark.parametrize("gradient", ["identity", "unrolled"])
     def test_fit_leaves_the_generator_alone(self, gradient, generator, digits):
         layer = projection(generator, gradient=gradient, steps=3)
