@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.attacks.adam import adam
 from keras_advdef.attacks.draws import mean_over_draws
 from keras_advdef.attacks.lead import exact_logits, lead, least_lead
 from keras_advdef.attacks.minimal_attack import MinimalAttack
@@ -26,8 +27,6 @@ _LOOKS, _PROGRESS = 10, 0.9999
 # Growth of the squared norm in a tenth of a run that is progress, too.
 _GROWING = 2.0
 _GROWTH = 10.0
-# The constants of Adam.
-_MEAN, _SQUARE, _GUARD = 0.9, 0.999, 1e-8
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -207,11 +206,12 @@ class CarliniWagner(MinimalAttack):
 
     def _adam(self, state: State, gradient: tf.Tensor, index: tf.Tensor) -> State:
         """Returns the state with the points of active images moved."""
-        taken = tf.cast(index + 1, tf.float32)
-        mean = _MEAN * state["mean"] + (1.0 - _MEAN) * gradient
-        square = _SQUARE * state["square"] + (1.0 - _SQUARE) * tf.square(gradient)
-        size = tf.sqrt(square / (1.0 - _SQUARE**taken)) + _GUARD
-        step = self.learning_rate * mean / (1.0 - _MEAN**taken) / size
+        step, (mean, square) = adam(
+            gradient,
+            (state["mean"], state["square"]),
+            taken=tf.cast(index, tf.float32),
+            learning_rate=self.learning_rate,
+        )
         active = per_image(state["active"], gradient)
         point = tf.where(active, state["point"] - step, state["point"])
         return {**state, "mean": mean, "square": square, "point": point}

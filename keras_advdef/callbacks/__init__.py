@@ -3,6 +3,13 @@
 from keras_advdef.callbacks.kl_annealing import KLAnnealing
 from keras_advdef.callbacks.perturbation_schedule import PerturbationSchedule
 from keras_advdef.callbacks.robust_accuracy import RobustAccuracy
+from keras_advdef.callbacks.sample_grid import SampleGrid
 from keras_advdef.callbacks.singular_values import SingularValues
 
-__all__ = ["KLAnnealing", "PerturbationSchedule", "RobustAccuracy", "SingularValues"]
+__all__ = [
+    "KLAnnealing",
+    "PerturbationSchedule",
+    "RobustAccuracy",
+    "SampleGrid",
+    "SingularValues",
+]

@@ -13,6 +13,7 @@ from keras_advdef.core.keras_private import (
     flat_layers,
     has_graph,
     inbound_tensors,
+    inner_layers,
     producer,
 )
 
@@ -67,10 +68,10 @@ def in_bfloat16(
     them and their inputs. Afterwards every layer has its own policy object again.
 
     These stay in float32: the model's inputs, `keep`, `Rescaling`, `Normalization`,
-    layers with `autocast=False` such as every `InputTransform` and what holds one, and
-    layers pinned to float32 in a model of another policy. In a model that is all
-    float32, Keras does not tell `dtype="float32"` given from taken by default, so
-    there it pins nothing.
+    layers with `autocast=False` such as every `InputTransform`, what holds one and
+    what lies in one, and layers pinned to float32 in a model of another policy. In a
+    model that is all float32, Keras does not tell `dtype="float32"` given from taken by
+    default, so there it pins nothing.
 
     It pays where convolutions and matrix products fill the time and the processor has
     bfloat16 units (AMX or AVX512-BF16 on a CPU, a GPU's tensor cores). It does not pay
@@ -145,7 +146,12 @@ def _changes(
 
 def _computing_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     layers = flat_layers(model)
-    return [item for item in layers if not isinstance(item, keras.layers.InputLayer)]
+    exact = (inner_layers(layer) for layer in layers if not layer.autocast)
+    left_out = {id(inner) for inside in exact for inner in inside}
+    left_out |= {
+        id(each) for each in layers if isinstance(each, keras.layers.InputLayer)
+    }
+    return [layer for layer in layers if id(layer) not in left_out]
 
 
 def _is_leaf(layer: Any) -> bool:

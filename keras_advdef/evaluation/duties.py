@@ -38,7 +38,11 @@ def architecture_change(model: Any, reference: Any) -> dict[str, Any]:
             "layers_added": layers,
             "parameters_added": _parameters(model) - _parameters(reference),
         }
-    added = [layer for layer in _leaves(model) if card_of(layer) is not None]
+    added = [
+        layer
+        for layer in flat_layers(model)
+        if card_of(layer) is not None and not isinstance(layer, keras.Model)
+    ]
     return {
         "layers_added": len(added),
         "parameters_added": sum(_parameters(layer) for layer in added),

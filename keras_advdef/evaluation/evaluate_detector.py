@@ -23,8 +23,9 @@ def evaluate_detector(
     `keras_advdef.models.SqueezingAware`.
 
     Args:
-        detector: A `FeatureSqueezingDetector`, or another model whose output is a
-            dictionary with "probabilities" and "score", with an attribute `threshold`.
+        detector: A `FeatureSqueezingDetector`, a `DefenseGAN` or another model whose
+            output is a dictionary with "probabilities" and "score", with an attribute
+            `threshold`.
         clean_images: Array `(count, rows, cols, channels)` that the threshold was not
             calibrated on.
         attacked_images: For each attack, its images, as many as labels.

@@ -21,6 +21,7 @@ from keras_advdef.evaluation.runner import Runner
 from keras_advdef.evaluation.sanity_checks import Evidence, sanity_checks
 from keras_advdef.evaluation.stage import Stage
 from keras_advdef.evaluation.traits import probe
+from keras_advdef.models.latent_space_attack import projection_of
 
 _PROBED = 50
 # A class that is no label stands for a detector if it takes this share.
@@ -167,6 +168,13 @@ class Evaluation:
             f"{passes:.2g} model passes, {duration(seconds)} at the speed of a first "
             "try. Broken images leave early, so it is usually less."
         )
+        projection = projection_of(request.subject.model)
+        if projection is not None:
+            searched = projection.steps * projection.restarts
+            self._progress.line(
+                f"One model pass searches a latent space by {searched} passes of a "
+                "generator. If that takes too long, evaluate fewer images."
+            )
         for skipped in plan.skipped:
             self._progress.line(f"Left out: {skipped.attack}, {skipped.reason}.")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.evaluation.written import write_text, write_whole
+from keras_advdef.core.written import write_text, write_whole
 
 _FOLDER = "progress"
 _IDENTITY = "identity.json"

@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-import keras
-
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.auto_attack import AutoAttack
@@ -15,15 +13,12 @@ from keras_advdef.attacks.hop_skip_jump import HopSkipJump
 from keras_advdef.attacks.pgd import PGD
 from keras_advdef.attacks.square import Square
 from keras_advdef.attacks.transfer import Transfer
-from keras_advdef.core.cards import card_of
-from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.evaluation.card_attacks import AWARE, card_attacks, layers_to_pass
 from keras_advdef.evaluation.plan import Plan, Skipped
 from keras_advdef.evaluation.request import Request
 from keras_advdef.evaluation.stage import Stage
 from keras_advdef.evaluation.subject import Subject
 from keras_advdef.evaluation.traits import Traits
-from keras_advdef.models.member_dlr import MemberDLR
-from keras_advdef.models.squeezing_aware import SqueezingAware
 
 NAIVE_STEPS = 20
 MORE_STEPS = 50
@@ -33,10 +28,6 @@ _CHECK_QUERIES = 200
 _AUTO_DRAWS = 20
 _MOST_TARGETS = 9
 _DECISION_STEPS = 10
-# Losses that cards name, and the steps of PGD on them.
-_AWARE = ((SqueezingAware(), 100), (MemberDLR(), 200))
-# What cards say where an attack must skip the layer in its backward pass.
-_BPDA = "BPDA"
 
 
 class Planner:
@@ -118,7 +109,7 @@ class Planner:
         text += f", EOT {draws}" if draws > 1 else ""
         is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
         loss = getattr(attack, "loss", None)
-        if isinstance(loss, tuple(type(each) for each, _ in _AWARE)):
+        if isinstance(loss, tuple(type(each) for each, _ in AWARE)):
             text += f" on {type(loss).__name__}"
         view = more.get("view", self._traits.adaptive)
         text += ", BPDA" if view.identity and is_white else ""
@@ -199,31 +190,19 @@ class Planner:
 
     def _of_cards(self) -> list[Attack]:
         """What the cards ask for and the budget does not hold anyway."""
-        cards = self._traits.cards.values()
-        names = {name for card in cards for name in card.attacks}
-        draws: dict[str, Any] = {"eot_samples": self._traits.draws}
-        attacks: list[Attack] = []
-        if "PGD" in names:
-            attacks.append(PGD(steps=40, **draws, **self._gradient))
-        if "PGD-200" in names:
-            attacks.append(PGD(steps=200, **draws, **self._gradient))
-        for loss, steps in _AWARE:
-            if type(loss).__name__ in names:
-                attacks.append(PGD(steps=steps, loss=loss, **draws, **self._gradient))
-        if "APGD" in names and self._traits.draws > self._draws:
-            steps = 25 if self._request.budget.name == "quick" else 100
-            attacks.append(APGD(steps=steps, **draws, **self._gradient))
+        attacks, skipped = card_attacks(
+            self._traits,
+            settings=self._gradient,
+            budget=self._request.budget.name,
+            draws=self._draws,
+        )
+        self._skipped += skipped
         return attacks
 
     def _past_layers(self) -> list[Stage]:
         """PGD with the identity behind layers whose cards ask for it."""
         view = self._traits.adaptive
-        if not self._traits.has_gradient or not isinstance(view.model, keras.Model):
-            return []
-        cards = {layer: card_of(layer) for layer in flat_layers(view.model)}
-        past = [
-            layer for layer, card in cards.items() if card and _BPDA in card.attacks
-        ]
+        past = layers_to_pass(view.model) if self._traits.has_gradient else ()
         if not past:
             return []
         view = dataclasses.replace(view, identity=(*view.identity, *past))

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from keras_advdef.core.written import write_text, write_whole
 from keras_advdef.evaluation.gallery import Gallery
 from keras_advdef.evaluation.report_html import report_html
 from keras_advdef.evaluation.report_markdown import report_markdown
 from keras_advdef.evaluation.report_plot import report_plot
-from keras_advdef.evaluation.written import write_text, write_whole
 
 REPORT = "report"
 _GALLERY = "gallery.npz"

@@ -11,6 +11,7 @@ from keras_advdef.attacks.spsa import SPSA
 from keras_advdef.attacks.stepped_attack import SteppedAttack
 from keras_advdef.attacks.transfer import Transfer
 from keras_advdef.core.model_view import ModelView
+from keras_advdef.models.latent_space_attack import LatentSpaceAttack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,11 +49,15 @@ class Stage:
     def passes(self, classes: int) -> int:
         """Returns the most model passes that one image may cost.
 
-        A forward and a backward pass together count as one.
+        A forward and a backward pass together count as one. A pass of a model that
+        searches a latent space counts as one, too, however many of its generator it
+        takes: budgets compare attacks, and the time is told before they start.
 
         Args:
             classes: Number of logits.
         """
+        if isinstance(self.attack, LatentSpaceAttack):
+            return self.attack.passes(self.view)
         return passes_of(self.attack, classes)
 
 

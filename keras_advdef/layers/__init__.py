@@ -2,6 +2,7 @@
 
 from keras_advdef.layers.bit_depth_reduction import BitDepthReduction
 from keras_advdef.layers.convex_combination import ConvexCombination
+from keras_advdef.layers.generative_projection import GenerativeProjection
 from keras_advdef.layers.image_quilting import ImageQuilting
 from keras_advdef.layers.input_transform import InputTransform
 from keras_advdef.layers.jpeg_compression import JPEGCompression
@@ -23,6 +24,7 @@ from keras_advdef.layers.variational_layer import VariationalLayer
 __all__ = [
     "BitDepthReduction",
     "ConvexCombination",
+    "GenerativeProjection",
     "ImageQuilting",
     "InputTransform",
     "JPEGCompression",

@@ -1,17 +1,25 @@
 """Compositions of classifiers that are used at prediction time."""
 
 from keras_advdef.models.averaging_ensemble import AveragingEnsemble
+from keras_advdef.models.defense_gan import DefenseGAN
 from keras_advdef.models.feature_squeezing_detector import FeatureSqueezingDetector
+from keras_advdef.models.latent_space_attack import LatentSpaceAttack
 from keras_advdef.models.member_dlr import MemberDLR
+from keras_advdef.models.mnist_critic import mnist_critic
+from keras_advdef.models.mnist_generator import mnist_generator
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
 from keras_advdef.models.smoothed_classifier import SmoothedClassifier
 from keras_advdef.models.squeezing_aware import SqueezingAware
 
 __all__ = [
     "AveragingEnsemble",
+    "DefenseGAN",
     "FeatureSqueezingDetector",
+    "LatentSpaceAttack",
     "MemberDLR",
     "RandomSelfEnsemble",
     "SmoothedClassifier",
     "SqueezingAware",
+    "mnist_critic",
+    "mnist_generator",
 ]

@@ -1,26 +1,19 @@
 """FeatureSqueezingDetector: tells attacked images by what squeezing does to them."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_instance, checked_number
-from keras_advdef.core.card_asset import CardAsset
-from keras_advdef.core.cards import Break, DefenceCard, card_of, defence
+from keras_advdef.core.arguments import checked_instance
+from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import has_graph
-from keras_advdef.core.logits import LogitsFunction, LogitsModel
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.models.detector import Detector
 
 # The largest L1 distance between two distributions: nothing is above it.
 _FARTHEST = 2.0
-# Logits for each unit of score that the verdict's logit is ahead.
-_STEEPNESS = 10.0
-# 100 * (1 - 0.05) must not be a little more than 95.
-_DECIMALS = 9
 
 
 @defence(
@@ -52,7 +45,7 @@ _DECIMALS = 9
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
-class FeatureSqueezingDetector(LogitsModel):
+class FeatureSqueezingDetector(Detector):
     """Compares a classifier's prediction on images and on squeezed copies of them.
 
     The score of an image is the largest L1 distance, over the squeezers, between the
@@ -97,41 +90,21 @@ class FeatureSqueezingDetector(LogitsModel):
     2
     """
 
-    rejects = True
+    largest_score = _FARTHEST
+    steepness = 10.0
 
     def __init__(
         self, classifier: keras.Model, squeezers: Sequence[Any], **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(classifier, **kwargs)
         owner = "FeatureSqueezingDetector"
-        self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
         if not squeezers:
             raise invalid(owner, "squeezers", "at least one layer", squeezers)
         self.squeezers = [
             checked_instance(owner, "squeezers", each, keras.layers.Layer)
             for each in squeezers
         ]
-        self.threshold = self.add_weight(
-            name="threshold",
-            shape=(),
-            dtype="float32",
-            initializer=keras.initializers.Constant(_FARTHEST),
-            trainable=False,
-            autocast=False,
-        )
-        card = card_of(self)
-        if card is not None:
-            self._card_asset = CardAsset(self, card)
-
-        if has_graph(classifier):
-            # Now it knows its inputs, and can be exported before any use.
-            self(keras.KerasTensor(classifier.inputs[0].shape))
-
-    def build(self, input_shape: Any) -> None:
-        """Builds the classifier."""
-        if not self.classifier.built:
-            self.classifier.build(input_shape)
-        super().build(input_shape)
+        self.connect()
 
     def member_logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the classifier's logits on the images and on each squeezed copy.
@@ -150,104 +123,22 @@ class FeatureSqueezingDetector(LogitsModel):
         logits = function(tf.concat(copies, axis=0))
         return tf.stack(tf.split(logits, len(copies), axis=0), axis=1)
 
-    def logits(self, images: Any, training: bool = False) -> tf.Tensor:
-        """Returns the classifier's logits and one for "flagged".
-
-        Args:
-            images: Tensor of shape `(batch, rows, cols, channels)`.
-            training: Whether the classifier is called as in training.
-
-        Returns:
-            Float32 tensor of shape `(batch, classes + 1)`.
-        """
+    def scored(self, images: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the classifier's logits and how far squeezing moves its softmax."""
         members = self.member_logits(images, training=training)
-        own = members[:, 0]
-        ahead = _STEEPNESS * (self._score(members) - self.threshold)
-        flagged = tf.reduce_max(own, axis=1) + ahead
-        return tf.concat([own, flagged[:, tf.newaxis]], axis=1)
-
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        """Returns probabilities, score and verdict of each image."""
-        members = self.member_logits(images, training=bool(training))
-        score = self._score(members)
-        return {
-            "probabilities": tf.nn.softmax(members[:, 0]),
-            "score": score,
-            "verdict": score > tf.convert_to_tensor(self.threshold),
-        }
-
-    def compute_output_spec(
-        self, images: Any, training: bool | None = None
-    ) -> dict[str, Any]:
-        """Returns the symbolic outputs."""
-        probabilities = self.classifier(images, training=training)
-        count = probabilities.shape[:1]
-        return {
-            "probabilities": keras.KerasTensor(probabilities.shape, "float32"),
-            "score": keras.KerasTensor(count, "float32"),
-            "verdict": keras.KerasTensor(count, "bool"),
-        }
-
-    def _score(self, members: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_max(distances(members), axis=1)
-
-    def calibrate(
-        self,
-        clean_images: Any,
-        false_positive_rate: float = 0.05,
-        *,
-        batch_size: int = 128,
-    ) -> float:
-        """Sets the threshold so that few of the given clean images are flagged.
-
-        It is Xu's quantile: of n sorted scores the one at `ceil(n * (1 - rate))`,
-        counted from 1. Take images that the classifier was not trained on.
-
-        Args:
-            clean_images: Array, or a batched `tf.data.Dataset`, also with labels.
-            false_positive_rate: Share of them that may be flagged, in `[0, 1)`.
-            batch_size: Images in one pass, for an array.
-
-        Returns:
-            The threshold, which is saved with the model.
-
-        Raises:
-            ValueError: If the rate is outside its bounds or there are no images.
-        """
-        owner = "FeatureSqueezingDetector.calibrate"
-        rate = checked_number(owner, "false_positive_rate", false_positive_rate, low=0)
-        if rate >= 1:
-            rule = "a number of at least 0 and below 1"
-            raise invalid(owner, "false_positive_rate", rule, rate)
-        if isinstance(clean_images, np.ndarray) and not len(clean_images):
-            raise invalid(owner, "clean_images", "at least one image", clean_images)
-        size = batch_size if isinstance(clean_images, np.ndarray) else None
-        found = self.predict(clean_images, batch_size=size, verbose=0)
-        scores = np.sort(found["score"])
-        rank = math.ceil(round(len(scores) * (1.0 - rate), _DECIMALS))
-        self.threshold.assign(scores[max(rank, 1) - 1])
-        return float(self.threshold.numpy())
+        return members[:, 0], tf.reduce_max(distances(members), axis=1)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "classifier": serialize(self.classifier),
-            "squeezers": [serialize(each) for each in self.squeezers],
-        }
+        squeezers = [serialize(each) for each in self.squeezers]
+        return {**super().get_config(), "squeezers": squeezers}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "FeatureSqueezingDetector":
         """Returns a detector made from `get_config`."""
         restore = keras.saving.deserialize_keras_object
-        classifier = restore(config["classifier"])
         squeezers = [restore(each) for each in config["squeezers"]]
-        rest = {
-            name: value
-            for name, value in config.items()
-            if name not in {"classifier", "squeezers"}
-        }
-        return cls(classifier, squeezers, **rest)
+        return super().from_config({**config, "squeezers": squeezers})
 
 
 def distances(members: tf.Tensor) -> tf.Tensor:

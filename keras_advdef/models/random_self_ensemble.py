@@ -5,20 +5,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import (
-    checked_choice,
-    checked_instance,
-    checked_integer,
-)
-from keras_advdef.core.card_asset import CardAsset
-from keras_advdef.core.cards import Break, DefenceCard, card_of, defence
+from keras_advdef.core.arguments import checked_choice, checked_integer
+from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.classifier_logits import classifier_logits
-from keras_advdef.core.keras_private import has_graph, kept_losses
-from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.keras_private import kept_losses
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope, key_of_passes
 from keras_advdef.core.unaware import is_unaware
+from keras_advdef.models.classifier_model import ClassifierModel
 
 _COMBINATIONS = ("probabilities", "logits")
 
@@ -47,7 +42,7 @@ _COMBINATIONS = ("probabilities", "logits")
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
-class RandomSelfEnsemble(LogitsModel):
+class RandomSelfEnsemble(ClassifierModel):
     """Averages what a classifier with random layers predicts over several passes.
 
     The passes run one after the other in a loop of the same graph, so that a
@@ -96,24 +91,12 @@ class RandomSelfEnsemble(LogitsModel):
         combine: str = "probabilities",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(classifier, **kwargs)
         owner = "RandomSelfEnsemble"
-        self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
         self.samples = checked_integer(owner, "samples", samples, low=1)
         self.combine = checked_choice(owner, "combine", combine, _COMBINATIONS)
         self.averaged_draws = self.samples
-        card = card_of(self)
-        if card is not None:
-            self._card_asset = CardAsset(self, card)
-        if has_graph(classifier):
-            # Now it knows its inputs, and can be exported before any use.
-            self(keras.KerasTensor(classifier.inputs[0].shape))
-
-    def build(self, input_shape: Any) -> None:
-        """Builds the classifier."""
-        if not self.classifier.built:
-            self.classifier.build(input_shape)
-        super().build(input_shape)
+        self.connect()
 
     def logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the logarithm of the mean probability, or the sum of the logits.
@@ -155,26 +138,9 @@ class RandomSelfEnsemble(LogitsModel):
         """Returns the mean probability of each class."""
         return tf.nn.softmax(self.logits(images, training=bool(training)))
 
-    def compute_output_spec(
-        self, images: Any, training: bool | None = None
-    ) -> keras.KerasTensor:
-        """Returns the symbolic output."""
-        shape = self.classifier(images, training=training).shape
-        return keras.KerasTensor(shape, "float32")
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "samples": self.samples,
-            "combine": self.combine,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "RandomSelfEnsemble":
-        """Returns an ensemble made from `get_config`."""
-        restored = keras.saving.deserialize_keras_object(config["classifier"])
-        return cls(**{**config, "classifier": restored})
+        config = {"samples": self.samples, "combine": self.combine}
+        return {**super().get_config(), **config}
 
 
 def _log_add(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:

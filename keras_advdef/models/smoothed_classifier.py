@@ -6,21 +6,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.arguments import (
-    checked_instance,
-    checked_integer,
-    checked_number,
-)
-from keras_advdef.core.card_asset import CardAsset
-from keras_advdef.core.cards import DefenceCard, card_of, defence
+from keras_advdef.core.arguments import checked_integer, checked_number
+from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.classifier_logits import classifier_logits
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import has_graph, kept_losses
-from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.keras_private import kept_losses
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import RandomNoise
+from keras_advdef.models.classifier_model import ClassifierModel
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
 
 ABSTAINED = -1
@@ -55,7 +50,7 @@ class Certificates(NamedTuple):
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
-class SmoothedClassifier(LogitsModel):
+class SmoothedClassifier(ClassifierModel):
     """Predicts what a classifier says most often of an image with Gaussian noise.
 
     `predict` returns the share of votes of each class; `classify` and `certify` say a
@@ -106,20 +101,14 @@ class SmoothedClassifier(LogitsModel):
         samples: int = 100,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(classifier, **kwargs)
         owner = type(self).__name__
-        self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
         self.stddev = checked_number(owner, "stddev", stddev, low=0.0, low_open=True)
         self.samples = checked_integer(owner, "samples", samples, low=1)
         self.averaged_draws = self.samples
         noisy = keras.Sequential([RandomNoise(self.stddev), classifier])
         self.ensemble = RandomSelfEnsemble(noisy, samples=self.samples)
-        card = card_of(self)
-        if card is not None:
-            self._card_asset = CardAsset(self, card)
-        if has_graph(classifier):
-            # Now it knows its inputs, and can be exported before any use.
-            self(keras.KerasTensor(classifier.inputs[0].shape))
+        self.connect()
 
     def build(self, input_shape: Any) -> None:
         """Builds the classifier."""
@@ -267,25 +256,9 @@ class SmoothedClassifier(LogitsModel):
             parts.append(count(filled, fold_in(key, start)).numpy()[: len(batch)])
         return np.concatenate(parts).astype(np.int64)
 
-    def compute_output_spec(
-        self, images: Any, training: bool | None = None
-    ) -> keras.KerasTensor:
-        """Returns the symbolic output."""
-        return self.ensemble.compute_output_spec(images, training=training)
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "classifier": keras.saving.serialize_keras_object(self.classifier),
-            "stddev": self.stddev,
-            "samples": self.samples,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "SmoothedClassifier":
-        """Returns a model made from `get_config`."""
-        restored = keras.saving.deserialize_keras_object(config["classifier"])
-        return cls(**{**config, "classifier": restored})
+        config = {"stddev": self.stddev, "samples": self.samples}
+        return {**super().get_config(), **config}
 
 
 def _checked_failure(failure: Any) -> float:

@@ -22,6 +22,7 @@ from keras_advdef.core.keras_training import (
     worker_logs,
 )
 from keras_advdef.core.logits import LogitsModel, check_head
+from keras_advdef.training.check_distribution import check_distribution
 
 _DEFAULT_REDUCTION = "sum_over_batch_size"
 
@@ -88,23 +89,12 @@ class TrainingModel(LogitsModel):
         """
         probabilities = _takes_probabilities(self.example_loss)
         check_head(self.classifier, returns_probabilities=probabilities)
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            self._check_distribution()
+        check_distribution(self)
         if not self.built and isinstance(x, np.ndarray):
             # `fit` itself calls the classifier only, and some callbacks look first.
             self(x[:1])
         check_weight_decay(self, self.optimizer)
         return super().fit(x, y, *args, **kwargs)
-
-    def _check_distribution(self) -> None:
-        """Refuses what fails inside TensorFlow, with pages of traceback."""
-        owner = type(self).__name__
-        if self.jit_compile is True:
-            rule = "False or 'auto' under a distribution strategy"
-            raise invalid(owner, "jit_compile", rule, True)
-        if self.steps_per_execution != 1:
-            rule = "1 under a distribution strategy"
-            raise invalid(owner, "steps_per_execution", rule, self.steps_per_execution)
 
     @property
     def example_loss(self) -> Any:

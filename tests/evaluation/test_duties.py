@@ -12,6 +12,8 @@ from keras_advdef.evaluation.duties import (
 from keras_advdef.evaluation.nearest import Nearest
 from keras_advdef.evaluation.robustness_curve import RobustnessCurve
 from keras_advdef.layers import BitDepthReduction, RandomNoise
+from keras_advdef.models import DefenseGAN
+from tests.support.generators import small_generator
 from tests.support.nets import linear_net, small_net
 
 
@@ -23,6 +25,15 @@ class TestArchitectureChange:
         assert architecture_change(net, None) == expected
         assert architecture_change(nested, None) == expected
         assert architecture_change(small_net(), None)["layers_added"] == 0
+
+    def test_a_defence_comes_with_what_lies_in_it(self):
+        generator = small_generator()
+        model = DefenseGAN(generator, small_net())
+        change = architecture_change(model, None)
+        assert change == {
+            "layers_added": 1,
+            "parameters_added": generator.count_params(),
+        }
 
     def test_against_a_reference(self):
         # Three weights for each of eight channels, and the noise has none.

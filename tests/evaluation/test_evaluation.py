@@ -8,7 +8,9 @@ import pytest
 from keras_advdef.attacks import PGD
 from keras_advdef.evaluation import evaluate_robustness
 from keras_advdef.evaluation.ledger import Ledger
+from keras_advdef.models import DefenseGAN, LatentSpaceAttack
 from tests.support import defended_nets
+from tests.support.generators import small_generator
 from tests.support.nets import small_net
 
 ATTACKS = [PGD(0.1, steps=3), PGD(0.1, steps=5, loss="margin")]
@@ -124,3 +126,14 @@ class TestEvaluation:
             with pytest.raises(Stopped):
                 evaluate(tmp_path)
         assert without_run(evaluate(tmp_path)) == without_run(whole)
+
+
+def test_searches_of_a_latent_space_are_told(evaluate, trained_net, capsys):
+    model = DefenseGAN(small_generator(), trained_net, steps=3, restarts=2, seed=0)
+    attacks = [LatentSpaceAttack(0.1, steps=2, restarts=1)]
+    report = evaluate(None, model, attacks=attacks, curve=[], verbose=1)
+    shown = "".join(capsys.readouterr())
+    assert "a latent space by 6 passes of a generator" in shown
+    names = [attack["name"] for attack in report.data["attacks"]]
+    assert "LatentSpaceAttack-2" in names
+    assert report.data["defences"] == ["DefenseGAN", "GenerativeProjection"]

@@ -10,7 +10,12 @@ from keras_advdef.layers import (
     RandomResizePad,
     StochasticActivationPruning,
 )
-from keras_advdef.models import AveragingEnsemble, FeatureSqueezingDetector
+from keras_advdef.models import (
+    AveragingEnsemble,
+    DefenseGAN,
+    FeatureSqueezingDetector,
+)
+from tests.support.generators import small_generator
 from tests.support.nets import small_net
 
 AUTO = [
@@ -279,6 +284,23 @@ class TestCards:
     def test_losses_that_know_of_the_defence(self, model, asked, make_plan):
         plan = make_plan({"cards": cards(model)})
         assert labels(plan) == ["APGD-25 on cross_entropy", *asked]
+
+    def test_projections_are_attacked_through_and_from_behind(self, make_plan):
+        model = DefenseGAN(small_generator(), small_net())
+        traits = random(cards=cards(DefenseGAN), adaptive=ModelView(model))
+        plan = make_plan(traits)
+        assert labels(plan) == [
+            "APGD-25 on cross_entropy, EOT 20",
+            "LatentSpaceAttack-100 x 4, EOT 20",
+            "Square-1000",
+            "PGD-40, EOT 20, BPDA",
+        ]
+        assert plan.adaptive[-1].view.identity == (model.projection,)
+        assert plan.skipped == ()
+
+    def test_what_cannot_be_reached_is_told(self, make_plan):
+        plan = make_plan({"cards": cards(DefenseGAN)})
+        assert [each.attack for each in plan.skipped] == ["LatentSpaceAttack"]
 
 
 class TestTargeted:

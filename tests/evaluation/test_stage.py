@@ -16,6 +16,9 @@ from keras_advdef.attacks import (
 )
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation.stage import Stage, passes_of
+from keras_advdef.models import DefenseGAN, LatentSpaceAttack
+from tests.support.generators import small_generator
+from tests.support.nets import small_net
 
 # By hand, for ten classes; a run looks once more at its end.
 PASSES = [
@@ -52,3 +55,11 @@ def test_passes(attack, passes):
 def test_auto_attack_costs_what_its_attacks_cost():
     assert passes_of(AutoAttack(0.1), 10) == 101 + 909 + 909 + 5001
     assert passes_of(AutoAttack(0.1, version="rand"), 10) == 2 * 101 * 20
+
+
+def test_latent_space_attack_costs_little_beside_the_search_it_attacks():
+    model = DefenseGAN(small_generator(), small_net(), steps=200, restarts=10)
+    attack = LatentSpaceAttack(0.1, steps=50, restarts=4, eot_samples=3)
+    stage = Stage(key="a", label="a", role="adaptive", attack=attack, view=model)
+    # 4 runs of 100 passes of the generator, of 2000 in one of the model, and 12 looks.
+    assert stage.passes(10) == 13

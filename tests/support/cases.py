@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_advdef as advdef
+from tests.support.generators import small_generator
 
 LAYERS = [
     (advdef.layers.BitDepthReduction, {"bits": 3}),
@@ -51,6 +52,14 @@ LAYERS = [
     (
         advdef.layers.TotalVariationMinimization,
         {"keep_probability": 1.0, "weight": 0.1},
+    ),
+    (
+        advdef.layers.GenerativeProjection,
+        {"steps": 10, "restarts": 3, "learning_rate": 1.0},
+    ),
+    (
+        advdef.layers.GenerativeProjection,
+        {"steps": 4, "restarts": 2, "learning_rate": 2.0, "gradient": "unrolled"},
     ),
     (advdef.layers.ImageQuilting, {"patch_size": 3, "overlap": 1, "neighbors": 4}),
 ]
@@ -140,7 +149,9 @@ ABSTRACT = {
 
 
 def made(cls, arguments, images, **more):
-    """Returns a layer, adapted to the images if it needs that."""
+    """Returns a layer, with a generator or adapted to the images if it needs that."""
+    if cls is advdef.layers.GenerativeProjection:
+        more["generator"] = small_generator(images.shape[1:])
     layer = cls(**arguments, **more)
     if isinstance(layer, advdef.layers.ImageQuilting):
         layer.adapt(np.asarray(images, "float32"))

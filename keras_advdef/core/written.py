@@ -17,7 +17,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from keras_advdef.evaluation.written import write_whole
+    >>> from keras_advdef.core.written import write_whole
     >>> path = Path(tempfile.mkdtemp()) / "note.txt"
     >>> write_whole(path, lambda partial: partial.write_text("whole"))
     >>> path.read_text()

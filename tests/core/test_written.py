@@ -1,6 +1,6 @@
 import pytest
 
-from keras_advdef.evaluation.written import write_text, write_whole
+from keras_advdef.core.written import write_text, write_whole
 
 
 def test_replaces_what_lies_there(tmp_path):

@@ -1,0 +1,298 @@
+"""WassersteinGAN: trains a generator against a critic with a gradient penalty."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.arguments import checked_integer, checked_number
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_training import prepare_for_workers, worker_logs
+from keras_advdef.core.latent_shapes import check_critic, latent_shapes
+from keras_advdef.core.random_numbers import fold_in, make_key, normal
+from keras_advdef.core.random_state import add_random_state, advance, checked_seed
+from keras_advdef.training.check_distribution import check_single_replica
+from keras_advdef.training.finite_guard import FiniteGuard
+from keras_advdef.training.image_batches import check_images, images_of, in_parts
+from keras_advdef.training.net_update import scaling_where_needed, update_net
+from keras_advdef.training.wasserstein_losses import (
+    critic_losses,
+    made_images,
+    scores,
+)
+
+_OWNER = "WassersteinGAN"
+_LOGS = ("critic_loss", "generator_loss", "gradient_penalty", "distance")
+_NOT_COMPILED = ("loss", "loss_weights", "metrics", "weighted_metrics")
+
+
+@keras.saving.register_keras_serializable(package="keras_advdef")
+class WassersteinGAN(keras.Model):
+    """Trains a generator to make images as those of a data set (WGAN-GP).
+
+    The critic D gives real images higher scores than made ones, `G(z)` with z from
+    N(0, 1), and is held to a slope of 1 between them:
+    `mean D(G(z)) - mean D(x) + gradient_penalty * mean (norm(grad D) - 1)^2`. The
+    generator then minimises `-mean D(G(z))`. `distance`, `mean D(x) - mean D(G(z))`,
+    estimates how far the two kinds of images are apart, and falls as training goes on.
+
+    A batch of `fit` is one update of the generator. It holds the images of all critic
+    updates, so a batch of 250 gives 5 updates with 50 images each; one that does not
+    divide is filled up with its own first images. The generator's update has as many
+    latents as one of the critic.
+
+    To the outside the model is its generator: `call`, `predict` and `export` take
+    latents and give images. Both nets are trained in place. Give the critic no batch
+    normalisation: the penalty is one of single images.
+
+    Where a loss or weight is no longer finite, `fit` stops with an error and the model
+    keeps the last weights, at most 100 batches old, that were.
+
+    Args:
+        generator: A built Sequential or functional model from latents
+            `(batch, latent_dim)` to images `(batch, rows, cols, channels)` in `[0, 1]`.
+        critic: A built Sequential or functional model from images to scores
+            `(batch, 1)`, without activation at its end.
+        latent_dim: Number of latents of an image, at least 1.
+        gradient_penalty: Weight of the penalty, at least 0.
+        critic_steps: Updates of the critic before each of the generator, at least 1.
+        seed: Integer in `[0, 2**31)` that starts the stream of latents, saved with the
+            model; `None` for one that `keras.utils.set_random_seed` governs.
+        **kwargs: `name` and the like; see `keras.Model`.
+
+    Raises:
+        ValueError: If an argument is outside its bounds, `latent_dim` is not the
+            generator's, or the critic does not take the generator's images or does not
+            end in one unit.
+
+    Paper: Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville: Improved Training of
+    Wasserstein GANs, NeurIPS 2017.
+
+    Example:
+
+    >>> generator = keras.Sequential([
+    ...     keras.Input((3,)), keras.layers.Dense(4, activation="sigmoid"),
+    ...     keras.layers.Reshape((2, 2, 1))])
+    >>> critic = keras.Sequential([
+    ...     keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
+    >>> gan = keras_advdef.training.WassersteinGAN(
+    ...     generator, critic, latent_dim=3, critic_steps=2)
+    >>> gan.compile()
+    >>> history = gan.fit(np.zeros((4, 2, 2, 1)), verbose=0)
+    >>> sorted(history.history)
+    ['critic_loss', 'distance', 'generator_loss', 'gradient_penalty']
+    >>> gan.sample(5).shape
+    (5, 2, 2, 1)
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        critic: keras.Model,
+        *,
+        latent_dim: int,
+        gradient_penalty: float = 10.0,
+        critic_steps: int = 5,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        checked_integer(_OWNER, "latent_dim", latent_dim, low=1)
+        inputs, self.image_shape = latent_shapes(_OWNER, generator)
+        if inputs != latent_dim:
+            rule = f"{inputs}, the number of latents that the generator takes"
+            raise invalid(_OWNER, "latent_dim", rule, latent_dim)
+        check_critic(_OWNER, critic, self.image_shape)
+        self.generator = generator
+        self.critic = critic
+        self.latent_dim = latent_dim
+        self.gradient_penalty = checked_number(
+            _OWNER, "gradient_penalty", gradient_penalty, low=0
+        )
+        self.critic_steps = checked_integer(_OWNER, "critic_steps", critic_steps, low=1)
+        self.seed = checked_seed(_OWNER, seed)
+        self.random_state = add_random_state(self, seed)
+        self._means = {name: keras.metrics.Mean(name) for name in _LOGS}
+        self.built = True
+        prepare_for_workers(self)
+
+    def compile(
+        self, optimizer: Any = None, critic_optimizer: Any = None, **kwargs: Any
+    ) -> None:
+        """Sets the optimizers; see `keras.Model.compile` for the rest.
+
+        Args:
+            optimizer: The generator's; `None` for `Adam(1e-4, beta_1=0.5, beta_2=0.9)`.
+            critic_optimizer: The critic's; `None` for a copy of `optimizer` as it was
+                configured. Learning rate callbacks move the generator's alone.
+            **kwargs: `jit_compile` and the like, as in Keras.
+
+        Raises:
+            ValueError: If both optimizers are the same object, or a loss or metrics
+                are given.
+        """
+        for name in _NOT_COMPILED:
+            if kwargs.get(name) is not None:
+                rule = "left out, since the critic is the loss"
+                raise invalid(_OWNER, name, rule, kwargs[name])
+        if optimizer is None:
+            optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, beta_2=0.9)
+        optimizer = keras.optimizers.get(optimizer)
+        if critic_optimizer is None:
+            config = keras.optimizers.serialize(optimizer)
+            critic_optimizer = keras.optimizers.deserialize(config)
+        critic_optimizer = keras.optimizers.get(critic_optimizer)
+        if critic_optimizer is optimizer:
+            rule = "another object than `optimizer`"
+            raise invalid(_OWNER, "critic_optimizer", rule, critic_optimizer)
+        if kwargs.get("auto_scale_loss", True):
+            nets = (self.generator, self.critic)
+            optimizer = scaling_where_needed(optimizer, nets)
+            critic_optimizer = scaling_where_needed(critic_optimizer, nets)
+        super().compile(optimizer=optimizer, **kwargs)
+        self.critic_optimizer = critic_optimizer
+        # Keras would build one optimizer, with the weights of both nets.
+        with self.distribute_strategy.scope():
+            self.optimizer.build(self.generator.trainable_variables)
+            critic_optimizer.build(self.critic.trainable_variables)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Returns what `compile_from_config` takes, both optimizers in it."""
+        config = super().get_compile_config()
+        if config:
+            critic_optimizer = keras.optimizers.serialize(self.critic_optimizer)
+            config["critic_optimizer"] = critic_optimizer
+        return config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles the model as another one was.
+
+        Args:
+            config: What `get_compile_config` returned.
+        """
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """Trains both nets; see `keras.Model.fit`.
+
+        Args:
+            x: Images in `[0, 1]`, or a data set of images, whose labels are ignored.
+            y: Ignored.
+            **kwargs: As in Keras; `batch_size` is that of all critic updates together.
+
+        Returns:
+            A `keras.callbacks.History`.
+
+        Raises:
+            ValueError: If the images are not as the generator's or outside `[0, 1]`,
+                there are several replicas, or training diverges.
+        """
+        check_images(_OWNER, x, self.image_shape)
+        check_single_replica(self)
+        if self.compiled:
+            state = (self, self.optimizer, self.critic_optimizer)
+            guard = FiniteGuard(_OWNER, [v for each in state for v in each.variables])
+            # First, so that no other callback saves what is not finite.
+            others = keras.tree.flatten(kwargs.pop("callbacks", None) or [])
+            kwargs["callbacks"] = [guard, *others]
+        return super().fit(x, y, **kwargs)
+
+    def call(self, latents: Any, training: bool | None = None) -> Any:
+        """Returns the generator's images."""
+        return self.generator(latents, training=training)
+
+    def sample(self, count: int, *, seed: int | None = None) -> np.ndarray:
+        """Returns images of the generator, the stream of training left alone.
+
+        Args:
+            count: Number of images, at least 1.
+            seed: Integer in `[0, 2**31)` that fixes them; `None` for fresh ones.
+
+        Returns:
+            Float32 array of shape `(count, rows, cols, channels)`.
+        """
+        checked_integer(_OWNER, "count", count, low=1)
+        latents = normal(make_key(checked_seed(_OWNER, seed)), [count, self.latent_dim])
+        return self.predict(latents, verbose=0).astype("float32")
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Returns the logs of `critic_steps` updates and one of the generator."""
+        parts = in_parts(images_of(data, self.image_shape), self.critic_steps)
+        key = advance(self.random_state)
+        for step in range(self.critic_steps):
+            self._update_critic(parts[step], fold_in(key, step))
+        self._update_generator(tf.shape(parts)[1], fold_in(key, self.critic_steps))
+        return self._logs()
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Returns the same logs for images and, every time, the same latents."""
+        images = images_of(data, self.image_shape)
+        losses = self._critic_losses(images, make_key(0), training=False)
+        losses["generator_loss"] = -losses.pop("made")
+        self._record(tf.shape(images)[0], losses)
+        return self._logs()
+
+    def _critic_losses(
+        self, images: tf.Tensor, key: tf.Tensor, *, training: bool
+    ) -> dict[str, tf.Tensor]:
+        nets, weight = (self.generator, self.critic), self.gradient_penalty
+        return critic_losses(*nets, images, key, weight=weight, training=training)
+
+    def _update_critic(self, images: tf.Tensor, key: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            losses = self._critic_losses(images, key, training=True)
+        update_net(self.critic_optimizer, tape, losses["critic_loss"], self.critic)
+        del losses["made"]
+        self._record(tf.shape(images)[0], losses)
+
+    def _update_generator(self, count: tf.Tensor, key: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            made = made_images(self.generator, count, key, training=True)
+            loss = -tf.reduce_mean(scores(self.critic, made, training=True))
+        update_net(self.optimizer, tape, loss, self.generator)
+        self._record(count, {"generator_loss": loss})
+
+    def _record(self, count: tf.Tensor, values: dict[str, tf.Tensor]) -> None:
+        for name, value in values.items():
+            self._means[name].update_state(value, sample_weight=count)
+
+    def _logs(self) -> dict[str, Any]:
+        logs = {name: mean.result() for name, mean in self._means.items()}
+        return worker_logs(self, logs)
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Exports the generator.
+
+        Args:
+            filepath: Folder or file to write.
+            *args: As in Keras.
+            **kwargs: As in Keras.
+        """
+        return self.generator.export(filepath, *args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "generator": serialize(self.generator),
+            "critic": serialize(self.critic),
+            "latent_dim": self.latent_dim,
+            "gradient_penalty": self.gradient_penalty,
+            "critic_steps": self.critic_steps,
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> "WassersteinGAN":
+        """Returns a model made from `get_config`.
+
+        Args:
+            config: The dictionary.
+            **kwargs: `custom_objects`, as in Keras.
+        """
+        nets = {
+            name: keras.saving.deserialize_keras_object(config[name], **kwargs)
+            for name in ("generator", "critic")
+        }
+        return cls(**{**config, **nets})

@@ -1,0 +1,19 @@
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks.adam import adam
+
+
+def test_same_steps_as_keras():
+    gradients = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    point, moments = tf.zeros(3), (tf.zeros(3), tf.zeros(3))
+    variable = keras.Variable(np.zeros(3, "float32"))
+    optimizer = keras.optimizers.Adam(0.3, epsilon=1e-8)
+    for index, gradient in enumerate(gradients):
+        taken = tf.constant(float(index))
+        step, moments = adam(gradient, moments, taken=taken, learning_rate=0.3)
+        point -= step
+        optimizer.apply([tf.constant(gradient)], [variable])
+    # Keras adds its epsilon before it takes the bias out.
+    np.testing.assert_allclose(point, variable.numpy(), atol=1e-4)
