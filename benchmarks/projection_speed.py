@@ -14,6 +14,7 @@ import tensorflow as tf
 from timing import RATIO_HEADER, interleave, parse_arguments, print_report, ratio_rows
 
 from keras_advdef.layers import GenerativeProjection
+from keras_advdef.models import mnist_generator
 
 LATENT_DIM, SHAPE = 128, (28, 28, 1)
 STEPS, RESTARTS, RATE, MOMENTUM = 200, 10, 10.0, 0.7
@@ -21,23 +22,6 @@ BATCHES = (1, 8, 50)
 BARE = "steps by hand"
 LAYER = "GenerativeProjection"
 LIMIT = 1.1
-
-
-def network(width: int) -> keras.Model:
-    """Returns Defense-GAN's generator of digits, with so many filters at its end."""
-    layers = keras.layers
-    options = {"strides": 2, "padding": "same"}
-    return keras.Sequential(
-        [
-            keras.Input((LATENT_DIM,)),
-            layers.Dense(4 * 4 * 4 * width, activation="relu"),
-            layers.Reshape((4, 4, 4 * width)),
-            layers.Conv2DTranspose(2 * width, 5, activation="relu", **options),
-            layers.Cropping2D(((0, 1), (0, 1))),
-            layers.Conv2DTranspose(width, 5, activation="relu", **options),
-            layers.Conv2DTranspose(1, 5, activation="sigmoid", **options),
-        ]
-    )
 
 
 def by_hand(generator: keras.Model, *, steps: int, restarts: int) -> Any:
@@ -78,7 +62,7 @@ def candidates(
     *, width: int, batch: int, steps: int, restarts: int
 ) -> dict[str, Callable[[], Any]]:
     """Returns what is timed by name, the loop by hand first."""
-    generator = network(width)
+    generator = mnist_generator(width)
     layer = GenerativeProjection(generator, steps=steps, restarts=restarts)
     drawn = np.random.default_rng(0).normal(size=(batch, LATENT_DIM))
     images = tf.constant(generator(drawn))
