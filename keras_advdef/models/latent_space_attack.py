@@ -1,5 +1,6 @@
 """LatentSpaceAttack: looks among a generator's own images for one that is wrong."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -18,14 +19,14 @@ from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.keras_private import flat_layers, kept_losses
 from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.core.loops import fixed_loop
-from keras_advdef.core.model_view import ModelView, viewed_model
+from keras_advdef.core.model_view import viewed_model
 from keras_advdef.core.norms import project
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers.generative_projection import GenerativeProjection
 
 # Folded into the key of a run.
-_START, _JUDGE = 0, 1
+_START, _DESCENT, _JUDGE = 0, 1, 2
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -143,7 +144,7 @@ class LatentSpaceAttack(Attack):
         projection = checked_projection(logits_fn.model)
         behind = LogitsFunction(
             # The generator's images pass a perfect projection as they are.
-            ModelView(logits_fn.model, unaware=True),
+            dataclasses.replace(logits_fn.view, unaware=True),
             training=logits_fn.training,
             precision=logits_fn.precision,
             value_range=logits_fn.value_range,
@@ -154,7 +155,8 @@ class LatentSpaceAttack(Attack):
             start = projection.search(
                 images, fold_in(key, _START), steps=self.steps, restarts=1
             )
-            with kept_losses(projection.generator):
+            descent = draw_scope(fold_in(key, _DESCENT))
+            with kept_losses(projection.generator), descent:
                 latents = self._descended(
                     projection, behind, images, labels, start.latents
                 )

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.strongest import is_broken
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.model_view import ModelView
 from keras_advdef.layers import GenerativeProjection
 from keras_advdef.models import DefenseGAN, LatentSpaceAttack
 from keras_advdef.models.latent_space_attack import checked_projection, projection_of
@@ -85,6 +86,30 @@ class TestLatentSpaceAttack:
         found = sure.generate(model, images, labels, seed=0, verbose=0)
         # A lead of 0.6 is at a mean of 0.45.
         np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), 0.45, atol=0.01)
+
+    def test_sees_the_model_as_the_attack_was_told_to(self, bright):
+        images, labels = bright
+        rounding = keras.layers.Lambda(lambda pixels: keras.ops.round(64 * pixels) / 64)
+        head = linear_net(WEIGHTS, np.array(BIAS), SHAPE)
+        classifier = keras.Sequential([keras.Input(SHAPE), rounding, head])
+        model = DefenseGAN(affine_generator(), classifier, steps=60, restarts=2, seed=0)
+        past = ModelView(model, identity=(rounding,))
+        # The gradient of rounding is zero, and leads nowhere.
+        assert not broken(attack(0.15), model, images, labels).any()
+        assert broken(attack(0.15), past, images, labels).all()
+
+    def test_dropout_draws_by_the_attacks_seed(self, bright):
+        layers = keras.layers
+        head = [layers.Flatten(), layers.Dropout(0.5), layers.Dense(2)]
+        classifier = keras.Sequential([keras.Input(SHAPE), *head])
+        model = DefenseGAN(affine_generator(), classifier, steps=5, restarts=2, seed=0)
+        dropping = attack(0.3, training=True, steps=10)
+        first, again, other = (
+            dropping.generate(model, *bright, seed=seed, verbose=0)
+            for seed in (0, 0, 1)
+        )
+        np.testing.assert_array_equal(first, again)
+        assert np.abs(first - other).max() > 1e-3
 
     def test_targets(self, model, bright):
         images, labels = bright
