@@ -73,7 +73,7 @@ def through_slopes(model: Any, compute: Callable[[Logits], tf.Tensor]) -> tf.Ten
 
     >>> from keras_advdef.core.slope_derivatives import through_slopes
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
-    >>> model.set_weights([[[3.0, 4.0]], [0.0, 0.0]])
+    >>> model.set_weights([np.array([[3.0, 4.0]]), np.zeros(2)])
     >>> def squared_slope(logits_fn):
     ...     images = tf.ones((1, 1))
     ...     with tf.GradientTape() as tape:
