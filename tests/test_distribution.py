@@ -4,6 +4,7 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from tests.support.fresh_process import run_fresh
@@ -108,6 +109,59 @@ def test_transforms_with_kernels_of_their_own_under_mirrored_strategy():
     assert found["states"] == [9, 9, 9]
     one, other = found["draws"]
     assert one != other
+
+
+PENALTY_AND_GAN = """
+import json
+import numpy as np, tensorflow as tf
+cpus = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(
+    cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import keras, keras_advdef as advdef
+layers = keras.layers
+x = np.random.default_rng(0).uniform(0, 1, (16, 8, 8, 1)).astype("float32")
+y = np.arange(16) % 3
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+def trained(strategy):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        net = keras.Sequential([
+            keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(), layers.Dense(3)])
+        model = advdef.training.AdversarialTrainingModel(
+            net, penalties=[advdef.objectives.CrossLipschitz(weight=0.1)])
+        model.compile(keras.optimizers.SGD(0.1), loss)
+    model.fit(x, y, batch_size=16, verbose=0, shuffle=False)
+    return net.get_weights()
+one = trained(tf.distribute.get_strategy())
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+two = trained(strategy)
+with strategy.scope():
+    generator = keras.Sequential([
+        keras.Input((4,)), layers.Dense(64, activation="sigmoid"),
+        layers.Reshape((8, 8, 1))])
+    critic = keras.Sequential([
+        keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(1)])
+    gan = advdef.training.WassersteinGAN(
+        generator, critic, latent_dim=4, critic_steps=2)
+    gan.compile(keras.optimizers.SGD(0.01))
+before = [*generator.get_weights(), *critic.get_weights()]
+history = gan.fit(x, batch_size=8, verbose=0).history
+after = [*generator.get_weights(), *critic.get_weights()]
+print(json.dumps({
+    "apart": max(float(abs(a - b).max()) for a, b in zip(one, two)),
+    "logs": [float(value) for values in history.values() for value in values],
+    "moved": [float(abs(a - b).max()) for a, b in zip(before, after)]}))
+"""
+
+
+@pytest.mark.slow
+def test_penalties_and_generators_under_mirrored_strategy():
+    found = run_fresh(PENALTY_AND_GAN)
+    assert found["apart"] < 1e-6
+    assert np.isfinite(found["logs"]).all()
+    # The critic's last bias has no slope: it shifts all scores alike.
+    assert min(found["moved"][:-1]) > 0
 
 
 ENSEMBLE = """

@@ -1,4 +1,4 @@
-"""Checks of what fails under a distribution strategy."""
+"""The check of options that fail under a distribution strategy."""
 
 import keras
 
@@ -24,20 +24,3 @@ def check_distribution(model: keras.Model) -> None:
     if model.steps_per_execution != 1:
         rule = "1 under a distribution strategy"
         raise invalid(owner, "steps_per_execution", rule, model.steps_per_execution)
-
-
-def check_single_replica(model: keras.Model) -> None:
-    """Raises under a strategy of several replicas, where training would hang.
-
-    Args:
-        model: A compiled model with several optimizers: TensorFlow does not order
-            their sums over the replicas.
-
-    Raises:
-        ValueError: If the model has several replicas.
-    """
-    count = model.distribute_strategy.num_replicas_in_sync
-    if count > 1:
-        rule = "a strategy of one replica"
-        advice = "Make and train the model outside the scope of the strategy."
-        raise invalid(type(model).__name__, "strategy", rule, count, advice=advice)

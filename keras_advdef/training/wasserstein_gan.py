@@ -12,7 +12,7 @@ from keras_advdef.core.keras_training import prepare_for_workers, worker_logs
 from keras_advdef.core.latent_shapes import check_critic, latent_shapes
 from keras_advdef.core.random_numbers import fold_in, make_key, normal
 from keras_advdef.core.random_state import add_random_state, advance, checked_seed
-from keras_advdef.training.check_distribution import check_single_replica
+from keras_advdef.training.check_distribution import check_distribution
 from keras_advdef.training.finite_guard import FiniteGuard
 from keras_advdef.training.image_batches import check_images, images_of, in_parts
 from keras_advdef.training.net_update import scaling_where_needed, update_net
@@ -185,11 +185,11 @@ class WassersteinGAN(keras.Model):
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: If the images are not as the generator's or outside `[0, 1]`,
-                there are several replicas, or training diverges.
+            ValueError: If the images are not as the generator's or outside `[0, 1]`, an
+                option fails under the distribution strategy, or training diverges.
         """
         check_images(_OWNER, x, self.image_shape)
-        check_single_replica(self)
+        check_distribution(self)
         if self.compiled:
             state = (self, self.optimizer, self.critic_optimizer)
             guard = FiniteGuard(_OWNER, [v for each in state for v in each.variables])

@@ -175,22 +175,3 @@ def test_images_of_a_batch_do_not_mix_through_normalisation(images):
     )
     alone = [penalty_of(net, images[i : i + 1])[0] for i in range(len(images))]
     np.testing.assert_allclose(penalty_of(net, images), alone, rtol=1e-5)
-
-
-def test_replicas_train_as_one_device_does(digits):
-    x, y = digits.x_train[:16], digits.y_train[:16]
-    found = []
-    for strategy in (
-        tf.distribute.get_strategy(),
-        tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
-    ):
-        keras.utils.set_random_seed(0)
-        with strategy.scope():
-            net = small_net()
-            penalties = [CrossLipschitz(weight=0.1)]
-            model = AdversarialTrainingModel(net, penalties=penalties)
-            model.compile(keras.optimizers.SGD(0.1), sparse_loss())
-        model.fit(x, y, batch_size=16, verbose=0, shuffle=False)
-        found.append(net.get_weights())
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-6)

@@ -213,13 +213,6 @@ def test_samples():
     np.testing.assert_array_equal(gan.random_state, state)
 
 
-def test_several_replicas_are_refused(images):
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-        gan = gan_of()
-    with pytest.raises(ValueError, match=r"`strategy` to be a .* of one replica"):
-        gan.fit(images, batch_size=10, verbose=0)
-
-
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
