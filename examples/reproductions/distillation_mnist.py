@@ -109,16 +109,13 @@ def row(temperature: float, data: Mnist, *, smoke: bool, seed: int) -> list[str]
         # a constant they pass for logits.
         return tf.nn.softmax(model(batch, training=False)) - 1.0
 
-    seen = (probabilities, model)
-    for index, each in enumerate(seen):
+    for each, theirs in ((probabilities, [PAPER[temperature]]), (model, [])):
         found = JSMA().search(each, images, labels, **options)
-        cells.append(percent(int(found.success.sum()), len(images)))
-        cells += [PAPER[temperature]] * (index == 0)
+        cells += [percent(int(found.success.sum()), len(images)), *theirs]
 
-    few = slice(None, SEARCHED)
     budget = {"steps": 5} if smoke else {"steps": 200, "initial_constant": 0.01}
     attack = CarliniWagner(binary_search_steps=6, learning_rate=0.05, **budget)
-    found = attack.search(model, images[few], labels[few], **options)
+    found = attack.search(model, images[:SEARCHED], labels[:SEARCHED], **options)
     cells.append(percent(int(found.success.sum()), len(found.success)))
     cells.append(
         f"{found.norms[found.success].mean():.2f}" if any(found.success) else ""
@@ -162,7 +159,9 @@ def main() -> None:
         "median norm of input gradients",
         "gradients that are exactly 0",
     ]
-    body = f"{table(*_turned(header, rows))}\n\n" + (
+    # A column for each temperature.
+    first, *lines = zip(header, *rows, strict=True)
+    body = f"{table(first, lines)}\n\n" + (
         "JSMA may change 14.5 % of the pixels, up, to any wrong class; the paper's "
         "reached each class in turn, and its numbers,\nquoted from memory, are read "
         "from a figure. All attacks are on images that the net gets right. Brackets "
@@ -181,14 +180,6 @@ def main() -> None:
         "Time": f"{clock} in all",
     }
     publish(TITLE, body, facts=facts, output=arguments.output)
-
-
-def _turned(
-    header: list[str], rows: list[list[str]]
-) -> tuple[list[str], list[list[str]]]:
-    """Returns the table with a column for each temperature."""
-    first, *lines = [list(each) for each in zip(header, *rows, strict=True)]
-    return first, lines
 
 
 if __name__ == "__main__":
