@@ -1,21 +1,22 @@
-"""Imports ART in one process after the other.
+"""Lets ART write its settings before a test imports it.
 
-Where it was never imported before, it writes a file of settings, and a second process
-that comes upon it half-way fails.
+Its first import on a machine does so, and a second process that comes upon the file
+half-way fails: one process goes after the other here. It imports ART in a process of
+its own, since ART closes the streams that other libraries log to, and one of those is
+pytest's own while it looks through folders.
 """
 
-import contextlib
 import fcntl
+import subprocess
+import sys
 import tempfile
-import warnings
 from pathlib import Path
 
-with (
-    open(Path(tempfile.gettempdir()) / "keras_advdef_art.lock", "w") as lock,
-    warnings.catch_warnings(),
-    contextlib.suppress(ImportError),
-):
+with open(Path(tempfile.gettempdir()) / "keras_advdef_art.lock", "w") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
-    # As in pytest's own run of a test module, they are ART's affair.
-    warnings.simplefilter("ignore")
-    import art.config  # noqa: F401
+    # Where ART is not installed this fails, and the tests say that they need it.
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "import art.config"],
+        capture_output=True,
+        check=False,
+    )
