@@ -2,9 +2,9 @@
 
     python examples/reproductions/cross_lipschitz_mnist.py --data mnist.npz
 
-Trains the same net of one hidden layer plainly, with weight decay, with the
-regulariser, and with both, and prints test error, mean certified radius and mean norm
-of adversarial images in l2; then what attacks that converge leave in linf.
+Trains the same net of one hidden layer plainly, with little and much weight decay, with
+the regulariser, and with both, and prints test error, mean certified radius and mean
+norm of adversarial images in l2; then what attacks that converge leave in linf.
 """
 
 import keras
@@ -32,13 +32,19 @@ STEEPNESS = 10.0
 BATCH_SIZE = 128
 EPOCHS = 20
 RATE = 0.1
-DECAY = 1e-3
 WEIGHT = 0.1
 ATTACKED, SMOKE_ATTACKED = 500, 6
 # What the quick budget takes of them.
 QUICK = 200
 EPSILONS = (0.1, 0.3)
-NAMES = ("plain", "weight decay", "Cross-Lipschitz", "Cross-Lipschitz, weight decay")
+# The weight of the regulariser, and of the decay.
+NETS = {
+    "plain": (0.0, 0.0),
+    "weight decay 0.001": (0.0, 0.001),
+    "weight decay 0.03": (0.0, 0.03),
+    "Cross-Lipschitz": (WEIGHT, 0.0),
+    "Cross-Lipschitz, weight decay 0.03": (WEIGHT, 0.03),
+}
 
 
 def network(units: int) -> keras.Model:
@@ -65,20 +71,20 @@ def trained(name: str, data: Mnist, *, smoke: bool, seed: int) -> keras.Model:
     """Returns a trained net.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `NETS`.
         data: MNIST.
         smoke: Whether a narrow net and one epoch do.
         seed: Fixes weights and order.
     """
     keras.utils.set_random_seed(seed)
     model = network(SMOKE_UNITS if smoke else UNITS)
-    penalties = [CrossLipschitz(weight=WEIGHT)] if "Cross" in name else []
+    weight, decay = NETS[name]
+    penalties = [CrossLipschitz(weight=weight)] if weight else []
     training = AdversarialTrainingModel(model, penalties=penalties)
     steps = max(1, len(data.train_images) // BATCH_SIZE) * EPOCHS
     rate = keras.optimizers.schedules.CosineDecay(RATE, steps)
-    decay = DECAY if "decay" in name else None
     training.compile(
-        keras.optimizers.SGD(rate, momentum=0.9, weight_decay=decay),
+        keras.optimizers.SGD(rate, momentum=0.9, weight_decay=decay or None),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -134,7 +140,7 @@ def main() -> None:
     options = {"smoke": arguments.smoke, "seed": arguments.seed}
     with Clock() as clock:
         rows = [
-            row(name, trained(name, data, **options), data, **options) for name in NAMES
+            row(name, trained(name, data, **options), data, **options) for name in NETS
         ]
     header = [
         "one hidden layer",
@@ -159,7 +165,7 @@ def main() -> None:
         "Network": f"{UNITS} hidden units, softplus of steepness {STEEPNESS:g}, no "
         "biases",
         "Training": f"{EPOCHS} epochs of batches of {BATCH_SIZE}, SGD {RATE:g} along a "
-        f"cosine with momentum 0.9; weight decay {DECAY:g}; regulariser {WEIGHT:g}",
+        f"cosine with momentum 0.9; regulariser {WEIGHT:g}",
         "Time": f"{clock} in all",
     }
     publish(TITLE, body, facts=facts, output=arguments.output)
