@@ -183,16 +183,18 @@ def _dataset(x: np.ndarray, y: np.ndarray) -> tf.data.Dataset:
 
 
 def _known(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    return {"x": _dataset(x, y)}
+    return {"x": _dataset(x, y), "shuffle": False}
 
 
 def _unknown(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """A dataset that knows neither how long it is nor how large its batches are."""
-    return {"x": _dataset(x, y).filter(lambda images, labels: True)}
+    unknown = _dataset(x, y).filter(lambda images, labels: True)
+    return {"x": unknown, "shuffle": False}
 
 
 def _infinite(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    return {"x": _dataset(x, y).repeat(), "steps_per_epoch": len(x) // _BATCH}
+    steps = len(x) // _BATCH
+    return {"x": _dataset(x, y).repeat(), "steps_per_epoch": steps, "shuffle": False}
 
 
 def _py_dataset(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
@@ -205,7 +207,8 @@ def _batches(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[Any, Any]]:
 
 
 def _generator(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    return {"x": _batches(x, y), "steps_per_epoch": len(x) // _BATCH}
+    steps = len(x) // _BATCH
+    return {"x": _batches(x, y), "steps_per_epoch": steps, "shuffle": False}
 
 
 def _split(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
