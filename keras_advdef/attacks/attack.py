@@ -70,8 +70,6 @@ class Attack:
         self.epsilon = self.checked_epsilon(epsilon)
         self.targeted = bool(targeted)
         self.training = bool(training)
-        # The compiled functions of the last `generate`.
-        self.compiled: Any = None
 
     def checked_epsilon(self, epsilon: Any) -> float | None:
         """Returns a concrete epsilon as a float, or raises if it fits no image.

@@ -1,109 +1,17 @@
 """Runs an attack over arrays: checks, batches, padding, progress."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.attacks.compiled_attack import compiled_attack
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import flat_layers
-from keras_advdef.core.model_view import viewed_model
 from keras_advdef.core.random_numbers import fold_in, make_key
-from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import checked_images, checked_labels
-
-
-class _PerShape:
-    """A function that is traced once for each combination of argument shapes.
-
-    A `tf.function` would do the same, and warn of frequent tracing as soon as a few
-    models have been attacked.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = tf.function(function, autograph=False)
-        self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
-
-    def __call__(self, *arguments: Any) -> Any:
-        shapes = tuple(str(each.shape) for each in tf.nest.flatten(arguments))
-        if shapes not in self._traced:
-            self._traced[shapes] = self._function.get_concrete_function(*arguments)
-        return self._traced[shapes](*arguments)
-
-
-class CompiledAttack:
-    """The compiled functions of one attack on one model; kept by the attack.
-
-    Args:
-        attack: The attack.
-        model: The attacked model.
-        image_shape: Shape of one image.
-    """
-
-    def __init__(self, attack: Any, model: Any, image_shape: tuple[int, ...]) -> None:
-        self.attack = attack
-        self.model = model
-        self.logits_fn = attack.logits_function(model)
-        self.logits_fn.build(image_shape)
-        self.signature = _signature(attack, model)
-        self.craft = _PerShape(self._craft)
-        self.logits = _PerShape(self._logits)
-        self.start = _PerShape(self._start)
-        self.advance = _PerShape(self._advance)
-        self.confirm = _PerShape(self._confirm)
-
-    def _craft(self, images: Any, labels: Any, epsilon: Any, key: Any) -> tf.Tensor:
-        pixels = self.attack.value_range
-        unit = pixels.to_unit(images)
-        found = self.attack.perturb(self.logits_fn, unit, labels, epsilon, key)
-        return pixels.from_unit(found)
-
-    def _logits(self, images: Any, key: Any) -> tf.Tensor:
-        with draw_scope(key):
-            return self.logits_fn.exact(self.attack.value_range.to_unit(images))
-
-    def _start(self, images: Any, labels: Any, epsilon: Any, key: Any, run: Any) -> Any:
-        return self.attack.start(self.logits_fn, images, labels, epsilon, key, run)
-
-    def _confirm(self, images: Any, labels: Any, key: Any) -> tf.Tensor:
-        return self.attack.confirm(self.logits_fn, images, labels, key)
-
-    def _advance(self, state: Any, epsilon: Any, key: Any) -> Any:
-        return self.attack.advance(self.logits_fn, state, epsilon, key)
-
-
-def _signature(attack: Any, model: Any) -> tuple[Any, ...]:
-    """What a compiled function depends on: settings and the layers' identities."""
-    model = viewed_model(model)
-    layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
-    return (repr(attack), *map(id, layers))
-
-
-def compiled_attack(
-    attack: Any, model: Any, image_shape: tuple[int, ...]
-) -> CompiledAttack:
-    """Returns the attack's compiled functions, made anew for another model.
-
-    Args:
-        attack: The attack.
-        model: The attacked model.
-        image_shape: Shape of one image.
-
-    Returns:
-        The functions of the last call where attack and model are the same.
-    """
-    cached = attack.compiled
-    if (
-        cached is None
-        or cached.model is not model
-        or cached.signature != _signature(attack, model)
-    ):
-        attack.compiled = CompiledAttack(attack, model, image_shape)
-    return attack.compiled
 
 
 def padded(array: np.ndarray, size: int) -> np.ndarray:
@@ -143,7 +51,10 @@ class Job:
         self.size = min(size, self.count)
         self.key = make_key(seed)
         self.verbose = int(verbose in ("auto", 1))
-        self.compiled = compiled_attack(attack, model, self.images.shape[1:])
+        self.model = model
+        self.logits_fn = attack.logits_function(model)
+        self.logits_fn.build(self.images.shape[1:])
+        self.compiled = compiled_attack(attack, model)
         self._first = self._checked_logits()
         self.classes = self._first.shape[1]
         if labels is None:
@@ -203,10 +114,10 @@ class Job:
     def _checked_logits(self) -> np.ndarray:
         """Returns the first batch's logits, which show what the model is."""
         logits = self._logits(slice(0, self.size))
-        self.compiled.logits_fn.check_values(logits)
+        self.logits_fn.check_values(logits)
         if not np.isfinite(logits).all():
             rule = "a model with finite logits"
-            raise invalid("generate", "model", rule, self.compiled.model)
+            raise invalid("generate", "model", rule, self.model)
         return logits
 
 
@@ -232,8 +143,8 @@ class SubJob:
         self.classes = job.classes
         self.progress = job.progress
         self.broken = np.zeros(self.count, bool)
-        shape = job.images.shape[1:]
-        self.compiled = compiled_attack(attack, job.compiled.model, shape)
+        self.logits_fn = attack.logits_function(job.model)
+        self.compiled = compiled_attack(attack, job.model)
 
     def batch(self, rows: Any, size: int) -> tf.Tensor:
         """Returns some images as float32, padded to `size`; see `Job.batch`."""

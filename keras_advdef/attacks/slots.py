@@ -103,7 +103,7 @@ def run_slots(attack: Any, job: Any, epsilon: tf.Tensor) -> None:
     runs = attack.runs(job.classes)
     waiting = deque((index, 0) for index in range(job.count))
     under_way: dict[int, int] = {}
-    must_confirm = needs_confirmation(job.compiled.logits_fn)
+    must_confirm = needs_confirmation(job.logits_fn)
     while waiting or len(slots.owners):
         free = min(job.size - len(slots.owners), len(waiting))
         if free:

@@ -52,7 +52,8 @@ class Transfer(Attack):
             training=attack.training,
         )
         self.surrogate = surrogate
-        self._surrogate_fn = attack.logits_function(surrogate)
+        # Raises if it is no model.
+        attack.logits_function(surrogate)
 
     def perturb(
         self,
@@ -64,8 +65,9 @@ class Transfer(Attack):
     ) -> tf.Tensor:
         """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
         del logits_fn
-        self._surrogate_fn.build(tuple(images.shape[1:]))
-        return self.attack.perturb(self._surrogate_fn, images, labels, epsilon, seed)
+        surrogate_fn = self.attack.logits_function(self.surrogate)
+        surrogate_fn.build(tuple(images.shape[1:]))
+        return self.attack.perturb(surrogate_fn, images, labels, epsilon, seed)
 
     def radius(self, epsilon: Any) -> tf.Tensor:
         """Returns the epsilon of the call or of the attack; see `Attack.radius`."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import APGD, FAB, Attack, AutoAttack, Square
-from keras_advdef.attacks.generation import _PerShape
+from keras_advdef.attacks.compiled_attack import _PerShape, compiled_attack
 from keras_advdef.layers import RandomNoise
 from tests.attacks.test_gradient_attack import NEAREST, POINT
 from tests.support.check_attack import inside
@@ -87,7 +87,7 @@ class TestAutoAttack:
         x, y = digits.x_test, digits.y_test
         attack.generate(trained_net, x, y, seed=0, batch_size=32, verbose=0)
         for member in attack.attacks:
-            for function in vars(member.compiled).values():
+            for function in vars(compiled_attack(member, trained_net)).values():
                 if isinstance(function, _PerShape):
                     assert len(function._traced) <= 4
 

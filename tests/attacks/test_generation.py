@@ -1,21 +1,13 @@
 import numpy as np
 
 from keras_advdef.attacks import FGSM
-from keras_advdef.attacks.generation import Job, compiled_attack, padded
+from keras_advdef.attacks.generation import Job, padded
 
 
 def test_padding_repeats_rows():
     rows = np.arange(6).reshape(3, 2)
     np.testing.assert_array_equal(padded(rows, 5), rows[[0, 1, 2, 0, 1]])
     assert padded(rows, 3) is rows
-
-
-def test_functions_are_kept_for_the_same_attack_and_model(net):
-    attack = FGSM(0.1)
-    first = compiled_attack(attack, net, (8, 8, 1))
-    assert compiled_attack(attack, net, (8, 8, 1)) is first
-    net.add(net.layers[-1].__class__(3))
-    assert compiled_attack(attack, net, (8, 8, 1)) is not first
 
 
 def test_batches_cover_every_row_once(net, images):

@@ -1,6 +1,7 @@
 import numpy as np
 
 from keras_advdef.attacks import PGD
+from keras_advdef.attacks.compiled_attack import compiled_attack
 from tests.support.nets import linear_net
 
 
@@ -15,9 +16,9 @@ def test_broken_images_leave_and_few_block_sizes_are_traced(trained_net, digits)
         verbose=0,
         stop_early=True,
     )
-    shapes = list(attack.compiled.advance._traced)
-    assert 2 <= len(shapes) <= 4
-    assert len(attack.compiled.start._traced) <= 4
+    compiled = compiled_attack(attack, trained_net)
+    assert 2 <= len(compiled.advance._traced) <= 4
+    assert len(compiled.start._traced) <= 4
 
 
 def test_less_work_than_running_every_image_to_the_end(trained_net, digits):
@@ -25,8 +26,9 @@ def test_less_work_than_running_every_image_to_the_end(trained_net, digits):
     x, y = digits.x_test[:64], digits.y_test[:64]
     calls = []
     attack.generate(trained_net, x, y, batch_size=16, verbose=0, stop_early=True)
-    advance = attack.compiled.advance
-    attack.compiled.advance = lambda *a: calls.append(1) or advance(*a)
+    compiled = compiled_attack(attack, trained_net)
+    advance = compiled.advance
+    compiled.advance = lambda *a: calls.append(1) or advance(*a)
     attack.generate(trained_net, x, y, batch_size=16, verbose=0, stop_early=True)
     # Ten steps break nearly all: far fewer than 64 / 16 batches of three segments.
     assert len(calls) < 9

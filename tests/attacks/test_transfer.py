@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -32,6 +35,13 @@ class TestTransfer:
         attack = DeepFool()
         found = Transfer(trained_net, attack)(small_net(), x, y, seed=0)
         np.testing.assert_array_equal(found, attack(trained_net, x, y, seed=0))
+
+    def test_copies_bring_their_surrogate(self, net, images, labels):
+        transfer = Transfer(net, FGSM(0.1))
+        found = transfer.generate(small_net(), images, labels, seed=0, verbose=0)
+        for copied in (copy.deepcopy(transfer), pickle.loads(pickle.dumps(transfer))):
+            again = copied(small_net(), images, labels, seed=0)
+            np.testing.assert_allclose(again, found, atol=1e-6)
 
     def test_replace_changes_the_attack(self, net):
         assert Transfer(net, FGSM(0.1)).replace(epsilon=0.2).epsilon == 0.2

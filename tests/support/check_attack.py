@@ -1,6 +1,8 @@
 """The contract of every attack."""
 
+import copy
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -42,10 +44,10 @@ def check_attack(cls, arguments, net, images, labels) -> None:
 def _check_config(cls, arguments) -> None:
     attack = cls(**arguments)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(attack)))
-    copy = keras.saving.deserialize_keras_object(config)
-    assert repr(copy) == repr(attack)
+    restored = keras.saving.deserialize_keras_object(config)
+    assert repr(restored) == repr(attack)
     for name, value in arguments.items():
-        assert getattr(copy, name) == value
+        assert getattr(restored, name) == value
         assert f"{name}={value!r}" in repr(attack)
     assert attack.replace(epsilon=0.05).epsilon == 0.05
 
@@ -65,7 +67,7 @@ def inside(result, images, epsilon, norm) -> bool:
 def _check_ball(attack, net, images, labels) -> None:
     corners = np.concatenate([images[:3].round(), images[3:]])
     for batch in (images, corners):
-        copy = batch.copy()
+        before = batch.copy()
         result = attack(net, batch, labels, seed=1).numpy()
         assert result.dtype == np.float32
         assert result.shape == batch.shape
@@ -73,7 +75,7 @@ def _check_ball(attack, net, images, labels) -> None:
         assert result.max() <= 1.0
         assert inside(result, batch, attack.epsilon, attack.norm)
         assert distance(result, batch, attack.norm).max() > 0
-        np.testing.assert_array_equal(batch, copy)
+        np.testing.assert_array_equal(batch, before)
     nothing = attack(net, images, labels, epsilon=0.0, seed=1)
     np.testing.assert_allclose(nothing, images, atol=_ROUNDING)
 
@@ -163,6 +165,11 @@ def _check_generate(attack, net, images, labels) -> None:
     assert whole.shape == images.shape
     assert inside(whole, images, attack.epsilon, attack.norm)
     again = attack.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
+    np.testing.assert_array_equal(whole, again)
+    # An attack that has been used holds nothing that cannot be copied.
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(copy.copy(attack))))
+    assert repr(copied) == repr(attack)
+    again = copied.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
     np.testing.assert_array_equal(whole, again)
     _check_early(attack, net, images, labels)
 
