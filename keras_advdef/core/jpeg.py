@@ -49,6 +49,9 @@ _BLOCK = 8
 # Its colour conversion works in units of 2**-16.
 _UNIT = 65536.0
 _HALF = 32768.0
+# A quotient that is a half still is rounded up when a graph is optimized and divides
+# by way of reciprocals. All others miss a half by four times as much.
+_MARGIN = 2.0**-13
 # Narrower chrominance is repeated instead of interpolated.
 _NARROWEST_SMOOTH = 3
 
@@ -62,7 +65,7 @@ class Rounding(NamedTuple):
 
 def _nearest(levels: tf.Tensor) -> tf.Tensor:
     """Rounds halves away from zero, as libjpeg does."""
-    return tf.sign(levels) * tf.floor(tf.abs(levels) + 0.5)
+    return tf.sign(levels) * tf.floor(tf.abs(levels) + 0.5 + _MARGIN)
 
 
 def _soft_nearest(levels: tf.Tensor) -> tf.Tensor:

@@ -5,11 +5,15 @@ new Keras release that moves one is noticed by name. See `keras_training` for th
 """
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras.src.activations.activations import ReLU as ReluFunction
+from keras.src.export.litert import export_litert
+from keras.src.export.onnx import export_onnx
 from keras.src.models.functional import Functional
 from keras.src.ops.nn import Relu, Relu6
 from keras.src.ops.nn import Softmax as SoftmaxOperation
@@ -21,6 +25,7 @@ __all__ = [
     "AdditionOperation",
     "ReluFunction",
     "SoftmaxOperation",
+    "conversion_format",
     "flat_layers",
     "has_graph",
     "inbound_tensors",
@@ -199,3 +204,28 @@ def kept_losses(model: keras.Model) -> Iterator[None]:
     finally:
         for layer, kept in losses:
             layer._losses[:] = kept
+
+
+def conversion_format() -> str | None:
+    """Returns the foreign format that the graph being traced is to be converted to.
+
+    Keras's exporters and tf2onnx tell nobody what they trace a model for; they are
+    found among the functions that wait for this one.
+
+    Returns:
+        "onnx", "litert", or `None` outside of such an export.
+
+    Example:
+
+    >>> keras_advdef.core.keras_private.conversion_format() is None
+    True
+    """
+    frame = None if tf.executing_eagerly() else sys._getframe()
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__"))
+        if frame.f_code is export_onnx.__code__ or module.startswith("tf2onnx."):
+            return "onnx"
+        if frame.f_code is export_litert.__code__:
+            return "litert"
+        frame = frame.f_back
+    return None

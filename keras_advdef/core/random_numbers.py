@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.compiled import traced_once
 
 SEED_LIMIT = 2**31
 # 24 bits fill the mantissa of a float32: every draw below 1 is exact.
@@ -60,7 +61,7 @@ def fold_in(key: tf.Tensor, data: Any) -> tf.Tensor:
 
 # As a function it adds one node to a graph, not fifty: models with noise before every
 # convolution are traced and exported in half the time.
-@tf.function(autograph=False)
+@traced_once
 def _folded(key: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(key, data, alg="philox")
 

@@ -11,7 +11,12 @@ import tensorflow as tf
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import card_of
-from keras_advdef.core.keras_private import flat_layers, make_default_seed
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_private import (
+    conversion_format,
+    flat_layers,
+    make_default_seed,
+)
 from keras_advdef.core.random_numbers import SEED_LIMIT, fold_in
 
 _active = threading.local()
@@ -229,8 +234,17 @@ class RandomLayer(keras.layers.Layer):
 
     def next_key(self) -> tf.Tensor:
         """Returns the key for one draw, an int32 tensor of shape `(2,)`."""
+        self._check_format()
         key = scope_key()
         return advance(self.random_state) if key is None else key
+
+    def _check_format(self) -> None:
+        """Raises in an export that could not draw anew in each call and process."""
+        found = conversion_format()
+        if found is not None:
+            rule = "one in which a layer can draw random numbers"
+            advice = 'Export a SavedModel, `format="tf_saved_model"`.'
+            raise invalid(type(self).__name__, "format", rule, found, advice=advice)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}

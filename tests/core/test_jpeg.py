@@ -70,6 +70,15 @@ class TestCompress:
             rounded = np.sign(steps) * np.floor(np.abs(steps) + 0.5)
             assert ours(flat, 50, "4:4:4")[0, 0, 0, 0] == 128 + 2 * rounded
 
+    def test_halves_survive_a_division_by_way_of_reciprocals(self):
+        # As the optimizer of a graph makes of it; 1/2040 is the smallest step between
+        # quotients, 24 the divisor whose quotients are largest and inexact.
+        for divisor in (24.0, 56.0, 2040.0):
+            whole = np.arange(-8192, 8193)
+            wanted = np.sign(whole) * np.floor((abs(whole) + divisor / 2) / divisor)
+            made = whole.astype("float32") * np.float32(1.0 / divisor)
+            np.testing.assert_array_equal(EXACT.nearest(made), wanted)
+
     def test_quality_orders_the_errors_and_a_second_time_costs_less(self):
         images = photographs((4, 48, 48, 3))
         errors = [

@@ -2,6 +2,8 @@
 
 import keras
 import numpy as np
+import pytest
+import tensorflow as tf
 
 from keras_advdef.core import keras_private
 
@@ -164,3 +166,35 @@ def test_ReluFunction():
     assert isinstance(step, keras_private.ReluFunction)
     assert step.negative_slope == 0.5
     assert step.threshold == 0.0
+
+
+class _Told(keras.layers.Layer):
+    """Notes what it is traced for."""
+
+    def call(self, inputs):
+        self.seen = keras_private.conversion_format()
+        return inputs
+
+
+@pytest.mark.parametrize(
+    ("format", "file"), [("tf_saved_model", "a"), ("litert", "a.tflite")]
+)
+def test_conversion_format(format, file, tmp_path):
+    layer = _Told()
+    model = _model(layer)
+    model(np.zeros((1, 2)))
+    assert layer.seen is None
+    model.export(tmp_path / file, format=format, verbose=False)
+    assert layer.seen == (None if format == "tf_saved_model" else format)
+
+
+@pytest.mark.filterwarnings("ignore:In the future `np.object`:FutureWarning")
+def test_conversion_format_of_onnx(tmp_path):
+    tf2onnx = pytest.importorskip("tf2onnx", reason="the extra `onnx` is missing")
+    layer = _Told()
+    model = _model(layer)
+    model(np.zeros((1, 2)))
+    model.export(tmp_path / "a.onnx", format="onnx", verbose=False)
+    assert layer.seen == "onnx"
+    tf2onnx.convert.from_function(tf.function(model), [tf.TensorSpec((None, 2))])
+    assert layer.seen == "onnx"

@@ -18,6 +18,7 @@ from keras_advdef.core.random_state import (
     scope_key,
 )
 from keras_advdef.layers import BitDepthReduction, RandomNoise
+from tests.support.nets import small_net
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -335,6 +336,17 @@ draws = [run(scoped), run(lambda: layer(tf.zeros(3)))]
 values = strategy.experimental_local_results(layer.random_state.value)
 print(json.dumps([draws, [value.numpy().tolist() for value in values]]))
 """
+
+
+def test_formats_in_which_a_server_could_not_draw_are_refused(tmp_path):
+    net, file = small_net(front=[RandomNoise(0.1)]), tmp_path / "net.tflite"
+    with pytest.raises(
+        ValueError,
+        match=r"`RandomNoise` expects `format` to be one in which a layer can draw "
+        r"random numbers\. Received: format='litert'\. Export a SavedModel",
+    ):
+        net.export(file, format="litert", verbose=False)
+    assert not file.exists()
 
 
 @pytest.mark.slow
