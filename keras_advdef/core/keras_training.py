@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.backend import get_keras_mask
 from keras.src.callbacks.callback_list import CallbackList
 from keras.src.losses.loss import (
     reduce_weighted_values,
@@ -23,9 +24,11 @@ __all__ = [
     "callbacks_beside",
     "compiled_loss",
     "decays",
+    "get_keras_mask",
     "loss_tracker",
     "prepare_for_workers",
     "reduce_weighted_values",
+    "resolved_loss",
     "scale_loss_for_distribution",
     "unscale_loss_for_distribution",
     "worker_logs",
@@ -87,6 +90,39 @@ def compiled_loss(model: keras.Model) -> Any:
     'mse'
     """
     return model._compile_loss and model._compile_loss._user_loss
+
+
+def resolved_loss(
+    model: keras.Model, labels: Any, outputs: Any
+) -> tuple[keras.losses.Loss, float | None]:
+    """Returns the loss that Keras makes of what a model was compiled with.
+
+    Names such as "crossentropy" mean one or another loss by the shapes of labels and
+    outputs, and functions become losses that cast and match ranks.
+
+    Args:
+        model: A model compiled with one loss.
+        labels: Labels of a batch.
+        outputs: What the model returned for it.
+
+    Returns:
+        The loss, and its weight if `loss_weights` gives one.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse", loss_weights=0.5)
+    >>> batch = np.zeros((3, 1))
+    >>> resolved = keras_advdef.core.keras_training.resolved_loss
+    >>> loss, weight = resolved(model, batch, batch)
+    >>> float(loss(batch, batch + 2.0)), weight
+    (4.0, 0.5)
+    """
+    compiled = model._compile_loss
+    if not compiled.built:
+        compiled.build(labels, outputs)
+    (found,) = compiled._flat_losses
+    return found.loss, found.loss_weights
 
 
 def decays(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:

@@ -32,15 +32,17 @@ class Objective:
         Args:
             model: The training model; `model.classifier(images, training=True)` runs
                 the classifier and `model.example_losses(labels, outputs)` is the
-                compiled loss per image.
+                compiled loss per image, or a scalar if it is a function that returns
+                one number for a batch.
             images: Clean images.
             labels: Labels as the user passed them to `fit`.
             adversarial: Adversarial images, constants; equal to `images` without an
                 attack.
 
         Returns:
-            Losses of shape `(batch,)`; the classifier's outputs for the clean images
-            or `None`; its outputs for the adversarial images or `None`.
+            Losses of shape `(batch,)`, or a scalar as above; the classifier's outputs
+            for the clean images or `None`; its outputs for the adversarial images or
+            `None`.
         """
         raise NotImplementedError(f"`{type(self).__name__}` must write `__call__`.")
 

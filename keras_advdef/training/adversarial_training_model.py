@@ -223,6 +223,9 @@ class AdversarialTrainingModel(TrainingModel):
             for batch in batches:
                 outputs = self.classifier(batch, training=False)
                 losses.append(self.example_losses(labels, outputs))
+        if losses[0].shape.rank == 0:
+            rule = "one with a value for each image when `combine` is 'max'"
+            raise invalid(type(self).__name__, "loss", rule, self.example_loss)
         worst = tf.argmax(tf.stack(losses, axis=1), axis=1)
         chosen = tf.gather(tf.stack(batches, axis=1), worst, batch_dims=1)
         return tf.stop_gradient(chosen)

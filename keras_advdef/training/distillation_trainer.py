@@ -229,6 +229,10 @@ class DistillationTrainer(TrainingModel):
         outputs = self.classifier(images, training=True)
         return self._to_teacher(prepared, outputs), outputs
 
+    def example_mask(self, labels: Any, outputs: Any) -> None:
+        """Returns `None`: every image counts, whatever its label."""
+        del labels, outputs
+
     def _to_teacher(self, probabilities: tf.Tensor, outputs: Any) -> tf.Tensor:
         logits = tf.cast(outputs, tf.float32) / self.temperature
         return tf.nn.softmax_cross_entropy_with_logits(probabilities, logits)

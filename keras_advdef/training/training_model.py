@@ -14,9 +14,11 @@ from keras_advdef.core.classifier_logits import classifier_logits
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_training import (
     compiled_loss,
+    get_keras_mask,
     loss_tracker,
     prepare_for_workers,
     reduce_weighted_values,
+    resolved_loss,
     scale_loss_for_distribution,
     unscale_loss_for_distribution,
     worker_logs,
@@ -25,6 +27,9 @@ from keras_advdef.core.logits import LogitsModel, check_head
 from keras_advdef.training.check_distribution import check_distribution
 
 _DEFAULT_REDUCTION = "sum_over_batch_size"
+_SUMS = ("sum", "none", None)
+# Names for which Keras chooses a loss by the shapes of labels and outputs.
+_NAMED_BY_SHAPE = ("crossentropy", "ce")
 
 
 class TrainingModel(LogitsModel):
@@ -70,6 +75,24 @@ class TrainingModel(LogitsModel):
             f"`{type(self).__name__}` must write `losses_per_example`."
         )
 
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Sets how the classifier is trained; see `keras.Model.compile`.
+
+        Args:
+            optimizer: As in Keras.
+            loss: One loss, on its own or alone in a list or dictionary.
+            loss_weights: One weight in the same form, or `None`.
+            **kwargs: As in Keras.
+        """
+        loss, loss_weights = _alone(loss), _alone(loss_weights)
+        super().compile(optimizer, loss, loss_weights, **kwargs)
+
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains the classifier; see `keras.Model.fit`.
 
@@ -98,32 +121,62 @@ class TrainingModel(LogitsModel):
 
     @property
     def example_loss(self) -> Any:
-        """The compiled loss, a `keras.losses.Loss` or a function."""
+        """The compiled loss: a `keras.losses.Loss`, a function, or a name of Keras's.
+
+        Raises:
+            ValueError: If the model is not compiled with exactly one.
+        """
         loss = compiled_loss(self) if self.compiled else None
-        if loss is None or isinstance(loss, (list, tuple, dict)):
+        if loss is None or keras.tree.is_nested(loss):
             rule = "compiled with one loss, for example "
             rule += "`keras.losses.SparseCategoricalCrossentropy(from_logits=True)`"
             raise invalid(type(self).__name__, "loss", rule, loss)
-        return keras.losses.get(loss)
+        return loss if str(loss) in _NAMED_BY_SHAPE else keras.losses.get(loss)
 
     def example_losses(self, labels: Any, outputs: Any) -> tf.Tensor:
-        """Returns the compiled loss of each image, without any reduction.
+        """Returns the compiled loss of each image, as Keras computes it.
+
+        Its weight is included; labels that the loss ignores count 0.
 
         Args:
             labels: Labels as the user passed them.
             outputs: What the classifier returned for the images.
 
         Returns:
-            Float32 tensor of shape `(batch,)`.
+            Float32 tensor of shape `(batch,)`, or a scalar if the compiled loss
+            returns one number for a batch.
         """
-        loss = self.example_loss
-        if isinstance(loss, keras.losses.Loss):
-            outputs = tf.cast(outputs, loss.dtype)
-            values = loss.call(tf.cast(labels, loss.dtype), outputs)
-        else:
-            values = loss(labels, tf.cast(outputs, tf.float32))
+        return self._values_and_mask(labels, outputs)[0]
+
+    def example_mask(self, labels: Any, outputs: Any) -> Any:
+        """Returns which labels the compiled loss counts, `None` for all of them.
+
+        Args:
+            labels: Labels as the user passed them.
+            outputs: What the classifier returned for the images.
+        """
+        return self._values_and_mask(
+            labels, tf.nest.map_structure(tf.stop_gradient, outputs)
+        )[1]
+
+    def _values_and_mask(self, labels: Any, outputs: Any) -> tuple[tf.Tensor, Any]:
+        loss, weight = resolved_loss(self, labels, outputs)
+        given = (keras.tree.flatten(each)[0] for each in (labels, outputs))
+        labels, outputs = (
+            keras.ops.convert_to_tensor(each, dtype=loss.dtype) for each in given
+        )
+        values = loss.call(labels, outputs)
+        mask = get_keras_mask(values)
         values = tf.cast(values, tf.float32)
-        return tf.reduce_mean(tf.reshape(values, [tf.shape(values)[0], -1]), axis=1)
+        if mask is not None:
+            values *= tf.cast(mask, tf.float32)
+        if weight is not None:
+            values *= weight
+        if values.shape.rank == 0:
+            return values, mask
+        rows = tf.reshape(values, [tf.shape(values)[0], -1])
+        is_mean = loss.reduction not in _SUMS
+        return (tf.reduce_mean if is_mean else tf.reduce_sum)(rows, axis=1), mask
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Returns what the classifier returns."""
@@ -147,7 +200,8 @@ class TrainingModel(LogitsModel):
         prepared = self.prepare(images, labels)
         with tf.GradientTape() as tape:
             values, outputs = self.losses_per_example(images, labels, prepared)
-            loss = self._total(values, weights)
+            mask = self.example_mask(labels, outputs)
+            loss = self._total(values, weights, mask)
             loss_tracker(self).update_state(
                 unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]
             )
@@ -162,16 +216,16 @@ class TrainingModel(LogitsModel):
         """Returns the logs of one evaluation step; see `keras.Model.test_step`."""
         return worker_logs(self, super().test_step(data))
 
-    def _total(self, values: tf.Tensor, weights: Any) -> tf.Tensor:
+    def _total(self, values: tf.Tensor, weights: Any, mask: Any = None) -> tf.Tensor:
         loss = self.example_loss
         is_loss = isinstance(loss, keras.losses.Loss)
         reduction = loss.reduction if is_loss else _DEFAULT_REDUCTION
-        total = reduce_weighted_values(values, weights, reduction=reduction)
-        if reduction in (None, "none"):
-            total = tf.reduce_sum(total)
+        total = reduce_weighted_values(values, weights, mask, reduction)
+        # Keras sums up what a loss without reduction leaves.
+        total = tf.reduce_sum(total)
         # Each outermost call of the classifier starts this list anew, so what stands
         # in it now came from the last call alone.
-        own = [tf.cast(loss, total.dtype) for loss in self.losses]
+        own = [tf.reduce_sum(tf.cast(loss, total.dtype)) for loss in self.losses]
         return total + scale_loss_for_distribution(tf.add_n(own)) if own else total
 
     def defences(self) -> list[Any]:
@@ -219,7 +273,14 @@ class TrainingModel(LogitsModel):
         )
 
 
+def _alone(given: Any) -> Any:
+    """Returns what stands alone in a list or dictionary, and all else as it is."""
+    leaves = keras.tree.flatten(given)
+    return leaves[0] if len(leaves) == 1 else given
+
+
 def _takes_probabilities(loss: Any) -> bool:
     if isinstance(loss, keras.losses.Loss):
         return loss.get_config().get("from_logits", True) is False
-    return "crossentropy" in getattr(loss, "__name__", "")
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
+    return "crossentropy" in name or name in _NAMED_BY_SHAPE

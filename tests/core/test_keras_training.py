@@ -78,6 +78,32 @@ def test_decays():
     assert not keras_training.decays(optimizer, layer.bias)
 
 
+def test_get_keras_mask():
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=0)
+    values = loss.call(tf.constant([0, 1]), tf.constant([[0.5, 0.5], [0.5, 0.5]]))
+    assert keras_training.get_keras_mask(values).numpy().tolist() == [False, True]
+    assert keras_training.get_keras_mask(tf.constant(1.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "expected"),
+    [
+        ("crossentropy", [[1.0], [0.0]], "binary_crossentropy"),
+        (lambda labels, outputs: outputs, [0, 1], "<lambda>"),
+        (keras.losses.MeanSquaredError(), [0, 1], "mean_squared_error"),
+    ],
+)
+def test_resolved_loss(name, labels, expected):
+    model = _model()
+    model.compile("sgd", name, loss_weights=2.0)
+    loss, weight = keras_training.resolved_loss(
+        model, tf.constant(labels), tf.constant([[0.5], [0.5]])
+    )
+    assert isinstance(loss, keras.losses.Loss)
+    assert expected in (loss.name, getattr(loss.fn, "__name__", ""))
+    assert weight == 2.0
+
+
 def test_loss_tracker():
     model = _model()
     model.compile("sgd", "mse")

@@ -314,6 +314,12 @@ class TestAdversarialTrainingModel:
             assert set(nearest) == {0, 1}
         assert model.epsilon.shape == (2,)
 
+    def test_the_worst_of_several_needs_a_loss_for_each_image(self, images, labels):
+        model = AdversarialTrainingModel(small_net(), [FGSM(0.1), FGSM(0.2)])
+        model.compile("sgd", lambda y, outputs: keras.ops.mean(outputs))
+        with pytest.raises(ValueError, match="a value for each image when `combine`"):
+            model.fit(images, labels, verbose=0)
+
     def test_objective_states_the_inner_problem(self, net, images, labels):
         model = compiled(net, PGD(0.1, steps=2), Trades())
         inner = model._attacks[0]
