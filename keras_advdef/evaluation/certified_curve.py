@@ -67,7 +67,7 @@ def measure_certified(
         )
         return {"method": np.array(found[0]), "radii": found[1]}
 
-    part = ledger.part("certified", certify)
+    part = ledger.part("certified", certify, "the certificates")
     method, radii = str(part["method"]), part["radii"]
     if not method:
         return None

@@ -1,20 +1,19 @@
 """evaluate_robustness: attacks a model as its critics would, and reports honestly."""
 
 import datetime
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.core.errors import invalid
 from keras_advdef.evaluation.evaluation import Evaluation
+from keras_advdef.evaluation.finished_report import finished_report, save_report
 from keras_advdef.evaluation.identity import identity_of
-from keras_advdef.evaluation.ledger import Ledger, check_identity
+from keras_advdef.evaluation.ledger import Ledger
 from keras_advdef.evaluation.progress import LineProgress, Progress
 from keras_advdef.evaluation.report_data import report_data, run_facts
-from keras_advdef.evaluation.request import OWNER, Request
-from keras_advdef.evaluation.robustness_report import REPORT, RobustnessReport
+from keras_advdef.evaluation.request import Request
+from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 
 def evaluate_robustness(
@@ -128,12 +127,11 @@ def run_evaluation(
         ValueError: If `output` cannot be used.
     """
     identity = identity_of(request)
-    finished = _finished(output, identity)
+    finished = None if output is None else finished_report(output, identity, progress)
     if finished is not None:
-        progress.line("This evaluation is finished; this is its report.")
         return finished
     started = datetime.datetime.now(datetime.UTC)
-    ledger = Ledger(output, identity)
+    ledger = Ledger(output, identity, progress)
     is_finished = False
     try:
         findings = Evaluation(request, ledger, progress).run()
@@ -141,23 +139,8 @@ def run_evaluation(
         data = {**report_data(request, findings), "run": facts}
         report = RobustnessReport(data, gallery=findings.gallery)
         if output is not None:
-            report.save(output)
+            save_report(report, output)
         is_finished = True
     finally:
         ledger.close(finished=is_finished)
-    return report
-
-
-def _finished(output: Path | None, identity: dict[str, Any]) -> RobustnessReport | None:
-    """Returns the report that lies in a folder, if it is that of this evaluation."""
-    if output is None or not (output / f"{REPORT}.json").is_file():
-        return None
-    try:
-        report = RobustnessReport.load(output)
-        found = report.data["run"]["identity"]
-    except (json.JSONDecodeError, KeyError) as error:
-        rule = "a folder without a report.json of another origin"
-        advice = "Choose another one."
-        raise invalid(OWNER, "output", rule, str(output), advice=advice) from error
-    check_identity(output, found, identity)
     return report

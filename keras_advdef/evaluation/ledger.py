@@ -1,7 +1,8 @@
 """Ledger: keeps what an evaluation has computed, so that it can go on later."""
 
 import contextlib
-import json
+import io
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,20 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.written import write_text, write_whole
+from keras_advdef.core.written import PARTIAL
+from keras_advdef.evaluation.progress import Progress
+from keras_advdef.evaluation.sealed import (
+    read_record,
+    read_sealed,
+    record_digest,
+    write_record,
+    write_sealed,
+)
 
 _FOLDER = "progress"
 _IDENTITY = "identity.json"
+_LOCK = "lock"
+_SUFFIX = ".part"
 
 Arrays = dict[str, np.ndarray]
 
@@ -21,23 +32,29 @@ Arrays = dict[str, np.ndarray]
 class Ledger:
     """The finished parts of one evaluation, one file each, in `output/progress/`.
 
-    Every part is written whole or not at all, and depends only on the identity of the
-    evaluation and on its own name. So a run that was killed goes on where it was, and
-    ends as if it had not been.
+    Every part is written whole or not at all, carries a checksum, and depends only on
+    the identity of the evaluation and on its own name. So a run that was killed goes
+    on where it was, and ends as if it had not been. A part that is damaged is computed
+    again.
 
     Args:
         output: Folder of the report; `None` to keep nothing.
         identity: What makes an evaluation this one: model, data, settings.
+        progress: Who is told that a run goes on, and of damage.
 
     Raises:
-        ValueError: If `output` cannot be written to, holds another evaluation, or is
-            in use by another process.
+        ValueError: If `output` cannot be written to, holds another evaluation or what
+            is left of one, or is in use by another process.
     """
 
-    def __init__(self, output: Path | None, identity: dict[str, Any]) -> None:
+    def __init__(
+        self, output: Path | None, identity: dict[str, Any], progress: Progress
+    ) -> None:
         self.identity = identity
-        self._folder = None if output is None else output / _FOLDER
+        self._output = output
+        self._progress = progress
         self._lock: Any = None
+        self._resumed = 0
         if output is not None:
             try:
                 self._open(output)
@@ -49,45 +66,78 @@ class Ledger:
         folder = output / _FOLDER
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("w")
+            # A link would lead the lock, and what is written, to another place.
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+            self._lock = os.fdopen(os.open(folder / _LOCK, flags, 0o600), "r+")
         except OSError as error:
-            rule = "a folder that can be written to"
-            advice = f"{error.strerror}; choose another one."
-            raise _rejected(output, rule, advice) from error
+            raise cannot_write(output, error) from error
         if not _locked(self._lock):
             rule = "a folder that no other evaluation uses at the same time"
-            raise _rejected(output, rule, "Wait for it, or choose another one.")
-        known = folder / _IDENTITY
-        if known.is_file():
-            started = json.loads(known.read_text(encoding="utf-8"))
-            check_identity(output, started, self.identity)
-        else:
-            write_text(known, json.dumps(self.identity, indent=2))
+            raise rejected(output, rule, "Wait for it, or choose another one.")
+        for left in folder.glob(f"{PARTIAL}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self._check_identity(output, folder / _IDENTITY)
+        self._resumed = sum(1 for _ in folder.glob(f"*{_SUFFIX}"))
+        if self._resumed:
+            self._progress.line(
+                f"This evaluation was begun before: {self._resumed} finished parts "
+                f"lie in {folder}."
+            )
 
-    def part(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+    def _check_identity(self, output: Path, path: Path) -> None:
+        if not path.exists():
+            try:
+                write_record(path, {"identity": self.identity}, _IDENTITY)
+            except OSError as error:
+                raise cannot_write(output, error) from error
+            return
+        record = read_record(path, _IDENTITY)
+        if record is None:
+            rule = "a new folder, or one of an evaluation with the same settings"
+            advice = (
+                f"{_FOLDER}/{_IDENTITY} in it, which says what was evaluated, is "
+                f"damaged; delete {_FOLDER}/ to begin anew, or choose another folder."
+            )
+            raise rejected(output, rule, advice)
+        check_identity(output, record["identity"], self.identity)
+
+    def part(self, name: str, compute: Callable[[], Arrays], what: str) -> Arrays:
         """Returns the arrays of a part: from its file, or computed and written to it.
 
         Args:
             name: Name of the part, unique in the evaluation.
             compute: Makes the arrays.
+            what: What a reader calls the part.
+
+        Raises:
+            ValueError: If the file cannot be written; what was written before stays.
         """
-        if self._folder is None:
+        if self._output is None:
             return compute()
-        path = self._folder / f"{name}.npz"
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as file:
+        path = self._output / _FOLDER / f"{name}{_SUFFIX}"
+        about = f"{name} of {record_digest(self.identity, _IDENTITY)}"
+        found = read_sealed(path, about)
+        if found is not None:
+            with np.load(io.BytesIO(found), allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}
-        arrays = compute()
-        write_whole(path, lambda p: np.savez_compressed(p, **dict[str, Any](arrays)))
+        self._tell(self._output, path, what)
+        arrays, content = compute(), io.BytesIO()
+        np.savez_compressed(content, **dict[str, Any](arrays))
+        try:
+            write_sealed(path, content.getvalue(), about)
+        except OSError as error:
+            raise cannot_write(self._output, error) from error
         return arrays
 
-    def holds(self, name: str) -> bool:
-        """Returns whether a part has been computed before.
-
-        Args:
-            name: Name of the part.
-        """
-        return self._folder is not None and (self._folder / f"{name}.npz").is_file()
+    def _tell(self, output: Path, path: Path, what: str) -> None:
+        """Says why a part is computed, before that takes its time."""
+        if path.is_dir():
+            raise in_the_way(output, path)
+        if path.exists():
+            self._progress.line(f"{path} is damaged and is computed again: {what}.")
+        elif self._resumed:
+            self._progress.line(f"Goes on with {what}.")
+            self._resumed = 0
 
     def close(self, *, finished: bool) -> None:
         """Lets other processes in, and removes the parts once the report is written.
@@ -98,8 +148,14 @@ class Ledger:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-        if finished and self._folder is not None:
-            shutil.rmtree(self._folder)
+        if finished and self._output is not None:
+            folder = self._output / _FOLDER
+            ours = [*folder.glob(f"*{_SUFFIX}"), folder / _IDENTITY, folder / _LOCK]
+            # The report is whole; what cannot be removed does no harm.
+            with contextlib.suppress(OSError):
+                for path in ours:
+                    path.unlink(missing_ok=True)
+                folder.rmdir()
 
 
 def check_identity(
@@ -120,10 +176,45 @@ def check_identity(
     if other:
         rule = "a new folder, or one of an evaluation with the same settings"
         advice = f"What lies there has another {', '.join(other)}; choose another one."
-        raise _rejected(output, rule, advice)
+        raise rejected(output, rule, advice)
 
 
-def _rejected(output: Path, rule: str, advice: str) -> ValueError:
+def cannot_write(output: Path, error: OSError) -> ValueError:
+    """Returns the error for a folder that cannot be written to, or not any more.
+
+    Args:
+        output: The folder.
+        error: What the system says.
+    """
+    name = str(error.filename or "")
+    where = f" ({name})" if name and PARTIAL not in name else ""
+    advice = (
+        f"{error.strerror}{where}. What was finished before is whole: mend that, and "
+        "the same call goes on from there, or choose another folder."
+    )
+    return rejected(output, "a folder that can be written to", advice)
+
+
+def in_the_way(output: Path, path: Path) -> ValueError:
+    """Returns the error for a folder in the place of a file of the evaluation.
+
+    Args:
+        output: The evaluation's folder.
+        path: The folder in it.
+    """
+    rule = "a folder that only an evaluation has written to"
+    advice = f"{path.relative_to(output)} in it is a folder; move it away."
+    return rejected(output, rule, advice)
+
+
+def rejected(output: Path, rule: str, advice: str) -> ValueError:
+    """Returns the error for a folder that an evaluation cannot use.
+
+    Args:
+        output: The folder.
+        rule: What is accepted.
+        advice: What is the matter, and what to do.
+    """
     return invalid("evaluate_robustness", "output", rule, str(output), advice=advice)
 
 

@@ -169,7 +169,8 @@ def find_nearest(
         label = f"{attack}, smallest perturbations"
         progress.update(label, left=len(rows) - start, seconds=None)
         block, name = rows[start : start + size], f"nearest-{start:05d}"
-        parts.append(ledger.part(name, functools.partial(search, block, name)))
+        found = functools.partial(search, block, name)
+        parts.append(ledger.part(name, found, f"{label}, image {start + 1}"))
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     name = f"{attack} and bisection" if traits.is_random else str(attack)
     return Nearest(rows=rows, attack=name, **joined)

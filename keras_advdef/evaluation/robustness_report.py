@@ -4,14 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+from keras_advdef.core.errors import invalid
 from keras_advdef.core.written import write_text, write_whole
 from keras_advdef.evaluation.gallery import Gallery
 from keras_advdef.evaluation.report_html import report_html
 from keras_advdef.evaluation.report_markdown import report_markdown
 from keras_advdef.evaluation.report_plot import report_plot
+from keras_advdef.evaluation.seal import Seal
+from keras_advdef.evaluation.sealed import read_json
 
-REPORT = "report"
+REPORT = "report.json"
 _GALLERY = "gallery.npz"
+FILES = (REPORT, _GALLERY, "report.png", "report.md", "report.html")
+# What the other files are drawn from.
+KEPT = frozenset({REPORT, _GALLERY})
 
 
 class RobustnessReport:
@@ -89,34 +95,60 @@ class RobustnessReport:
     def save(self, folder: str | Path) -> None:
         """Writes report.json, report.md, report.html and report.png.
 
+        Beside them appear gallery.npz, with the images of the picture, and seal.json,
+        with a checksum of each file.
+
         Args:
             folder: Where to; created if missing. Each file appears whole, the JSON
-                last.
+                and its seal last.
+
+        Raises:
+            OSError: If it cannot be written.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if self.gallery is not None:
             write_whole(folder / _GALLERY, self.gallery.save)
-        write_whole(folder / f"{REPORT}.png", lambda p: self.plot().savefig(p, dpi=150))
-        for suffix, text in (
-            ("md", self.to_markdown()),
-            ("html", self.to_html()),
-            ("json", self.to_json()),
-        ):
-            write_text(folder / f"{REPORT}.{suffix}", text)
+        write_whole(folder / "report.png", lambda p: self.plot().savefig(p, dpi=150))
+        texts = {
+            "report.md": self.to_markdown(),
+            "report.html": self.to_html(),
+            REPORT: self.to_json(),
+        }
+        for name, text in texts.items():
+            write_text(folder / name, text)
+        written = [*texts, "report.png", *([_GALLERY] if self.gallery else [])]
+        Seal.write(folder, self.data["run"].get("identity"), written)
 
     @classmethod
     def load(cls, folder: str | Path) -> "RobustnessReport":
         """Returns the report that `save` wrote.
 
         Args:
-            folder: Where it lies.
+            folder: Where it lies. From report.json without its seal.json the report is
+                read as it stands there, and without the images.
 
         Raises:
             OSError: If there is none.
+            ValueError: If a file that it is read from is damaged.
         """
-        text = (Path(folder) / f"{REPORT}.json").read_text(encoding="utf-8")
-        return cls(json.loads(text), gallery=Gallery.load(Path(folder) / _GALLERY))
+        folder = Path(folder)
+        path = folder / REPORT
+        with path.open("rb"):
+            pass
+        seal = Seal.of(folder)
+        damaged = set() if seal is None else seal.damaged & KEPT
+        data = read_json(path)
+        if damaged or not isinstance(data, dict):
+            names = " and ".join(sorted(damaged)) or REPORT
+            rule = "a folder with a whole report"
+            advice = f"{names} in it is damaged."
+            raise invalid(
+                "RobustnessReport", "folder", rule, str(folder), advice=advice
+            )
+        has_gallery = seal is not None and _GALLERY in seal.files
+        gallery = Gallery.load(folder / _GALLERY) if has_gallery else None
+        return cls(data, gallery=gallery)
 
     def __repr__(self) -> str:
         return f"RobustnessReport({self.headline!r})"

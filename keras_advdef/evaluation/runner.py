@@ -66,7 +66,7 @@ class Runner:
 
     def look_at_clean(self) -> None:
         """Measures the clean images, from which everything starts."""
-        parts = self._ledger.part("clean", self._clean)
+        parts = self._ledger.part("clean", self._clean, "the clean images")
         self.clean_logits = parts["logits"]
         self.clean_wrong = parts["wrong"]
         self.wrong = parts["wrong"].copy()
@@ -101,17 +101,17 @@ class Runner:
             seconds = None if is_curve else self._time_left()
             self._progress.update(stage.label, left=left, seconds=seconds)
             name = f"{stage.key}-{index:04d}"
-            is_known, began = self._ledger.holds(name), time.perf_counter()
             attack = functools.partial(
-                self._attack, stage, block, name=name, size=len(blocks[0])
+                self._timed, stage, block, name=name, size=len(blocks[0]), passes=passes
             )
-            part = self._ledger.part(name, attack)
+            what = f"{stage.label}, {left} images left"
+            part = self._ledger.part(name, attack, what)
             if not is_curve:
                 self._merge(block, part)
             for key, values in found.items():
                 values.append(part[key])
             left -= len(block)
-            self._count(passes * len(block), began, is_known=is_known)
+            self.planned -= passes * len(block)
         self.seconds[stage.key] = time.perf_counter() - started
         empty = np.zeros(0, np.int64)
         return {key: np.concatenate([empty, *values]) for key, values in found.items()}
@@ -123,6 +123,15 @@ class Runner:
         """
         most = self._request.size * (2 if stage.lets_leave else 1)
         return np.array_split(rows, -(-len(rows) // most)) if len(rows) else []
+
+    def _timed(
+        self, stage: Stage, block: np.ndarray, *, name: str, size: int, passes: int
+    ) -> Arrays:
+        began = time.perf_counter()
+        arrays = self._attack(stage, block, name=name, size=size)
+        self._done += passes * len(block)
+        self._spent += time.perf_counter() - began
+        return arrays
 
     def _attack(
         self, stage: Stage, block: np.ndarray, *, name: str, size: int
@@ -177,12 +186,6 @@ class Runner:
         if self.worst is not None:
             self.worst[block[worse]] = part["images"][worse]
 
-    def _count(self, passes: float, began: float, *, is_known: bool) -> None:
-        self.planned -= passes
-        if not is_known:
-            self._done += passes
-            self._spent += time.perf_counter() - began
-
     def _time_left(self) -> float | None:
         """At the speed so far; early leaving only makes it shorter."""
         if not self._done:
@@ -203,7 +206,8 @@ class Runner:
         if self.worst is None:
             return (self.wrong > 0)[None]
         settled = functools.partial(self._settled, self.worst)
-        return self._ledger.part(f"settled-{name}", settled)["wrong"]
+        what = "the worst images on fresh draws"
+        return self._ledger.part(f"settled-{name}", settled, what)["wrong"]
 
     def _settled(self, worst: np.ndarray) -> Arrays:
         rows: list[Any] = []

@@ -1,11 +1,13 @@
 """Requests, traits, runners and reports made by hand."""
 
+import copy
+
 import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
 from keras_advdef.core.model_view import ModelView
-from keras_advdef.evaluation import evaluate_robustness
+from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.ledger import Ledger
 from keras_advdef.evaluation.progress import Progress
@@ -85,7 +87,7 @@ def make_runner(make_judge):
             request,
             np.asarray(request.labels),
             make_judge(request),
-            ledger=Ledger(None, {}),
+            ledger=Ledger(None, {}, Progress()),
             progress=Progress(),
             is_random=is_random,
         )
@@ -96,8 +98,14 @@ def make_runner(make_judge):
 
 
 @pytest.fixture
-def report(trained_net, digits):
+def report(shared_report):
     """What an evaluation of ten digits with a weak attack found."""
+    return RobustnessReport(copy.deepcopy(shared_report.data), shared_report.gallery)
+
+
+@pytest.fixture(scope="session")
+def shared_report(trained_net, digits):
+    """The same, to be left alone."""
     return evaluate_robustness(
         trained_net,
         digits.x_test[:10],
@@ -114,8 +122,18 @@ def _estimate(correct, low, high):
 
 
 @pytest.fixture
-def report_values():
+def report_values(report_values_of):
     """What a small `report.json` holds, with a reference and without randomness."""
+    return report_values_of()
+
+
+@pytest.fixture(scope="session")
+def report_values_of():
+    """Makes the values of `report_values`."""
+    return _report_values
+
+
+def _report_values():
     clean, naive, adaptive = (
         _estimate(9, 0.55, 1.0),
         _estimate(5, 0.19, 0.81),

@@ -1,15 +1,19 @@
 """An evaluation that is stopped goes on, and ends as if it had not been."""
 
 import functools
+import itertools
 import json
+import shutil
 
 import pytest
 
 from keras_advdef.attacks import PGD
 from keras_advdef.evaluation import evaluate_robustness
 from keras_advdef.evaluation.ledger import Ledger
+from keras_advdef.evaluation.runner import Runner
 from keras_advdef.models import DefenseGAN, LatentSpaceAttack
 from tests.support import defended_nets
+from tests.support.damages import BYTES
 from tests.support.generators import small_generator
 from tests.support.nets import small_net
 
@@ -20,7 +24,7 @@ class Stopped(BaseException):
     """Stands for the end of the process."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def evaluate(trained_net, digits):
     def run(output, model=trained_net, **arguments):
         settings = {
@@ -37,18 +41,24 @@ def evaluate(trained_net, digits):
     return run
 
 
+@pytest.fixture(scope="module")
+def whole(evaluate):
+    """The report of a run that nothing stopped."""
+    return evaluate(None)
+
+
 def stop_after(monkeypatch, parts):
     """Lets so many parts be computed, then ends everything."""
     computed, part = [], Ledger.part
 
-    def counted(self, name, compute):
+    def counted(self, name, compute, what):
         def once():
             if len(computed) == parts:
                 raise Stopped
             computed.append(name)
             return compute()
 
-        return part(self, name, once)
+        return part(self, name, once, what)
 
     monkeypatch.setattr(Ledger, "part", counted)
     return computed
@@ -59,9 +69,10 @@ def without_run(report):
 
 
 class TestEvaluation:
-    def test_goes_on_where_it_was_stopped(self, evaluate, tmp_path, monkeypatch):
+    def test_goes_on_where_it_was_stopped(
+        self, evaluate, whole, tmp_path, monkeypatch, capsys
+    ):
         parts = 10
-        whole = evaluate(None)
         with monkeypatch.context() as patch:
             first = stop_after(patch, parts)
             with pytest.raises(Stopped):
@@ -69,13 +80,37 @@ class TestEvaluation:
         assert not (tmp_path / "report.json").exists()
         with monkeypatch.context() as patch:
             second = stop_after(patch, 1000)
-            report = evaluate(tmp_path)
+            report = evaluate(tmp_path, verbose=1)
+        printed = capsys.readouterr().out
+        assert printed.startswith("This evaluation was begun before: 10 finished par")
+        assert printed.count("Goes on with ") == 1
         assert len(first) == parts
         assert not set(first) & set(second)
         assert without_run(report) == without_run(whole)
         names = sorted(path.name for path in tmp_path.iterdir())
         files = [f"report.{suffix}" for suffix in ("html", "json", "md", "png")]
-        assert names == ["gallery.npz", *files]
+        assert names == ["gallery.npz", *files, "seal.json"]
+
+    def test_damaged_parts_change_nothing(
+        self, evaluate, whole, tmp_path, monkeypatch, capsys
+    ):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 10)
+            with pytest.raises(Stopped):
+                evaluate(tmp_path)
+        parts = sorted((tmp_path / "progress").glob("*.part"))
+        for damage, path in zip(itertools.cycle(BYTES.values()), parts[:8]):
+            damage(path)
+        report = evaluate(tmp_path, verbose=1)
+        assert without_run(report) == without_run(whole)
+        assert capsys.readouterr().out.count("is damaged and is computed again") == 8
+
+    def test_folder_that_vanishes_is_a_sentence(self, evaluate, tmp_path, monkeypatch):
+        output = tmp_path / "out"
+        monkeypatch.setattr(Runner, "_clean", lambda self: shutil.rmtree(output) or {})
+        with pytest.raises(ValueError, match=r"No such file or directory\. What was"):
+            evaluate(output)
+        assert not output.exists()
 
     def test_finished_run_only_returns(self, evaluate, tmp_path, monkeypatch):
         first = evaluate(tmp_path)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from keras_advdef.evaluation import RobustnessReport
+from tests.support.damages import BYTES
 
 
 class TestRobustnessReport:
@@ -27,4 +29,21 @@ class TestRobustnessReport:
 
     def test_load_nothing(self, tmp_path):
         with pytest.raises(OSError, match=r"report\.json"):
+            RobustnessReport.load(tmp_path)
+
+    @pytest.mark.parametrize("name", ["report.json", "gallery.npz"])
+    def test_load_what_is_damaged(self, name, report, tmp_path, monkeypatch):
+        monkeypatch.setattr(RobustnessReport, "plot", lambda self: Figure())
+        report.save(tmp_path)
+        BYTES["flipped"](tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name} in it is damaged"):
+            RobustnessReport.load(tmp_path)
+
+    def test_load_the_json_alone(self, report, tmp_path):
+        (tmp_path / "report.json").write_text(report.to_json())
+        loaded = RobustnessReport.load(tmp_path)
+        assert loaded.data == report.data
+        assert loaded.gallery is None
+        BYTES["truncated"](tmp_path / "report.json")
+        with pytest.raises(ValueError, match=r"report\.json in it is damaged"):
             RobustnessReport.load(tmp_path)

@@ -1,0 +1,32 @@
+import pytest
+
+from keras_advdef.evaluation.seal import SEAL, Seal
+from tests.support.damages import DAMAGES
+
+NAMES = ["a.txt", "b.txt"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in NAMES:
+        (tmp_path / name).write_text(f"This is {name}.")
+    Seal.write(tmp_path, {"seed": 0}, NAMES)
+    return tmp_path
+
+
+class TestSeal:
+    def test_tells_whole_files(self, folder):
+        seal = Seal.of(folder)
+        assert seal.identity == {"seed": 0}
+        assert list(seal.files) == NAMES
+        assert seal.damaged == set()
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_tells_damaged_files(self, damage, folder):
+        DAMAGES[damage](folder / "b.txt")
+        assert Seal.of(folder).damaged == {"b.txt"}
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_is_none_when_damaged_itself(self, damage, folder):
+        DAMAGES[damage](folder / SEAL)
+        assert Seal.of(folder) is None

@@ -1,0 +1,11 @@
+"""A listener that keeps what it is told."""
+
+from keras_advdef.evaluation.progress import Progress
+
+
+class Told(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
