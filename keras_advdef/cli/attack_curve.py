@@ -11,9 +11,14 @@ from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 _BATCH_SIZE = 200
 
 
-def _hits(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    logits = model.predict(images, batch_size=_BATCH_SIZE, verbose=0)
-    return logits.argmax(axis=-1) == labels
+def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Returns the class that a classifier gives to each image.
+
+    Args:
+        model: Classifier that returns logits.
+        images: Array of shape `(count, rows, cols, channels)` in `[0, 1]`.
+    """
+    return model.predict(images, batch_size=_BATCH_SIZE, verbose=0).argmax(axis=-1)
 
 
 def attack_curve(
@@ -44,7 +49,7 @@ def attack_curve(
     Returns:
         One estimate for each epsilon.
     """
-    clean = _hits(model, images, labels)
+    clean = answers(model, images) == labels
     curve = []
     for epsilon in epsilons:
         hits = clean
@@ -58,7 +63,7 @@ def attack_curve(
                 batch_size=_BATCH_SIZE,
                 verbose=0,
             )
-            hits = clean & _hits(model, adversarial, labels)
+            hits = clean & (answers(model, adversarial) == labels)
         curve.append(AccuracyEstimate(int(hits.sum()), len(hits)))
         advance(f"epsilon {epsilon:.3g}: {100 * curve[-1].accuracy:.1f} %")
     return curve

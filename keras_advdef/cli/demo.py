@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_advdef.attacks import PGD
-from keras_advdef.cli.attack_curve import attack_curve
+from keras_advdef.cli.attack_curve import answers, attack_curve
 from keras_advdef.cli.budget import Budget
 from keras_advdef.cli.dataset import Dataset
 from keras_advdef.cli.datasets import load_dataset
@@ -22,6 +22,7 @@ from keras_advdef.cli.save_curve_plot import save_curve_plot
 from keras_advdef.cli.stage_progress import StageProgress
 from keras_advdef.cli.staged_output import staged_output
 from keras_advdef.cli.train_classifier import train_classifier
+from keras_advdef.evaluation.chance import better_than_chance
 
 _FILES = ("model.keras", "report.json", "report.png")
 _SERVED = "served"
@@ -62,7 +63,7 @@ def _measure(
         )
     attack = PGD(budget.epsilon, steps=_EVALUATION_STEPS)
     epsilons = DemoRun.epsilons_around(budget.epsilon)
-    curves = {}
+    curves, checks = {}, {}
     for name, model in (("undefended", undefended), ("defended", defended)):
         with progress.stage(f"Attack {name}", len(epsilons)) as advance:
             curves[name] = attack_curve(
@@ -74,12 +75,15 @@ def _measure(
                 seed=settings.seed,
                 advance=advance,
             )
+        found = answers(model, dataset.x_test)
+        checks[name] = better_than_chance(found, dataset.y_test)
     run = DemoRun(
         settings=settings,
         budget=budget,
         dataset=dataset,
         attack=attack,
         curves=curves,
+        checks=checks,
         started=started,
         seconds=progress.seconds,
     )
@@ -114,6 +118,8 @@ def _table(run: DemoRun) -> Table:
 
 def _show(progress: StageProgress, run: DemoRun) -> None:
     output = run.settings.output
+    for text in run.alarms:
+        progress.line(text)
     progress.console.print(_table(run))
     progress.line(f"Written to {output}: {', '.join(_FILES)}, {_SERVED}/")
     progress.line(

@@ -8,6 +8,7 @@ from keras_advdef.cli.budget import Budget
 from keras_advdef.cli.dataset import Dataset
 from keras_advdef.cli.demo_settings import DemoSettings
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.check import Check
 
 _CURVE_FACTORS = (0.0, 0.25, 0.5, 0.75, 1.5)
 
@@ -22,6 +23,7 @@ class DemoRun:
         dataset: The images that were used.
         attack: The attack that measured.
         curves: For "undefended" and "defended", one estimate for each of `epsilons`.
+        checks: For both, whether clean images are right more often than by chance.
         started: When the run began.
         seconds: Duration of each stage, by its name.
     """
@@ -31,6 +33,7 @@ class DemoRun:
     dataset: Dataset
     attack: Any
     curves: dict[str, list[AccuracyEstimate]]
+    checks: dict[str, Check]
     started: datetime.datetime
     seconds: dict[str, float]
 
@@ -76,10 +79,21 @@ class DemoRun:
         return self.curves[name][self.epsilons.index(self.budget.epsilon)]
 
     @property
+    def alarms(self) -> list[str]:
+        """What is wrong with the classifiers before any attack, in sentences."""
+        return [
+            f"{name.capitalize()}: {check.reason} {check.detail}"
+            for name, check in self.checks.items()
+            if check.passed is False
+        ]
+
+    @property
     def headline(self) -> str:
         """The result in one sentence."""
+        alarms = "".join(f"{alarm} " for alarm in self.alarms)
         return (
-            f"Accuracy under {self.attack} (linf, epsilon {self.budget.epsilon:.4g}) "
+            f"{alarms}Accuracy under {self.attack} (linf, "
+            f"epsilon {self.budget.epsilon:.4g}) "
             f"on {len(self.dataset.x_test)} test images of {self.dataset.name}: "
             f"undefended {self.adversarial('undefended')}, "
             f"defended {self.adversarial('defended')}."

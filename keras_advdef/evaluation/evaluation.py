@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.evaluation.certified_curve import CertifiedCurve, measure_certified
+from keras_advdef.evaluation.chance import better_than_chance
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.gallery import Gallery
 from keras_advdef.evaluation.judge import Judge
@@ -109,6 +110,10 @@ class Evaluation:
         plan, runner = self._planner.plan(), self._runner
         self._announce(plan)
         runner.look_at_clean()
+        chance = better_than_chance(runner.clean_logits.argmax(axis=-1), self._labels)
+        if chance.passed is False:
+            # Before the attacks take their time.
+            self._progress.line(f"Look first: {chance.reason} {chance.detail}")
         record, rejections = self._attack_naively(plan)
         records = [record]
         naive = runner.settle("naive").mean(axis=0)
@@ -118,6 +123,7 @@ class Evaluation:
         nearest = self._find_nearest()
         settled = runner.settle("all")
         evidence = Evidence(
+            chance=chance,
             traits=self._traits,
             broken=broken,
             labels={name: stage.label for name, stage in plan.checks.items()},

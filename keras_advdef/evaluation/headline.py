@@ -6,6 +6,7 @@ from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.transfer import Transfer
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.chance import is_at_chance
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.plan import Plan
 from keras_advdef.evaluation.request import Request
@@ -88,6 +89,9 @@ def headline(
     scope += f" (the first; {left} were left out)" if left else ""
     failed = [check.reason for check in checks if check.passed is False]
     warning = f"Gradient masking suspected: {'; '.join(failed)}. " if failed else ""
+    if is_at_chance(checks):
+        # What such a model hides is of no interest.
+        warning = f"{failed[0][0].upper()}{failed[0][1:]} "
     if is_robust_accuracy(request, plan, checks):
         claim = f"Robust accuracy {adaptive} under {attacks}"
     else:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.chance import is_at_chance
 from keras_advdef.evaluation.duties import inference_time, measure_duties
 from keras_advdef.evaluation.evaluation import Findings
 from keras_advdef.evaluation.headline import headline
@@ -35,7 +36,8 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
             clean=clean,
             adaptive=adaptive,
         ),
-        "masking_suspected": any(c.passed is False for c in findings.checks),
+        "masking_suspected": not is_at_chance(findings.checks)
+        and any(check.passed is False for check in findings.checks),
         "clean": {**clean.to_json(), "attacks": []},
         "naive": {
             **_estimate(findings.naive).to_json(),

@@ -50,7 +50,7 @@ class RobustnessReport:
 
     @property
     def masking_suspected(self) -> bool:
-        """Whether a sanity check failed."""
+        """Whether a sanity check failed; of a model at chance nothing is suspected."""
         return self.data["masking_suspected"]
 
     @property

@@ -30,6 +30,7 @@ class Evidence:
     """What the checks look at.
 
     Attributes:
+        chance: Whether clean images are right more often than by chance.
         traits: What the model turned out to be.
         broken: For each check attack, which of the first images it broke.
         labels: What each check attack is called.
@@ -41,6 +42,7 @@ class Evidence:
         rejections: Share of the naively attacked images that went to it.
     """
 
+    chance: Check
     traits: Traits
     broken: dict[str, np.ndarray]
     labels: dict[str, str]
@@ -58,6 +60,7 @@ def sanity_checks(evidence: Evidence) -> list[Check]:
         evidence: What was measured.
     """
     return [
+        evidence.chance,
         _reaches_zero(evidence),
         *(_compared(evidence, comparison) for comparison in _COMPARISONS),
         _gradients(evidence.traits),

@@ -12,6 +12,7 @@ from keras_advdef.cli.dataset import Dataset
 from keras_advdef.cli.demo_run import DemoRun
 from keras_advdef.cli.demo_settings import DemoSettings
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.chance import better_than_chance
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def npz(tmp_path, arrays):
 @pytest.fixture
 def demo_run(arrays):
     """A run with made-up counts: no training, no attack."""
+    right = np.arange(12) % 2
     curves = {
         name: [AccuracyEstimate(12 - slope * step, 12) for step in range(6)]
         for name, slope in (("undefended", 2), ("defended", 1))
@@ -57,6 +59,7 @@ def demo_run(arrays):
         dataset=Dataset.from_arrays("toy", **arrays),
         attack=PGD(0.2, steps=40),
         curves=curves,
+        checks={name: better_than_chance(right, right) for name in curves},
         started=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
         seconds={"Train defended": 1.234},
     )

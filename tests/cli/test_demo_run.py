@@ -1,6 +1,10 @@
+import dataclasses
+
+import numpy as np
 import pytest
 
 from keras_advdef.cli.demo_run import DemoRun
+from keras_advdef.evaluation.chance import better_than_chance
 
 
 class TestDemoRun:
@@ -24,3 +28,16 @@ class TestDemoRun:
             "undefended 33.3 % ["
         )
         assert "robust" not in demo_run.headline
+
+    def test_a_constant_answer_is_named_first(self, demo_run):
+        assert demo_run.alarms == []
+        constant = better_than_chance(np.zeros(12, int), np.arange(12) % 2)
+        checks = {**demo_run.checks, "undefended": constant}
+        run = dataclasses.replace(demo_run, checks=checks)
+        start = (
+            "Undefended: the model is at chance, it answers class 0 to every image: "
+            "wrong `value_range`, wrong labels, or untrained? The model answers class "
+        )
+        (alarm,) = run.alarms
+        assert alarm.startswith(start)
+        assert run.headline.startswith(f"{alarm} Accuracy under PGD-40")

@@ -10,7 +10,7 @@ import pytest
 from keras_advdef.attacks import PGD
 from keras_advdef.evaluation import evaluate_robustness
 from tests.support import defended_nets, masked_nets
-from tests.support.nets import small_net
+from tests.support.nets import linear_net, small_net
 
 EPSILON = 0.1
 COUNT = 100
@@ -232,6 +232,20 @@ class TestEvaluateRobustness:
         assert report.data["run"]["inference"]["inference_time_ratio"] > 0.0
         verdicts = {check["name"]: check["passed"] for check in report.checks}
         assert verdicts["transfer_vs_white_box"] is not None
+
+    def test_chance_is_named_before_masking(self, evaluate, capsys):
+        # No gradient anywhere, which would else be called masking.
+        net = linear_net(np.zeros((3, 64)), [0.0, 1.0, 0.0], shape=(8, 8, 1))
+        report = evaluate(net, attacks=[], curve=[], count=40, verbose=1)
+        start = "he model is at chance, it answers class 1 to every image: wrong `val"
+        assert report.headline.startswith(f"T{start}")
+        assert report.checks[0]["name"] == "better_than_chance"
+        assert {"better_than_chance", "input_gradients"} <= failed(report)
+        assert not report.masking_suspected
+        for text in (report.headline, report.to_markdown(), report.to_html()):
+            assert "masking suspected" not in text
+        printed = capsys.readouterr().out
+        assert printed.index(f"t{start}") < printed.index("PGD-20: ")
 
     def test_says_what_it_does(self, undefended, evaluate, capsys):
         evaluate(undefended, attacks=[PGD(EPSILON, steps=2)], curve=[], verbose=1)

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 
 from keras_advdef.attacks import APGD, FAB, FGSM, PGD, Square, TargetedDLR, Transfer
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.chance import better_than_chance
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.headline import (
     attacks_text,
@@ -115,6 +117,17 @@ class TestHeadline:
         text = sentence(make_request(budget="full"), *checks)
         start = "Gradient masking suspected: one thing; another. Accuracy under AutoA"
         assert text.startswith(start)
+
+    def test_chance_is_named_first_and_nothing_is_said_of_masking(self, make_request):
+        chance = better_than_chance(np.arange(100) % 7, np.arange(100) % 10)
+        text = sentence(
+            make_request(budget="full"), chance, check(passed=False, reason="one thing")
+        )
+        assert text.startswith(
+            "The model is at chance: wrong `value_range`, wrong labels, or untrained? "
+            "Accuracy under AutoAttack and PGD: 50.0 % "
+        )
+        assert "masking" not in text
 
     def test_images_left_out(self, make_request):
         images, labels = [[[[0.5]], [[0.5]]]] * 203, [0] * 203

@@ -5,6 +5,7 @@ from scipy.stats import binom
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.chance import better_than_chance
 from keras_advdef.evaluation.sanity_checks import (
     Evidence,
     clearly_more,
@@ -13,6 +14,7 @@ from keras_advdef.evaluation.sanity_checks import (
 from keras_advdef.layers import RandomNoise
 
 NAMES = [
+    "better_than_chance",
     "accuracy_reaches_zero",
     "more_steps",
     "iterative_vs_one_step",
@@ -47,6 +49,7 @@ def make_evidence(make_traits):
 
     def make(*, traits=None, broken=None, **changes):
         defaults = {
+            "chance": better_than_chance(first(60), first(50)),
             "traits": make_traits(**traits or {}),
             "broken": {**dict.fromkeys(ATTACKS, first(60)), **(broken or {})},
             "labels": {name: f"the {name} attack" for name in ATTACKS},
@@ -135,7 +138,7 @@ class TestSanityChecks:
         none = dict.fromkeys(ATTACKS, np.zeros(0, bool))
         found = verdicts(broken=none)
         assert {name for name, passed in found.items() if passed is None} == {
-            *NAMES[1:6]
+            *NAMES[2:7]
         }
         assert False not in found.values()
 
