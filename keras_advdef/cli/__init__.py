@@ -7,6 +7,21 @@ import sys
 _EXTRA = ("PIL", "jinja2", "matplotlib", "rich", "sklearn", "typer")
 
 
+def missing_extra(error: BaseException) -> str | None:
+    """Returns the package of the extra `all` for want of which an import failed.
+
+    Args:
+        error: Any error.
+
+    Returns:
+        Its import name, or `None` if the error is of another kind.
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    package = (error.name or "").partition(".")[0]
+    return package if package in _EXTRA else None
+
+
 def main() -> None:
     """Runs the command line and leaves with its exit code.
 
@@ -14,8 +29,8 @@ def main() -> None:
     works without it.
 
     Raises:
-        SystemExit: Always; 0 for success, 2 for bad input or a missing extra, 130
-            for Ctrl-C.
+        SystemExit: Always; 0 for success, 2 for bad input or a missing extra, 70 for
+            what was not foreseen, 130 for Ctrl-C.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
@@ -23,8 +38,8 @@ def main() -> None:
 
         app(prog_name="keras-advdef")
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA:
+        package = missing_extra(error)
+        if package is None:
             raise
         sys.stderr.write(
             f"keras-advdef needs `{package}`, which is not installed: run "

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from keras_advdef import __version__
-from keras_advdef.cli.reported_failures import reported_failures
+from keras_advdef.cli.reported_failures import ReportedFailures
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
@@ -44,7 +44,8 @@ def demo(
         str,
         typer.Option(
             help="digits, mnist, fashion_mnist, cifar10, a .npz file in the layout "
-            "of keras.datasets, or a folder with one subfolder of images a class.",
+            "of keras.datasets, or a folder with one subfolder of images a class, or "
+            "with train/ and test/ of that kind.",
         ),
     ] = "digits",
     output: Annotated[
@@ -66,7 +67,7 @@ def demo(
     ] = 0,
 ) -> None:
     """Trains with and without a defence, attacks both, and writes a report."""
-    with reported_failures(Console(stderr=True)):
+    with ReportedFailures(Console(stderr=True)):
         from keras_advdef.cli.demo import run_demo
         from keras_advdef.cli.demo_settings import DemoSettings
 
@@ -85,8 +86,9 @@ def evaluate(
     data: Annotated[
         str,
         typer.Option(
-            help="Whose x_test is attacked: digits, mnist, fashion_mnist, cifar10, a "
-            ".npz file in the layout of keras.datasets, or a folder of images."
+            help="What is attacked: the test images of digits, mnist, fashion_mnist or "
+            "cifar10, x_test of a .npz file, or all images of a folder with one "
+            "subfolder a class, those of its test/ if it has one."
         ),
     ],
     epsilon: Annotated[
@@ -127,7 +129,7 @@ def evaluate(
 ) -> None:
     """Attacks a model as its critics would, and writes a report."""
     resume = "run the same command again to go on"
-    with reported_failures(Console(stderr=True), interrupted=resume):
+    with ReportedFailures(Console(stderr=True), interrupted=resume):
         from keras_advdef.cli import evaluate_settings as flags
         from keras_advdef.cli.evaluate import run_evaluate
 
@@ -159,7 +161,7 @@ def defences(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Lists the defences: what they claim, and what broke them."""
-    with reported_failures(Console(stderr=True)):
+    with ReportedFailures(Console(stderr=True)):
         from keras_advdef.cli.defences import run_defences
 
         run_defences(name, as_json=as_json, console=Console())

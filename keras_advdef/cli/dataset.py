@@ -5,34 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.cli.labelled_images import label_numbers, unit_images
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.value_range import (
-    ValueRange,
-    checked_images,
-    checked_labels,
-)
-
-_MAX_CHANNELS = 4
-
-
-def _unit_images(owner: str, images: Any) -> np.ndarray:
-    """Returns float32 images in [0, 1] of shape (count, rows, cols, channels)."""
-    array = np.asarray(images)
-    if array.ndim == 3:
-        array = array[..., np.newaxis]
-    if array.ndim == 4 and array.shape[-1] > _MAX_CHANNELS:
-        rule = (
-            f"of shape (count, rows, cols, channels), at most {_MAX_CHANNELS} channels"
-        )
-        advice = "Move the channels last with `np.moveaxis(images, 1, -1)`."
-        raise invalid(owner, "images", rule, array, advice=advice)
-    if array.dtype.kind in "iu" and array.size:
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 255:
-            rule = "whole numbers in [0, 255] or floats in [0, 1]"
-            raise invalid(owner, "images", rule, (low, high))
-        array = array.astype(np.float32) / np.float32(255)
-    return checked_images(owner, array, ValueRange())
+from keras_advdef.core.value_range import checked_labels
 
 
 def _class_count(owner: str, labels: np.ndarray) -> int:
@@ -43,14 +18,6 @@ def _class_count(owner: str, labels: np.ndarray) -> int:
         rule = "numbers from 0 on, of two classes at least and no more than images"
         raise invalid(owner, "labels", rule, largest)
     return largest + 1
-
-
-def _numbers(owner: str, labels: Any) -> np.ndarray:
-    array = np.asarray(labels)
-    fits = array.size and array.dtype.kind in "fiu" and np.isfinite(array).all()
-    if not fits:
-        raise invalid(owner, "labels", "whole numbers, one for each image", array)
-    return array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,12 +62,12 @@ class Dataset:
                 fit the others.
         """
         owner = f"--data {name}"
-        train = _unit_images(f"{owner}, x_train", x_train)
-        test = _unit_images(f"{owner}, x_test", x_test)
+        train = unit_images(f"{owner}, x_train", x_train)
+        test = unit_images(f"{owner}, x_test", x_test)
         if train.shape[1:] != test.shape[1:]:
             rule = f"of the size of the training images, {train.shape[1:]}"
             raise invalid(owner, "x_test", rule, test.shape[1:])
-        train_labels = _numbers(f"{owner}, y_train", y_train)
+        train_labels = label_numbers(f"{owner}, y_train", y_train)
         classes = _class_count(f"{owner}, y_train", train_labels)
         return cls(
             name=name,
@@ -111,7 +78,7 @@ class Dataset:
             x_test=test,
             y_test=checked_labels(
                 f"{owner}, y_test",
-                _numbers(f"{owner}, y_test", y_test),
+                label_numbers(f"{owner}, y_test", y_test),
                 count=len(test),
                 classes=classes,
             ),

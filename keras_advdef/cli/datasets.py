@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_advdef.cli.dataset import Dataset
-from keras_advdef.cli.load_image_folder import load_image_folder
+from keras_advdef.cli.labelled_images import LabelledImages
+from keras_advdef.cli.load_image_folder import (
+    load_folder_test_images,
+    load_image_folder,
+)
 from keras_advdef.cli.load_keras_dataset import load_keras_dataset
-from keras_advdef.cli.load_npz import load_npz
+from keras_advdef.cli.load_npz import load_npz, load_npz_test_images
 from keras_advdef.cli.stratified_split import stratified_split
 from keras_advdef.core.errors import invalid
 
@@ -62,11 +66,49 @@ def load_dataset(spec: str) -> Dataset:
         return _load_digits()
     if spec in _KERAS_NAMES:
         return load_keras_dataset(spec)
-    path = Path(spec)
-    if spec and path.is_dir():
+    if _is_folder(spec):
         return load_image_folder(spec)
-    if path.is_file():
-        return load_npz(spec)
-    names = ", ".join(("digits", *_KERAS_NAMES))
-    rule = f"one of {names}, or an existing .npz file or folder of images"
-    raise invalid("keras-advdef", "--data", rule, spec, advice="Check the path.")
+    return load_npz(spec)
+
+
+def load_test_images(spec: str) -> LabelledImages:
+    """Loads the images that `--data` names for an evaluation.
+
+    Args:
+        spec: As in `load_dataset`. A folder is taken whole, or its `test/` if it has
+            that part; of a `.npz` file x_test and y_test are taken.
+
+    Returns:
+        The images; float32 in `[0, 1]`.
+
+    Raises:
+        ValueError: As `load_dataset`.
+        OSError: As `load_dataset`.
+
+    Example:
+
+    >>> from keras_advdef.cli.datasets import load_test_images
+    >>> load_test_images("digits").taken
+    'all 400 images of the test part of digits'
+    """
+    if spec == "digits" or spec in _KERAS_NAMES:
+        dataset = load_dataset(spec)
+        return LabelledImages.from_arrays(
+            spec,
+            images=dataset.x_test,
+            labels=dataset.y_test,
+            source=f"the test part of {spec}",
+        )
+    if _is_folder(spec):
+        return load_folder_test_images(spec)
+    return load_npz_test_images(spec)
+
+
+def _is_folder(spec: str) -> bool:
+    """Whether a path is that of a folder; raises if nothing lies there."""
+    path = Path(spec)
+    if not spec or not path.exists():
+        names = ", ".join(("digits", *_KERAS_NAMES))
+        rule = f"one of {names}, or an existing .npz file or folder of images"
+        raise invalid("keras-advdef", "--data", rule, spec, advice="Check the path.")
+    return path.is_dir()

@@ -5,7 +5,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from keras_advdef.cli.datasets import load_dataset
+from keras_advdef.cli.datasets import load_test_images
 from keras_advdef.cli.evaluate_settings import EvaluateSettings
 from keras_advdef.cli.print_line import print_line
 from keras_advdef.cli.rich_progress import RichProgress
@@ -33,12 +33,13 @@ def run_evaluate(settings: EvaluateSettings, console: Console) -> RobustnessRepo
         OSError: If a file cannot be read or written.
         typer.Exit: With code 1 if the accuracy is below the minimum.
     """
-    dataset = load_dataset(settings.data)
+    data = load_test_images(settings.data)
+    print_line(console, f"Data: {data.taken}.")
     pixels = ValueRange.parse("keras-advdef", settings.value_range)
     request = Request.parse(
         model=settings.model,
-        images=pixels.from_unit(dataset.x_test),
-        labels=dataset.y_test,
+        images=pixels.from_unit(data.images),
+        labels=data.labels,
         epsilon=settings.epsilon,
         norm=settings.norm,
         value_range=settings.value_range,

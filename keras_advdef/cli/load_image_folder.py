@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.cli.dataset import Dataset
-from keras_advdef.cli.stratified_split import stratified_split
+from keras_advdef.cli.labelled_images import LabelledImages
+from keras_advdef.cli.read_images import read_images
+from keras_advdef.cli.stratified_split import stratified_order, stratified_split
 from keras_advdef.core.errors import invalid
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_GREY_MODES = ("1", "L", "LA")
-_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+_PARTS = ("train", "test")
 _TEST_SHARE = 0.2
 _SPLIT_SEED = 0
 
@@ -20,14 +21,18 @@ def _rejected(rule: str, value: Any, advice: str) -> ValueError:
     return invalid("keras-advdef", "--data", rule, value, advice=advice)
 
 
-def _class_files(folder: Path) -> dict[str, list[Path]]:
-    """Returns the image files of each class, classes and files in name order."""
-    rule = "a folder with one subfolder of images for each of two or more classes"
-    subfolders = sorted(
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
         entry
         for entry in folder.iterdir()
         if entry.is_dir() and not entry.name.startswith((".", "__"))
     )
+
+
+def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
+    """Returns the image files of each class, classes and files in name order."""
+    rule = "a folder with one subfolder of images for each of two or more classes"
+    subfolders = _subfolders(folder)
     if len(subfolders) < 2:
         advice = f"It has {len(subfolders)} subfolders; sort the images into classes."
         raise _rejected(rule, str(folder), advice)
@@ -38,51 +43,48 @@ def _class_files(folder: Path) -> dict[str, list[Path]]:
         for subfolder in subfolders
     }
     for name, paths in files.items():
-        if len(paths) < 2:
-            advice = f"Class {name!r} has {len(paths)} images and needs two or more."
+        if len(paths) < least:
+            advice = f"Class {name!r} has {len(paths)} images and needs {least}."
+            if _subfolders(folder / name):
+                advice += f" If its folders are the classes, name {folder / name}."
             raise _rejected(rule, str(folder), advice)
     return files
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """Returns one image, uint8, of shape (rows, cols, 1) or (rows, cols, 3)."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode in _GREY_MODES:
-                return np.asarray(image.convert("L"))[..., np.newaxis]
-            if image.mode in _COLOUR_MODES:
-                return np.asarray(image.convert("RGB"))
-            mode = image.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        advice = f"Remove or replace it ({error})."
-        raise _rejected("a folder of readable images", str(path), advice) from error
-    advice = f"Convert it to 8 bits a channel; its mode is {mode}."
-    raise _rejected("a folder of 8-bit images", str(path), advice)
+def _has_part(folder: Path, part: str) -> bool:
+    """Whether a subfolder is a part of the data, and not a class of that name."""
+    return (folder / part).is_dir() and bool(_subfolders(folder / part))
 
 
-def _stacked(paths: list[Path]) -> np.ndarray:
-    """Returns all images in one array, in colour if one of them is."""
-    images = [_read_image(path) for path in paths]
-    size = images[0].shape[:2]
-    for path, image in zip(paths, images, strict=True):
-        if image.shape[:2] != size:
-            advice = f"{paths[0]} is {size[1]}x{size[0]}; resize them alike."
-            value = f"{path} of {image.shape[1]}x{image.shape[0]}"
-            raise _rejected("a folder of images of one size", value, advice)
-    channels = max(image.shape[-1] for image in images)
-    return np.stack([np.broadcast_to(image, (*size, channels)) for image in images])
+def _read(
+    files: dict[str, list[Path]], classes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images and class numbers, class by class."""
+    numbers = [classes.index(name) for name in files]
+    labels = np.repeat(numbers, [len(paths) for paths in files.values()])
+    return read_images([path for paths in files.values() for path in paths]), labels
+
+
+def _test_files(folder: Path, classes: list[str]) -> dict[str, list[Path]]:
+    files = _class_files(folder / "test", least=1)
+    unknown = [name for name in files if name not in classes]
+    if unknown:
+        rule = "a folder whose test/ has the classes of train/"
+        advice = f"train/ lacks {', '.join(unknown)}."
+        raise _rejected(rule, str(folder), advice)
+    return files
 
 
 def load_image_folder(spec: str) -> Dataset:
-    """Loads a folder of images, a fifth of them for testing.
+    """Loads a folder of images for training and testing.
 
-    The split is the same every time. Files that are no images by their name are
-    passed over.
+    The subfolders `train/` and `test/` are the parts, if both are there. Otherwise a
+    fifth of the images is for testing, the same every time, with every class in its
+    share. Files that are no images by their name are passed over.
 
     Args:
-        spec: Path of a folder with one subfolder a class.
+        spec: Path of a folder with one subfolder a class, or of one with `train/` and
+            `test/` of that kind.
 
     Returns:
         The data set, named by `spec`; classes are numbered in name order.
@@ -91,10 +93,21 @@ def load_image_folder(spec: str) -> Dataset:
         ValueError: If classes or images are missing, an image cannot be read, or
             images differ in size.
     """
-    files = _class_files(Path(spec))
-    paths = [path for group in files.values() for path in group]
-    labels = np.repeat(np.arange(len(files)), [len(group) for group in files.values()])
-    images = _stacked(paths)
+    folder = Path(spec)
+    if all(_has_part(folder, part) for part in _PARTS):
+        files = _class_files(folder / "train", least=1)
+        classes = list(files)
+        images, labels = _read(files, classes)
+        test_images, test_labels = _read(_test_files(folder, classes), classes)
+        return Dataset.from_arrays(
+            spec,
+            x_train=images,
+            y_train=labels,
+            x_test=test_images,
+            y_test=test_labels,
+        )
+    files = _class_files(folder, least=2)
+    images, labels = _read(files, list(files))
     test_count = max(round(_TEST_SHARE * len(labels)), len(files))
     train, test = stratified_split(labels, test_count=test_count, seed=_SPLIT_SEED)
     return Dataset.from_arrays(
@@ -103,4 +116,39 @@ def load_image_folder(spec: str) -> Dataset:
         y_train=labels[train],
         x_test=images[test],
         y_test=labels[test],
+    )
+
+
+def load_folder_test_images(spec: str) -> LabelledImages:
+    """Loads all images of a folder, or all of its `test/` if it has that part.
+
+    Args:
+        spec: As in `load_image_folder`.
+
+    Returns:
+        The images, in a drawn order of which every beginning holds the classes in
+        their shares: evaluations of a small budget take the first ones. Classes are
+        numbered in the order of their names, of those in `train/` where there is one.
+
+    Raises:
+        ValueError: As `load_image_folder`.
+    """
+    folder = Path(spec)
+    if _has_part(folder, "test"):
+        source = folder / "test"
+        has_train = _has_part(folder, "train")
+        named = _class_files(folder / "train" if has_train else source, least=1)
+        classes = list(named)
+        files = _test_files(folder, classes)
+    else:
+        source, files = folder, _class_files(folder, least=1)
+        classes = list(files)
+    images, labels = _read(files, classes)
+    order = stratified_order(labels, seed=_SPLIT_SEED)
+    return LabelledImages.from_arrays(
+        spec,
+        images=images[order],
+        labels=labels[order],
+        source=str(source),
+        classes=tuple(classes),
     )

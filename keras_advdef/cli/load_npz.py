@@ -1,42 +1,26 @@
 """Reads `.npz` files in the layout of keras.datasets."""
 
-import zipfile
-import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from keras_advdef.cli.dataset import Dataset
+from keras_advdef.cli.labelled_images import LabelledImages
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.npz import read_npz
 
-_KEYS = ("x_train", "y_train", "x_test", "y_test")
-_RULE = "a .npz file with the arrays x_train, y_train, x_test and y_test"
-
-
-def _rejected(spec: str, advice: str) -> ValueError:
-    return invalid("keras-advdef", "--data", _RULE, spec, advice=advice)
+_TEST = ("x_test", "y_test")
+_ALL = ("x_train", "y_train", *_TEST)
 
 
-def _read_arrays(spec: str, file: BinaryIO) -> dict[str, np.ndarray]:
-    with np.load(file, allow_pickle=False) as archive:
-        missing = [key for key in _KEYS if key not in archive.files]
-        if missing:
-            held = ", ".join(archive.files) or "nothing"
-            raise _rejected(spec, f"It lacks {', '.join(missing)} and holds {held}.")
-        try:
-            return {key: archive[key] for key in _KEYS}
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-            advice = f"An array cannot be read ({error}); write plain numbers again."
-            raise _rejected(spec, advice) from error
+def _arrays(spec: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    rule = f"a .npz file with the arrays {', '.join(names[:-1])} and {names[-1]}"
 
+    def refuse(advice: str) -> ValueError:
+        return invalid("keras-advdef", "--data", rule, spec, advice=advice)
 
-def _opened(spec: str) -> BinaryIO:
-    try:
-        return Path(spec).open("rb")
-    except OSError as error:
-        advice = f"It cannot be opened: {error.strerror}."
-        raise _rejected(spec, advice) from error
+    return read_npz(Path(spec), refuse, names=names)
 
 
 def load_npz(spec: str) -> Dataset:
@@ -54,10 +38,25 @@ def load_npz(spec: str) -> Dataset:
         ValueError: If the file cannot be opened, is broken, lacks an array, holds
             objects, or the arrays do not fit together.
     """
-    with _opened(spec) as file:
-        if not zipfile.is_zipfile(file):
-            advice = "It is no complete archive; write it again with `np.savez`."
-            raise _rejected(spec, advice)
-        file.seek(0)
-        arrays = _read_arrays(spec, file)
-    return Dataset.from_arrays(spec, **arrays)
+    return Dataset.from_arrays(spec, **_arrays(spec, _ALL))
+
+
+def load_npz_test_images(spec: str) -> LabelledImages:
+    """Loads the test images of a data set in a `.npz` file, all of them.
+
+    Args:
+        spec: Path of the file; arrays for training are not read and may be missing.
+
+    Returns:
+        The images.
+
+    Raises:
+        ValueError: As `load_npz`.
+    """
+    arrays = _arrays(spec, _TEST)
+    return LabelledImages.from_arrays(
+        spec,
+        images=arrays["x_test"],
+        labels=arrays["y_test"],
+        source=f"x_test in {spec}",
+    )

@@ -1,52 +1,84 @@
 """What a user reads, and the exit code, when a command cannot go on."""
 
-import contextlib
+import os
+import tempfile
 import traceback
-from collections.abc import Iterator
+import types
 
+import tensorflow as tf
 import typer
 from rich.console import Console
 
+from keras_advdef.cli import missing_extra
 from keras_advdef.cli.print_line import print_line
+from keras_advdef.core.errors import is_rejection
+from keras_advdef.core.untrusted import reason_of
+
+_REJECTED = 2
+# EX_SOFTWARE of BSD's sysexits.h; 1 says that an accuracy is below the minimum.
+_UNEXPECTED = 70
+_INTERRUPTED = 130
 
 
-def _is_rejection(error: BaseException) -> bool:
-    """Whether the package itself refused a value, rather than broke on one."""
-    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
-    return innermost.f_globals.get("__name__", "").startswith("keras_advdef.")
+class ReportedFailures:
+    """Turns every failure of a command into one line and an exit code.
 
-
-@contextlib.contextmanager
-def reported_failures(
-    console: Console, interrupted: str = "nothing was written"
-) -> Iterator[None]:
-    """Turns bad input and Ctrl-C into one line and an exit code.
-
-    A `ValueError` or `TypeError` from outside the package is a defect, not bad
-    input, and keeps its traceback.
+    Use it in a `with` statement around the command. Exit codes: 2 for bad input, for
+    files that cannot be read or written and for too little memory; 130 for Ctrl-C; 70
+    for what was not foreseen, whose traceback goes to a file that the line names.
 
     Args:
         console: Where the line goes; usually standard error.
         interrupted: What Ctrl-C leaves behind, as half a sentence.
-
-    Yields:
-        Nothing; the command runs in the body.
-
-    Raises:
-        typer.Exit: With code 2 for bad input and for files that cannot be read or
-            written, 130 for Ctrl-C.
     """
+
+    def __init__(
+        self, console: Console, interrupted: str = "nothing was written"
+    ) -> None:
+        self._console = console
+        self._interrupted = interrupted
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, (typer.Exit, SystemExit)):
+            return
+        if missing_extra(error) is not None:
+            return  # `main` says what to install
+        message, code = self._outcome(error)
+        # What a file says may hold commands for a terminal.
+        shown = "".join(letter if letter.isprintable() else "?" for letter in message)
+        print_line(self._console, shown)
+        raise typer.Exit(code) from error
+
+    def _outcome(self, error: BaseException) -> tuple[str, int]:
+        if isinstance(error, KeyboardInterrupt):
+            return f"Interrupted; {self._interrupted}.", _INTERRUPTED
+        if isinstance(error, OSError) or is_rejection(error):
+            return " ".join(str(error).split()), _REJECTED
+        if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+            advice = "Take fewer or smaller images, or a smaller --batch-size."
+            return (
+                f"There is too little memory ({reason_of(error)}). {advice}",
+                _REJECTED,
+            )
+        message = f"Unexpected {type(error).__name__}: {reason_of(error)}."
+        return f"{message} {_written_traceback(error)}", _UNEXPECTED
+
+
+def _written_traceback(error: BaseException) -> str:
+    """Writes the traceback to a new file and says where it lies."""
+    text = "".join(traceback.format_exception(error))
     try:
-        yield
-    except KeyboardInterrupt:
-        message, code = f"Interrupted; {interrupted}.", 130
-    except OSError as error:
-        message, code = " ".join(str(error).split()), 2
-    except (ValueError, TypeError) as error:
-        if not _is_rejection(error):
-            raise
-        message, code = " ".join(str(error).split()), 2
-    else:
-        return
-    print_line(console, message)
-    raise typer.Exit(code)
+        number, path = tempfile.mkstemp(prefix="keras-advdef-", suffix=".txt")
+        with os.fdopen(number, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as failure:
+        return f"Its traceback could not be written ({reason_of(failure)})."
+    return f"Please report it with its traceback, which lies in {path}."

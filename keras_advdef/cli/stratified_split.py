@@ -1,8 +1,36 @@
-"""A split that keeps the classes' shares."""
+"""Orders and splits that keep the classes' shares."""
 
 from typing import Any
 
 import numpy as np
+
+
+def stratified_order(labels: Any, *, seed: int) -> np.ndarray:
+    """Draws an order of which every beginning holds the classes in their shares.
+
+    Args:
+        labels: Whole numbers of shape `(count,)`.
+        seed: Seed of the draw.
+
+    Returns:
+        Every index once.
+
+    Example:
+
+    >>> from keras_advdef.cli.stratified_split import stratified_order
+    >>> labels = np.array([0, 0, 0, 1, 1, 1])
+    >>> np.sort(labels[stratified_order(labels, seed=0)][:2])
+    array([0, 1])
+    """
+    labels = np.asarray(labels)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    # The n-th image of a class of size m gets rank (n + 0.5) / m: the smallest ranks
+    # together hold each class in proportion.
+    ranks = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        ranks[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return order[np.argsort(ranks[order], kind="stable")]
 
 
 def stratified_split(
@@ -26,14 +54,5 @@ def stratified_split(
     >>> np.array([0, 0, 1, 1, 1, 1])[test]
     array([0, 1, 1])
     """
-    labels = np.asarray(labels)
-    generator = np.random.default_rng(seed)
-    order = generator.permutation(len(labels))
-    # The n-th image of a class of size m gets rank (n + 0.5) / m: the smallest ranks
-    # together hold each class in proportion.
-    ranks = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        ranks[members] = (np.arange(len(members)) + 0.5) / len(members)
-    ranked = order[np.argsort(ranks[order], kind="stable")]
-    return np.sort(ranked[test_count:]), np.sort(ranked[:test_count])
+    order = stratified_order(labels, seed=seed)
+    return np.sort(order[test_count:]), np.sort(order[:test_count])

@@ -6,14 +6,17 @@ import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_advdef.core.cards import Break, DefenceCard
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import check_memory, opened, read_json, reading
 
 _PREFIX = "keras_advdef_card_"
+_MOST_DRAWS = 1000
 
 
 class CardAsset(tf.saved_model.experimental.TrackableResource):
@@ -76,6 +79,9 @@ def cards_in(folder: str | Path) -> dict[str, DefenceCard]:
     Returns:
         A new dictionary, empty if it holds no defence of this package.
 
+    Raises:
+        ValueError: If the SavedModel or a card in it is damaged.
+
     Example:
 
     >>> import tempfile
@@ -84,22 +90,57 @@ def cards_in(folder: str | Path) -> dict[str, DefenceCard]:
     """
     cards = {}
     for file in _asset_files(Path(folder)):
-        if file.startswith(_PREFIX):
-            text = (Path(folder) / "assets" / file).read_text(encoding="utf-8")
-            values = json.loads(text)
-            values["breaks"] = tuple(Break(**each) for each in values["breaks"])
-            values["attacks"] = tuple(values["attacks"])
+        # A name with folders in it was not written by this package.
+        if file.startswith(_PREFIX) and Path(file).name == file:
             name = Path(file).stem.removeprefix(_PREFIX).partition("_")[0]
-            cards[name] = DefenceCard(**values)
+            cards[name] = _read_card(Path(folder) / "assets" / file)
     return cards
+
+
+def _read_card(path: Path) -> DefenceCard:
+    def refuse(advice: str) -> ValueError:
+        rule = "a SavedModel with whole cards of its defences"
+        advice += " Export the model again."
+        return invalid("cards_in", "folder", rule, str(path), advice=advice)
+
+    values = read_json(path, refuse)
+    with reading(refuse, "A card in it is damaged ({})."):
+        values["breaks"] = tuple(Break(**each) for each in values["breaks"])
+        values["attacks"] = tuple(values["attacks"])
+        card = DefenceCard(**values)
+        _check_card(card)
+    return card
+
+
+def _check_card(card: DefenceCard) -> None:
+    """Raises where a file gave a card what no card of this package has."""
+    texts = [card.summary, card.category, card.paper, card.claim, card.standing]
+    texts += [card.gradient, card.training_cost, card.inference_cost, *card.attacks]
+    texts += [text for each in card.breaks for text in dataclasses.astuple(each)]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("one of its facts is no text")
+    if card.standing not in get_args(get_type_hints(DefenceCard)["standing"]):
+        raise ValueError("its standing is unknown")
+    if type(card.eot_samples) is not int or not 1 <= card.eot_samples <= _MOST_DRAWS:
+        raise ValueError(f"its draws of EOT are no integer in [1, {_MOST_DRAWS}]")
 
 
 def _asset_files(folder: Path) -> list[str]:
     """The assets of this SavedModel, not those an earlier one left in the folder."""
+
+    def refuse(advice: str) -> ValueError:
+        rule = "a SavedModel that can be read"
+        return invalid("cards_in", "folder", rule, str(folder), advice=advice)
+
     graph = folder / "saved_model.pb"
-    if not graph.is_file():
+    if not graph.exists():
         return []
-    saved = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
+    with opened(graph, refuse) as file:
+        check_memory(graph.stat().st_size, graph.name, refuse)
+        with reading(
+            refuse, f"{graph.name} is damaged ({{}}); export the model again."
+        ):
+            saved = saved_model_pb2.SavedModel.FromString(file.read())
     return sorted(
         {asset.filename for meta in saved.meta_graphs for asset in meta.asset_file_def}
     )

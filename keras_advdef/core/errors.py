@@ -1,10 +1,13 @@
 """One message shape for every rejected argument."""
 
+import re
 from typing import Any
 
 import numpy as np
 
 _LONGEST_VALUE = 120
+# Keras puts its own words around what is raised inside a layer.
+_REJECTION = re.compile(r"`[^`]+` expects .+ Received: ", re.DOTALL)
 
 
 def describe(value: Any) -> str:
@@ -87,3 +90,24 @@ def wrong_type(
     '`PGD` expects `loss` to be a string. Received: loss=3.'
     """
     return TypeError(_message(owner, argument, rule, value, advice))
+
+
+def is_rejection(error: BaseException) -> bool:
+    """Returns whether an error was raised to refuse an argument.
+
+    Args:
+        error: Any error.
+
+    Returns:
+        Whether it is a `ValueError` or `TypeError` with a message of this package.
+
+    Example:
+
+    >>> from keras_advdef.core.errors import invalid, is_rejection
+    >>> is_rejection(invalid("PGD", "steps", "at least 1", 0))
+    True
+    >>> is_rejection(ValueError("cannot reshape array of size 3 into shape (2,)"))
+    False
+    """
+    is_kind = isinstance(error, (ValueError, TypeError))
+    return is_kind and _REJECTION.search(str(error)) is not None

@@ -101,7 +101,14 @@ class Request:
             raise invalid(OWNER, "labels", rule, np.asarray(labels))
         norm = checked_choice(OWNER, "norm", norm, NORMS)
         subject = Subject.of(model)
-        _check_shape(images, subject.image_shape)
+        _check_shape("model", images, subject.image_shape)
+        companions = {
+            name: None if given is None else Subject.of(given)
+            for name, given in (("reference", reference), ("surrogate", surrogate))
+        }
+        for name, companion in companions.items():
+            if companion is not None:
+                _check_shape(name, images, companion.image_shape)
         return cls(
             subject=subject,
             images=images[:most],
@@ -116,8 +123,8 @@ class Request:
             attacks=None
             if attacks is None
             else _checked_attacks(attacks, pixels, norm),
-            reference=None if reference is None else Subject.of(reference),
-            surrogate=None if surrogate is None else Subject.of(surrogate),
+            reference=companions["reference"],
+            surrogate=companions["surrogate"],
             curve=None if curve is None else _checked_curve(curve),
             batch_size=checked_integer(OWNER, "batch_size", batch_size, low=1),
             precision=checked_choice(OWNER, "precision", precision, PRECISIONS),
@@ -146,13 +153,15 @@ class Request:
         return checked_labels(OWNER, self.labels, count=self.count, classes=classes)
 
 
-def _check_shape(images: np.ndarray, expected: tuple[int | None, ...]) -> None:
+def _check_shape(
+    taker: str, images: np.ndarray, expected: tuple[int | None, ...]
+) -> None:
     given = images.shape[1:]
     fits = len(expected) == len(given) and all(
         want in (None, size) for size, want in zip(given, expected, strict=True)
     )
     if expected and not fits:
-        rule = f"of the shape that the model takes, {expected}"
+        rule = f"of the shape that the {taker} takes, {expected}"
         raise invalid(OWNER, "images", rule, images)
 
 

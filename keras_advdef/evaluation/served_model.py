@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_advdef.core.card_asset import cards_in
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.random_state import scope_key
+from keras_advdef.core.untrusted import reading
 
 _SIGNATURE = "serving_default"
 _STATE = "random_state"
@@ -41,20 +42,22 @@ class ServedModel:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.cards = cards_in(folder)
-        try:
+        with reading(self._refusal, "TensorFlow says: {}."):
             self._loaded = tf.saved_model.load(str(folder))
-        except (OSError, ValueError) as error:
-            raise invalid("ServedModel", "folder", _RULE, str(folder)) from error
-        self._function = self._loaded.signatures.get(_SIGNATURE)
-        if self._function is None:
-            held = ", ".join(self._loaded.signatures) or "none"
+            signatures = dict(self._loaded.signatures)
+        if _SIGNATURE not in signatures:
+            held = ", ".join(signatures) or "none"
             advice = f"Its signatures: {held}. Write it with `model.export`."
-            raise invalid("ServedModel", "folder", _RULE, str(folder), advice=advice)
+            raise self._refusal(advice)
+        self._function = signatures[_SIGNATURE]
         inputs = self._function.structured_input_signature[1]
         outputs = self._function.structured_outputs
         if len(inputs) != 1 or len(outputs) != 1:
-            raise invalid("ServedModel", "folder", _RULE, str(folder))
+            advice = f"It has {len(inputs)} inputs and {len(outputs)} outputs."
+            raise self._refusal(advice)
         ((self._input, spec),) = inputs.items()
+        if not (spec.dtype.is_floating or spec.dtype.is_integer):
+            raise self._refusal(f"It takes {spec.dtype.name}.")
         (self._output,) = outputs
         self._dtype = spec.dtype
         known = spec.shape.rank is not None
@@ -64,6 +67,9 @@ class ServedModel:
             for variable in getattr(self._loaded, "variables", [])
             if variable.name.partition(":")[0].endswith(_STATE)
         ]
+
+    def _refusal(self, advice: str) -> ValueError:
+        return invalid("ServedModel", "folder", _RULE, str(self.folder), advice=advice)
 
     def __call__(self, images: tf.Tensor) -> Any:
         """Returns what the SavedModel returns for images in its own range."""

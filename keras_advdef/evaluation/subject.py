@@ -12,6 +12,7 @@ import numpy as np
 from keras_advdef.core.cards import DefenceCard, card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.evaluation.read_keras import read_keras
 from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.training.training_model import TrainingModel
 
@@ -42,13 +43,16 @@ class Subject:
                 `.keras` file or of a SavedModel, or any function from images to logits.
 
         Raises:
-            ValueError: If a path leads to no model.
+            ValueError: If a path leads to no model, or the model has no layers or
+                several inputs.
         """
         if isinstance(model, (str, Path)):
             return cls.of(load_model(model))
         if isinstance(model, ServedModel):
             return cls(model=model, cards=model.cards, can_step_aside=False)
         cards = {}
+        if isinstance(model, keras.Model):
+            _check_structure(model)
         if isinstance(model, TrainingModel):
             cards, model = _cards(model.defences()), model.classifier
         layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
@@ -90,6 +94,16 @@ class Subject:
         return digest.hexdigest()
 
 
+def _check_structure(model: keras.Model) -> None:
+    """Raises where a model cannot be a classifier of images."""
+    inputs = len(getattr(model, "inputs", None) or [None])
+    empty = isinstance(model, keras.Sequential) and not model.layers
+    if empty or inputs != 1:
+        rule = "a classifier with one image input"
+        advice = "It has no layers." if empty else f"It has {inputs} inputs."
+        raise invalid("evaluate_robustness", "model", rule, model.name, advice=advice)
+
+
 def _cards(defended: list[Any]) -> dict[str, DefenceCard]:
     found = {type(each).__name__: card_of(each) for each in defended}
     return {name: card for name, card in found.items() if card is not None}
@@ -123,18 +137,16 @@ def load_model(path: str | Path) -> Any:
     >>> load_model(path).output_shape
     (None, 3)
     """
-    rule = "a .keras file, or the folder of a SavedModel"
-    if (Path(path) / "saved_model.pb").is_file():
+    if (Path(path) / "saved_model.pb").exists():
         return ServedModel(path)
-    if not Path(path).is_file():
-        advice = "Nothing of the kind lies there; check the path."
-        raise invalid("load_model", "path", rule, str(path), advice=advice)
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:400]
-        advice = (
-            f"Keras says: {reason}. A model with layers of your own is loaded in "
-            "Python, with `custom_objects`, and given to `evaluate_robustness`."
-        )
-        raise invalid("load_model", "path", rule, str(path), advice=advice) from error
+
+    def refuse(advice: str) -> ValueError:
+        rule = "a .keras file, or the folder of a SavedModel"
+        return invalid("load_model", "path", rule, str(path), advice=advice)
+
+    if not Path(path).exists() or Path(path).is_dir():
+        raise refuse("Nothing of the kind lies there; check the path.")
+    model = read_keras(Path(path), refuse)
+    if not isinstance(model, keras.Model):
+        raise refuse(f"A {type(model).__name__} lies there, which is no model.")
+    return model

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from keras_advdef.cli import datasets
-from keras_advdef.cli.datasets import load_dataset
+from keras_advdef.cli.datasets import load_dataset, load_test_images
 
 
 class TestLoadDataset:
@@ -38,3 +38,26 @@ class TestLoadDataset:
     def test_rejects_unknown(self, spec):
         with pytest.raises(ValueError, match=f"digits, mnist.*--data='{spec}'"):
             load_dataset(spec)
+
+
+class TestLoadTestImages:
+    def test_known_names_have_a_test_part(self):
+        found = load_test_images("digits")
+        np.testing.assert_array_equal(found.images, load_dataset("digits").x_test)
+        assert found.taken == "all 400 images of the test part of digits"
+
+    def test_npz(self, npz, arrays):
+        np.testing.assert_array_equal(
+            load_test_images(str(npz)).labels, arrays["y_test"]
+        )
+
+    def test_folder(self, tmp_path):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            Image.new("L", (4, 4)).save(tmp_path / name / "0.png")
+        assert load_test_images(str(tmp_path)).images.shape == (2, 4, 4, 1)
+
+    @pytest.mark.parametrize("spec", ["mnits", "no/such/file.npz", ""])
+    def test_rejects_unknown(self, spec):
+        with pytest.raises(ValueError, match=f"digits, mnist.*--data='{spec}'"):
+            load_test_images(spec)

@@ -45,6 +45,8 @@ def test_writes_a_report_and_reprints_it(evaluate, tmp_path):
     result = evaluate()
     assert result.exit_code == 0, result.stderr
     assert "under all attacks" in result.stdout
+    taken = f"Data: all 12 images of x_test in {tmp_path / 'good.npz'}."
+    assert taken in result.stdout.splitlines()
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["headline"] in result.stdout
     assert report["epsilon"] == 0.05

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_advdef.cli.load_npz import load_npz
+from keras_advdef.cli.load_npz import load_npz, load_npz_test_images
 
 
 class TestLoadNpz:
@@ -48,3 +48,20 @@ class TestLoadNpz:
     def test_rejects_what_cannot_be_opened(self, tmp_path):
         with pytest.raises(ValueError, match=r"none\.npz.*No such file"):
             load_npz(str(tmp_path / "none.npz"))
+
+
+class TestLoadNpzTestImages:
+    def test_needs_no_training_images(self, tmp_path, arrays):
+        path = tmp_path / "data.npz"
+        np.savez(path, x_test=arrays["x_test"], y_test=arrays["y_test"])
+        found = load_npz_test_images(str(path))
+        assert found.images.shape == (12, 6, 5, 1)
+        assert found.taken == f"all 12 images of x_test in {path}"
+        with pytest.raises(ValueError, match="lacks x_train, y_train"):
+            load_npz(str(path))
+
+    def test_names_missing_key(self, tmp_path, arrays):
+        path = tmp_path / "data.npz"
+        np.savez(path, x_test=arrays["x_test"])
+        with pytest.raises(ValueError, match=r"x_test and y_test.*lacks y_test"):
+            load_npz_test_images(str(path))

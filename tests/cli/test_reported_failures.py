@@ -1,18 +1,20 @@
 import io
+import tempfile
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import typer
 from rich.console import Console
 
-from keras_advdef.cli.reported_failures import reported_failures
+from keras_advdef.cli.reported_failures import ReportedFailures
 from keras_advdef.core.value_range import ValueRange
 
 
 def _outcome(action):
     """Returns the exit code and what was printed."""
     stream = io.StringIO()
-    with pytest.raises(typer.Exit) as caught, reported_failures(Console(file=stream)):
+    with pytest.raises(typer.Exit) as caught, ReportedFailures(Console(file=stream)):
         action()
     return caught.value.exit_code, stream.getvalue()
 
@@ -37,11 +39,58 @@ class TestReportedFailures:
         code, text = _outcome(lambda: _raise(KeyboardInterrupt()))
         assert (code, text) == (130, "Interrupted; nothing was written.\n")
 
-    def test_defects_keep_their_traceback(self):
-        with pytest.raises(ValueError, match="reshape"), reported_failures(Console()):
-            np.zeros(3).reshape(2)
+    @pytest.mark.parametrize(
+        "error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")]
+    )
+    def test_too_little_memory(self, error):
+        code, text = _outcome(lambda: _raise(error))
+        assert code == 2
+        assert text.startswith("There is too little memory (")
+        assert text.count("\n") == 1
+
+    def test_what_was_not_foreseen(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        code, text = _outcome(lambda: np.zeros(3).reshape(2))
+        assert code == 70
+        [file] = tmp_path.iterdir()
+        assert text == (
+            "Unexpected ValueError: cannot reshape array of size 3 into shape (2,). "
+            f"Please report it with its traceback, which lies in {file}.\n"
+        )
+        written = file.read_text()
+        assert written.startswith("Traceback (most recent call last)")
+        assert "np.zeros(3).reshape(2)" in written
+
+    @pytest.mark.parametrize("error", [TypeError, ValueError])
+    def test_defects_of_the_package_are_not_foreseen_either(self, error, monkeypatch):
+        # Only what was raised to refuse an argument is bad input.
+        monkeypatch.setattr(ValueRange, "parse", lambda *given: _raise(error("None")))
+        assert _outcome(lambda: ValueRange.parse("PGD", 1))[0] == 70
+
+    def test_full_disk_under_a_defect(self, monkeypatch):
+        def fail(**options):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(tempfile, "mkstemp", fail)
+        code, text = _outcome(lambda: _raise(KeyError("a")))
+        assert code == 70
+        assert "could not be written (No space left on device)" in text
+
+    def test_commands_for_the_terminal_are_not_printed(self):
+        code, text = _outcome(lambda: _raise(OSError("a \x1b[2J b")))
+        assert (code, text) == (2, "a ?[2J b\n")
+
+    @pytest.mark.parametrize("code", [0, 1])
+    def test_exits_pass(self, code):
+        assert _outcome(lambda: _raise(typer.Exit(code))) == (code, "")
+
+    def test_missing_extras_pass(self):
+        error = ModuleNotFoundError("No module named 'PIL'", name="PIL.Image")
+        with pytest.raises(ModuleNotFoundError), ReportedFailures(Console()):
+            raise error
+        assert _outcome(lambda: _raise(ModuleNotFoundError("x", name="os")))[0] == 70
 
     def test_success_is_silent(self, capsys):
-        with reported_failures(Console()):
+        with ReportedFailures(Console()):
             pass
         assert capsys.readouterr().out == ""

@@ -2,7 +2,22 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_advdef.cli.stratified_split import stratified_split
+from keras_advdef.cli.stratified_split import stratified_order, stratified_split
+
+
+class TestStratifiedOrder:
+    @given(
+        labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+        share=st.floats(0, 1),
+        seed=st.integers(0, 1000),
+    )
+    def test_beginnings_hold_the_classes_in_their_shares(self, labels, share, seed):
+        labels, first = np.array(labels), round(share * len(labels))
+        order = stratified_order(labels, seed=seed)
+        assert sorted(order) == list(range(len(labels)))
+        held = np.bincount(labels[order[:first]], minlength=labels.max() + 1)
+        wanted = np.bincount(labels) * first / len(labels)
+        assert np.abs(held - wanted).max() <= 2
 
 
 class TestStratifiedSplit:

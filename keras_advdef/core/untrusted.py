@@ -1,0 +1,217 @@
+"""The one place that knows what may be raised while files of others are read.
+
+A format's library answers a damaged or hostile file with almost any error, and asks for
+all the memory that a header claims. Readers work inside `reading`, and look at sizes
+before they take memory.
+"""
+
+import contextlib
+import json
+import lzma
+import os
+import stat
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+# Built from a sentence that says what is wrong with a file.
+Refusal = Callable[[str], Exception]
+
+# What NumPy, Pillow, h5py, Keras, TensorFlow and the standard library have been seen to
+# raise on files that are not what they claim. RuntimeError holds NotImplementedError
+# and RecursionError, ValueError every fault of Unicode and JSON.
+_RAISED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    DecodeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    tf.errors.OpError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_LONGEST_REASON = 300
+_LARGEST_JSON = 64 * 2**20
+_MEMORY_SHARE = 0.5
+_UNKNOWN_MEMORY = 8 * 2**30
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@contextlib.contextmanager
+def reading(
+    refuse: Refusal,
+    advice: str,
+    *,
+    also: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Turns whatever a format's library raises into a refusal of the file.
+
+    Args:
+        refuse: Makes the error to raise from a sentence.
+        advice: The sentence, with `{}` for what the library said.
+        also: Errors of a library that is not always installed.
+
+    Yields:
+        Nothing; the library reads in the body.
+
+    Raises:
+        Exception: What `refuse` made.
+
+    Example:
+
+    >>> from keras_advdef.core.untrusted import reading
+    >>> with reading(ValueError, "It is no number ({})."):
+    ...     int("one")
+    Traceback (most recent call last):
+    ...
+    ValueError: It is no number (invalid literal for int() with base 10: 'one').
+    """
+    try:
+        yield
+    except (*_RAISED, *also) as error:
+        raise refuse(advice.replace("{}", reason_of(error))) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Returns what an error says, in one line that is not long.
+
+    Args:
+        error: Any error.
+
+    Example:
+
+    >>> keras_advdef.core.untrusted.reason_of(MemoryError())
+    'MemoryError'
+    """
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+    text = " ".join(text.split()).rstrip(".")
+    if len(text) > _LONGEST_REASON:
+        text = text[: _LONGEST_REASON - 3] + "..."
+    return text or type(error).__name__
+
+
+def memory_budget() -> int:
+    """Returns how many bytes the contents of a file may take: half the memory.
+
+    Example:
+
+    >>> keras_advdef.core.untrusted.memory_budget() > 2**20
+    True
+    """
+    memory = _UNKNOWN_MEMORY
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):  # not on Windows
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):  # no container, or without a limit
+        memory = min(memory, int(_CONTAINER_LIMIT.read_text(encoding="ascii")))
+    return int(_MEMORY_SHARE * memory)
+
+
+def check_memory(needed: int, what: str, refuse: Refusal) -> None:
+    """Raises if something would take more memory than may be used.
+
+    Args:
+        needed: Bytes, from the sizes that a header claims.
+        what: What takes them, as the subject of a sentence.
+        refuse: Makes the error to raise from a sentence.
+
+    Raises:
+        Exception: What `refuse` made.
+    """
+    budget = memory_budget()
+    if needed > budget:
+        raise refuse(f"{what} would take {_size(needed)}, and {_size(budget)} may be.")
+
+
+def _size(count: int) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024  # type: ignore[assignment]  # the last digits do not matter
+    return f"{count:.3g} TiB"
+
+
+def check_regular(path: Path, refuse: Refusal) -> None:
+    """Raises if a path leads to anything but a plain file, without opening it.
+
+    Pipes would wait for a writer, and devices never end.
+
+    Args:
+        path: Where the file should lie.
+        refuse: Makes the error to raise from a sentence.
+
+    Raises:
+        Exception: What `refuse` made.
+    """
+    with reading(refuse, "It cannot be opened: {}."):
+        mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise refuse("It is no plain file.")
+
+
+@contextlib.contextmanager
+def opened(path: Path, refuse: Refusal) -> Iterator[BinaryIO]:
+    """Opens a plain file for reading.
+
+    Args:
+        path: Where the file should lie.
+        refuse: Makes the error to raise from a sentence.
+
+    Yields:
+        The open file.
+
+    Raises:
+        Exception: What `refuse` made.
+    """
+    check_regular(path, refuse)
+    with reading(refuse, "It cannot be opened: {}."):
+        file = path.open("rb")
+    with file:
+        yield file
+
+
+def read_json(path: Path, refuse: Refusal) -> Any:
+    """Returns the values of a JSON file.
+
+    Args:
+        path: Where it lies.
+        refuse: Makes the error to raise from a sentence.
+
+    Raises:
+        Exception: What `refuse` made.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "values.json"
+    >>> _ = path.write_text("[1, 2]")
+    >>> keras_advdef.core.untrusted.read_json(path, ValueError)
+    [1, 2]
+    """
+    with opened(path, refuse) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > _LARGEST_JSON:
+            raise refuse(f"It is larger than {_size(_LARGEST_JSON)}.")
+        with reading(refuse, "It is no JSON ({})."):
+            return json.loads(file.read().decode("utf-8"))

@@ -1,0 +1,39 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.evaluation import read_keras as module
+from keras_advdef.evaluation.read_keras import read_keras
+from keras_advdef.layers import BitDepthReduction, VariationalDense
+from tests.support.nets import small_net
+
+
+class Refused(Exception):
+    pass
+
+
+class TestReadKeras:
+    def test_loads_with_its_weights(self, images, tmp_path):
+        net = small_net(front=[BitDepthReduction(3)])
+        net.save(tmp_path / "net.keras")
+        loaded = read_keras(tmp_path / "net.keras", Refused)
+        np.testing.assert_allclose(loaded(images), net(images), atol=1e-6)
+
+    def test_weights_are_counted_before_they_take_memory(self, tmp_path, monkeypatch):
+        layers = [keras.Input((6,)), VariationalDense(5), keras.layers.Dense(4)]
+        net = keras.Sequential([*layers, keras.layers.BatchNormalization()])
+        net.save(tmp_path / "net.keras")
+        needed = sum(4 * int(np.prod(weight.shape)) for weight in net.weights)
+        budget = module._WeightBudget(2**30)
+        with tf.variable_creator_scope(budget):
+            again = keras.saving.load_model(tmp_path / "net.keras")
+        # States of random layers may have wider numbers.
+        assert needed <= budget.asked <= needed + 64
+        assert len(again.weights) == len(net.weights)
+        monkeypatch.setattr(module, "_FREE_BYTES", budget.asked - 1)
+        monkeypatch.setattr(module, "_SHARE_OF_FILE", 0)
+        with pytest.raises(Refused, match="more weights than the file holds"):
+            read_keras(tmp_path / "net.keras", Refused)
+        monkeypatch.setattr(module, "_FREE_BYTES", budget.asked)
+        assert read_keras(tmp_path / "net.keras", Refused).built
