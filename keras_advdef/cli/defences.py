@@ -8,9 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from keras_advdef.cli.defence_names import card_name
 from keras_advdef.cli.print_line import print_line
 from keras_advdef.core.cards import DefenceCard, all_cards
-from keras_advdef.core.errors import invalid
 from keras_advdef.evaluation.report_markdown import markdown_table
 
 
@@ -18,7 +18,8 @@ def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
     """Prints all cards in short, or one in full.
 
     Args:
-        name: Class name of a defence, or `None` for all.
+        name: Name of a defence or of a part of one, as `card_name` takes it, or
+            `None` for all.
         as_json: Whether to print JSON.
         console: Where to print.
 
@@ -26,27 +27,29 @@ def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
         ValueError: If there is no defence of that name.
     """
     cards = all_cards()
-    if name is not None and name not in cards:
-        rule = f"one of {', '.join(cards)}"
-        raise invalid("keras-advdef defences", "NAME", rule, name)
-    chosen = cards if name is None else {name: cards[name]}
+    chosen = None if name is None else card_name(name)
     if as_json:
-        values = {key: dataclasses.asdict(card) for key, card in chosen.items()}
-        text = json.dumps(values if name is None else values[name], indent=2)
+        values = {key: dataclasses.asdict(card) for key, card in cards.items()}
+        text = json.dumps(values if chosen is None else values[chosen], indent=2)
         print_line(console, text)
-    elif name is None:
-        console.print(_overview(chosen))
+    elif chosen is None:
+        console.print(_overview(cards))
     else:
-        _print_card(name, cards[name], console)
+        _print_card(chosen, cards[chosen], console)
 
 
 def _overview(cards: dict[str, DefenceCard]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="Defences of this package")
-    for column in ("name", "category", "standing"):
+    """A table of 80 columns, in which a category is a section and no column."""
+    table = Table(box=box.SIMPLE_HEAD, title="Defences of this package", width=80)
+    for column in ("name", "standing"):
         table.add_column(column, no_wrap=True)
     table.add_column("what it does")
-    for name, card in cards.items():
-        table.add_row(name, card.category, card.standing, card.summary)
+    for category in dict.fromkeys(card.category for card in cards.values()):
+        table.add_row(f"[bold]{category}[/bold]")
+        for name, card in cards.items():
+            if card.category == category:
+                table.add_row(f"  {name}", card.standing, card.summary)
+        table.add_section()
     return table
 
 

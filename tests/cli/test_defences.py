@@ -10,15 +10,24 @@ from keras_advdef.core.cards import all_cards
 
 def printed(name=None, *, as_json=False):
     stream = io.StringIO()
-    run_defences(name, as_json=as_json, console=Console(file=stream, width=100))
+    run_defences(name, as_json=as_json, console=Console(file=stream, width=80))
     return stream.getvalue()
 
 
-def test_overview_names_all():
+def test_overview_names_all_in_80_columns():
     text = printed()
-    for name, card in all_cards().items():
-        assert name in text
-        assert card.category in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    section, found = None, {}
+    for line in text.splitlines():
+        words = line.split()
+        if line.startswith("    ") and words[:1] and words[0] in all_cards():
+            found[words[0]] = (section, words[1])
+        elif line.startswith("  ") and not line.startswith("   "):
+            section = line.strip()
+    assert found == {
+        name: (card.category, card.standing) for name, card in all_cards().items()
+    }
 
 
 def test_one_in_full():
@@ -35,8 +44,14 @@ def test_json():
     assert one["breaks"][0]["attack"] == "EOT"
 
 
+def test_part_of_a_defence():
+    assert printed("adversarialtrainingmodel") == printed("AdversarialCrossEntropy")
+    one = json.loads(printed("insert_noise", as_json=True))
+    assert one["summary"] == all_cards()["RandomNoise"].summary
+
+
 def test_unknown_name():
-    with pytest.raises(ValueError, match="expects `NAME` to be one of Adaptive"):
+    with pytest.raises(ValueError, match="expects `NAME` to be the name of a defence"):
         printed("Magic")
 
 

@@ -1,0 +1,95 @@
+import importlib
+
+import pytest
+
+from keras_advdef.cli import defence_names
+from keras_advdef.cli.defence_names import card_name
+from keras_advdef.core.cards import all_cards
+
+# Public names of the defences' folders that carry no card: bases, tools and Parseval
+# networks, of which nobody has claimed or broken anything under a strong attack.
+NO_DEFENCE = {
+    "ConvexCombination",
+    "CrossEntropy",
+    "DifferenceOfLogitsRatio",
+    "EpochShuffle",
+    "InputTransform",
+    "Margin",
+    "MemberDLR",
+    "Objective",
+    "Parseval",
+    "ParsevalConv2D",
+    "Penalty",
+    "ProbabilitySimplex",
+    "RobustAccuracy",
+    "SingularValues",
+    "TrainingModel",
+    "check_weight_decay",
+    "parseval_network",
+    "rewrite",
+}
+FOLDERS = ("callbacks", "constraints", "data", "layers", "losses", "models")
+FOLDERS += ("objectives", "surgery", "training")
+
+
+def _public():
+    for folder in FOLDERS:
+        yield from importlib.import_module(f"keras_advdef.{folder}").__all__
+
+
+class TestCardName:
+    def test_every_public_name_leads_to_a_card(self):
+        for name in {*_public()} - NO_DEFENCE:
+            assert card_name(name) in all_cards(), name
+
+    @pytest.mark.parametrize(
+        "name", [*sorted(NO_DEFENCE), "PGD", "evaluate_robustness"]
+    )
+    def test_others_are_known(self, name):
+        with pytest.raises(ValueError, match=f"NAME='{name}'.*no defence with a card"):
+            card_name(name)
+
+    def test_parts_are_public_and_lead_to_cards(self):
+        names = {
+            *_public(),
+            *importlib.import_module("keras_advdef.evaluation").__all__,
+        }
+        assert defence_names._PARTS.keys() <= names
+        assert {*defence_names._PARTS.values()} <= all_cards().keys()
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("AdversarialTrainingModel", "AdversarialCrossEntropy"),
+            ("adversarial training model", "AdversarialCrossEntropy"),
+            ("RANDOMNOISE", "RandomNoise"),
+            ("random_noise", "RandomNoise"),
+            ("defense-gan", "DefenseGAN"),
+            ("insert_pruning", "StochasticActivationPruning"),
+            ("to_variational", "VariationalConv2D"),
+            ("WassersteinGAN", "DefenseGAN"),
+        ],
+    )
+    def test_as_people_write(self, name, expected):
+        assert card_name(name) == expected
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("RandomNois", "RandomNoise"),
+            ("JPEG", "JPEGCompression"),
+            ("DefenceGAN", "DefenseGAN"),
+            ("FeatureSqueezing", "FeatureSqueezingDetector"),
+            ("AdversarialTraining", "AdversarialTrainingModel"),
+            ("distillation", "DistillationTrainer"),
+        ],
+    )
+    def test_near_misses(self, name, expected):
+        with pytest.raises(ValueError, match=f"Did you mean [^?]*{expected}[^?]*\\?"):
+            card_name(name)
+
+    @pytest.mark.parametrize("name", ["Magic", "", "%"])
+    def test_no_guess(self, name):
+        text = rf"NAME='{name}'\. `keras-advdef defences` lists all\."
+        with pytest.raises(ValueError, match=text):
+            card_name(name)
