@@ -1,14 +1,13 @@
 """The logits of a classifier that is part of a larger model."""
 
-import weakref
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.keras_private import has_graph
+from keras_advdef.core.keras_private import kept_losses
 from keras_advdef.core.logits import LogitsModel
-from keras_advdef.core.softmax_head import without_softmax
+from keras_advdef.core.probabilities import logits_of
 
 
 def classifier_logits(
@@ -38,18 +37,33 @@ def classifier_logits(
     """
     if isinstance(classifier, LogitsModel):
         return tf.cast(classifier.logits(images, training=training), tf.float32)
-    outputs = (_bare(classifier) or classifier)(images, training=training)
-    return tf.cast(outputs, tf.float32)
+    return logits_behind(classifier, images, classifier(images, training=training))
 
 
-# A model made of the classifier's layers anew at each call would stay tied to them.
-_BARE: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+def logits_behind(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
+    """Returns the logits for what a classifier returned, at no further pass.
 
+    Args:
+        classifier: A `keras.Model`.
+        images: What it was called on.
+        outputs: What it returned.
 
-def _bare(classifier: Any) -> keras.Model | None:
-    """Returns a classifier without its softmax, `None` if it has none to undo."""
-    if not has_graph(classifier):
-        return None
-    if classifier not in _BARE:
-        _BARE[classifier] = without_softmax(classifier)
-    return _BARE[classifier]
+    Returns:
+        Float32 tensor of shape `(batch, classes)`.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((2,)), keras.layers.Dense(1, activation="sigmoid")])
+    >>> from keras_advdef.core.classifier_logits import logits_behind
+    >>> x = np.zeros((1, 2))
+    >>> logits_behind(model, x, model(x)).numpy().tolist()
+    [[0.0, 0.0]]
+    """
+
+    def run(probes: tf.Tensor) -> Any:
+        with kept_losses(classifier), keras.StatelessScope():
+            return classifier(probes, training=False)
+
+    images = tf.convert_to_tensor(images)
+    return logits_of("classifier_logits", classifier, images, outputs, run)

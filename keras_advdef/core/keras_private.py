@@ -16,7 +16,6 @@ from keras.src.export.litert import export_litert
 from keras.src.export.onnx import export_onnx
 from keras.src.models.functional import Functional
 from keras.src.ops.nn import Relu, Relu6
-from keras.src.ops.nn import Softmax as SoftmaxOperation
 from keras.src.ops.numpy import Add as AdditionOperation
 from keras.src.random.seed_generator import make_default_seed
 
@@ -24,7 +23,6 @@ __all__ = [
     "RELU_OPERATIONS",
     "AdditionOperation",
     "ReluFunction",
-    "SoftmaxOperation",
     "conversion_format",
     "flat_layers",
     "has_graph",

@@ -1,10 +1,10 @@
 """Any classifier as a function from images to logits; softmax heads are undone."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_choice
@@ -16,6 +16,7 @@ from keras_advdef.core.keras_private import (
     seed_state_variables,
 )
 from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.output_head import single_output
 from keras_advdef.core.precision import (
     PRECISIONS,
     cannot_switch,
@@ -23,14 +24,13 @@ from keras_advdef.core.precision import (
     head_layers,
     in_bfloat16,
 )
-from keras_advdef.core.random_state import RandomLayer, scope_key
-from keras_advdef.core.softmax_head import without_softmax
+from keras_advdef.core.probabilities import hides_head, logits_of
+from keras_advdef.core.random_state import RandomLayer, draw_scope, scope_key
 from keras_advdef.core.value_range import ValueRange
 
 # A constant scale: the optimizer's own grows to 2**15, where input gradients overflow.
 _FLOAT16_SCALE = 2.0**10
-_PROBABILITY_TOLERANCE = 1e-5
-_FEWEST_CLASSES = 2
+_OWNER = "LogitsFunction"
 # What layers raise that meet a tensor of another dtype than their own.
 _DTYPE_ERRORS = (
     TypeError,
@@ -123,6 +123,7 @@ class LogitsFunction:
         self._is_keras = isinstance(self.model, keras.layers.Layer)
         self.value_range = value_range
         self._exact = None
+        self._traced: dict[tuple[str, ...], Callable[..., tf.Tensor]] = {}
         if precision != "float32":
             self._exact = LogitsFunction(
                 model, training=training, value_range=value_range
@@ -130,16 +131,12 @@ class LogitsFunction:
         self._look_inside()
 
     def _look_inside(self) -> None:
-        self.is_opaque = False
         # Not `_call`: `tf.function` copies attributes over its own, which has that.
         self._forward: Callable[..., Any] = self.model
         if isinstance(self.model, LogitsModel):
             self._forward = self.model.logits
         elif has_graph(self.model):
             _check_single_output(self.model)
-            self._forward = without_softmax(self.model) or self.model
-        else:
-            self.is_opaque = True
         self._seed_states = seed_state_variables(self.model) if self._is_keras else []
         if self._exact is not None:
             check_switch(self.model)
@@ -184,8 +181,30 @@ class LogitsFunction:
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
         pixels = self.view.seen(self.value_range.from_unit(images))
+        return self.view.logits(images, self._logits(pixels))
+
+    def _logits(self, pixels: tf.Tensor) -> tf.Tensor:
         outputs = self._outputs if self._exact is None else self._bfloat16_outputs
-        return self._checked(self.view.logits(images, outputs(pixels)))
+        found = outputs(pixels)
+        if isinstance(self.model, LogitsModel):
+            return tf.cast(single_output(_OWNER, found), tf.float32)
+        run = (self._exact or self)._outputs
+        if hides_head(_OWNER, self.model, pixels, found, run):
+            return self._logits_in_graph(pixels)
+        return logits_of(_OWNER, self.model, pixels, found, run)
+
+    def _logits_in_graph(self, pixels: tf.Tensor) -> tf.Tensor:
+        key = scope_key()
+        given = (pixels,) if key is None else (pixels, key)
+        shapes = tuple(str(each.shape) for each in given)
+        if shapes not in self._traced:
+            function = tf.function(self._logits_in_scope, autograph=False)
+            self._traced[shapes] = function.get_concrete_function(*given)
+        return self._traced[shapes](*given)
+
+    def _logits_in_scope(self, pixels: tf.Tensor, key: Any = None) -> tf.Tensor:
+        with contextlib.nullcontext() if key is None else draw_scope(key):
+            return self._logits(pixels)
 
     def member_logits(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the float32 `member_logits` of a `LogitsModel`, at full precision."""
@@ -221,65 +240,6 @@ class LogitsFunction:
             if key is not None:
                 drawn.append((state, tf.cast(tf.abs(key), state.dtype)))
         return drawn
-
-    def _checked(self, outputs: Any) -> tf.Tensor:
-        rank = getattr(getattr(outputs, "shape", None), "rank", None)
-        if rank != 2 or (outputs.shape[1] or _FEWEST_CLASSES) < _FEWEST_CLASSES:
-            rule = "a classifier with one output of shape (batch, classes >= 2)"
-            advice = "Give a model whose last layer returns one logit per class."
-            raise invalid("LogitsFunction", "model", rule, outputs, advice=advice)
-        return tf.cast(outputs, tf.float32)
-
-    def check_values(self, logits: np.ndarray) -> None:
-        """Raises if a model returns probabilities and its softmax was not undone.
-
-        Args:
-            logits: What the model returned for a few images, shape
-                `(batch, classes)`.
-
-        Raises:
-            ValueError: If every row lies in `[0, 1]` and sums to one.
-        """
-        if self.returns_probabilities(logits) and not self.view.log_probabilities:
-            raise _cannot_undo(self.model)
-
-    def returns_probabilities(self, outputs: np.ndarray) -> bool:
-        """Returns whether a model shows probabilities that no softmax head explains.
-
-        Args:
-            outputs: What it returned for a few images, shape `(batch, classes)`.
-        """
-        sums = np.abs(outputs.sum(axis=-1) - 1.0) < _PROBABILITY_TOLERANCE
-        is_as_given = self._forward is self.model
-        return bool(is_as_given and sums.all() and outputs.min() >= 0.0)
-
-
-def _cannot_undo(model: Any) -> ValueError:
-    advice = (
-        "Its softmax cannot be undone: that takes a Sequential or functional model "
-        "whose last layer is a softmax of Keras. Remove the softmax and use a loss "
-        "with `from_logits=True`."
-    )
-    return invalid("LogitsFunction", "model", "one with logits", model, advice=advice)
-
-
-def check_head(model: Any, *, returns_probabilities: bool) -> None:
-    """Raises if a model is known to end in a softmax that cannot be undone.
-
-    Args:
-        model: The classifier.
-        returns_probabilities: Whether its loss is compiled for probabilities.
-
-    Raises:
-        ValueError: If it returns probabilities and cannot be looked into.
-
-    Example:
-
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> keras_advdef.core.logits.check_head(model, returns_probabilities=True)
-    """
-    if returns_probabilities and LogitsFunction(model).is_opaque:
-        raise _cannot_undo(model)
 
 
 def _check_single_output(model: keras.Model) -> None:

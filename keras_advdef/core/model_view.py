@@ -11,9 +11,6 @@ from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.soft_gradients import soft_gradients
 from keras_advdef.core.unaware import unaware_of_defences
 
-# Below it a probability is taken as this small, so that its logarithm is finite.
-_SMALLEST_PROBABILITY = 1e-30
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelView:
@@ -25,8 +22,6 @@ class ModelView:
         soft: Whether layers use the differentiable approximation that they have.
         identity: Layers and operations whose backward pass is the identity (BPDA).
         temperature: Divides the logits, which undoes saturation.
-        log_probabilities: Whether the model returns probabilities, whose logarithm
-            then serves as logits.
         has_gradient: Whether gradients reach the images. Without, they are zero, never
             missing, so that a gradient attack runs and finds nothing.
         is_random: Whether two calls may differ; `None` to look for random layers.
@@ -47,7 +42,6 @@ class ModelView:
     soft: bool = False
     identity: tuple[Any, ...] = ()
     temperature: float = 1.0
-    log_probabilities: bool = False
     has_gradient: bool = True
     is_random: bool | None = None
 
@@ -69,9 +63,6 @@ class ModelView:
 
     def logits(self, images: tf.Tensor, outputs: Any) -> Any:
         """Returns logits for what the model returned, still of any dtype."""
-        if self.log_probabilities:
-            outputs = tf.cast(outputs, tf.float32)
-            outputs = tf.math.log(tf.maximum(outputs, _SMALLEST_PROBABILITY))
         if not self.has_gradient:
             # Connects the outputs to the images, with a gradient of zero.
             images = tf.convert_to_tensor(images)

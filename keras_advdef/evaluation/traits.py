@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_advdef.core.cards import DefenceCard
 from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.probabilities import stands_for_logits
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import ValueRange
@@ -112,10 +113,9 @@ def probe(
         for run in range(_RUNS)
     ]
     first = runs[0]
-    probabilities = LogitsFunction(model).returns_probabilities(first)
     spread = max(float(np.abs(run - first).max()) for run in runs)
     is_random = spread > _SAME * (1.0 + float(np.abs(first).max()))
-    plain = ModelView(model, log_probabilities=probabilities, is_random=is_random)
+    plain = ModelView(model, is_random=is_random)
     look = _Look(images, labels, pixels=value_range, seed=seed)
     slopes = look.slopes(plain)
     no_gradient = float(slopes.missing.mean())
@@ -139,7 +139,7 @@ def probe(
         cards=subject.cards,
         is_random=is_random,
         spread=spread,
-        probabilities=probabilities,
+        probabilities=stands_for_logits(model),
         no_gradient=no_gradient,
         no_gradient_by_identity=mends,
         identity=identity,

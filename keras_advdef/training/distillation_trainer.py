@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_instance, checked_number
 from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.classifier_logits import classifier_logits, logits_behind
 from keras_advdef.core.duplicate import duplicate
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import has_graph
-from keras_advdef.core.softmax_head import without_softmax
+from keras_advdef.core.output_head import undone
 from keras_advdef.core.value_range import sparse_labels
 from keras_advdef.layers import ImageQuilting
 from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
@@ -35,9 +35,13 @@ class _AtTemperature(keras.losses.Loss):
             y_true: Labels, integer or one-hot.
             y_pred: Logits.
         """
-        logits = tf.cast(y_pred, tf.float32) / self.temperature
+        logits = undone("DistillationTrainer", y_pred)
+        if logits is None:
+            logits = tf.cast(y_pred, tf.float32)
         labels = sparse_labels(y_true)
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels, logits / self.temperature
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature}
@@ -122,7 +126,7 @@ class DistillationTrainer(TrainingModel):
             student = duplicate(teacher, kinds=_ADAPTED)
         super().__init__(student, **kwargs)
         for argument, model in (("teacher", teacher), ("student", student)):
-            _check_logits(owner, argument, model)
+            _check_built(owner, argument, model)
         _check_alike(owner, teacher, student)
         self.temperature = checked_number(
             owner, "temperature", temperature, low=0.0, low_open=True
@@ -213,7 +217,7 @@ class DistillationTrainer(TrainingModel):
         Returns:
             Float32 tensor `(batch, classes)`.
         """
-        logits = tf.cast(self.teacher(images, training=False), tf.float32)
+        logits = classifier_logits(self.teacher, images)
         return tf.nn.softmax(logits / self.temperature)
 
     def prepare(self, images: Any, labels: Any) -> tf.Tensor:
@@ -227,14 +231,14 @@ class DistillationTrainer(TrainingModel):
         """Returns the student's cross-entropy to the teacher, and its logits."""
         del labels
         outputs = self.classifier(images, training=True)
-        return self._to_teacher(prepared, outputs), outputs
+        return self._to_teacher(prepared, images, outputs), outputs
 
     def example_mask(self, labels: Any, outputs: Any) -> None:
         """Returns `None`: every image counts, whatever its label."""
         del labels, outputs
 
-    def _to_teacher(self, probabilities: tf.Tensor, outputs: Any) -> tf.Tensor:
-        logits = tf.cast(outputs, tf.float32) / self.temperature
+    def _to_teacher(self, probabilities: tf.Tensor, images: Any, outputs: Any) -> Any:
+        logits = logits_behind(self.classifier, images, outputs) / self.temperature
         return tf.nn.softmax_cross_entropy_with_logits(probabilities, logits)
 
     def compute_loss(
@@ -247,7 +251,8 @@ class DistillationTrainer(TrainingModel):
     ) -> tf.Tensor:
         """Returns the loss of validation, as of training."""
         del y, training
-        return self._total(self._to_teacher(self.soft_labels(x), y_pred), sample_weight)
+        values = self._to_teacher(self.soft_labels(x), x, y_pred)
+        return self._total(values, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -259,16 +264,10 @@ class DistillationTrainer(TrainingModel):
         }
 
 
-def _check_logits(owner: str, argument: str, model: keras.Model) -> None:
+def _check_built(owner: str, argument: str, model: keras.Model) -> None:
     if not model.built:
         advice = "Give it a `keras.Input`, or call it once on images."
         raise invalid(owner, argument, "a built model", model, advice=advice)
-    if has_graph(model) and without_softmax(model) is not None:
-        advice = "Leave the softmax out: the probabilities at a temperature are made "
-        advice += "of logits."
-        raise invalid(
-            owner, argument, "a model that ends in logits", model, advice=advice
-        )
 
 
 def _check_alike(owner: str, teacher: keras.Model, student: keras.Model) -> None:

@@ -23,7 +23,7 @@ from keras_advdef.core.keras_training import (
     unscale_loss_for_distribution,
     worker_logs,
 )
-from keras_advdef.core.logits import LogitsModel, check_head
+from keras_advdef.core.logits import LogitsModel
 from keras_advdef.training.check_distribution import check_distribution
 
 _DEFAULT_REDUCTION = "sum_over_batch_size"
@@ -110,8 +110,8 @@ class TrainingModel(LogitsModel):
                 options that do not work under the distribution strategy, or with a
                 weight decay that defeats a `constraints.Parseval`.
         """
-        probabilities = _takes_probabilities(self.example_loss)
-        check_head(self.classifier, returns_probabilities=probabilities)
+        # Looked at now, so that a wrong one is told before anything is traced.
+        _ = self.example_loss
         check_distribution(self)
         if not self.built and isinstance(x, np.ndarray):
             # `fit` itself calls the classifier only, and some callbacks look first.
@@ -277,10 +277,3 @@ def _alone(given: Any) -> Any:
     """Returns what stands alone in a list or dictionary, and all else as it is."""
     leaves = keras.tree.flatten(given)
     return leaves[0] if len(leaves) == 1 else given
-
-
-def _takes_probabilities(loss: Any) -> bool:
-    if isinstance(loss, keras.losses.Loss):
-        return loss.get_config().get("from_logits", True) is False
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", "")
-    return "crossentropy" in name or name in _NAMED_BY_SHAPE

@@ -44,14 +44,3 @@ def test_training_models_move_averages_on(images):
     before = np.array(net.layers[0].moving_mean)
     classifier_logits(AdversarialTrainingModel(net), images, training=True)
     assert not np.array_equal(net.layers[0].moving_mean, before)
-
-
-def test_a_softmax_is_undone_once(images):
-    net = small_net()
-    probable = keras.Sequential([net, keras.layers.Softmax()])
-    nodes = []
-    for _ in range(3):
-        found = classifier_logits(probable, images)
-        nodes.append(len(net._outbound_nodes))
-    np.testing.assert_allclose(found, net(images), atol=1e-6)
-    assert len(set(nodes)) == 1

@@ -17,13 +17,6 @@ def test_every_name_has_a_test():
     assert set(keras_private.__all__) <= tests
 
 
-def test_SoftmaxOperation():
-    inputs = keras.Input((3,))
-    operation = keras_private.producer(keras.ops.softmax(inputs))
-    assert isinstance(operation, keras_private.SoftmaxOperation)
-    assert operation.axis == -1
-
-
 def test_flat_layers():
     inner, dense = _model(), keras.layers.Dense(3)
     model = keras.Sequential([keras.Input((2,)), inner, dense])

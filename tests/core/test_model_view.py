@@ -49,15 +49,6 @@ class TestModelView:
         hot = LogitsFunction(ModelView(net, temperature=4.0))(images)
         np.testing.assert_allclose(4.0 * hot, cold, rtol=1e-6)
 
-    def test_log_probabilities(self):
-        def model(images):
-            return tf.stack([images[:, 0, 0, 0], 1.0 - images[:, 0, 0, 0]], axis=1)
-
-        view = ModelView(model, log_probabilities=True)
-        logits = LogitsFunction(view)(tf.constant([[[[0.25]]], [[[0.0]]]]))
-        expected = np.log([[0.25, 0.75], [1e-30, 1.0]])
-        np.testing.assert_allclose(logits, expected, rtol=1e-5)
-
     def test_no_gradient_is_zero_and_not_missing(self, net, images):
         view = ModelView(net, has_gradient=False)
         assert not gradient(view, images).any()

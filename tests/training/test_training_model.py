@@ -148,19 +148,27 @@ class TestTrainingModel:
         with pytest.raises(ValueError, match="compiled with one loss"):
             model.fit(images, labels, verbose=0)
 
-    def test_rejects_an_opaque_softmax(self, images, labels):
+    def test_a_softmax_in_own_code_is_undone(self, images, labels):
         class Opaque(keras.Model):
-            def __init__(self):
+            def __init__(self, net):
                 super().__init__()
-                self.net = small_net(head="softmax")
+                self.net = net
 
             def call(self, images, training=None):
-                return self.net(images)
+                return tf.nn.softmax(self.net(images))
 
-        model = AdversarialTrainingModel(Opaque(), FGSM(0.1))
-        model.compile("sgd", "sparse_categorical_crossentropy")
-        with pytest.raises(ValueError, match="softmax cannot be undone"):
-            model.fit(images, labels, verbose=0)
+        losses = []
+        weights = small_net().get_weights()
+        for is_opaque in (False, True):
+            net = small_net()
+            net.set_weights(weights)
+            model = AdversarialTrainingModel(
+                Opaque(net) if is_opaque else net, FGSM(0.1), seed=0
+            )
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not is_opaque)
+            model.compile("sgd", loss)
+            losses.append(model.fit(images, labels, verbose=0).history["loss"])
+        np.testing.assert_allclose(*losses, rtol=1e-5)
 
     def test_rejects_what_is_no_model(self):
         with pytest.raises(TypeError, match="`classifier` to be a `Model`"):
