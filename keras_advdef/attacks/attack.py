@@ -15,7 +15,13 @@ from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.value_range import ValueRange, sparse_labels
+from keras_advdef.core.value_range import (
+    ValueRange,
+    check_values,
+    checked_labels,
+    soft_labels,
+    sparse_labels,
+)
 
 # Folded into an attack's key for draws that belong to no step.
 _PREDICTION = 2**30
@@ -52,6 +58,8 @@ class Attack:
     """
 
     norms: ClassVar[tuple[str, ...]] = NORMS
+    # Whether `perturb` also takes rows of probabilities for labels.
+    takes_rows = False
 
     def __init__(
         self,
@@ -101,7 +109,8 @@ class Attack:
         Args:
             logits_fn: The attacked model.
             images: Clean images, float32 in `[0, 1]`, `(batch, rows, cols, channels)`.
-            labels: Integer labels `(batch,)`: to be left, or, when targeted, reached.
+            labels: Integer labels `(batch,)`: to be left, or, when targeted, reached;
+                with `takes_rows` perhaps probabilities `(batch, classes)`.
             epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`.
             seed: Key for all draws, int32 of shape `(2,)`.
 
@@ -122,12 +131,15 @@ class Attack:
     ) -> tf.Tensor:
         """Returns adversarial images for a batch of tensors, in any graph.
 
-        Nothing is checked that only concrete values can show; `generate` does.
+        Eager images and labels are checked as `generate` checks them, those of a graph
+        cannot be.
 
         Args:
             model: A Keras model or a function from images to logits.
             images: Tensor `(batch, rows, cols, channels)` in `value_range`.
-            labels: True labels, integer or one-hot; `None` for the model's own
+            labels: True labels, integer, one-hot or rows of probabilities, whose
+                cross-entropy is then maximised as it is by attacks with that loss,
+                while all others take the likeliest class; `None` for the model's own
                 predictions.
             target_labels: The classes to reach, for a targeted attack.
             epsilon: Overrides the constructor's; a number, scalar or `(batch,)`.
@@ -140,6 +152,8 @@ class Attack:
         images = tf.cast(tf.convert_to_tensor(images), tf.float32)
         logits_fn.build(tuple(images.shape[1:]))
         unit = self.value_range.to_unit(images)
+        if tf.executing_eagerly():
+            self._check_eager(images, target_labels if self.targeted else labels)
         key = make_key(seed)
         goal = self._goal(logits_fn, unit, labels, target_labels, key)
         adversarial = self.perturb(logits_fn, unit, goal, self.radius(epsilon), key)
@@ -165,8 +179,8 @@ class Attack:
         Args:
             model: A Keras model or a function from images to logits.
             images: Array `(count, rows, cols, channels)` in `value_range`.
-            labels: True labels, integer `(count,)` or one-hot `(count, classes)`;
-                `None` for the model's own predictions.
+            labels: True labels, integer `(count,)`, one-hot or probabilities
+                `(count, classes)`; `None` for the model's own predictions.
             target_labels: The classes to reach, for a targeted attack.
             epsilon: Overrides the constructor's.
             seed: Integer that fixes every draw; `None` for fresh ones.
@@ -252,12 +266,21 @@ class Attack:
         key: tf.Tensor,
     ) -> tf.Tensor:
         self.check_targets(target_labels)
-        if self.targeted:
-            return sparse_labels(target_labels)
-        if labels is not None:
-            return sparse_labels(labels)
+        given = target_labels if self.targeted else labels
+        if given is not None:
+            return self.goal(given)
         with draw_scope(fold_in(key, _PREDICTION)):
             return tf.argmax(logits_fn(images), axis=-1)
+
+    def goal(self, labels: Any) -> tf.Tensor:
+        """Returns labels as `perturb` takes them: rows only where they matter."""
+        return soft_labels(labels) if self.takes_rows else sparse_labels(labels)
+
+    def _check_eager(self, images: tf.Tensor, labels: Any) -> None:
+        owner = type(self).__name__
+        check_values(owner, images.numpy(), self.value_range)
+        if labels is not None:
+            checked_labels(owner, labels, count=len(images), classes=None)
 
     def check_targets(self, target_labels: Any) -> None:
         """Raises if `target_labels` are missing, or given without `targeted=True`."""

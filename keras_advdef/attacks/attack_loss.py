@@ -25,6 +25,8 @@ class AttackLoss:
     supports_targets = True
     # Whether each run of an attack aims at another class; see `targets`.
     aims = False
+    # Whether labels may also be rows of probabilities, `(batch, classes)`.
+    takes_rows = False
 
     def reference(self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor) -> Any:
         """Returns tensors that stay the same during an attack, by default none.

@@ -60,9 +60,8 @@ class Job:
         if labels is None:
             self.labels = self.predictions()
         else:
-            self.labels = checked_labels(
-                owner, labels, count=self.count, classes=self.classes
-            )
+            checked_labels(owner, labels, count=self.count, classes=self.classes)
+            self.labels = attack.goal(labels).numpy()
 
     @functools.cached_property
     def result(self) -> np.ndarray:

@@ -24,6 +24,7 @@ from keras_advdef.core.norms import (
 )
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.value_range import sparse_labels
 
 _START = 2**30 + 1
 _LAST = 2**30 + 2
@@ -44,7 +45,8 @@ class GradientAttack(SteppedAttack):
         steps: Gradient steps.
         step_size: Length of a step in the norm; `None` for the subclass's default.
         loss: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl" or an
-            `AttackLoss`.
+            `AttackLoss`. Of labels that are probabilities, "cross_entropy" takes the
+            whole row and the others the likeliest class.
         random_start: Where to begin: True for uniform in the ball, False for the
             image, "gaussian" for a tiny normal perturbation, "surface" for the
             surface of the ball.
@@ -105,6 +107,7 @@ class GradientAttack(SteppedAttack):
             )
         self.loss = loss
         self._loss = attack_loss(owner, loss)
+        self.takes_rows = self._loss.takes_rows
         if self.targeted and not self._loss.supports_targets:
             rule = "a loss of the labels when the attack is targeted"
             raise invalid(owner, "loss", rule, loss)
@@ -152,6 +155,7 @@ class GradientAttack(SteppedAttack):
     ) -> State:
         """Returns the state before the first step; see `SteppedAttack.begin`."""
         key = fold_in(key, _START)
+        rows, labels = labels, sparse_labels(labels)
         with draw_scope(fold_in(key, 1)):
             reference = self._loss.prepare(logits_fn, images, labels, run)
         iterate = first_iterate(
@@ -165,6 +169,8 @@ class GradientAttack(SteppedAttack):
             "best_loss": tf.fill(tf.shape(labels), tf.float32.min),
             "broken": tf.zeros_like(labels, tf.bool),
         }
+        if rows.shape.rank > 1:
+            state["rows"] = rows
         if reference is not None:
             state["reference"] = reference
         if self.momentum:
@@ -227,7 +233,10 @@ class GradientAttack(SteppedAttack):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns what to maximise, and the probabilities."""
         losses, logits = self._loss.with_logits(
-            logits_fn, images, state["labels"], state.get("reference")
+            logits_fn,
+            images,
+            state.get("rows", state["labels"]),
+            state.get("reference"),
         )
         losses = tf.cast(losses, tf.float32)
         return (-losses if self.targeted else losses), tf.nn.softmax(logits)

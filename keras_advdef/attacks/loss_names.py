@@ -3,24 +3,35 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
+import tensorflow as tf
 
 from keras_advdef.attacks.attack_loss import AttackLoss
 from keras_advdef.attacks.classification_loss import ClassificationLoss
 from keras_advdef.attacks.kl_to_clean import KLToClean
+from keras_advdef.attacks.logits_loss import LogitsLoss
 from keras_advdef.attacks.targeted_dlr import TargetedDLR
 from keras_advdef.core.errors import invalid
 from keras_advdef.losses.difference_of_logits_ratio import DifferenceOfLogitsRatio
 from keras_advdef.losses.margin import Margin
 
 
-def _cross_entropy() -> ClassificationLoss:
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return ClassificationLoss(loss)
+class _CrossEntropy(LogitsLoss):
+    """The cross-entropy of labels, or of rows of probabilities, to the logits."""
+
+    takes_rows = True
+
+    def from_logits(
+        self, logits: tf.Tensor, labels: tf.Tensor, reference: Any
+    ) -> tf.Tensor:
+        """Returns the cross-entropy of each image, shape `(batch,)`."""
+        del reference
+        if labels.shape.rank == 1:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
 
 
 _LOSSES: dict[str, Callable[[], AttackLoss]] = {
-    "cross_entropy": _cross_entropy,
+    "cross_entropy": _CrossEntropy,
     "margin": lambda: ClassificationLoss(Margin()),
     "dlr": lambda: ClassificationLoss(DifferenceOfLogitsRatio()),
     "targeted_dlr": TargetedDLR,

@@ -155,7 +155,8 @@ class SteppedAttack(Attack):
             state = self.look(logits_fn, state, key)
             broken = state["broken"]
             if needs_confirmation(logits_fn):
-                broken = self.confirm(logits_fn, state["best"], labels, key)
+                labels_here = state["labels"]
+                broken = self.confirm(logits_fn, state["best"], labels_here, key)
             return state["best"], state["best_loss"], broken
 
         def repeat(index: Any, strongest: tuple[tf.Tensor, ...]) -> Any:
@@ -195,7 +196,7 @@ class SteppedAttack(Attack):
         """Returns the state before the first step, for images in `value_range`."""
         unit = self.value_range.to_unit(images)
         state = self.begin(logits_fn, unit, labels, epsilon, key, run)
-        return {**state, "step": tf.zeros_like(labels, tf.float32)}
+        return {**state, "step": tf.zeros_like(state["labels"], tf.float32)}
 
     def advance(
         self,

@@ -1,5 +1,6 @@
 """The only place that maps `[low, high]` to `[0, 1]` and checks incoming images."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,10 @@ from keras_advdef.core.errors import invalid
 # Float arithmetic on honest images may leave the range by a rounding error.
 _TOLERANCE = 1e-6
 _IMAGE_RANK = 4
+# Labels may be float16, and networks' own predictions sum to 1 only about.
+_SUM_TOLERANCE = 1e-2
+# From here on a range of pixels can hardly be meant where no pixel is above 1.
+_WIDE_RANGE = 16.0
 
 
 class ValueRange(NamedTuple):
@@ -112,34 +117,67 @@ def checked_images(owner: str, images: Any, value_range: ValueRange) -> np.ndarr
         rule = "a non-empty array of shape (batch, rows, cols, channels)"
         advice = "Add the missing axes, for example with `images[..., np.newaxis]`."
         raise invalid(owner, "images", rule, array, advice=advice)
-    low, high = float(array.min()), float(array.max())
+    check_values(owner, array, value_range)
+    return array
+
+
+def check_values(owner: str, images: np.ndarray, value_range: ValueRange) -> None:
+    """Raises if pixels are not finite or outside their range; warns if far inside.
+
+    Args:
+        owner: Name of the class or function that takes the images.
+        images: Array of numbers whose first axis is the batch.
+        value_range: The range the values must lie in.
+
+    Raises:
+        ValueError: If a value does not fit.
+
+    Example:
+
+    >>> unit = keras_advdef.core.value_range.ValueRange()
+    >>> keras_advdef.core.value_range.check_values("PGD", np.zeros((2, 8, 8)), unit)
+    """
+    if not images.size:
+        return
+    low, high = float(images.min()), float(images.max())
     if not np.isfinite([low, high]).all():
-        finite = np.isfinite(array.astype(np.float32, copy=False))
+        finite = np.isfinite(images.astype(np.float32, copy=False))
         rule = f"finite; image {int(np.argwhere(~finite)[0][0])} holds NaN or infinity"
-        raise invalid(owner, "images", rule, array, advice="Remove or repair it.")
+        raise invalid(owner, "images", rule, images, advice="Remove or repair it.")
     slack = _TOLERANCE * value_range.span
     if low < value_range.low - slack or high > value_range.high + slack:
         rule = f"in the value range [{value_range.low:g}, {value_range.high:g}]"
         advice = "Rescale the images or pass the `value_range` they lie in."
         raise invalid(owner, "images", rule, (low, high), advice=advice)
-    return array
+    # A constant image says nothing of the range.
+    if value_range.high >= _WIDE_RANGE and 0.0 <= low < high <= 1.0:
+        text = (
+            f"`{owner}` got images between {low:.3g} and {high:.3g}, all but black in "
+            f"value_range=({value_range.low:g}, {value_range.high:g}). If their pixels "
+            "are scaled to [0, 1], leave `value_range` out."
+        )
+        warnings.warn(text, stacklevel=3)
 
 
-def checked_labels(owner: str, labels: Any, *, count: int, classes: int) -> np.ndarray:
+def checked_labels(
+    owner: str, labels: Any, *, count: int, classes: int | None
+) -> np.ndarray:
     """Returns concrete labels as integers, or raises if they do not fit the images.
 
     Args:
         owner: Name of the class or function that takes the labels.
-        labels: Array-like of shape `(count,)` with integers in `[0, classes)`, or one
-            row of class weights per image, of shape `(count, classes)`.
+        labels: Array-like of shape `(count,)` or `(count, 1)` with integers in
+            `[0, classes)`, or one row of probabilities per image, of shape
+            `(count, classes)`.
         count: Number of images.
-        classes: Number of classes of the model.
+        classes: Number of classes of the model, `None` if it is not known.
 
     Returns:
-        Array of shape `(count,)`, int64.
+        Array of shape `(count,)`, int64: the class, or the likeliest of a row.
 
     Raises:
-        ValueError: If shape or values do not fit.
+        ValueError: If shape or values do not fit, or a row is no distribution over
+            classes: all zero, of several labels, or not a number.
 
     Example:
 
@@ -148,22 +186,48 @@ def checked_labels(owner: str, labels: Any, *, count: int, classes: int) -> np.n
     array([1, 0])
     """
     array = np.asarray(labels)
-    rule = f"of shape ({count},) with integers, or ({count}, {classes}) one-hot"
-    if array.shape == (count, classes) and array.dtype.kind in "fiub":
-        return array.argmax(axis=-1)
+    is_rows = array.ndim == 2 and array.shape[1] > 1
+    if (
+        is_rows
+        and array.dtype.kind in "fiub"
+        and array.shape
+        == (
+            count,
+            classes or array.shape[1],
+        )
+    ):
+        return _likeliest(owner, array)
     if array.shape == (count, 1):
         array = array[:, 0]
     if array.shape != (count,) or array.dtype.kind not in "fiu":
+        rows = f"({count}, {classes or 'classes'})"
+        rule = f"of shape ({count},) with integers, or {rows} one-hot"
         raise invalid(owner, "labels", rule, array)
     with np.errstate(invalid="ignore"):
         integers = array.astype(np.int64)
     if not np.array_equal(integers, array):
         raise invalid(owner, "labels", "whole numbers", array)
-    if integers.min() < 0 or integers.max() >= classes:
-        wrong = int(integers[(integers < 0) | (integers >= classes)][0])
-        rule = f"in [0, {classes}), the classes of the model"
-        raise invalid(owner, "labels", rule, wrong)
+    most = np.iinfo(np.int64).max if classes is None else classes
+    if integers.min() < 0 or integers.max() >= most:
+        wrong = int(integers[(integers < 0) | (integers >= most)][0])
+        bound = "at least 0" if classes is None else f"in [0, {classes})"
+        raise invalid(owner, "labels", f"{bound}, the classes of the model", wrong)
     return integers
+
+
+def _likeliest(owner: str, rows: np.ndarray) -> np.ndarray:
+    """Returns the likeliest class of each row of probabilities."""
+    values = rows.astype(np.float64)
+    is_share = np.abs(values.sum(axis=1) - 1.0) <= _SUM_TOLERANCE
+    # NaN fails both comparisons.
+    fits = is_share & (values >= 0.0).all(axis=1)
+    if not fits.all():
+        index = int(np.flatnonzero(~fits)[0])
+        rule = f"rows that sum to 1 over the classes; row {index} does not"
+        advice = "One image has one class here, or probabilities of the classes: "
+        advice += "several labels for an image, or none, cannot be attacked."
+        raise invalid(owner, "labels", rule, rows[index].tolist(), advice=advice)
+    return values.argmax(axis=1)
 
 
 def sparse_labels(labels: Any) -> tf.Tensor:
@@ -186,3 +250,31 @@ def sparse_labels(labels: Any) -> tf.Tensor:
     if labels.shape[-1] == 1:
         return tf.cast(labels[:, 0], tf.int64)
     return tf.argmax(labels, axis=-1, output_type=tf.int64)
+
+
+def soft_labels(labels: Any) -> tf.Tensor:
+    """Returns rows of probabilities as they are, and all other labels as integers.
+
+    Args:
+        labels: Tensor of shape `(batch,)`, `(batch, 1)` or `(batch, classes)`.
+
+    Returns:
+        Float32 tensor `(batch, classes)`; or an int64 one of shape `(batch,)` where
+        each row is known to hold one class alone.
+
+    Example:
+
+    >>> soft_labels = keras_advdef.core.value_range.soft_labels
+    >>> soft_labels([[0.25, 0.75]]).numpy()
+    array([[0.25, 0.75]], dtype=float32)
+    >>> soft_labels([[0.0, 1.0]]).numpy()
+    array([1])
+    """
+    labels = tf.convert_to_tensor(labels)
+    is_rows = labels.shape.rank == 2 and labels.shape[-1] != 1
+    if not is_rows or not labels.dtype.is_floating:
+        return sparse_labels(labels)
+    rows = tf.cast(labels, tf.float32)
+    if tf.executing_eagerly() and np.isin(rows.numpy(), (0.0, 1.0)).all():
+        return sparse_labels(labels)
+    return rows

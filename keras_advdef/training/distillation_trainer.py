@@ -153,20 +153,29 @@ class DistillationTrainer(TrainingModel):
         """Those of the student."""
         return self.classifier.trainable_variables
 
-    def compile(self, optimizer: Any = "adam", **kwargs: Any) -> None:
+    def compile(
+        self,
+        optimizer: Any = "adam",
+        loss: None = None,
+        loss_weights: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Sets the optimizer and metrics; the loss is known.
 
         Args:
             optimizer: As in Keras; the teacher gets a fresh one of the same settings.
+            loss: Left out.
+            loss_weights: As in Keras.
             **kwargs: `metrics` and what else `keras.Model.compile` takes.
 
         Raises:
-            ValueError: If `loss` is among them.
+            ValueError: If there is a `loss`.
         """
-        if kwargs.pop("loss", None) is not None:
+        if loss is not None:
             advice = "The student's loss is its cross-entropy to the teacher."
             raise invalid(type(self).__name__, "loss", "left out", "", advice=advice)
-        super().compile(optimizer, loss=_AtTemperature(self.temperature), **kwargs)
+        known = _AtTemperature(self.temperature)
+        super().compile(optimizer, known, loss_weights, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles as a saved model was compiled; see `keras.Model`.

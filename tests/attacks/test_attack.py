@@ -39,6 +39,19 @@ class TestAttack:
         moved = np.abs(result - images).max(axis=(1, 2, 3))
         np.testing.assert_allclose(moved, epsilon, atol=1e-6)
 
+    @pytest.mark.parametrize(
+        ("scale", "bad_labels", "message"),
+        [
+            (255.0, [0] * 6, r"`Brighter` expects `images` to be in the value range"),
+            (np.nan, [0] * 6, "finite; image 0"),
+            (1.0, np.ones((6, 3)), "rows that sum to 1 over the classes; row 0"),
+            (1.0, [0.5] * 6, "`labels` to be whole numbers"),
+        ],
+    )
+    def test_an_eager_call_is_checked(self, scale, bad_labels, message, net, images):
+        with pytest.raises(ValueError, match=message):
+            Brighter(0.1)(net, scale * images, bad_labels)
+
     def test_missing_epsilon(self, net, images, labels):
         for call in (FGSM(), FGSM().generate):
             with pytest.raises(ValueError, match="given in the constructor or in the"):

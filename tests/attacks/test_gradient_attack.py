@@ -160,6 +160,28 @@ class TestGradientAttack:
             )
             assert np.mean(attack.predict(trained_net, result) == target) > 0.8
 
+    def test_probabilities_are_attacked_as_such(self):
+        # Logits [2, -2, 0.5] x for x = [.5, .5], so p = [.574, .078, .348]. Away from
+        # class 0 the first pixel must fall, since 2 (p0 - 1) - 2 p1 < 0; away from
+        # [.5, .5, 0] it must rise, since 2 (p0 - .5) - 2 (p1 - .5) > 0.
+        net = linear_net([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0]], np.zeros(3))
+        x = np.full((1, 2, 1, 1), 0.5, "float32")
+        rows = np.array([[0.5, 0.5, 0.0]], "float32")
+        risen, fallen = np.array([0.6, 0.6]), np.array([0.4, 0.6])
+        attack = FGSM(0.1)
+        by_hand = tf.function(lambda labels: attack(net, x, labels))
+        for found in (
+            attack(net, x, rows),
+            by_hand(tf.constant(rows)),
+            attack.generate(net, x, rows, verbose=0),
+            PGD(0.1, steps=3).generate(net, x, rows, verbose=0, stop_early=True),
+        ):
+            np.testing.assert_allclose(np.ravel(found), risen, atol=1e-6)
+        # The margin is of one class, the likeliest.
+        for loss, labels in (("margin", rows), ("cross_entropy", [0])):
+            found = FGSM(0.1, loss=loss)(net, x, labels)
+            np.testing.assert_allclose(np.ravel(found), fallen, atol=1e-6)
+
     def test_momentum_keeps_the_last_directions(self):
         # d/dx of the loss changes sign at once past the kink of |x - .5|; with
         # momentum 1 the accumulated direction carries on.

@@ -7,8 +7,10 @@ import tensorflow as tf
 
 from keras_advdef.core.value_range import (
     ValueRange,
+    check_values,
     checked_images,
     checked_labels,
+    soft_labels,
     sparse_labels,
 )
 
@@ -120,6 +122,31 @@ class TestCheckedImages:
             checked_images("PGD", images + 1e-6, _UNIT)
 
 
+class TestCheckValues:
+    def test_takes_any_rank(self):
+        check_values("PGD", np.zeros((2, 3)), _UNIT)
+        check_values("PGD", np.zeros((0, 8, 8, 1)), _UNIT)
+        with pytest.raises(ValueError, match=r"value range \[0, 1\]"):
+            check_values("PGD", np.full((2, 3), 2.0), _UNIT)
+
+    def test_warns_of_scaled_images_in_the_range_of_bytes(self):
+        images = np.linspace(0.0, 1.0, 8).reshape(2, 4)
+        with pytest.warns(UserWarning, match=r"`PGD` got images between 0 and 1, all"):
+            check_values("PGD", images, _BYTES)
+
+    @pytest.mark.parametrize(
+        ("images", "pixels"),
+        [
+            ([0.0, 2.0], _BYTES),  # A dark image.
+            ([0.0, 0.0], _BYTES),  # A black one.
+            ([0.0, 1.0], ValueRange(-1.0, 1.0)),
+            ([0.0, 1.0], _UNIT),
+        ],
+    )
+    def test_is_silent_where_the_range_may_be_meant(self, images, pixels):
+        check_values("PGD", np.array([images]), pixels)
+
+
 class TestCheckedLabels:
     @pytest.mark.parametrize(
         "labels",
@@ -151,6 +178,27 @@ class TestCheckedLabels:
         with pytest.raises(ValueError, match="`labels` to be whole numbers"):
             checked_labels("PGD", labels, count=2, classes=3)
 
+    @pytest.mark.parametrize(
+        "row", [[1, 0, 1], [0, 0, 0], [math.nan, 0, 1], [0.5, 0.6, -0.1], [0.9, 0.8, 0]]
+    )
+    @pytest.mark.parametrize("classes", [3, None])
+    def test_rejects_rows_that_do_not_name_one_class(self, row, classes):
+        labels = [[0.0, 1.0, 0.0], row]
+        rule = "rows that sum to 1 over the classes; row 1 does not.*One image has one"
+        with pytest.raises(ValueError, match=rule):
+            checked_labels("PGD", labels, count=2, classes=classes)
+
+    def test_half_precision_rows_are_no_reason(self):
+        rows = np.full((1, 1000), 1e-3, np.float16)
+        assert checked_labels("PGD", rows, count=1, classes=1000).tolist() == [0]
+
+    def test_without_a_number_of_classes_any_may_be_meant(self):
+        labels = [7, 0]
+        checked = checked_labels("PGD", labels, count=2, classes=None)
+        assert checked.tolist() == labels
+        with pytest.raises(ValueError, match="at least 0, the classes"):
+            checked_labels("PGD", [-1, 0], count=2, classes=None)
+
     @pytest.mark.parametrize(("labels", "wrong"), [([1, 3], 3), ([-1, 2], -1)])
     def test_rejects_classes_the_model_lacks(self, labels, wrong):
         rule = rf"in \[0, 3\), the classes of the model\. Received: labels={wrong}"
@@ -177,3 +225,22 @@ class TestSparseLabels:
         spec = tf.TensorSpec((None, 3))
         traced = tf.function(sparse_labels, input_signature=[spec])
         assert traced(tf.constant([[0.0, 0.0, 1.0]])).numpy().tolist() == [2]
+
+
+class TestSoftLabels:
+    def test_rows_stay_what_they_are(self):
+        rows = np.array([[0.2, 0.8], [1.0, 0.0]], np.float64)
+        soft = soft_labels(rows)
+        assert soft.dtype == tf.float32
+        np.testing.assert_allclose(soft, rows)
+
+    @pytest.mark.parametrize(
+        "labels", [[1, 0], [[1], [0]], [[0, 1], [1, 0]], [[0.0, 1.0], [1.0, 0.0]]]
+    )
+    def test_one_class_each_is_integers(self, labels):
+        assert soft_labels(labels).numpy().tolist() == [1, 0]
+
+    def test_a_graph_cannot_know(self):
+        traced = tf.function(soft_labels)
+        assert traced(tf.constant([[0.0, 1.0]])).shape == (1, 2)
+        assert traced(tf.constant([[0, 1]])).numpy().tolist() == [1]
