@@ -64,3 +64,32 @@ def trained_net(digits):
     net.compile(keras.optimizers.Adam(0.01), loss, metrics=["accuracy"])
     net.fit(digits.x_train, digits.y_train, epochs=12, verbose=0)
     return net
+
+
+@pytest.fixture
+def make_request():
+    """Makes a request for a plain function and four images, but for some changes."""
+
+    def make(**changes):
+        defaults = {
+            "model": len,
+            "images": np.full((4, 2, 1, 1), 0.5),
+            "labels": [0, 1, 0, 1],
+            "epsilon": 0.1,
+            "norm": "linf",
+            "value_range": (0, 1),
+            "budget": "quick",
+            "attacks": None,
+            "reference": None,
+            "surrogate": None,
+            "curve": None,
+            "batch_size": 128,
+            "precision": "float32",
+            "seed": 0,
+            "allow_small_epsilon": False,
+        }
+        from keras_advdef.evaluation.request import Request
+
+        return Request.parse(**{**defaults, **changes})
+
+    return make

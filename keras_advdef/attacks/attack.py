@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_advdef.attacks.generation import Job, fill_batches, generate
 from keras_advdef.core.arguments import checked_choice, checked_number
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.image_source import taken
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
@@ -178,9 +179,12 @@ class Attack:
 
         Args:
             model: A Keras model or a function from images to logits.
-            images: Array `(count, rows, cols, channels)` in `value_range`.
+            images: Array `(count, rows, cols, channels)` in `value_range`; or a
+                `tf.data.Dataset` or `keras.utils.PyDataset` of batches, with labels
+                or without, that has an end. It is read once, in its own order.
             labels: True labels, integer `(count,)`, one-hot or probabilities
-                `(count, classes)`; `None` for the model's own predictions.
+                `(count, classes)`; `None` for those of the data set, or else the
+                model's own predictions.
             target_labels: The classes to reach, for a targeted attack.
             epsilon: Overrides the constructor's.
             seed: Integer that fixes every draw; `None` for fresh ones.
@@ -216,13 +220,15 @@ class Attack:
 
         Args:
             model: A Keras model or a function from images to logits.
-            images: Array `(count, rows, cols, channels)` in `value_range`.
+            images: Array `(count, rows, cols, channels)` in `value_range`, or a data
+                set; see `generate`.
             seed: Integer that fixes a random model's draws; `None` for fresh ones.
             batch_size: Images per compiled call.
 
         Returns:
             Integer array of shape `(count,)`.
         """
+        images = taken(type(self).__name__, images).images
         return Job(self, model, images, None, batch_size=batch_size, seed=seed).labels
 
     def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:

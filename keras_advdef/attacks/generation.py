@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_advdef.attacks.compiled_attack import compiled_attack
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.image_source import taken
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.value_range import checked_images, checked_labels
 
@@ -188,6 +189,7 @@ def generate(
     """Returns adversarial images; see `Attack.generate`."""
     attack.check_targets(target_labels)
     radius = attack.radius(attack.checked_epsilon(epsilon))
+    images, labels, _ = taken(type(attack).__name__, images, labels)
     job = Job(
         attack,
         model,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_advdef.core.image_source import taken
 from keras_advdef.core.value_range import checked_labels, sparse_labels
 from keras_advdef.evaluation.one_hidden_layer import OWNER, OneHiddenLayer, taken_apart
 
@@ -26,7 +27,7 @@ class _Shape(NamedTuple):
 
 
 def certify_cross_lipschitz(
-    model: keras.Model, images: Any, labels: Any, *, batch_size: int = 128
+    model: keras.Model, images: Any, labels: Any = None, *, batch_size: int = 128
 ) -> np.ndarray:
     """Returns l2 radii around images within which the model's answer cannot change.
 
@@ -40,8 +41,10 @@ def certify_cross_lipschitz(
             `Flatten`, `Rescaling` and `Dense` layers with one softplus, ReLU, ELU or
             exponential between them. A steeper softplus is that between two
             `Rescaling`.
-        images: Array `(count, rows, cols, channels)` as the model expects them.
-        labels: True labels, integer or one-hot.
+        images: Array `(count, rows, cols, channels)` as the model expects them; or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images and
+            labels that has an end.
+        labels: True labels, integer or one-hot; `None` where the data set holds them.
         batch_size: Images per prediction.
 
     Returns:
@@ -60,6 +63,7 @@ def certify_cross_lipschitz(
     (2,)
     """
     net = taken_apart(model)
+    images, labels, _ = taken(OWNER, images, labels)
     images = np.asarray(images)
     logits = model.predict(images, batch_size=batch_size, verbose=0).astype(np.float64)
     checked_labels(OWNER, labels, count=len(logits), classes=logits.shape[1])

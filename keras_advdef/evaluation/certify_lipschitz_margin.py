@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_advdef.core.image_source import taken
 from keras_advdef.core.value_range import checked_labels, sparse_labels
 from keras_advdef.evaluation.lipschitz_bound import lipschitz_bound
 
@@ -14,7 +15,7 @@ _ROUNDING = 1e-5
 
 
 def certify_lipschitz_margin(
-    model: keras.Model, images: Any, labels: Any, *, batch_size: int = 128
+    model: keras.Model, images: Any, labels: Any = None, *, batch_size: int = 128
 ) -> np.ndarray:
     """Returns l2 radii around images within which the model's answer cannot change.
 
@@ -26,8 +27,10 @@ def certify_lipschitz_margin(
         model: A built Sequential or functional model that returns logits, of dense and
             convolutional layers, poolings and activations without jumps; no
             `BatchNormalization`.
-        images: Array `(count, rows, cols, channels)` as the model expects them.
-        labels: True labels, integer or one-hot.
+        images: Array `(count, rows, cols, channels)` as the model expects them; or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images and
+            labels that has an end.
+        labels: True labels, integer or one-hot; `None` where the data set holds them.
         batch_size: Images per prediction.
 
     Returns:
@@ -49,6 +52,7 @@ def certify_lipschitz_margin(
     """
     owner = "certify_lipschitz_margin"
     largest = lipschitz_bound(model, owner=owner)
+    images, labels, _ = taken(owner, images, labels)
     logits = model.predict(np.asarray(images), batch_size=batch_size, verbose=0)
     logits = logits.astype(np.float64)
     checked_labels(owner, labels, count=len(logits), classes=logits.shape[1])

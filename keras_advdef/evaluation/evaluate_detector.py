@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.image_source import taken
 from keras_advdef.evaluation.detection_report import DetectionReport
+
+_OWNER = "evaluate_detector"
 
 
 def evaluate_detector(
@@ -27,7 +30,8 @@ def evaluate_detector(
             output is a dictionary with "probabilities" and "score", with an attribute
             `threshold`.
         clean_images: Array `(count, rows, cols, channels)` that the threshold was not
-            calibrated on.
+            calibrated on; or a `tf.data.Dataset` or `keras.utils.PyDataset` of batches
+            that has an end.
         attacked_images: For each attack, its images, as many as labels.
         labels: The true classes of the attacked images, whole numbers `(count,)`.
         batch_size: Images in one pass.
@@ -59,10 +63,11 @@ def evaluate_detector(
     for name, images in attacked_images.items():
         if len(images) != len(labels):
             rule = f"as many images for {name} as there are labels, {len(labels)}"
-            raise invalid("evaluate_detector", "attacked_images", rule, images)
+            raise invalid(_OWNER, "attacked_images", rule, images)
         found = detector.predict(images, batch_size=batch_size, verbose=0)
         fooled = found["probabilities"].argmax(axis=-1) != labels
         scores[name], tried[name] = found["score"][fooled], len(images)
-    clean = detector.predict(clean_images, batch_size=batch_size, verbose=0)
+    images = np.asarray(taken(_OWNER, clean_images, argument="clean_images").images)
+    clean = detector.predict(images, batch_size=batch_size, verbose=0)
     threshold = float(np.asarray(detector.threshold))
     return DetectionReport(threshold, clean["score"], scores, tried)

@@ -19,7 +19,7 @@ from keras_advdef.evaluation.robustness_report import RobustnessReport
 def evaluate_robustness(
     model: Any,
     images: Any,
-    labels: Any,
+    labels: Any = None,
     *,
     epsilon: float,
     norm: str = "linf",
@@ -53,8 +53,11 @@ def evaluate_robustness(
     Args:
         model: A Keras model; the path of a `.keras` file or a SavedModel; or a
             function from images to logits.
-        images: Array `(count, rows, cols, channels)` in `value_range`.
-        labels: True classes, integer `(count,)` or one-hot `(count, classes)`.
+        images: Array `(count, rows, cols, channels)` in `value_range`; or a
+            `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images and
+            labels, of which no more is read than the budget takes.
+        labels: True classes, integer `(count,)` or one-hot `(count, classes)`; `None`
+            where the data set holds them.
         epsilon: Radius of the ball, in the units of `value_range`.
         norm: "linf", "l2" or "l1".
         value_range: Pair `(low, high)` in which the pixels lie.

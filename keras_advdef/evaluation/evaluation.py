@@ -167,8 +167,9 @@ class Evaluation:
             passes += stage.passes(classes) * images
         self._runner.planned = passes
         ball = request.value_range.epsilon_text(request.epsilon)
+        of = "the data set's" if request.given is None else str(request.given)
         self._progress.line(
-            f"Evaluate {request.count} of {request.given} images, {request.norm}, "
+            f"Evaluate {request.count} of {of} images, {request.norm}, "
             f"epsilon {ball}, budget {request.budget.name}, seed {request.seed}."
         )
         seconds = passes * self._seconds_per_pass()

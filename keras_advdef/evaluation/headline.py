@@ -84,9 +84,12 @@ def headline(
     """
     attacks = attacks_text(request, plan)
     epsilon = request.value_range.epsilon_text(request.epsilon)
-    left = request.given - request.count
     scope = f"{request.count} images"
-    scope += f" (the first; {left} were left out)" if left else ""
+    if request.given is None:
+        scope += " (the first; more were left out)"
+    elif request.given > request.count:
+        left = request.given - request.count
+        scope += f" (the first; {left} were left out)"
     failed = [check.reason for check in checks if check.passed is False]
     warning = f"Gradient masking suspected: {'; '.join(failed)}. " if failed else ""
     if is_at_chance(checks):

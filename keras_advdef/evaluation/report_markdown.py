@@ -172,7 +172,7 @@ def _facts(data: dict[str, Any]) -> Table:
         ["value range", f"{data['value_range'][0]:g} to {data['value_range'][1]:g}"],
         [
             "images",
-            f"{data['images']['evaluated']} of {data['images']['given']} given",
+            f"{data['images']['evaluated']} of {_known(data['images']['given'])} given",
         ],
         ["defences inside", ", ".join(data["defences"]) or "none of this package"],
         ["versions", ", ".join(f"{k} {v}" for k, v in data["versions"].items())],

@@ -14,6 +14,7 @@ from keras_advdef.core.arguments import (
     checked_number,
 )
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.image_source import taken
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import SEED_LIMIT
@@ -33,7 +34,8 @@ class Request:
         subject: The evaluated model and its cards.
         images: The evaluated images, those of the budget only, as the user gave them.
         labels: What the user gave for them.
-        given: How many images the user gave.
+        given: How many images the user gave; `None` for a data set of which more than
+            the evaluated ones were not read.
         epsilon: Radius of the ball, in the units of `value_range`.
         norm: "linf", "l2" or "l1".
         value_range: Range of the pixels.
@@ -50,7 +52,7 @@ class Request:
     subject: Subject
     images: np.ndarray
     labels: Any
-    given: int
+    given: int | None
     epsilon: float
     norm: str
     value_range: ValueRange
@@ -91,7 +93,8 @@ class Request:
         """
         pixels = ValueRange.parse(OWNER, value_range)
         plan = BUDGETS[checked_choice(OWNER, "budget", budget, tuple(BUDGETS))]
-        images = checked_images(OWNER, images, pixels)
+        source = taken(OWNER, images, labels, most=plan.images)
+        images, labels = checked_images(OWNER, source.images, pixels), source.labels
         most = len(images) if plan.images is None else plan.images
         if labels is None:
             advice = "Pass the true classes; predictions would hide every mistake."
@@ -113,7 +116,7 @@ class Request:
             subject=subject,
             images=images[:most],
             labels=np.asarray(labels)[:most],
-            given=len(images),
+            given=len(images) if source.is_whole else None,
             epsilon=_checked_epsilon(
                 epsilon, pixels, norm=norm, small=allow_small_epsilon
             ),

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_number
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.image_source import taken
 from keras_advdef.models.classifier_model import ClassifierModel
 
 # 100 * (1 - 0.05) must not be a little more than 95.
@@ -118,9 +119,10 @@ class Detector(ClassifierModel):
         counted from 1. Take images that the model was not trained on.
 
         Args:
-            clean_images: Array, or a batched `tf.data.Dataset`, also with labels.
+            clean_images: Array, or a batched `tf.data.Dataset` or
+                `keras.utils.PyDataset` that has an end, also with labels.
             false_positive_rate: Share of them that may be flagged, in `[0, 1)`.
-            batch_size: Images in one pass, for an array.
+            batch_size: Images in one pass.
 
         Returns:
             The threshold, which is saved with the model.
@@ -133,10 +135,10 @@ class Detector(ClassifierModel):
         if rate >= 1:
             rule = "a number of at least 0 and below 1"
             raise invalid(owner, "false_positive_rate", rule, rate)
-        if isinstance(clean_images, np.ndarray) and not len(clean_images):
-            raise invalid(owner, "clean_images", "at least one image", clean_images)
-        size = batch_size if isinstance(clean_images, np.ndarray) else None
-        found = self.predict(clean_images, batch_size=size, verbose=0)
+        images = np.asarray(taken(owner, clean_images, argument="clean_images").images)
+        if not len(images):
+            raise invalid(owner, "clean_images", "at least one image", images)
+        found = self.predict(images, batch_size=batch_size, verbose=0)
         scores = np.sort(found["score"])
         rank = math.ceil(round(len(scores) * (1.0 - rate), _DECIMALS))
         self.threshold.assign(scores[max(rank, 1) - 1])

@@ -10,6 +10,7 @@ from keras_advdef.core.arguments import checked_integer, checked_number
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.classifier_logits import classifier_logits
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.image_source import taken
 from keras_advdef.core.keras_private import kept_losses
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, make_key
@@ -167,7 +168,8 @@ class SmoothedClassifier(ClassifierModel):
         class that is said is the smoothed classifier's but for `failure` of the images.
 
         Args:
-            images: Array `(count, rows, cols, channels)`.
+            images: Array `(count, rows, cols, channels)`, or a `tf.data.Dataset` or
+                `keras.utils.PyDataset` of batches that has an end.
             failure: Number above 0 and at most 1.
             batch_size: Images per compiled call.
             seed: Integer in `[0, 2**31)` that fixes the draws; `None` for new ones.
@@ -181,6 +183,7 @@ class SmoothedClassifier(ClassifierModel):
         from scipy.stats import binomtest
 
         failure = _checked_failure(failure)
+        images = taken("SmoothedClassifier.classify", images).images
         counts = self._counted(images, self.samples, batch_size, make_key(seed))
         order = np.argsort(-counts, axis=1, kind="stable")
         first, second = np.take_along_axis(counts, order[:, :2], axis=1).T
@@ -206,7 +209,8 @@ class SmoothedClassifier(ClassifierModel):
         exact (Clopper-Pearson) interval.
 
         Args:
-            images: Array `(count, rows, cols, channels)`.
+            images: Array `(count, rows, cols, channels)`, or a data set as in
+                `classify`.
             selection: Draws that choose the class.
             samples: Draws that bound its chance; the largest radius grows with them.
             failure: Number above 0 and at most 1.
@@ -225,6 +229,7 @@ class SmoothedClassifier(ClassifierModel):
         selection = checked_integer(owner, "selection", selection, low=1)
         samples = checked_integer(owner, "samples", samples, low=1)
         failure = _checked_failure(failure)
+        images = taken(owner, images).images
         key, size = make_key(seed), batch_size
         chosen = self._counted(images, selection, size, fold_in(key, 0))
         counts = self._counted(images, samples, size, fold_in(key, 1))

@@ -11,36 +11,8 @@ from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.ledger import Ledger
 from keras_advdef.evaluation.progress import Progress
-from keras_advdef.evaluation.request import Request
 from keras_advdef.evaluation.runner import Runner
 from keras_advdef.evaluation.traits import Traits
-
-
-@pytest.fixture
-def make_request():
-    """Makes a request for a plain function and four images, but for some changes."""
-
-    def make(**changes):
-        defaults = {
-            "model": len,
-            "images": np.full((4, 2, 1, 1), 0.5),
-            "labels": [0, 1, 0, 1],
-            "epsilon": 0.1,
-            "norm": "linf",
-            "value_range": (0, 1),
-            "budget": "quick",
-            "attacks": None,
-            "reference": None,
-            "surrogate": None,
-            "curve": None,
-            "batch_size": 128,
-            "precision": "float32",
-            "seed": 0,
-            "allow_small_epsilon": False,
-        }
-        return Request.parse(**{**defaults, **changes})
-
-    return make
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_advdef.attacks import PGD
 from keras_advdef.evaluation import evaluate_robustness
@@ -247,9 +248,21 @@ class TestEvaluateRobustness:
         printed = capsys.readouterr().out
         assert printed.index(f"t{start}") < printed.index("PGD-20: ")
 
-    def test_says_what_it_does(self, undefended, evaluate, capsys):
-        evaluate(undefended, attacks=[PGD(EPSILON, steps=2)], curve=[], verbose=1)
+    def test_says_what_it_does_and_how_many_images_it_takes(
+        self, undefended, digits, capsys
+    ):
+        arrays = digits.x_test, digits.y_test
+        report = evaluate_robustness(
+            undefended,
+            tf.data.Dataset.from_tensor_slices(arrays).batch(32).repeat(),
+            epsilon=EPSILON,
+            budget="quick",
+            attacks=[PGD(EPSILON, steps=2)],
+            curve=[],
+        )
         printed = capsys.readouterr().out
-        assert printed.startswith("Evaluate 100 of 100 images, linf, epsilon 0.1 ")
+        assert printed.startswith("Evaluate 200 of the data set's images, linf, epsil")
+        assert report.data["images"] == {"evaluated": 200, "given": None}
+        assert "| images | 200 of unknown given |" in report.to_markdown()
         assert "model passes" in printed
         assert "PGD-2: " in printed

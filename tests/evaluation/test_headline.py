@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_advdef.attacks import APGD, FAB, FGSM, PGD, Square, TargetedDLR, Transfer
 from keras_advdef.core.model_view import ModelView
@@ -133,6 +134,9 @@ class TestHeadline:
         images, labels = [[[[0.5]], [[0.5]]]] * 203, [0] * 203
         text = sentence(make_request(images=images, labels=labels))
         assert "on 200 images (the first; 3 were left out); clean" in text
+        batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+        text = sentence(make_request(images=batches, labels=None))
+        assert "on 200 images (the first; more were left out); clean" in text
 
 
 def test_listed():

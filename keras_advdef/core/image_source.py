@@ -1,0 +1,157 @@
+"""Images and labels out of whatever a user holds them in."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.errors import invalid, wrong_type
+
+# A data set of unknown length may have no end; a machine has.
+_MOST_BYTES = 2**34
+_RANK = 4
+_BOUND = "`dataset.take(100)`"
+
+
+class Taken(NamedTuple):
+    """What was taken from a user's data.
+
+    Attributes:
+        images: An array, or what becomes one.
+        labels: The labels that came with them or were given beside them, or `None`.
+        is_whole: Whether the data held no more.
+    """
+
+    images: Any
+    labels: Any
+    is_whole: bool = True
+
+
+def taken(
+    owner: str,
+    images: Any,
+    labels: Any = None,
+    *,
+    most: int | None = None,
+    argument: str = "images",
+) -> Taken:
+    """Returns images and labels from arrays, tensors or a data set.
+
+    A `tf.data.Dataset` or `keras.utils.PyDataset` gives batches `images` or
+    `(images, labels)`, as in `fit`; it is read once, in its own order, and weights in
+    it are left aside.
+
+    Args:
+        owner: Name of the class or function that takes the images.
+        images: Array-like, tensor or data set; or a list or dictionary of one.
+        labels: Labels beside them; `None` where the data set holds them.
+        most: Images to take from a data set at most; `None` for all.
+        argument: What the argument of the images is called.
+
+    Returns:
+        What was taken. Arrays come back as they are, however many they hold.
+
+    Raises:
+        ValueError: If the data set has no end and `most` is `None`, or its batches do
+            not fit together; see the message.
+        TypeError: If the data can be read only once, such as a generator.
+
+    Example:
+
+    >>> dataset = tf.data.Dataset.from_tensor_slices((np.zeros((5, 2, 2, 1)), range(5)))
+    >>> images, labels, is_whole = keras_advdef.core.image_source.taken(
+    ...     "PGD", dataset.batch(2), most=3)
+    >>> images.shape, labels.tolist(), is_whole
+    ((3, 2, 2, 1), [0, 1, 2], False)
+    """
+    source = _Source(owner, argument)
+    if isinstance(images, (tf.data.Dataset, keras.utils.PyDataset)):
+        return source.gathered(images, labels, most)
+    if isinstance(images, Iterator):
+        advice = "Gather its batches first, or make a `tf.data.Dataset` of it."
+        rule = "an array, a tensor, a `tf.data.Dataset` or a `PyDataset`"
+        raise wrong_type(owner, argument, rule, images, advice=advice)
+    return Taken(source.single(images), labels)
+
+
+class _Source(NamedTuple):
+    """Takes images for one argument of a class or function."""
+
+    owner: str
+    argument: str
+
+    def gathered(self, source: Any, labels: Any, most: int | None) -> Taken:
+        images: list[np.ndarray] = []
+        classes: list[np.ndarray] = []
+        count, is_whole = 0, True
+        for batch in self._batches(source, most):
+            if most is not None and count >= most:
+                is_whole = False
+                break
+            x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            images.append(np.asarray(self.single(x)))
+            if y is not None:
+                classes.append(np.asarray(self.single(y)))
+            self._check_last(images, classes)
+            count += len(images[-1])
+        if not images:
+            raise self._refused("a data set that is not empty", source)
+        if classes and labels is not None:
+            rule = "left out where the images' data set holds labels"
+            raise invalid(self.owner, "labels", rule, labels)
+        found = np.concatenate(images)[:most]
+        given = np.concatenate(classes)[:most] if classes else labels
+        return Taken(found, given, is_whole and len(found) == count)
+
+    def single(self, images: Any) -> Any:
+        """Returns the array of a list or dictionary of one; else what was given."""
+        if isinstance(images, dict):
+            if len(images) != 1:
+                rule = "one array; a dictionary of one is taken too"
+                raise self._refused(rule, sorted(map(str, images)))
+            return next(iter(images.values()))
+        if isinstance(images, (list, tuple)) and len(images) == 1:
+            inner = images[0]
+            if isinstance(inner, (np.ndarray, tf.Tensor)) and inner.ndim == _RANK:
+                return inner
+        return images
+
+    def _batches(self, source: Any, most: int | None) -> Iterable[Any]:
+        """Returns the batches of a data set; raises if they do not end and must."""
+        if isinstance(source, tf.data.Dataset):
+            length = int(source.cardinality())
+            endless, advice = length == tf.data.INFINITE_CARDINALITY, _BOUND
+            batches: Iterable[Any] = source
+        else:
+            length = source.num_batches
+            endless, advice = length is None, "a `num_batches`"
+            numbers = itertools.count() if endless else range(length)
+            batches = (source[number] for number in numbers)
+        if endless and most is None:
+            advice = f"Bound it, for example by {advice}."
+            raise self._refused("a data set that has an end", source, advice)
+        return batches
+
+    def _check_last(self, images: list[np.ndarray], classes: list[np.ndarray]) -> None:
+        """Raises if the latest batch is none, or does not fit the ones before."""
+        batch = images[-1]
+        is_batch = batch.ndim > 0
+        if classes:
+            ours, theirs = batch.shape[:1], classes[-1].shape[:1]
+            is_batch &= len(classes) == len(images) and ours == theirs
+        if not is_batch:
+            rule = "batches of as many labels as images"
+            advice = "A data set of single images is batched by `dataset.batch(128)`."
+            raise self._refused(rule, batch, advice)
+        if batch.shape[1:] != images[0].shape[1:]:
+            raise self._refused(f"all of shape {images[0].shape[1:]}", batch)
+        if len(images) * batch.nbytes > _MOST_BYTES:
+            rule = f"at most {_MOST_BYTES // 2**30} GiB"
+            advice = f"Bound the data set, for example by {_BOUND}."
+            raise self._refused(rule, f"{len(images)} batches", advice)
+
+    def _refused(self, rule: str, value: Any, advice: str = "") -> ValueError:
+        return invalid(self.owner, self.argument, rule, value, advice=advice)
