@@ -113,7 +113,7 @@ class Attack:
             labels: Integer labels `(batch,)`: to be left, or, when targeted, reached;
                 with `takes_rows` perhaps probabilities `(batch, classes)`.
             epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`.
-            seed: Key for all draws, int32 of shape `(2,)`.
+            seed: Key for all draws, int64 of shape `(2,)`.
 
         Returns:
             Float32 tensor of the shape of `images`.

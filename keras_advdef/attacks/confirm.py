@@ -47,7 +47,7 @@ def confirm(
         logits_fn: The attacked model.
         images: Images in `[0, 1]`, `(batch, rows, cols, channels)`.
         labels: Classes to leave or to reach, `(batch,)`.
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         targeted: Whether the labels are to be reached.
         samples: Draws whose probabilities are averaged.
 

@@ -109,7 +109,7 @@ class MinimalAttack(Attack):
             images: Clean images, float32 in `[0, 1]`.
             labels: Integer labels `(batch,)`: to be left, or, when targeted, reached.
             epsilon: Largest norm that counts, infinite for no limit.
-            seed: Key for all draws, int32 of shape `(2,)`.
+            seed: Key for all draws, int64 of shape `(2,)`.
         """
         raise NotImplementedError(f"`{type(self).__name__}` must write `look_for`.")
 
@@ -128,7 +128,7 @@ class MinimalAttack(Attack):
             images: Clean images, float32 in `[0, 1]`.
             labels: Integer labels `(batch,)`: to be left, or, when targeted, reached.
             epsilon: Largest norm that counts, infinite for no limit.
-            seed: Key for all draws, int32 of shape `(2,)`.
+            seed: Key for all draws, int64 of shape `(2,)`.
         """
         before = self._succeeds(logits_fn, images, labels, fold_in(seed, _CLEAN))
         candidates = self.look_for(logits_fn, images, labels, epsilon, seed)

@@ -71,7 +71,7 @@ def stripes(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
     """Moves each column and channel by plus or minus epsilon, the start for "linf".
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
         epsilon: Radius, a scalar or `(batch,)`.
 
@@ -102,7 +102,7 @@ def recolored_square(
     """Moves a square to plus or minus epsilon in each channel, the step for "linf".
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
         best: What to change, in the ball around `images`.
         epsilon: Radius, a scalar or `(batch,)`.
@@ -137,7 +137,7 @@ def tiles(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
     """Covers images by a five by five grid of patches, the start for "l2".
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
         epsilon: Radius, a scalar or `(batch,)`.
 
@@ -180,7 +180,7 @@ def moved_mass(
     is emptied, and the first gets the norm of both, and what the box cut off.
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
         best: What to change, in the ball around `images`.
         epsilon: Radius, a scalar or `(batch,)`.

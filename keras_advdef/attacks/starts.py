@@ -28,7 +28,7 @@ def first_iterate(
         images: Clean images in `[0, 1]`, shape `(batch, ...)`.
         epsilon: Radius.
         norm: "linf", "l2" or "l1".
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
 
     Returns:
         Tensor of the shape of `images`.

@@ -42,12 +42,14 @@ def bulk_uniform(key: tf.Tensor, shape: Sequence[Any] | tf.Tensor) -> tf.Tensor:
     """Draws float32 uniforms in `[0, 1)`, the same to the bit in eager, graph and XLA.
 
     As `random_numbers.uniform`, with other numbers, at a fraction of the cost: two
-    multiply-xorshift rounds over the place of each number. Philox starts the stream
-    with both words of the key and gives each key its own stride, so that streams of
-    neighbouring keys have no stretch in common. Fit for noise, not for secrets.
+    multiply-xorshift rounds over the place of each number. Philox makes 96 bits of the
+    key: where its stream starts, by which stride it runs, and a mask between the
+    rounds, so that no two streams have a stretch in common. Fit for noise, not for
+    secrets: who sees some of the numbers may find the others of the same key, though
+    not the key.
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         shape: Shape of the result; entries may be scalar tensors. Up to `2**32`
             numbers differ; more would repeat.
 
@@ -71,7 +73,7 @@ def bulk_normal(key: tf.Tensor, shape: Sequence[Any] | tf.Tensor) -> tf.Tensor:
     normal quantile of a hash; see `bulk_uniform`. The largest is 6.3.
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         shape: Shape of the result; entries may be scalar tensors. Up to `2**32`
             numbers differ; more would repeat.
 
@@ -94,10 +96,11 @@ def _size(shape: Sequence[Any] | tf.Tensor) -> tf.Tensor:
 
 def _scrambled(key: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """32 random bits for each place, both uint32."""
-    key = tf.bitcast(fold_in(key, _STREAM), tf.uint32)
-    stride = tf.bitwise.bitwise_or(key[1], tf.constant(1, tf.uint32))
-    bits = _folded(places * stride + key[0], _FIRST_SHIFT) * _FIRST_FACTOR
-    bits = _folded(bits, _SECOND_SHIFT) * _SECOND_FACTOR
+    words = tf.reshape(tf.bitcast(fold_in(key, _STREAM), tf.uint32), [4])
+    stride = tf.bitwise.bitwise_or(words[1], tf.constant(1, tf.uint32))
+    bits = _folded(places * stride + words[0], _FIRST_SHIFT) * _FIRST_FACTOR
+    bits = _folded(tf.bitwise.bitwise_xor(bits, words[2]), _SECOND_SHIFT)
+    bits *= _SECOND_FACTOR
     return _folded(bits, _LAST_SHIFT)
 
 

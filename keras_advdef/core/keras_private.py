@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.activations.activations import ReLU as ReluFunction
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.export.litert import export_litert
 from keras.src.export.onnx import export_onnx
 from keras.src.models.functional import Functional
@@ -26,6 +27,7 @@ __all__ = [
     "conversion_format",
     "flat_layers",
     "has_graph",
+    "in_stateless_scope",
     "inbound_tensors",
     "inner_layers",
     "kept_losses",

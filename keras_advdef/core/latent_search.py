@@ -55,7 +55,7 @@ def latent_search(
         generate: Maps float32 latents `(rows, latent_dim)` to images.
         images: Float32 tensor `(batch, rows, cols, channels)` on a scale on which
             the learning rate fits; 10 fits `[0, 1]`.
-        key: Int32 tensor of shape `(2,)`, for the starts.
+        key: Int64 tensor of shape `(2,)`, for the starts.
         latent_dim: Length of a latent.
         steps: Steps from each start.
         restarts: Starts of each image, a Python integer.

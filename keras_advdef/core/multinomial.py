@@ -28,7 +28,7 @@ def drawn_outcomes(key: tf.Tensor, weights: tf.Tensor, draws: Any) -> tf.Tensor:
     that are left, about `6 * sqrt(draws)`, are drawn one by one.
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         weights: Float32 tensor of shape `(batch, outcomes)`, of at least 0; a draw
             takes an outcome with probability proportional to it.
         draws: Number of draws, at least 1; an integer, or a scalar integer tensor.

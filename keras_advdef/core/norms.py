@@ -189,7 +189,7 @@ def random_point(
     """Draws points uniformly from the balls around images, clipped to `[0, 1]`.
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         images: Centers, shape `(batch, ...)`.
         epsilon: Radius.
         norm: "linf", "l2" or "l1".
@@ -222,7 +222,7 @@ def random_surface_point(
     """Draws points on the surface of the balls around images, clipped to `[0, 1]`.
 
     Args:
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
         images: Centers, shape `(batch, ...)`.
         epsilon: Radius.
         norm: "linf", "l2" or "l1".

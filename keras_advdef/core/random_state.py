@@ -12,12 +12,15 @@ from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import (
-    conversion_format,
-    flat_layers,
-    make_default_seed,
-)
+from keras_advdef.core.fresh_state import FreshAtLoad, fresh_state
+from keras_advdef.core.keras_private import conversion_format, flat_layers
 from keras_advdef.core.random_numbers import SEED_LIMIT, fold_in
+from keras_advdef.core.random_stream import (
+    add_random_state,
+    advance,
+    of_today,
+    replica_number,
+)
 
 _active = threading.local()
 
@@ -39,7 +42,7 @@ def draw_scope(key: tf.Tensor) -> Iterator[None]:
     by a `tf.function` that outlives the scope: draw first, then pass the draw in.
 
     Args:
-        key: Int32 tensor of shape `(2,)`, from `make_key` or `fold_in`.
+        key: Int64 tensor of shape `(2,)`, from `make_key` or `fold_in`.
 
     Example:
 
@@ -69,7 +72,7 @@ def scope_key() -> tf.Tensor | None:
     Replicas of a strategy differ.
 
     Returns:
-        Int32 tensor of shape `(2,)`, or `None`.
+        Int64 tensor of shape `(2,)`, or `None`.
 
     Example:
 
@@ -80,7 +83,7 @@ def scope_key() -> tf.Tensor | None:
     if scope is None:
         return None
     scope.draws += 1
-    return _fold_in_replica(fold_in(scope.key, scope.draws))
+    return fold_in(fold_in(scope.key, scope.draws), replica_number())
 
 
 def checked_seed(owner: str, seed: Any) -> int | None:
@@ -106,97 +109,16 @@ def checked_seed(owner: str, seed: Any) -> int | None:
     return checked_integer(owner, "seed", seed, low=0, high=SEED_LIMIT - 1)
 
 
-def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
-    """Adds the saved state of a random stream, `[seed, counter]`, to a layer.
-
-    Args:
-        layer: The layer or model that draws.
-        seed: Integer in `[0, 2**31)`, or `None` to take one that
-            `keras.utils.set_random_seed` governs.
-
-    Returns:
-        An int64 `keras.Variable` of shape `(2,)`.
-
-    Example:
-
-    >>> layer = keras.layers.Layer()
-    >>> state = keras_advdef.core.random_state.add_random_state(layer, 5)
-    >>> state.numpy()
-    array([5, 0])
-    """
-    start = make_default_seed() % SEED_LIMIT if seed is None else seed
-    return layer.add_weight(
-        name="random_state",
-        shape=(2,),
-        dtype="int64",
-        initializer=lambda shape, dtype=None: tf.constant([start, 0], tf.int64),
-        trainable=False,
-        autocast=False,
-        aggregation="only_first_replica",
-    )
-
-
-def advance(state: Any) -> tf.Tensor:
-    """Returns the next key of a saved stream and moves its counter on by one.
-
-    Args:
-        state: The variable from `add_random_state`.
-
-    Returns:
-        Int32 tensor of shape `(2,)`, another one for each replica of a strategy.
-
-    Example:
-
-    >>> layer = keras.layers.Layer()
-    >>> state = keras_advdef.core.random_state.add_random_state(layer, 5)
-    >>> key = keras_advdef.core.random_state.advance(state)
-    >>> state.numpy()
-    array([5, 1])
-    """
-    current = tf.convert_to_tensor(state)
-    state.assign(current + tf.constant([0, 1], tf.int64))
-    return _fold_in_replica(tf.cast(current, tf.int32))
-
-
-def _fold_in_replica(key: tf.Tensor) -> tf.Tensor:
-    context = tf.distribute.get_replica_context()
-    replica = 0 if context is None else context.replica_id_in_sync_group
-    return fold_in(key, replica)
-
-
-class _SeedAtLoad(tf.saved_model.experimental.TrackableResource):
-    """Draws a new seed whenever an exported SavedModel is loaded.
-
-    A SavedModel stores the random state as it was, so every server would draw the
-    noise that an attacker can replay at home. TensorFlow runs `_initialize` of each
-    resource when it loads a SavedModel, and never when `.keras` files, weights or
-    checkpoints are restored.
-    """
-
-    def __init__(self, state: Any) -> None:
-        super().__init__()
-        self._state = state.value
-
-    def _create_resource(self) -> tf.Tensor:
-        # The contents are of no use: TensorFlow only asks for some resource handle.
-        return tf.raw_ops.MutableHashTableV2(key_dtype=tf.int64, value_dtype=tf.int64)
-
-    def _initialize(self) -> None:
-        # The stateful operation with both seeds zero ignores `set_random_seed`.
-        bound = tf.constant(SEED_LIMIT - 1, tf.int64)
-        seed = tf.raw_ops.RandomUniformInt(
-            shape=[1], minval=tf.constant(0, tf.int64), maxval=bound, seed=0, seed2=0
-        )
-        self._state.assign(tf.concat([seed, tf.zeros([1], tf.int64)], axis=0))
-
-
 class RandomLayer(keras.layers.Layer):
     """Base of every layer that draws random numbers, whatever `training` says.
 
     A subclass writes `call` and draws only with keys from `next_key`. In return its
-    draws are new at each call, replica and process; the counter is saved in `.keras`
-    files, weights and checkpoints; an exported SavedModel takes a new seed whenever
-    it is loaded; and inside `draw_scope` nothing is written at all.
+    draws are new at each call, in each thread and replica, and in a forked process.
+    The state of its stream is saved in `.keras` files, weights and checkpoints, so that
+    training that is resumed draws as if it had never stopped; a server that loads such
+    a file calls `reseed`, or it draws what any other copy draws. An exported SavedModel
+    takes a new state from the operating system whenever it is loaded. Inside
+    `draw_scope` nothing is written at all.
 
     Args:
         seed: Integer in `[0, 2**31)` that starts the stream, or `None` for a seed
@@ -210,7 +132,7 @@ class RandomLayer(keras.layers.Layer):
 
     >>> layer = keras_advdef.layers.RandomNoise(0.1, seed=5)
     >>> layer.random_state.numpy()
-    array([5, 0])
+    array([0, 0, 5])
     """
 
     # A deterministic subclass sets this to False and carries no state. One whose
@@ -230,10 +152,10 @@ class RandomLayer(keras.layers.Layer):
         """Adds the state of the random stream."""
         self.draws = True
         self.random_state = add_random_state(self, self.seed)
-        self._seed_at_load = _SeedAtLoad(self.random_state)
+        self._fresh_at_load = FreshAtLoad(self.random_state.value)
 
     def next_key(self) -> tf.Tensor:
-        """Returns the key for one draw, an int32 tensor of shape `(2,)`."""
+        """Returns the key for one draw, an int64 tensor of shape `(2,)`."""
         self._check_format()
         key = scope_key()
         return advance(self.random_state) if key is None else key
@@ -246,15 +168,42 @@ class RandomLayer(keras.layers.Layer):
             advice = 'Export a SavedModel, `format="tf_saved_model"`.'
             raise invalid(type(self).__name__, "format", rule, found, advice=advice)
 
+    def load_own_variables(self, store: Any) -> None:
+        """Loads all variables."""
+        super().load_own_variables(of_today(store))
+
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
 
 
+def reseed(model: keras.layers.Layer) -> None:
+    """Starts the stream of every random layer anew, from the system's entropy.
+
+    For who serves a model from a `.keras` file: its layers go on with the stream that
+    they were saved with, as training that is resumed needs it. `model.export` writes
+    what takes a state of its own whenever it is loaded.
+
+    Args:
+        model: A model with random layers of this package somewhere in it.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.RandomNoise(0.1, seed=5)
+    >>> keras_advdef.core.random_state.reseed(layer)
+    >>> bool(layer.random_state[2] == 5)
+    False
+    """
+    for layer in _drawing_layers(model):
+        layer.random_state.assign(fresh_state())
+
+
+def _drawing_layers(model: keras.layers.Layer) -> list[RandomLayer]:
+    layers = [each for each in flat_layers(model) if isinstance(each, RandomLayer)]
+    return [each for each in layers if each.draws]
+
+
 def key_of_passes(model: keras.Model) -> tf.Tensor | None:
     """Returns one key for several passes of a model, which a loop can take apart.
-
-    Inside a loop of a graph no layer can move its own counter where a strategy has
-    several replicas.
 
     Args:
         model: A model with random layers of this package somewhere in it.
@@ -269,6 +218,5 @@ def key_of_passes(model: keras.Model) -> tf.Tensor | None:
     >>> keras_advdef.core.random_state.key_of_passes(model).shape
     TensorShape([2])
     """
-    layers = (each for each in flat_layers(model) if isinstance(each, RandomLayer))
-    first = next((each for each in layers if each.draws), None)
+    first = next(iter(_drawing_layers(model)), None)
     return scope_key() if first is None else first.next_key()

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from keras_advdef.core.card_asset import cards_in
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.fresh_state import own_state_after_fork
+from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import scope_key
 from keras_advdef.core.untrusted import reading
 
@@ -67,6 +69,8 @@ class ServedModel:
             for variable in getattr(self._loaded, "variables", [])
             if variable.name.partition(":")[0].endswith(_STATE)
         ]
+        for state in self._states:
+            own_state_after_fork(state)
 
     def _refusal(self, advice: str) -> ValueError:
         return invalid("ServedModel", "folder", _RULE, str(self.folder), advice=advice)
@@ -75,8 +79,10 @@ class ServedModel:
         """Returns what the SavedModel returns for images in its own range."""
         key = scope_key()
         for index, state in enumerate(self._states if key is not None else []):
-            place = tf.constant([index, 0], state.dtype)
-            state.assign(tf.abs(tf.cast(key, state.dtype)) + place)
+            words = fold_in(key, index)
+            # An export of version 0.1 has no word before them.
+            counter = tf.zeros([state.shape[0] - 2], tf.int64)
+            state.assign(tf.concat([counter, words], axis=0))
         return self._function(**{self._input: tf.cast(images, self._dtype)})[
             self._output
         ]

@@ -171,7 +171,7 @@ class GenerativeProjection(InputTransform):
 
         Args:
             images: Float32 tensor `(batch, rows, cols, channels)` in `[0, 1]`.
-            key: Int32 tensor of shape `(2,)`, for the starts.
+            key: Int64 tensor of shape `(2,)`, for the starts.
             steps: Another number of steps than the layer's.
             restarts: Another number of restarts than the layer's.
         """

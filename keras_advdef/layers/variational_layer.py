@@ -14,6 +14,7 @@ from keras_advdef.core.arguments import (
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.lazy_distributions import distributions
 from keras_advdef.core.random_state import RandomLayer
+from keras_advdef.core.random_stream import of_today
 from keras_advdef.core.unaware import is_unaware
 from keras_advdef.layers.weight_estimators import (
     ESTIMATORS,
@@ -244,7 +245,7 @@ class VariationalLayer(RandomLayer):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads all variables, and leaves annealing to the callback of the new run."""
-        keras.layers.Layer.load_own_variables(self, store)
+        keras.layers.Layer.load_own_variables(self, of_today(store))
         self.kl_scale.assign(1.0)
 
     def get_config(self) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def reparameterization(
         inputs: Its inputs.
         kernel: Its kernel.
         bias: Its bias, or `None` without.
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
 
     Returns:
         Outputs before the activation.
@@ -131,7 +131,7 @@ def flipout(
         inputs: Its inputs.
         kernel: Its kernel.
         bias: Its bias, or `None` without.
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
 
     Returns:
         Outputs before the activation.
@@ -160,7 +160,7 @@ def local_reparameterization(
         inputs: Its inputs.
         kernel: Its kernel.
         bias: Its bias, or `None` without.
-        key: Int32 tensor of shape `(2,)`.
+        key: Int64 tensor of shape `(2,)`.
 
     Returns:
         Outputs before the activation.

@@ -13,11 +13,12 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.keras_training import MonitoredMetrics
 from keras_advdef.core.random_numbers import fold_in, integers
-from keras_advdef.core.random_state import (
+from keras_advdef.core.random_state import checked_seed, draw_scope
+from keras_advdef.core.random_stream import (
     add_random_state,
     advance,
-    checked_seed,
-    draw_scope,
+    of_today,
+    stream_key,
 )
 from keras_advdef.core.value_range import (
     checked_images,
@@ -34,6 +35,8 @@ _COMBINATIONS = ("max", "average", "random")
 _METRIC = "adversarial_accuracy"
 # From here on the draws of a step belong to its penalties.
 _PENALTIES = 2**30
+# Steps count up from 0.
+_VALIDATION = -1
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -242,8 +245,7 @@ class AdversarialTrainingModel(TrainingModel):
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.validation_attack is not None:
             # Seeded without the counter: always the same draws, to compare epochs.
-            start = tf.cast(tf.convert_to_tensor(self.random_state)[0], tf.int32)
-            key = tf.stack([start, 0])
+            key = fold_in(stream_key(self.random_state), _VALIDATION)
             adversarial = self.validation_attack(
                 self.classifier, images, labels, seed=fold_in(key, 0)
             )
@@ -254,6 +256,10 @@ class AdversarialTrainingModel(TrainingModel):
         if self.validation_attack is None:
             logs.pop(_METRIC)
         return logs
+
+    def load_own_variables(self, store: Any) -> None:
+        """Loads epsilon and the random state."""
+        super().load_own_variables(of_today(store))
 
     def defences(self) -> list[Any]:
         """Returns what trains the classifier and may have a card."""

@@ -11,7 +11,8 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_training import prepare_for_workers, worker_logs
 from keras_advdef.core.latent_shapes import check_critic, latent_shapes
 from keras_advdef.core.random_numbers import fold_in, make_key, normal
-from keras_advdef.core.random_state import add_random_state, advance, checked_seed
+from keras_advdef.core.random_state import checked_seed
+from keras_advdef.core.random_stream import add_random_state, advance, of_today
 from keras_advdef.training.check_distribution import check_distribution
 from keras_advdef.training.finite_guard import FiniteGuard
 from keras_advdef.training.image_batches import check_images, images_of, in_parts
@@ -62,9 +63,8 @@ class WassersteinGAN(keras.Model):
         **kwargs: `name` and the like; see `keras.Model`.
 
     Raises:
-        ValueError: If an argument is outside its bounds, `latent_dim` is not the
-            generator's, or the critic does not take the generator's images or does not
-            end in one unit.
+        ValueError: If an argument is outside its bounds, `latent_dim` not the
+            generator's, or the critic does not take its images or end in one unit.
 
     Paper: Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville: Improved Training of
     Wasserstein GANs, NeurIPS 2017.
@@ -79,8 +79,7 @@ class WassersteinGAN(keras.Model):
     >>> gan = keras_advdef.training.WassersteinGAN(
     ...     generator, critic, latent_dim=3, critic_steps=2)
     >>> gan.compile()
-    >>> history = gan.fit(np.zeros((4, 2, 2, 1)), verbose=0)
-    >>> sorted(history.history)
+    >>> sorted(gan.fit(np.zeros((4, 2, 2, 1)), verbose=0).history)
     ['critic_loss', 'distance', 'generator_loss', 'gradient_penalty']
     >>> gan.sample(5).shape
     (5, 2, 2, 1)
@@ -233,6 +232,10 @@ class WassersteinGAN(keras.Model):
         self._record(tf.shape(images)[0], losses)
         return self._logs()
 
+    def load_own_variables(self, store: Any) -> None:
+        """Loads the random state."""
+        super().load_own_variables(of_today(store))
+
     def _critic_losses(
         self, images: tf.Tensor, key: tf.Tensor, *, training: bool
     ) -> dict[str, tf.Tensor]:
@@ -258,8 +261,7 @@ class WassersteinGAN(keras.Model):
             self._means[name].update_state(value, sample_weight=count)
 
     def _logs(self) -> dict[str, Any]:
-        logs = {name: mean.result() for name, mean in self._means.items()}
-        return worker_logs(self, logs)
+        return worker_logs(self, {k: mean.result() for k, mean in self._means.items()})
 
     def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
         """Exports the generator.

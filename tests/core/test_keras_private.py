@@ -81,6 +81,12 @@ def test_kept_losses():
     assert [loss.numpy() for loss in model.losses] == [4.0]
 
 
+def test_in_stateless_scope():
+    assert not keras_private.in_stateless_scope()
+    with keras.StatelessScope():
+        assert keras_private.in_stateless_scope()
+
+
 def test_make_default_seed():
     seeds = []
     for start in (1, 1, 2):

@@ -10,11 +10,10 @@ import tensorflow as tf
 from keras_advdef.core.random_numbers import fold_in, make_key, uniform
 from keras_advdef.core.random_state import (
     RandomLayer,
-    add_random_state,
-    advance,
     checked_seed,
     draw_scope,
     key_of_passes,
+    reseed,
     scope_key,
 )
 from keras_advdef.layers import BitDepthReduction, RandomNoise
@@ -29,30 +28,18 @@ class Draw(RandomLayer):
         return inputs + uniform(self.next_key(), tf.unstack(tf.shape(inputs)))
 
 
+class Still(RandomLayer):
+    draws = False
+
+    def call(self, inputs):
+        return inputs
+
+
 def _state(layer):
     return layer.random_state.numpy().tolist()
 
 
 _ZEROS = np.zeros((2, 3), np.float32)
-
-
-class TestAddRandomState:
-    def test_variable(self):
-        layer = keras.layers.Layer(dtype="mixed_float16")
-        state = add_random_state(layer, 5)
-        assert state.numpy().tolist() == [5, 0]
-        assert state.dtype == "int64"
-        assert layer.non_trainable_variables == [state]
-
-    def test_without_seed_it_follows_set_random_seed(self):
-        seeds = []
-        for start in (1, 1, 2):
-            keras.utils.set_random_seed(start)
-            state = add_random_state(keras.layers.Layer(), None)
-            seeds.append(state.numpy().tolist())
-        assert seeds[0] == seeds[1]
-        assert seeds[0] != seeds[2]
-        assert all(0 <= seed < 2**31 and counter == 0 for seed, counter in seeds)
 
 
 class TestCheckedSeed:
@@ -69,16 +56,6 @@ class TestCheckedSeed:
     def test_deterministic_layers_reject_it_too(self):
         with pytest.raises(ValueError, match="`BitDepthReduction` expects `seed`"):
             BitDepthReduction(3, seed="x")
-
-
-class TestAdvance:
-    def test_key_and_counter(self):
-        state = add_random_state(keras.layers.Layer(), 5)
-        keys = [advance(state).numpy().tolist() for _ in range(2)]
-        # Outside a strategy the replica is number 0.
-        expected = [fold_in([5, count], 0).numpy().tolist() for count in (0, 1)]
-        assert keys == expected
-        assert state.numpy().tolist() == [5, 2]
 
 
 class TestScopeKey:
@@ -100,7 +77,7 @@ class TestDrawScope:
                 draws.append(layer(_ZEROS).numpy())
         np.testing.assert_array_equal(draws[0], draws[1])
         assert not np.any(draws[0] == draws[2])
-        assert _state(layer) == [5, 0]
+        assert _state(layer) == [0, 0, 5]
 
     def test_what_was_drawn_outside_does_not_matter(self):
         layer = Draw(seed=5)
@@ -162,7 +139,7 @@ class TestDrawScope:
         eager, graph, compiled = in_every_mode(draw, tf.constant(_ZEROS), make_key(7))
         np.testing.assert_array_equal(eager, graph)
         np.testing.assert_array_equal(eager, compiled)
-        assert _state(layer) == [5, 0]
+        assert _state(layer) == [0, 0, 5]
 
     def test_another_draw_in_each_turn_of_a_loop(self):
         layer = Draw(seed=5)
@@ -193,9 +170,6 @@ class TestRandomLayer:
         assert Draw.from_config(Draw().get_config()).seed is None
 
     def test_a_subclass_without_draws_has_no_state(self):
-        class Still(RandomLayer):
-            draws = False
-
         assert Still(seed=3).variables == []
 
     def test_equal_seeds_draw_equally(self):
@@ -215,7 +189,7 @@ class TestRandomLayer:
     def test_the_counter_moves_once_a_call(self, in_every_mode):
         layer = Draw(seed=5)
         draws = in_every_mode(layer, tf.constant(_ZEROS))
-        assert _state(layer) == [5, 3]
+        assert _state(layer) == [768, 0, 5]
         # The same stream in all modes: draw `n` is that of a fresh layer's call `n`.
         fresh = Draw(seed=5)
         np.testing.assert_array_equal(draws, [fresh(_ZEROS) for _ in range(3)])
@@ -224,7 +198,7 @@ class TestRandomLayer:
         model = keras.Sequential([keras.Input((3,)), Draw(seed=5)])
         draws = model.predict(np.zeros((4, 3)), batch_size=2, verbose=0)
         assert len(np.unique(draws)) == 12
-        assert _state(model.layers[0]) == [5, 2]
+        assert _state(model.layers[0]) == [512, 0, 5]
 
     @pytest.mark.parametrize("training", [False, True])
     def test_draws_whatever_training_says(self, training):
@@ -251,22 +225,50 @@ class TestSaving:
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         assert _state(loaded.layers[0]) == _state(model.layers[0])
-        assert _state(loaded.layers[0])[1] == 3
+        assert _state(loaded.layers[0])[0] == 3 * 256
         np.testing.assert_array_equal(model(_ZEROS), loaded(_ZEROS))
 
     def test_weights_file(self, tmp_path):
         model, other = _drawn_model(seed=1), _drawn_model(calls=0, seed=2)
         model.save_weights(tmp_path / "model.weights.h5")
         other.load_weights(tmp_path / "model.weights.h5")
-        assert _state(other.layers[0]) == [1, 3]
+        assert _state(other.layers[0]) == [768, 0, 1]
         np.testing.assert_array_equal(model(_ZEROS), other(_ZEROS))
 
     def test_checkpoint(self, tmp_path):
         model, other = _drawn_model(seed=1), _drawn_model(calls=0, seed=2)
         path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
         tf.train.Checkpoint(model=other).restore(path).assert_consumed()
-        assert _state(other.layers[0]) == [1, 3]
+        assert _state(other.layers[0]) == [768, 0, 1]
         np.testing.assert_array_equal(model(_ZEROS), other(_ZEROS))
+
+    @pytest.mark.parametrize("kind", ["keras", "weights.h5"])
+    def test_state_of_version_0_1(self, kind, tmp_path, monkeypatch):
+        model, path = _drawn_model(seed=5), tmp_path / f"model.{kind}"
+        layer = model.layers[0]
+
+        def save_seed_and_counter(layer, store):
+            store["0"] = np.array([5, 3])
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Draw, "save_own_variables", save_seed_and_counter)
+            (model.save if kind == "keras" else model.save_weights)(path)
+        layer.random_state.assign([0, 0, 0])
+        if kind == "keras":
+            model = keras.saving.load_model(path)
+        else:
+            model.load_weights(path)
+        assert _state(model.layers[0]) == [768, 0, 5]
+
+
+class TestReseed:
+    def test_starts_streams_that_nobody_knows(self):
+        inner = keras.Sequential([keras.Input((3,)), Draw(seed=5)])
+        model = keras.Sequential([keras.Input((3,)), Draw(seed=5), Still(), inner])
+        reseed(model)
+        states = np.array([_state(model.layers[0]), _state(inner.layers[0])])
+        assert states[:, 0].tolist() == [0, 0]
+        assert len(np.unique(states[:, 1:])) == 4
 
 
 _SERVE = """
@@ -291,7 +293,7 @@ class TestServing:
     def test_every_server_draws_its_own_noise(self, tmp_path, in_fresh_process):
         model = _drawn_model(seed=1)
         model.export(tmp_path / "served", verbose=False)
-        assert _state(model.layers[0])[0] == 1
+        assert _state(model.layers[0]) == [768, 0, 1]
 
         paths = [tmp_path / "served"] * 2
         with concurrent.futures.ThreadPoolExecutor() as both:
@@ -356,7 +358,7 @@ class TestReplicas:
         # Inside a scope and outside, two replicas, three numbers.
         assert np.shape(draws) == (2, 2, 3)
         assert len(np.unique(draws)) == 12
-        assert states == [[5, 1], [5, 1]]
+        assert states == [[256, 0, 5], [256, 0, 5]]
 
 
 class TestKeyOfPasses:
@@ -365,7 +367,7 @@ class TestKeyOfPasses:
         model = keras.Sequential([keras.layers.Flatten(), noise, RandomNoise(0.2)])
         first, second = key_of_passes(model), key_of_passes(model)
         assert not np.array_equal(first, second)
-        assert noise.random_state.numpy().tolist() == [5, 2]
+        assert noise.random_state.numpy().tolist() == [512, 0, 5]
 
     def test_is_that_of_the_scope(self):
         for model in (keras.Sequential([RandomNoise(0.1)]), keras.Sequential()):

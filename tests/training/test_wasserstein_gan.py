@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.core.random_numbers import fold_in
-from keras_advdef.core.random_state import advance
+from keras_advdef.core.random_stream import advance
 from keras_advdef.training import WassersteinGAN
 from keras_advdef.training.wasserstein_losses import critic_losses
 from tests.support.nets import weights_of
