@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_advdef.core.arguments import checked_instance, checked_integer
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.random_state import checked_seed
-from keras_advdef.core.written import write_whole
+from keras_advdef.core.written import write_whole, writing
 from keras_advdef.training import WassersteinGAN
 
 _OWNER = "SampleGrid"
@@ -82,7 +82,8 @@ class SampleGrid(keras.callbacks.Callback):
             raise invalid(_OWNER, "model", "one of images of 1 or 3 channels", shape)
         if self.folder.exists() and not self.folder.is_dir():
             raise invalid(_OWNER, "folder", "a folder", str(self.folder))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self._refusal):
+            self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes a grid after every few epochs."""
@@ -91,7 +92,12 @@ class SampleGrid(keras.callbacks.Callback):
         images = self.model.sample(self.rows * self.columns, seed=self.seed)
         data = tf.io.encode_png(self._grid(images)).numpy()
         path = self.folder / f"epoch-{epoch + 1:04d}.png"
-        write_whole(path, lambda partial: partial.write_bytes(data))
+        with writing(self._refusal):
+            write_whole(path, lambda partial: partial.write_bytes(data))
+
+    def _refusal(self, advice: str) -> ValueError:
+        rule = "a folder that can be written to"
+        return invalid(_OWNER, "folder", rule, str(self.folder), advice=advice)
 
     def _grid(self, images: np.ndarray) -> np.ndarray:
         """Returns one picture of all images, row by row, in 8 bits."""

@@ -20,8 +20,9 @@ from keras_advdef.cli.demo_run import DemoRun
 from keras_advdef.cli.demo_settings import DemoSettings
 from keras_advdef.cli.save_curve_plot import save_curve_plot
 from keras_advdef.cli.stage_progress import StageProgress
-from keras_advdef.cli.staged_output import staged_output
+from keras_advdef.cli.staged_output import output_refusal, staged_output
 from keras_advdef.cli.train_classifier import train_classifier
+from keras_advdef.core.written import writing
 from keras_advdef.evaluation.chance import better_than_chance
 
 _FILES = ("model.keras", "report.json", "report.png")
@@ -144,8 +145,9 @@ def run_demo(settings: DemoSettings, console: Console) -> DemoRun:
         What was used and measured.
 
     Raises:
-        ValueError: If the data or the output folder cannot be used.
-        OSError: If the data cannot be downloaded or the disk is full.
+        ValueError: If the data or the output folder cannot be used, or the disk is
+            full.
+        OSError: If the data cannot be downloaded.
     """
     progress = StageProgress(console)
     budget = _budget(settings)
@@ -156,6 +158,7 @@ def run_demo(settings: DemoSettings, console: Console) -> DemoRun:
         )
         _announce(progress, whole, dataset)
         model, run = _measure(settings, budget, dataset, progress=progress)
-        _write(staging, model, run)
+        with writing(output_refusal(settings.output)):
+            _write(staging, model, run)
     _show(progress, run)
     return run

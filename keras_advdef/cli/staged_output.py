@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import Refusal
+from keras_advdef.core.written import PARTIAL, writing
 
 _SAVED_MODEL = "saved_model.pb"
 
@@ -28,25 +30,40 @@ def _check_replaceable(output: Path, files: tuple[str, ...], folder: str) -> Non
 def _publish(
     staging: Path, output: Path, *, files: tuple[str, ...], folder: str
 ) -> None:
-    target = output / folder
+    target, old = output / folder, staging / f"replaced-{folder}"
     if target.exists():
         # A folder cannot be replaced in one step; the old one goes with the staging.
-        os.replace(target, staging / f"replaced-{folder}")
-    os.replace(staging / folder, target)
+        os.replace(target, old)
+    try:
+        os.replace(staging / folder, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
     for name in files:
         os.replace(staging / name, output / name)
 
 
 def _open_staging(output: Path) -> tempfile.TemporaryDirectory[str]:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=output, prefix=".partial-")
-    except OSError as error:
+    output.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(
+        dir=output, prefix=PARTIAL, ignore_cleanup_errors=True
+    )
+
+
+def output_refusal(output: Path) -> Refusal:
+    """Returns what makes the error for a folder that cannot be written to.
+
+    Args:
+        output: The folder.
+    """
+
+    def refuse(advice: str) -> ValueError:
         rule = "a folder that can be written to"
-        advice = f"{error.strerror}; choose another one."
-        raise invalid(
-            "keras-advdef", "--output", rule, str(output), advice=advice
-        ) from error
+        advice += " Choose another one, or make room."
+        return invalid("keras-advdef", "--output", rule, str(output), advice=advice)
+
+    return refuse
 
 
 @contextlib.contextmanager
@@ -70,17 +87,21 @@ def staged_output(
         ValueError: If `output` is no folder, cannot be written to, or holds something
             foreign under one of the names.
     """
+    refuse = output_refusal(output)
     if output.exists() and not output.is_dir():
         rule = "a folder"
         advice = "A file lies there; choose another name."
         raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
     created = not output.exists()
     try:
-        with _open_staging(output) as name:
+        with writing(refuse):
+            opened = _open_staging(output)
+        with opened as name:
             _check_replaceable(output, files, folder)
             staging = Path(name)
             yield staging
-            _publish(staging, output, files=files, folder=folder)
+            with writing(refuse):
+                _publish(staging, output, files=files, folder=folder)
     except BaseException:
         if created:
             with contextlib.suppress(OSError):

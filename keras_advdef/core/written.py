@@ -1,13 +1,31 @@
 """Writes files that appear whole or not at all."""
 
+import contextlib
+import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
+from keras_advdef.core.untrusted import Refusal, reason_of
+
 # What a killed process may leave behind begins so.
 PARTIAL = ".partial-"
+# What TensorFlow says of a disk among names of operations and temporary files.
+_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.ENOENT,
+)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -52,3 +70,33 @@ def write_text(path: Path, text: str) -> None:
         text: Its contents.
     """
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def writing(refuse: Refusal) -> Iterator[None]:
+    """Turns what is raised where a disk is full, closed or gone into a refusal of it.
+
+    Args:
+        refuse: Makes the error to raise from a sentence.
+
+    Yields:
+        Nothing; files are written in the body.
+
+    Raises:
+        Exception: What `refuse` made.
+
+    Example:
+
+    >>> from keras_advdef.core.written import writing
+    >>> with writing(ValueError):
+    ...     raise OSError(28, "No space left on device")
+    Traceback (most recent call last):
+    ...
+    ValueError: No space left on device. What lay there before is whole.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        said = [text for text in map(os.strerror, _DISK) if text in str(error)]
+        reason = said[0] if said else reason_of(error)
+        raise refuse(f"{reason}. What lay there before is whole.") from error

@@ -9,7 +9,7 @@ import numpy as np
 from keras_advdef.evaluation.certified_curve import CertifiedCurve, measure_certified
 from keras_advdef.evaluation.chance import better_than_chance
 from keras_advdef.evaluation.check import Check
-from keras_advdef.evaluation.check_companions import check_companions
+from keras_advdef.evaluation.check_outputs import check_outputs
 from keras_advdef.evaluation.gallery import Gallery
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.ledger import Ledger
@@ -75,8 +75,8 @@ class Evaluation:
         progress: Who is told.
 
     Raises:
-        ValueError: If a label is no class of the model, or the reference or surrogate
-            cannot stand beside it.
+        ValueError: If a label is no class of the model, or what a model returns cannot
+            be worked with.
     """
 
     def __init__(self, request: Request, ledger: Ledger, progress: Progress) -> None:
@@ -90,7 +90,7 @@ class Evaluation:
         )
         first = self._judge.logits(request.images[:1], 0)
         self._labels = request.classes_of(first.shape[1])
-        check_companions(request, classes=first.shape[1])
+        check_outputs(request, first)
         self._traits = probe(
             request.subject,
             request.images[:_PROBED],

@@ -55,6 +55,8 @@ class Ledger:
         self._progress = progress
         self._lock: Any = None
         self._resumed = 0
+        self._is_ours = False
+        self._is_new = output is not None and not output.exists()
         if output is not None:
             try:
                 self._open(output)
@@ -77,6 +79,7 @@ class Ledger:
         for left in folder.glob(f"{PARTIAL}*"):
             shutil.rmtree(left, ignore_errors=True)
         self._check_identity(output, folder / _IDENTITY)
+        self._is_ours = True
         self._resumed = sum(1 for _ in folder.glob(f"*{_SUFFIX}"))
         if self._resumed:
             self._progress.line(
@@ -142,20 +145,26 @@ class Ledger:
     def close(self, *, finished: bool) -> None:
         """Lets other processes in, and removes the parts once the report is written.
 
+        An evaluation that failed before its first part leaves nothing.
+
         Args:
             finished: Whether the parts are no longer needed.
         """
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-        if finished and self._output is not None:
-            folder = self._output / _FOLDER
-            ours = [*folder.glob(f"*{_SUFFIX}"), folder / _IDENTITY, folder / _LOCK]
-            # The report is whole; what cannot be removed does no harm.
+        if self._output is None or not self._is_ours:
+            return
+        folder = self._output / _FOLDER
+        parts = [*folder.glob(f"*{_SUFFIX}")]
+        if finished or not parts:
+            # What cannot be removed does no harm.
             with contextlib.suppress(OSError):
-                for path in ours:
+                for path in (*parts, folder / _IDENTITY, folder / _LOCK):
                     path.unlink(missing_ok=True)
                 folder.rmdir()
+                if self._is_new and not finished:
+                    self._output.rmdir()
 
 
 def check_identity(

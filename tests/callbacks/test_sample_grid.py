@@ -1,3 +1,5 @@
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -104,3 +106,23 @@ def test_rejects_a_file_in_place_of_the_folder(tmp_path):
     path.touch()
     with pytest.raises(ValueError, match="`SampleGrid` expects `folder` to be a fold"):
         fit(gan(), SampleGrid(path))
+
+
+def test_folder_that_vanishes_is_a_sentence(tmp_path):
+    grid = SampleGrid(tmp_path / "grids", every=1, rows=1, columns=1)
+    vanish = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: shutil.rmtree(grid.folder)
+    )
+    text = (
+        r"`SampleGrid` expects `folder` to be a folder that can be written to.*No such"
+    )
+    images = np.zeros((4, 2, 3, 1), "float32")
+    with pytest.raises(ValueError, match=text):
+        gan().fit(images, epochs=1, callbacks=[vanish, grid], verbose=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_below_a_file_is_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"can be written to.*Not a directory"):
+        fit(gan(), SampleGrid(tmp_path / "file" / "grids"))

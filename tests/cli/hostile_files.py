@@ -522,7 +522,7 @@ def keras_of_other_images(sound, path):
     return path
 
 
-def net_of_infinite_weights(sound, path):
+def keras_of_infinite_weights(sound, path):
     net = sound_net()
     net.layers[-1].set_weights([np.full((30, 2), np.nan), np.zeros(2)])
     net.save(path)

@@ -1,5 +1,7 @@
 import io
 import json
+import resource
+import shutil
 
 import keras
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
+from keras_advdef.cli import demo
 from keras_advdef.cli.demo import run_demo
 from keras_advdef.cli.demo_settings import DemoSettings
 
@@ -43,3 +46,56 @@ class TestRunDemo:
         np.testing.assert_allclose(served.serve(images), logits, atol=1e-5)
         right = int((logits.argmax(axis=-1) == arrays["y_test"]).sum())
         assert right == result.clean("defended").correct
+
+
+@pytest.fixture
+def write(tmp_path, npz, demo_run, monkeypatch):
+    """Runs the demo with the measuring left out."""
+    net = keras.Sequential([keras.Input((6, 5, 1)), keras.layers.Flatten()])
+    monkeypatch.setattr(demo, "_measure", lambda *given, **named: (net, demo_run))
+    settings = DemoSettings.parse(
+        data=str(npz), output=tmp_path / "out", epsilon=None, epochs=None, seed=0
+    )
+    return lambda: run_demo(settings, Console(file=io.StringIO()))
+
+
+def _contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+class TestDisk:
+    # The first file does not fit, the SavedModel, or the picture.
+    @pytest.mark.parametrize("room", [1000, 15_000, 25_000])
+    @pytest.mark.parametrize("earlier", [False, True])
+    def test_full(self, write, tmp_path, room, earlier):
+        if earlier:
+            write()
+        before = _contents(tmp_path)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # To a program it is as if the disk were full, but for the words.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        try:
+            with pytest.raises(
+                ValueError,
+                match=r"`--output` to be a folder.*: File too large|File too",
+            ):
+                write()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert _contents(tmp_path) == before
+
+    def test_vanished(self, write, tmp_path, monkeypatch):
+        def vanish(*given, **named):
+            shutil.rmtree(tmp_path / "out")
+            return measure(*given, **named)
+
+        measure = demo._measure
+        monkeypatch.setattr(demo, "_measure", vanish)
+        with pytest.raises(
+            ValueError, match=r"`--output` to be a folder that can.*No su"
+        ):
+            write()
+        assert not (tmp_path / "out").exists()

@@ -61,6 +61,7 @@ def test_model(sound, evaluate, tmp_path, make):
     "make",
     [
         hostile_files.keras_of_other_images,
+        hostile_files.keras_of_infinite_weights,
         hostile_files.keras_with_flipped_bytes,
         hostile_files.served_cut_short,
     ],

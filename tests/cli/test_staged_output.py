@@ -63,7 +63,9 @@ class TestStagedOutput:
     def test_rejects_a_path_below_a_file(self, tmp_path):
         (tmp_path / "file").write_text("mine")
         with (
-            pytest.raises(ValueError, match=r"written to.*Not a directory; choose"),
+            pytest.raises(
+                ValueError, match=r"written to.*Not a directory\..*Choose another"
+            ),
             staged_output(tmp_path / "file" / "out", **_NAMES),
         ):
             pass
@@ -90,3 +92,14 @@ class TestStagedOutput:
         ):
             pass
         assert (tmp_path / name / "thesis.txt").read_text() == "mine"
+
+    def test_old_folder_stays_where_the_new_one_cannot_come(self, tmp_path):
+        with staged_output(tmp_path, **_NAMES) as staging:
+            _fill(staging, "old")
+        with (
+            pytest.raises(ValueError, match=r"written to.*No such file"),
+            staged_output(tmp_path, **_NAMES) as staging,
+        ):
+            (staging / "report.json").write_text("new")
+        assert (tmp_path / "served" / "saved_model.pb").read_text() == "old"
+        assert (tmp_path / "report.json").read_text() == "old"

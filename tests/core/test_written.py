@@ -2,8 +2,9 @@ import errno
 import os
 
 import pytest
+import tensorflow as tf
 
-from keras_advdef.core.written import write_text, write_whole
+from keras_advdef.core.written import write_text, write_whole, writing
 
 
 def test_replaces_what_lies_there(tmp_path):
@@ -71,3 +72,38 @@ def test_links_are_not_followed(tmp_path):
     assert target.read_text() == "mine"
     assert link.read_text() == "new"
     assert not link.is_symlink()
+
+
+class TestWriting:
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (OSError(errno.ENOSPC, "No space left on device", "a"), "No space left"),
+            (FileNotFoundError(errno.ENOENT, "No such file or directory"), "No such"),
+            (
+                # As TensorFlow words it.
+                tf.errors.ResourceExhaustedError(
+                    None,
+                    None,
+                    "{{function_node __wrapped__SaveV2_device_/CPU:0}} a/part-0.tmp12; "
+                    "No space left on device [Op:SaveV2]",
+                ),
+                "No space left on device",
+            ),
+            (
+                tf.errors.PermissionDeniedError(
+                    None, None, "served; Read-only file system"
+                ),
+                "Read-only file system",
+            ),
+            (OSError("h5py failed.\n"), "h5py failed"),
+        ],
+    )
+    def test_says_what_the_disk_says(self, error, reason):
+        text = rf"^{reason}.*\. What lay there before is whole\.$"
+        with pytest.raises(ZeroDivisionError, match=text), writing(ZeroDivisionError):
+            raise error
+
+    def test_other_errors_pass(self):
+        with pytest.raises(KeyError), writing(ZeroDivisionError):
+            raise KeyError

@@ -58,11 +58,25 @@ class TestLedger:
         with pytest.raises(ZeroDivisionError):
             ledger.part("one", lambda: {"a": np.array(1 / 0)}, "one")
         ledger.close(finished=False)
+        assert not (tmp_path / "progress").exists()
+        written(opened(), "two")
+        ledger = opened()
+        with pytest.raises(ZeroDivisionError):
+            ledger.part("one", lambda: {"a": np.array(1 / 0)}, "one")
+        ledger.close(finished=False)
         names = {path.name for path in (tmp_path / "progress").iterdir()}
-        assert names == {"identity.json", "lock"}
+        assert names == {"identity.json", "lock", "two.part"}
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_evaluation_without_parts_leaves_no_folder(self, there, tmp_path, told):
+        output = tmp_path / "out"
+        if there:
+            output.mkdir()
+        Ledger(output, {"seed": 0}, told).close(finished=False)
+        assert list(tmp_path.iterdir()) == ([output] if there else [])
 
     def test_other_identity_is_refused_by_name(self, tmp_path, told):
-        Ledger(tmp_path, {"seed": 0, "norm": "l2"}, told).close(finished=False)
+        written(Ledger(tmp_path, {"seed": 0, "norm": "l2"}, told), "one")
         with pytest.raises(ValueError, match="has another seed; choose another one"):
             Ledger(tmp_path, {"seed": 1, "norm": "l2"}, told)
         Ledger(tmp_path, {"seed": 0, "norm": "l2"}, told).close(finished=False)
@@ -92,7 +106,7 @@ class TestLedger:
         assert names == ["mine.txt"]
 
     def test_removes_what_a_killed_process_was_writing(self, opened, tmp_path):
-        opened().close(finished=False)
+        written(opened(), "one")
         (tmp_path / "progress" / ".partial-abc").mkdir()
         opened().close(finished=False)
         assert not (tmp_path / "progress" / ".partial-abc").exists()
@@ -115,7 +129,7 @@ class TestDamage:
 
     def test_part_of_another_evaluation_or_name_does_not_count(self, opened, tmp_path):
         written(Ledger(tmp_path / "other", {"seed": 1}, Progress()), "one", "two")
-        opened().close(finished=False)
+        written(opened(), "four")
         other, own = tmp_path / "other" / "progress", tmp_path / "progress"
         shutil.copy(other / "one.part", own / "one.part")
         shutil.copy(other / "two.part", own / "three.part")

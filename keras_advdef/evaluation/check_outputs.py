@@ -1,0 +1,44 @@
+"""Whether what the models of an evaluation return can be worked with."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.core.errors import invalid
+from keras_advdef.evaluation.judge import Judge
+from keras_advdef.evaluation.request import OWNER, Request
+
+
+def check_outputs(request: Request, logits: np.ndarray) -> None:
+    """Raises before the first attack if a model would fail or mislead later.
+
+    Args:
+        request: The checked arguments.
+        logits: What the evaluated model gave for the first image, `(1, classes)`.
+
+    Raises:
+        ValueError: If the model, the reference or the surrogate gives NaN or infinity
+            for one of the first images, or one of the latter two knows another number
+            of classes.
+    """
+    _check_finite("model", request.subject.model, logits)
+    for name in ("reference", "surrogate"):
+        companion = getattr(request, name)
+        if companion is None:
+            continue
+        judge = Judge(
+            companion.model, value_range=request.value_range, batch_size=request.size
+        )
+        found = judge.logits(request.images[: request.size], 0)
+        if found.shape[1] != logits.shape[1]:
+            rule = f"a model with {logits.shape[1]} classes, as the evaluated one"
+            value = f"one with {found.shape[1]}"
+            raise invalid(OWNER, name, rule, value)
+        _check_finite(name, companion.model, found)
+
+
+def _check_finite(name: str, model: Any, logits: np.ndarray) -> None:
+    if not np.isfinite(logits).all():
+        rule = "a model with finite logits"
+        advice = "It gives NaN or infinity; train it again."
+        raise invalid(OWNER, name, rule, model, advice=advice)

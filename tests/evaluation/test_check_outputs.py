@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from keras_advdef.evaluation.check_outputs import check_outputs
+from tests.support.nets import linear_net
+
+LOGITS = np.zeros((1, 2))
+
+
+def _net(classes, bias=0.0):
+    return linear_net(np.ones((classes, 2)), np.full(classes, bias))
+
+
+def test_accepts_finite_logits(make_request):
+    check_outputs(make_request(), LOGITS)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rejects_others(make_request, value):
+    with pytest.raises(ValueError, match="`model` to be a model with finite logits"):
+        check_outputs(make_request(), np.array([[0.0, value]]))
+
+
+@pytest.mark.parametrize("name", ["reference", "surrogate"])
+class TestCompanions:
+    def test_accepts_what_fits(self, make_request, name):
+        check_outputs(make_request(**{name: _net(2)}), LOGITS)
+
+    def test_other_classes(self, make_request, name):
+        text = f"`{name}` to be a model with 2 classes.*{name}='one with 3'"
+        with pytest.raises(ValueError, match=text):
+            check_outputs(make_request(**{name: _net(3)}), LOGITS)
+
+    @pytest.mark.parametrize("bias", [np.nan, np.inf])
+    def test_outputs_that_are_not_finite(self, make_request, name, bias):
+        with pytest.raises(ValueError, match=f"`{name}` to be a model with finite"):
+            check_outputs(make_request(**{name: _net(2, bias)}), LOGITS)
