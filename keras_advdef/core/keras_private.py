@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 from keras.src.activations.activations import ReLU as ReluFunction
 from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.export.export_utils import get_input_signature
 from keras.src.export.litert import export_litert
 from keras.src.export.onnx import export_onnx
 from keras.src.models.functional import Functional
@@ -26,6 +27,7 @@ __all__ = [
     "ReluFunction",
     "conversion_format",
     "flat_layers",
+    "get_input_signature",
     "has_graph",
     "in_stateless_scope",
     "inbound_tensors",

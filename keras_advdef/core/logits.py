@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_choice
 from keras_advdef.core.errors import invalid, wrong_type
+from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_private import (
     flat_layers,
     has_graph,
@@ -68,6 +69,16 @@ class LogitsModel(keras.Model):
     def member_logits(self, images: Any, training: bool = False) -> Any:
         """Returns each member's logits, shape `(batch, members, classes)`."""
         return tf.expand_dims(self.logits(images, training=training), axis=1)
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Exports the model as it predicts; see `models.export_model`.
+
+        Args:
+            filepath: Folder or file to write.
+            *args: As in Keras.
+            **kwargs: As in Keras.
+        """
+        export_model(self, filepath, *args, **kwargs)
 
 
 class LogitsFunction:

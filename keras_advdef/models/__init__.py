@@ -1,5 +1,6 @@
 """Compositions of classifiers that are used at prediction time."""
 
+from keras_advdef.core.export_model import export_model
 from keras_advdef.models.averaging_ensemble import AveragingEnsemble
 from keras_advdef.models.defense_gan import DefenseGAN
 from keras_advdef.models.feature_squeezing_detector import FeatureSqueezingDetector
@@ -20,6 +21,7 @@ __all__ = [
     "RandomSelfEnsemble",
     "SmoothedClassifier",
     "SqueezingAware",
+    "export_model",
     "mnist_critic",
     "mnist_generator",
 ]

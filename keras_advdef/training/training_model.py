@@ -8,10 +8,9 @@ import tensorflow as tf
 
 from keras_advdef.constraints import check_weight_decay
 from keras_advdef.core.arguments import checked_instance
-from keras_advdef.core.card_asset import CardAsset
-from keras_advdef.core.cards import card_of
 from keras_advdef.core.classifier_logits import classifier_logits
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_training import (
     compiled_loss,
     get_keras_mask,
@@ -232,7 +231,7 @@ class TrainingModel(LogitsModel):
         """Returns what trains the classifier and may have a card: itself."""
         return [self]
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Exports the classifier, with the cards of its training among the assets.
 
         Args:
@@ -240,18 +239,8 @@ class TrainingModel(LogitsModel):
             *args: As in Keras.
             **kwargs: As in Keras.
         """
-        # Keras would remember a bare list or dictionary after it is gone.
-        holder = tf.Module()
-        holder.cards = [
-            CardAsset(each, card)
-            for each in self.defences()
-            if (card := card_of(each)) is not None
-        ]
-        self.classifier.training_cards = holder
-        try:
-            return self.classifier.export(filepath, *args, **kwargs)
-        finally:
-            del self.classifier.training_cards
+        defended = self.defences()
+        export_model(self.classifier, filepath, *args, defended=defended, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer, checked_number
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_training import prepare_for_workers, worker_logs
 from keras_advdef.core.latent_shapes import check_critic, latent_shapes
 from keras_advdef.core.random_numbers import fold_in, make_key, normal
@@ -263,7 +264,7 @@ class WassersteinGAN(keras.Model):
     def _logs(self) -> dict[str, Any]:
         return worker_logs(self, {k: mean.result() for k, mean in self._means.items()})
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Exports the generator.
 
         Args:
@@ -271,7 +272,7 @@ class WassersteinGAN(keras.Model):
             *args: As in Keras.
             **kwargs: As in Keras.
         """
-        return self.generator.export(filepath, *args, **kwargs)
+        export_model(self.generator, filepath, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

@@ -197,3 +197,11 @@ def test_conversion_format_of_onnx(tmp_path):
     assert layer.seen == "onnx"
     tf2onnx.convert.from_function(tf.function(model), [tf.TensorSpec((None, 2))])
     assert layer.seen == "onnx"
+
+
+def test_get_input_signature():
+    (spec,) = keras_private.get_input_signature(_model())
+    assert (spec.shape, spec.dtype) == ((None, 2), "float32")
+    inputs = keras.Input((2,))
+    (specs,) = keras_private.get_input_signature(keras.Model([inputs], inputs))
+    assert [spec.shape for spec in specs] == [(None, 2)]

@@ -1,0 +1,76 @@
+"""Exports a model as it predicts."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.card_asset import CardAsset
+from keras_advdef.core.cards import card_of
+from keras_advdef.core.keras_private import get_input_signature
+
+
+def export_model(
+    model: keras.Model,
+    filepath: Any,
+    *args: Any,
+    defended: Iterable[Any] = (),
+    **kwargs: Any,
+) -> None:
+    """Exports a model as `keras.Model.export` does, but with `training=False`.
+
+    Keras calls each layer as that layer likes it best, and augmentation likes to be
+    in training: `RandomFlip` and its kind would go on at serving. This is how the
+    models of this package export; use it for any other that may hold augmentation.
+
+    Args:
+        model: A built `keras.Model`.
+        filepath: Folder or file to write.
+        *args: As of `keras.Model.export`.
+        defended: What has a card that shall be among the assets, beside the layers.
+        **kwargs: `format`, `verbose` and what else `keras.Model.export` takes.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((4, 4, 1)), keras.layers.RandomFlip(), keras.layers.Flatten()])
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> keras_advdef.models.export_model(model, folder, verbose=False)
+    >>> images = np.random.default_rng(0).uniform(size=(8, 4, 4, 1)).astype("float32")
+    >>> served = tf.saved_model.load(folder)
+    >>> bool(np.all(served.serve(images) == model.predict(images, verbose=0)))
+    True
+    """
+    signature = kwargs.pop("input_signature", None) or get_input_signature(model)
+    # Nobody who serves a model of one input cares that it takes a list of one.
+    first = signature[0] if isinstance(signature, (list, tuple)) else None
+    is_listed = isinstance(first, (list, tuple)) and len(first) == 1
+    served = _AtInference(model, defended, is_listed=is_listed)
+    signature = first if is_listed else signature
+    served.export(filepath, *args, input_signature=signature, **kwargs)
+
+
+class _AtInference(keras.Model):
+    """What a model computes outside of training."""
+
+    def __init__(
+        self, model: keras.Model, defended: Iterable[Any], *, is_listed: bool
+    ) -> None:
+        # The model itself knows best what its inputs shall be cast to.
+        super().__init__(name=model.name, autocast=False)
+        self.model = model
+        self.is_listed = is_listed
+        self.cards = tf.Module()
+        self.cards.assets = [
+            CardAsset(each, card)
+            for each in defended
+            if (card := card_of(each)) is not None
+        ]
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """Returns what the model returns at inference."""
+        inputs = [inputs] if self.is_listed else inputs
+        return self.model(inputs, training=False)

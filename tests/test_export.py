@@ -1,0 +1,199 @@
+"""The exported model is the evaluated one, in every format that can hold it."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.layers import (
+    BitDepthReduction,
+    ConvexCombination,
+    ImageQuilting,
+    JPEGCompression,
+    MedianSmoothing,
+    NonLocalMeans,
+    ParsevalConv2D,
+    RandomNoise,
+    RandomResizePad,
+    TotalVariationMinimization,
+)
+from keras_advdef.models import (
+    AveragingEnsemble,
+    DefenseGAN,
+    FeatureSqueezingDetector,
+    RandomSelfEnsemble,
+    SmoothedClassifier,
+)
+from keras_advdef.training import (
+    AdversarialTrainingModel,
+    DistillationTrainer,
+    WassersteinGAN,
+)
+from tests.support.cases import LAYERS, case_id, made
+from tests.support.formats import (
+    FORMATS,
+    assert_serves,
+    exported,
+    is_written,
+    quiet_converters,
+)
+from tests.support.generators import small_generator
+from tests.support.nets import linear_net, small_net
+
+pytestmark = quiet_converters
+_TOLERANCES = {"tf_saved_model": 1e-5, "onnx": 1e-4, "litert": 1e-4}
+_FOREIGN = ("onnx", "litert")
+
+
+def colours():
+    generator = np.random.default_rng(3)
+    return generator.uniform(0.05, 0.95, (5, 8, 8, 3)).astype("float32")
+
+
+def augmented_net(**arguments):
+    """A classifier with augmentation inside, as Keras's guides have it."""
+    augmentation = keras.layers.RandomFlip(), keras.layers.RandomTranslation(0.1, 0.1)
+    return small_net(front=augmentation, **arguments)
+
+
+# ------------------------------------------------------------- plain Keras models
+
+
+def deterministic_layers():
+    """Every layer that draws nothing, in the ways that differ inside."""
+    quilting = ImageQuilting(patch_size=3, overlap=1, neighbors=1)
+    quilting.adapt(np.random.default_rng(4).uniform(size=(3, 8, 8, 3)))
+    return {
+        "depth": BitDepthReduction(3),
+        "jpeg": JPEGCompression(50),
+        "median_even": MedianSmoothing(2),
+        "median_odd": MedianSmoothing(3),
+        "means": NonLocalMeans(),
+        "variation": TotalVariationMinimization(keep_probability=1.0, steps=30),
+        "quilting": quilting,
+        "parseval": ParsevalConv2D(2, 3, padding="same"),
+        "no_noise": RandomNoise(0.0),
+        "training_noise": RandomResizePad(8, active="training"),
+    }
+
+
+@pytest.mark.parametrize("format", _FOREIGN)
+def test_layers_without_randomness(format, tmp_path):
+    # Side by side in one net, so that one conversion does for all. Its `export` is
+    # Keras's own.
+    layers = deterministic_layers()
+    if format == "litert":
+        # Lists of tensors of any size need an interpreter with TensorFlow inside.
+        del layers["quilting"]
+    inputs = keras.Input((8, 8, 3))
+    outputs = {
+        name: keras.layers.Identity(name=name)(layer(inputs))
+        for name, layer in layers.items()
+    }
+    both = ConvexCombination()([outputs["median_even"], outputs["median_odd"]])
+    outputs["combination"] = keras.layers.Identity(name="combination")(both)
+    net, images = keras.Model(inputs, outputs), colours()
+    expected = net.predict(images, verbose=0)
+    run = exported(net, format, tmp_path)
+    assert_serves(run(images), expected, _TOLERANCES[format])
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        case
+        for case in LAYERS
+        if made(*case, np.full((4, 8, 8, 1), 0.5, "float32")).draws
+    ],
+    ids=case_id,
+)
+def test_layers_that_draw_say_so_before_anything_is_written(
+    cls, arguments, images, tmp_path
+):
+    net = small_net(front=[made(cls, arguments, images)])
+    net(images)
+    rule = f"`{cls.__name__}` expects `format` to be one in which a layer can draw"
+    for format in _FOREIGN:
+        with pytest.raises(ValueError, match=rule):
+            exported(net, format, tmp_path)
+    assert not is_written(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "layer", [RandomNoise(0.1), MedianSmoothing(3)], ids=["random", "plain"]
+)
+def test_a_model_works_on_after_a_conversion(layer, images, tmp_path):
+    net = small_net(front=[layer])
+    net(images)
+    with contextlib.suppress(ValueError):
+        exported(net, "onnx", tmp_path)
+    assert net(images).shape == (6, 3)
+    assert net.predict(images, verbose=0).shape == (6, 3)
+    PGD(0.1, steps=1).generate(net, images, np.zeros(6, int), verbose=0)
+    exported(net, "tf_saved_model", tmp_path)
+
+
+# ------------------------------------------------------------- models of this package
+
+
+def gan():
+    critic = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    return WassersteinGAN(small_generator(), critic, latent_dim=4)
+
+
+def detector():
+    made = FeatureSqueezingDetector(augmented_net(), [BitDepthReduction(2)])
+    made.threshold.assign(0.01)
+    return made
+
+
+DETERMINISTIC = {
+    "AdversarialTrainingModel": lambda: AdversarialTrainingModel(
+        augmented_net(head="softmax"), PGD(0.1)
+    ),
+    "DistillationTrainer": lambda: DistillationTrainer(augmented_net()),
+    "AveragingEnsemble": lambda: AveragingEnsemble([augmented_net(), small_net()]),
+    "RandomSelfEnsemble": lambda: RandomSelfEnsemble(augmented_net(), samples=2),
+    "FeatureSqueezingDetector": detector,
+    "WassersteinGAN": gan,
+}
+RANDOM = {
+    "RandomSelfEnsemble": lambda: RandomSelfEnsemble(
+        small_net(front=[RandomNoise(0.3)]), samples=2
+    ),
+    "SmoothedClassifier": lambda: SmoothedClassifier(
+        linear_net(np.eye(64)[::30], np.zeros(3), (8, 8, 1)), stddev=1.0, samples=99
+    ),
+    "DefenseGAN": lambda: DefenseGAN(small_generator(), augmented_net(), steps=2),
+}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_models_export_what_they_predict(name, format, images, tmp_path):
+    model = DETERMINISTIC[name]()
+    inputs = images.reshape(6, -1)[:, :4] if name == "WassersteinGAN" else images
+    expected = model.predict(inputs, verbose=0)
+    run = exported(model, format, tmp_path)
+    for _ in range(2):
+        assert_serves(run(inputs), expected, _TOLERANCES[format])
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_models_go_on_drawing(name, images, tmp_path):
+    run = exported(RANDOM[name](), "tf_saved_model", tmp_path)
+    found = [np.concatenate([v.ravel() for v in run(images).values()]) for _ in "ab"]
+    assert not np.array_equal(*found)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_models_refuse_formats_without_draws(name, tmp_path):
+    model = RANDOM[name]()
+    for format in _FOREIGN:
+        with pytest.raises(ValueError, match="expects `format` to be one in which"):
+            exported(model, format, tmp_path)
+    assert not is_written(tmp_path)
