@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,36 +90,83 @@ def viewed_model(model: Any) -> Any:
 @contextlib.contextmanager
 def _identity_gradient(operation: Any) -> Iterator[None]:
     """Replaces the backward pass of a layer or operation while the body runs."""
-    forward: Callable[..., Any] = operation.call
 
-    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        outputs = forward(inputs, *args, **kwargs)
-        return straight_through(tf.cast(inputs, outputs.dtype), outputs)
+    def straight(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            outputs = forward(inputs, *args, **kwargs)
+            return straight_through(tf.cast(inputs, outputs.dtype), outputs)
 
-    with replaced_call(operation, call):
+        return call
+
+    with replaced_call(operation, straight):
         yield
 
 
+class _CallOfThread:
+    """Stands for the `call` of an operation: each thread has its own or the original.
+
+    Attributes:
+        original: What the operation calls in all other threads.
+        holders: How many `replaced_call` are entered in all threads.
+    """
+
+    def __init__(self, original: Callable[..., Any]) -> None:
+        self.original = original
+        self.holders = 0
+        self._thread = threading.local()
+
+    @property
+    def current(self) -> Callable[..., Any]:
+        return getattr(self._thread, "call", self.original)
+
+    @current.setter
+    def current(self, call: Callable[..., Any]) -> None:
+        self._thread.call = call
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.current(*args, **kwargs)
+
+
+_lock = threading.Lock()
+
+
 @contextlib.contextmanager
-def replaced_call(operation: Any, call: Callable[..., Any]) -> Iterator[None]:
+def replaced_call(
+    operation: Any, replace: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
     """Makes a layer or operation call another function while the body runs.
+
+    Other threads see nothing of it.
 
     Args:
         operation: A layer or `keras.Operation`.
-        call: What stands for its `call`.
+        replace: Function from what this thread calls so far to what it calls instead.
 
     Example:
 
     >>> layer = keras.layers.ReLU()
-    >>> with keras_advdef.core.model_view.replaced_call(layer, lambda x: x + 1.0):
+    >>> with keras_advdef.core.model_view.replaced_call(
+    ...     layer, lambda relu: lambda inputs: relu(inputs) + 1.0
+    ... ):
     ...     float(layer(tf.constant(2.0)))
     3.0
     >>> float(layer(tf.constant(2.0)))
     2.0
     """
     # Not by `setattr`, which Keras tracks.
-    operation.__dict__["call"] = call
+    attributes = vars(operation)
+    with _lock:
+        call = operation.call
+        if not isinstance(call, _CallOfThread):
+            attributes["call"] = call = _CallOfThread(call)
+        call.holders += 1
+    outer = call.current
+    call.current = replace(outer)
     try:
         yield
     finally:
-        del operation.__dict__["call"]
+        call.current = outer
+        with _lock:
+            call.holders -= 1
+            if not call.holders:
+                del attributes["call"]

@@ -1,7 +1,6 @@
 """Runs a model's passes in bfloat16 on the model's own variables."""
 
 import contextlib
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_policies import own_policy, policies_of_thread
 from keras_advdef.core.keras_private import (
     flat_layers,
     has_graph,
@@ -23,20 +23,6 @@ _BFLOAT16 = ("mixed_bfloat16", "bfloat16")
 _POLICIES = ("float32", "mixed_float16", *_BFLOAT16)
 # They cost nothing, and a transform behind them may need exact pixels.
 _PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
-
-
-class _Held:
-    """A layer under another policy: its own one and how many contexts hold it."""
-
-    def __init__(self, layer: keras.layers.Layer) -> None:
-        self.layer = layer
-        self.policy = layer.dtype_policy
-        self.contexts = 0
-
-
-# The last context that leaves a layer restores it, in whatever order threads leave.
-_held: dict[int, _Held] = {}
-_lock = threading.Lock()
 
 
 def cannot_switch(what: str) -> ValueError:
@@ -65,7 +51,8 @@ def in_bfloat16(
     """Lets the layers of a model compute in bfloat16 while it is called or traced.
 
     Their policy is `mixed_bfloat16` meanwhile: variables stay float32, layers cast
-    them and their inputs. Afterwards every layer has its own policy object again.
+    them and their inputs. Other threads see nothing of it: what they call, trace or
+    save meanwhile has the layers' own policies.
 
     These stay in float32: the model's inputs, `keep`, `Rescaling`, `Normalization`,
     layers with `autocast=False` such as every `InputTransform`, what holds one and
@@ -77,9 +64,6 @@ def in_bfloat16(
     bfloat16 units (AMX or AVX512-BF16 on a CPU, a GPU's tensor cores). It does not pay
     on other processors, which emulate it, and little for small batches and for models
     that mostly normalise, add and pool, because the casts then cost what they save.
-
-    Other threads that call or trace the same model meanwhile
-    see bfloat16 too.
 
     Args:
         model: A built model.
@@ -99,30 +83,12 @@ def in_bfloat16(
     >>> dense.compute_dtype
     'float32'
     """
-    with _lock:
-        changes = _changes(model, keep)
-        for layer, policy in changes:
-            _held.setdefault(id(layer), _Held(layer)).contexts += 1
-            layer.dtype_policy = policy
-    try:
+    with policies_of_thread(_changes(model, keep)):
         yield
-    finally:
-        with _lock:
-            for layer, _ in changes:
-                _release(layer)
-
-
-def _release(layer: keras.layers.Layer) -> None:
-    held = _held[id(layer)]
-    held.contexts -= 1
-    if not held.contexts:
-        layer.dtype_policy = held.policy
-        del _held[id(layer)]
 
 
 def _policy_name(layer: keras.layers.Layer) -> str:
-    held = _held.get(id(layer))
-    return (held.policy if held else layer.dtype_policy).name
+    return own_policy(layer).name
 
 
 def _changes(

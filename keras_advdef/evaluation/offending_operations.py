@@ -89,15 +89,16 @@ def _operations(model: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _recorded(operation: Any, calls: dict[int, Any]) -> Iterator[None]:
-    forward = operation.call
+    def recording(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _is_single(args):
+                plain = _bound(forward, kwargs) if kwargs else forward
+                calls[id(operation)] = (operation, plain, args)
+            return forward(*args, **kwargs)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if _is_single(args):
-            plain = _bound(forward, kwargs) if kwargs else forward
-            calls[id(operation)] = (operation, plain, args)
-        return forward(*args, **kwargs)
+        return call
 
-    with replaced_call(operation, call):
+    with replaced_call(operation, recording):
         yield
 
 

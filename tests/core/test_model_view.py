@@ -1,3 +1,6 @@
+import concurrent.futures
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -6,9 +9,12 @@ import tensorflow as tf
 from keras_advdef.attacks import PGD
 from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.model_view import ModelView, viewed_model
-from keras_advdef.layers import BitDepthReduction
+from keras_advdef.core.model_view import ModelView, replaced_call, viewed_model
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.layers import BitDepthReduction, StochasticActivationPruning
 from tests.support.nets import linear_net, small_net
+from tests.support.threads import called_by_threads, in_other_thread
 
 
 def gradient(model, images):
@@ -42,6 +48,33 @@ class TestModelView:
             ModelView(net, identity=(layer,)).applied(),
         ):
             raise ZeroDivisionError
+        assert "call" not in vars(layer)
+
+    def test_identity_is_local_to_its_thread(self, images):
+        rounding = _Rounding()
+        net = small_net(front=[rounding])
+        view = ModelView(net, identity=(rounding,))
+        expected = gradient(view, images)
+        with view.applied():
+            with pytest.raises(ValueError, match="without any gradient"):
+                in_other_thread(lambda: gradient(net, images))
+            # One that comes and goes meanwhile takes nothing with it.
+            found = in_other_thread(lambda: gradient(view, images))
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(gradient(net, images), expected)
+        assert "call" not in vars(rounding)
+
+    def test_identity_of_many_threads(self, images):
+        layer = StochasticActivationPruning(fraction=2.0, seed=3)
+        net = small_net(front=[keras.layers.ReLU(), layer])
+        view = ModelView(net, identity=(layer,))
+
+        def look():
+            with draw_scope(make_key(3)):
+                return gradient(view, images)
+
+        for found in called_by_threads(look, 24):
+            np.testing.assert_allclose(found, look(), rtol=0, atol=1e-6)
         assert "call" not in vars(layer)
 
     def test_temperature(self, net, images):
@@ -86,3 +119,33 @@ class TestModelView:
 def test_viewed_model(net):
     assert viewed_model(ModelView(net)) is net
     assert viewed_model(net) is net
+
+
+class TestReplacedCall:
+    def test_threads_that_leave_in_another_order(self):
+        layer = keras.layers.ReLU()
+        entered, leave = threading.Event(), threading.Event()
+
+        def hold():
+            with replaced_call(layer, lambda relu: lambda inputs: relu(inputs) + 1.0):
+                entered.set()
+                assert leave.wait(60)
+                return float(layer(tf.constant(2.0)))
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with replaced_call(layer, lambda relu: lambda inputs: relu(inputs) * 5.0):
+                held = pool.submit(hold)
+                assert entered.wait(60)
+                assert float(layer(tf.constant(2.0))) == 10.0
+            assert float(layer(tf.constant(2.0))) == 2.0
+            leave.set()
+            assert held.result() == 3.0
+        assert "call" not in vars(layer)
+
+    def test_one_around_another(self):
+        layer = keras.layers.ReLU()
+        with replaced_call(layer, lambda relu: lambda inputs: relu(inputs) + 1.0):
+            with replaced_call(layer, lambda call: lambda inputs: call(inputs) * 5.0):
+                assert float(layer(tf.constant(2.0))) == 15.0
+            assert float(layer(tf.constant(2.0))) == 3.0
+        assert float(layer(tf.constant(2.0))) == 2.0

@@ -1,4 +1,4 @@
-import threading
+import zipfile
 
 import keras
 import numpy as np
@@ -16,6 +16,7 @@ from keras_advdef.core.precision import (
 )
 from keras_advdef.layers import BitDepthReduction
 from tests.support.nets import busy_net, small_net, weights_of
+from tests.support.threads import called_by_threads, in_other_thread
 
 _SHAPE = (8, 8, 1)
 
@@ -254,24 +255,12 @@ class TestPolicies:
             assert model.layers[0].compute_dtype == "bfloat16"
         _assert_same(policies, model)
 
-    def test_threads_that_leave_in_another_order(self):
+    def test_an_inner_context_goes_by_the_models_own_policies(self):
         model = _mixed_float16()
-        policies = _policies(model)
-        entered, leave = threading.Event(), threading.Event()
-
-        def hold():
-            with in_bfloat16(model):
-                entered.set()
-                leave.wait(10)
-
-        thread = threading.Thread(target=hold)
-        with in_bfloat16(model):
-            thread.start()
-            assert entered.wait(10)
-        assert model.layers[0].compute_dtype == "bfloat16"
-        leave.set()
-        thread.join()
-        _assert_same(policies, model)
+        head = model.layers[-1]
+        with in_bfloat16(model), in_bfloat16(model, keep=[model.layers[0]]):
+            assert model.layers[0].compute_dtype == "float32"
+            assert head.compute_dtype == "float32"
 
     def test_what_stays(self):
         transform, head = BitDepthReduction(3), keras.layers.Dense(3)
@@ -306,6 +295,48 @@ class TestPolicies:
             assert model.layers[-1].dtype_policy.name == policy
         function = LogitsFunction(model, precision="bfloat16")
         assert function(images).dtype == tf.float32
+
+
+class TestOtherThreads:
+    def test_see_nothing_while_one_computes_in_bfloat16(self, images, tmp_path):
+        images = tf.constant(images)
+        model = small_net(front=[keras.layers.BatchNormalization()])
+        expected, policies = model(images), _policies(model)
+        exact = _input_gradient(LogitsFunction(model))(images)
+
+        def look():
+            _assert_same(policies, model)
+            model.save(tmp_path / "model.keras")
+            gradient = _input_gradient(LogitsFunction(model))
+            # What a thread traces now is there to stay.
+            model.make_predict_function(force=True)
+            called = [model(images), model.predict(images, verbose=0)]
+            return called, [gradient(images), tf.function(gradient)(images)]
+
+        with in_bfloat16(model):
+            called, gradients = in_other_thread(look)
+            assert model.layers[1].compute_dtype == "bfloat16"
+        for outputs in (*called, model.predict(images, verbose=0)):
+            np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-6)
+        for gradient in gradients:
+            np.testing.assert_allclose(gradient, exact, rtol=0, atol=1e-6)
+        with zipfile.ZipFile(tmp_path / "model.keras") as file:
+            assert b"bfloat16" not in file.read("config.json")
+
+    def test_compute_in_bfloat16_at_the_same_time(self, images):
+        images = tf.constant(images)
+        model = small_net()
+        function = LogitsFunction(model, precision="bfloat16")
+        expected = [function.exact(images).numpy(), function(images).numpy()]
+        assert np.abs(expected[0] - expected[1]).max() > 1e-5
+        policies = _policies(model)
+
+        def both():
+            return function.exact(images).numpy(), function(images).numpy()
+
+        for found in called_by_threads(both, 32):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        _assert_same(policies, model)
 
 
 class TestExactPixels:

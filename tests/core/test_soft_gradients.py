@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from keras_advdef.core.soft_gradients import are_gradients_soft, soft_gradients
 from keras_advdef.layers import JPEGCompression
+from tests.support.threads import in_other_thread
 
 
 def test_scope_ends_with_its_body():
@@ -18,6 +19,12 @@ def test_scope_ends_with_an_error():
     with pytest.raises(ZeroDivisionError), soft_gradients():
         raise ZeroDivisionError
     assert not are_gradients_soft()
+
+
+def test_scope_is_local_to_its_thread():
+    with soft_gradients():
+        assert not in_other_thread(are_gradients_soft)
+        assert are_gradients_soft()
 
 
 def test_compression_has_the_gradient_of_its_soft_self():

@@ -4,6 +4,7 @@ import pytest
 from keras_advdef.core.unaware import is_unaware, unaware_of_defences
 from keras_advdef.layers import VariationalLayer
 from tests.support.cases import LAYERS, made
+from tests.support.threads import in_other_thread
 
 
 def test_scope_ends_with_its_body():
@@ -18,6 +19,12 @@ def test_scope_ends_with_an_error():
     with pytest.raises(ZeroDivisionError), unaware_of_defences():
         raise ZeroDivisionError
     assert not is_unaware()
+
+
+def test_scope_is_local_to_its_thread():
+    with unaware_of_defences():
+        assert not in_other_thread(is_unaware)
+        assert is_unaware()
 
 
 @pytest.mark.parametrize(("cls", "arguments"), LAYERS)

@@ -11,6 +11,12 @@ THREADS = 8
 _INTERVAL = 1e-6
 
 
+def in_other_thread(call: Callable[[], Any]) -> Any:
+    """Returns what a function gives, or raises, in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
 def called_by_threads(call: Callable[[], Any], count: int) -> list[Any]:
     """Returns what a function gives when eight threads call it, `count` times in all.
 
