@@ -12,6 +12,7 @@ from keras_advdef.core.arguments import checked_choice, checked_number
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.model_inputs import lone_images, with_channels
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import fold_in, make_key
@@ -150,15 +151,17 @@ class Attack:
             Float32 tensor of the shape of `images`, in `value_range`.
         """
         logits_fn = self.logits_function(model)
-        images = tf.cast(tf.convert_to_tensor(images), tf.float32)
+        images = tf.convert_to_tensor(lone_images(type(self).__name__, images))
         logits_fn.build(tuple(images.shape[1:]))
-        unit = self.value_range.to_unit(images)
+        all_axes = with_channels(images)
+        unit = self.value_range.to_unit(tf.cast(all_axes, tf.float32))
         if tf.executing_eagerly():
             self._check_eager(images, target_labels if self.targeted else labels)
         key = make_key(seed)
         goal = self._goal(logits_fn, unit, labels, target_labels, key)
         adversarial = self.perturb(logits_fn, unit, goal, self.radius(epsilon), key)
-        return tf.stop_gradient(self.value_range.from_unit(adversarial))
+        pixels = tf.stop_gradient(self.value_range.from_unit(adversarial))
+        return pixels if all_axes is images else pixels[..., 0]
 
     def generate(
         self,

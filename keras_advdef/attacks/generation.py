@@ -11,6 +11,7 @@ from keras_advdef.attacks.compiled_attack import compiled_attack
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
+from keras_advdef.core.model_inputs import check_fit
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.value_range import checked_images, checked_labels
 
@@ -26,7 +27,7 @@ class Job:
     Args:
         attack: The attack.
         model: The attacked model.
-        images: Array `(count, rows, cols, channels)`.
+        images: Array `(count, rows, cols, channels)` or `(count, rows, cols)`.
         labels: The classes to leave, or to reach; `None` for the predictions.
         batch_size: Images per compiled call.
         seed: Integer or `None`.
@@ -46,6 +47,7 @@ class Job:
     ) -> None:
         owner = type(attack).__name__
         self.range = attack.value_range
+        self.shape = np.shape(images)
         self.images = checked_images(owner, images, self.range)
         self.count = len(self.images)
         size = checked_integer(owner, "batch_size", batch_size, low=1)
@@ -54,7 +56,8 @@ class Job:
         self.verbose = int(verbose in ("auto", 1))
         self.model = model
         self.logits_fn = attack.logits_function(model)
-        self.logits_fn.build(self.images.shape[1:])
+        check_fit(owner, model, self.images)
+        self.logits_fn.build(self.shape[1:])
         self.compiled = compiled_attack(attack, model)
         self._first = self._checked_logits()
         self.classes = self._first.shape[1]
@@ -200,4 +203,4 @@ def generate(
         verbose=verbose,
     )
     attack.fill(job, radius, stop_early=stop_early)
-    return job.result
+    return job.result.reshape(job.shape)

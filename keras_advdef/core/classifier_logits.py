@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.core.keras_private import kept_losses
 from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.model_inputs import call_classifier, lone_images
 from keras_advdef.core.probabilities import logits_of
 
 
@@ -37,7 +38,8 @@ def classifier_logits(
     """
     if isinstance(classifier, LogitsModel):
         return tf.cast(classifier.logits(images, training=training), tf.float32)
-    return logits_behind(classifier, images, classifier(images, training=training))
+    outputs = call_classifier(classifier, images, training=training)
+    return logits_behind(classifier, images, outputs)
 
 
 def logits_behind(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
@@ -63,7 +65,7 @@ def logits_behind(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
 
     def run(probes: tf.Tensor) -> Any:
         with kept_losses(classifier), keras.StatelessScope():
-            return classifier(probes, training=False)
+            return call_classifier(classifier, probes, training=False)
 
-    images = tf.convert_to_tensor(images)
+    images = tf.convert_to_tensor(lone_images("classifier_logits", images))
     return logits_of("classifier_logits", classifier, images, outputs, run)

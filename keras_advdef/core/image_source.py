@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.errors import invalid, wrong_type
+from keras_advdef.core.model_inputs import lone_images
 
 # A data set of unknown length may have no end; a machine has.
 _MOST_BYTES = 2**34
-_RANK = 4
 _BOUND = "`dataset.take(100)`"
 
 
@@ -107,17 +107,7 @@ class _Source(NamedTuple):
         return Taken(found, given, is_whole and len(found) == count)
 
     def single(self, images: Any) -> Any:
-        """Returns the array of a list or dictionary of one; else what was given."""
-        if isinstance(images, dict):
-            if len(images) != 1:
-                rule = "one array; a dictionary of one is taken too"
-                raise self._refused(rule, sorted(map(str, images)))
-            return next(iter(images.values()))
-        if isinstance(images, (list, tuple)) and len(images) == 1:
-            inner = images[0]
-            if isinstance(inner, (np.ndarray, tf.Tensor)) and inner.ndim == _RANK:
-                return inner
-        return images
+        return lone_images(self.owner, images, argument=self.argument)
 
     def _batches(self, source: Any, most: int | None) -> Iterable[Any]:
         """Returns the batches of a data set; raises if they do not end and must."""

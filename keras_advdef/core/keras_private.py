@@ -24,6 +24,7 @@ from keras.src.random.seed_generator import make_default_seed
 __all__ = [
     "RELU_OPERATIONS",
     "AdditionOperation",
+    "FloatFunctional",
     "ReluFunction",
     "conversion_format",
     "flat_layers",
@@ -40,6 +41,22 @@ __all__ = [
 ]
 
 RELU_OPERATIONS = (Relu, Relu6)
+
+
+class FloatFunctional(Functional):
+    """A functional model that does not cast what it is called on.
+
+    Example:
+
+    >>> inputs = keras.Input((1,), dtype="uint8")
+    >>> outputs = keras.layers.Rescaling(2.0)(inputs)
+    >>> make = keras_advdef.core.keras_private.FloatFunctional
+    >>> float(make(inputs, outputs)(tf.constant([[0.25]])))
+    0.5
+    """
+
+    def _convert_inputs_to_tensors(self, flat_inputs: Any) -> list[Any]:
+        return [keras.ops.convert_to_tensor(each) for each in flat_inputs]
 
 
 def producer(tensor: Any) -> Any:

@@ -1,6 +1,7 @@
 """Any classifier as a function from images to logits; softmax heads are undone."""
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_advdef.core.keras_private import (
     kept_losses,
     seed_state_variables,
 )
+from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.output_head import single_output
 from keras_advdef.core.precision import (
@@ -146,7 +148,9 @@ class LogitsFunction:
         self._forward: Callable[..., Any] = self.model
         if isinstance(self.model, LogitsModel):
             self._forward = self.model.logits
-        elif has_graph(self.model):
+        elif self._is_keras:
+            self._forward = functools.partial(call_classifier, self.model)
+        if has_graph(self.model):
             _check_single_output(self.model)
         self._seed_states = seed_state_variables(self.model) if self._is_keras else []
         if self._exact is not None:

@@ -8,10 +8,19 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_number
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.model_inputs import with_channels
 
 # Float arithmetic on honest images may leave the range by a rounding error.
 _TOLERANCE = 1e-6
 _IMAGE_RANK = 4
+# What to do about arrays of other ranks.
+_OTHER_RANKS = {
+    2: "For a model of vectors, put `keras.Input((rows, cols, 1))` and "
+    "`keras.layers.Flatten()` in front of it, and pass images.",
+    5: "For a model of volumes, put `keras.Input((depth * rows, cols, channels))` and "
+    "`keras.layers.Reshape((depth, rows, cols, channels))` in front of it, and pass "
+    "images of that shape.",
+}
 # Labels may be float16, and networks' own predictions sum to 1 only about.
 _SUM_TOLERANCE = 1e-2
 # From here on a range of pixels can hardly be meant where no pixel is above 1.
@@ -93,12 +102,12 @@ def checked_images(owner: str, images: Any, value_range: ValueRange) -> np.ndarr
 
     Args:
         owner: Name of the class or function that takes the images.
-        images: Array-like of shape `(batch, rows, cols, channels)` with finite
-            values in `value_range`.
+        images: Array-like of shape `(batch, rows, cols, channels)`, or without the
+            last axis, with finite values in `value_range`.
         value_range: The range the values must lie in.
 
     Returns:
-        The same images, not copied, in their own dtype.
+        The same images, not copied, in their own dtype, with an axis of channels.
 
     Raises:
         ValueError: If shape, dtype or values do not fit.
@@ -113,12 +122,13 @@ def checked_images(owner: str, images: Any, value_range: ValueRange) -> np.ndarr
     array = np.asarray(images)
     if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
         raise invalid(owner, "images", "an array of numbers", array)
-    if array.ndim != _IMAGE_RANK or 0 in array.shape:
-        rule = "a non-empty array of shape (batch, rows, cols, channels)"
-        advice = "Add the missing axes, for example with `images[..., np.newaxis]`."
+    if array.ndim not in (_IMAGE_RANK - 1, _IMAGE_RANK) or 0 in array.shape:
+        rule = "a non-empty array of shape (batch, rows, cols) or (batch, rows, cols, "
+        rule += "channels)"
+        advice = _OTHER_RANKS.get(array.ndim, "")
         raise invalid(owner, "images", rule, array, advice=advice)
     check_values(owner, array, value_range)
-    return array
+    return with_channels(array)
 
 
 def check_values(owner: str, images: np.ndarray, value_range: ValueRange) -> None:

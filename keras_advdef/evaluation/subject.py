@@ -16,6 +16,8 @@ from keras_advdef.evaluation.read_keras import read_keras
 from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.training.training_model import TrainingModel
 
+# Rows and columns alone.
+_MAP_RANK = 2
 # There is nothing in these that a pass could leave out.
 _WHOLE = ("robust training", "ensemble")
 
@@ -72,7 +74,10 @@ class Subject:
             return self.model.image_shape
         inputs = getattr(self.model, "inputs", None) or []
         shapes = [tuple(tensor.shape[1:]) for tensor in inputs]
-        return shapes[0] if len(shapes) == 1 else ()
+        if len(shapes) != 1:
+            return ()
+        # A model of maps is given their axis of channels all the same.
+        return (*shapes[0], 1) if len(shapes[0]) == _MAP_RANK else shapes[0]
 
     @property
     def fingerprint(self) -> str:

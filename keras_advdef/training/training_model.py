@@ -23,6 +23,7 @@ from keras_advdef.core.keras_training import (
     worker_logs,
 )
 from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.training.check_distribution import check_distribution
 
 _DEFAULT_REDUCTION = "sum_over_batch_size"
@@ -179,7 +180,7 @@ class TrainingModel(LogitsModel):
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Returns what the classifier returns."""
-        return self.classifier(images, training=training)
+        return call_classifier(self.classifier, images, training=training)
 
     def logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the classifier's logits, float32 of shape `(batch, classes)`."""

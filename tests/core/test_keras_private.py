@@ -205,3 +205,14 @@ def test_get_input_signature():
     inputs = keras.Input((2,))
     (specs,) = keras_private.get_input_signature(keras.Model([inputs], inputs))
     assert [spec.shape for spec in specs] == [(None, 2)]
+
+
+def test_FloatFunctional():
+    inputs = keras.Input((2,), dtype="uint8")
+    outputs = keras.layers.Rescaling(0.5)(inputs)
+    images = np.array([[0.5, 3.0]], "float32")
+    model = keras.Model(inputs, outputs)
+    floats = keras_private.FloatFunctional(inputs, outputs)
+    np.testing.assert_array_equal(model(images), [[0.0, 1.5]])
+    np.testing.assert_array_equal(floats(images), [[0.25, 1.5]])
+    assert keras_private.has_graph(floats)

@@ -93,11 +93,11 @@ class TestCheckedImages:
             checked_images("PGD", np.zeros((1, 2, 2, 1), dtype), _UNIT)
 
     @pytest.mark.parametrize(
-        "shape", [(2, 2), (1, 2, 2), (1, 1, 2, 2, 1), (0, 2, 2, 1), (1, 2, 2, 0)]
+        "shape", [(2,), (2, 2), (1, 1, 2, 2, 1), (0, 2, 2, 1), (1, 2, 2, 0)]
     )
     def test_rejects_shape(self, shape):
         rule = r"`PGD` expects `images` to be a non-empty array of shape \(batch, rows"
-        with pytest.raises(ValueError, match=rule + ".*Add the missing axes"):
+        with pytest.raises(ValueError, match=rule):
             checked_images("PGD", np.zeros(shape), _UNIT)
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -1,0 +1,166 @@
+"""How a classifier takes its images: one input, in whatever structure and dtype."""
+
+import warnings
+import weakref
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_private import FloatFunctional, has_graph
+from keras_advdef.core.model_view import viewed_model
+
+_IMAGE_RANK = 4
+# Graphs of whole numbers that were made to take floats, with the output they end in.
+_floats: weakref.WeakKeyDictionary[Any, tuple[Any, keras.Model]]
+_floats = weakref.WeakKeyDictionary()
+
+
+def lone_images(owner: str, images: Any, *, argument: str = "images") -> Any:
+    """Returns the images of a model's only input, which Keras takes in structures too.
+
+    Args:
+        owner: Name of the class or function that takes the images.
+        images: Array or tensor, also as the only value of a dictionary or list.
+        argument: What the argument is called.
+
+    Returns:
+        The array or tensor, or a list of images as it is.
+
+    Raises:
+        ValueError: If there are several.
+
+    Example:
+
+    >>> images = np.zeros((2, 8, 8, 1))
+    >>> lone_images = keras_advdef.core.model_inputs.lone_images
+    >>> lone_images("PGD", {"image": images}) is images
+    True
+    """
+    is_keyed = isinstance(images, dict)
+    is_listed = isinstance(images, (list, tuple)) and all(
+        isinstance(each, (np.ndarray, tf.Tensor)) and each.ndim >= _IMAGE_RANK
+        for each in images
+    )
+    if not (is_keyed or (is_listed and images)):
+        return images
+    if len(images) != 1:
+        rule = "one array; a dictionary or list of one is taken too"
+        shown = sorted(map(str, images)) if is_keyed else f"{len(images)} arrays"
+        raise invalid(owner, argument, rule, shown)
+    (alone,) = images.values() if is_keyed else images
+    return alone
+
+
+def with_channels(images: Any) -> Any:
+    """Returns images with an axis for their channels, `(batch, rows, cols, channels)`.
+
+    Args:
+        images: Array or tensor, also of shape `(batch, rows, cols)`.
+
+    Example:
+
+    >>> keras_advdef.core.model_inputs.with_channels(np.zeros((2, 8, 8))).shape
+    (2, 8, 8, 1)
+    """
+    return images[..., None] if len(images.shape) == _IMAGE_RANK - 1 else images
+
+
+def check_fit(owner: str, model: Any, images: np.ndarray) -> None:
+    """Raises if images are known to be of another shape than a model's.
+
+    Args:
+        owner: Name of the class or function that takes the images.
+        model: Any model or function.
+        images: Array `(batch, rows, cols, channels)`.
+
+    Raises:
+        ValueError: If a graph of layers has an `Input` of another shape.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten()])
+    >>> check_fit = keras_advdef.core.model_inputs.check_fit
+    >>> check_fit("PGD", model, np.zeros((2, 8, 8, 1)))
+    """
+    if not has_graph(viewed_model(model)):
+        return
+    (wanted, *_) = (tensor.shape for tensor in viewed_model(model).inputs)
+    sizes = wanted[1:] if len(wanted) == _IMAGE_RANK else (*wanted[1:], 1)
+    given = images.shape[1:]
+    if len(sizes) != len(given) or any(
+        size not in (None, other) for size, other in zip(sizes, given, strict=True)
+    ):
+        rule = f"images as the model takes them, {wanted}"
+        raise invalid(owner, "images", rule, images)
+
+
+def call_classifier(model: keras.Model, images: Any, **arguments: Any) -> Any:
+    """Calls a classifier as Keras does, on images in the form that it takes.
+
+    Keras itself drops and adds a last axis of 1 for a graph of layers; here a
+    subclassed model, too, gets as many axes as it was built for. Images of floats are
+    not rounded for an `Input` of whole numbers, so that gradients reach them.
+
+    Args:
+        model: A Keras model.
+        images: Tensor of images, or what Keras takes for a single input.
+        **arguments: `training`.
+
+    Returns:
+        What the model returns.
+
+    Example:
+
+    >>> model = keras.Sequential([
+    ...     keras.Input((8, 8)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> call = keras_advdef.core.model_inputs.call_classifier
+    >>> call(model, tf.zeros((2, 8, 8, 1)), training=False).shape
+    TensorShape([2, 3])
+    """
+    images = lone_images(type(model).__name__, images)
+    if not has_graph(model):
+        return model(_with_axes(images, _built_rank(model)), **arguments)
+    if len(model.inputs) != 1:
+        rule = "a classifier with one input"
+        advice = "Wrap it in a model that makes its other inputs of the images."
+        raise invalid(model.name, "model", rule, model.inputs, advice=advice)
+    is_sequential = isinstance(model, keras.Sequential)
+    structure = model.inputs[0] if is_sequential else model.input
+    called = _of_floats(model, structure) if _are_floats(images) else model
+    if isinstance(structure, dict):
+        images = {name: images for name in structure}
+    return called(images, **arguments)
+
+
+def _built_rank(model: keras.Model) -> int | None:
+    shape = (model.get_build_config() or {}).get("input_shape")
+    return len(shape) if isinstance(shape, tuple) else None
+
+
+def _with_axes(images: Any, rank: int | None) -> Any:
+    is_map = len(images.shape) == _IMAGE_RANK and images.shape[-1] == 1
+    return images[..., 0] if is_map and rank == _IMAGE_RANK - 1 else images
+
+
+def _are_floats(images: Any) -> bool:
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype))
+
+
+def _of_floats(model: keras.Model, structure: Any) -> keras.Model:
+    """Returns a graph that takes floats as they are, on the same layers."""
+    if _are_floats(model.inputs[0]):
+        return model
+    output, found = _floats.get(model, (None, model))
+    if output is not model.outputs[0]:
+        found = FloatFunctional(structure, model.outputs, name=model.name)
+        _floats[model] = (model.outputs[0], found)
+        warnings.warn(
+            f"`{model.name}` has an `Input` of {model.inputs[0].dtype}, which cuts off "
+            "the fractions of adversarial images: it is called on floats as they are. "
+            "Round the images that you hand on to it yourself.",
+            stacklevel=2,
+        )
+    return found
