@@ -232,6 +232,11 @@ def _deterministic(traits: Traits) -> Check:
     if traits.is_random and traits.is_declared_random:
         names = [name for name, card in traits.cards.items() if card.eot_samples > 1]
         detail += f" That is the defence of {', '.join(names)}."
+    elif traits.is_random:
+        detail += (
+            " If augmentation goes on in an exported model, export with "
+            "training=False, as `models.export_model` does."
+        )
     return Check(
         name="deterministic",
         passed=not traits.is_random or traits.is_declared_random,

@@ -1,5 +1,6 @@
 """ServedModel: a SavedModel as a function from images to what it returns."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from keras_advdef.core.untrusted import reading
 
 _SIGNATURE = "serving_default"
 _STATE = "random_state"
+# What Keras's own random layers draw from, augmentation and dropout.
+_KERAS_STATE = "seed_generator_state"
 _RULE = "a SavedModel with one image input and one output"
 
 
@@ -22,7 +25,8 @@ class ServedModel:
 
     Gradients pass where TensorFlow kept those of the operations. Inside a
     `draw_scope` the random defences of this package draw from the scope; other
-    randomness draws as it likes.
+    randomness draws as it likes. Where that is augmentation, which was to act in
+    training only, a warning says so.
 
     Args:
         folder: Where the SavedModel lies.
@@ -71,6 +75,14 @@ class ServedModel:
         ]
         for state in self._states:
             own_state_after_fork(state)
+        if self.augments:
+            warnings.warn(_augmenting(self.folder), stacklevel=2)
+
+    @property
+    def augments(self) -> bool:
+        """Whether random layers of Keras draw anew at every call."""
+        used = self._function.variables
+        return any(_KERAS_STATE in variable.name for variable in used)
 
     def _refusal(self, advice: str) -> ValueError:
         return invalid("ServedModel", "folder", _RULE, str(self.folder), advice=advice)
@@ -90,3 +102,11 @@ class ServedModel:
     def weights(self) -> list[tf.Variable]:
         """Returns its variables, for a fingerprint."""
         return list(getattr(self._loaded, "variables", []))
+
+
+def _augmenting(folder: Path) -> str:
+    return (
+        f"The SavedModel in {folder} augments: layers of Keras that should draw in "
+        "training only draw at every call, so that it is not the model that `predict` "
+        "shows. Export with training=False: `keras_advdef.models.export_model` does."
+    )

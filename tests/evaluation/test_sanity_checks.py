@@ -151,6 +151,13 @@ class TestSanityChecks:
         assert "differ by up to 0.5;" in check.detail
         assert check.detail.endswith("That is the defence of RandomNoise.")
 
+    def test_other_randomness_may_be_augmentation(self, make_evidence):
+        traits = {"is_random": True, "spread": 0.5}
+        checks = sanity_checks(make_evidence(traits=traits))
+        (check,) = (each for each in checks if each.name == "deterministic")
+        assert not check.passed
+        assert "export with training=False, as `models.export_model`" in check.detail
+
     def test_details_name_attacks_and_layers(self, make_evidence):
         noise = RandomNoise(0.1, name="fog")
         traits = {

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
+from keras_advdef.core.export_model import export_model
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
@@ -90,6 +91,22 @@ class TestServedModel:
         first, again, other = (logits(make_key(seed)).numpy() for seed in (1, 1, 2))
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
+
+    def test_says_how_to_export_a_model_that_augments(self, images, tmp_path):
+        net = small_net(front=[keras.layers.RandomFlip(), keras.layers.Dropout(0.5)])
+        # Keras's own export, then that of this package.
+        net.export(tmp_path / "plain", verbose=False)
+        with pytest.warns(UserWarning, match=r"augments: .* Export with training=Fal"):
+            model = ServedModel(tmp_path / "plain")
+        assert model.augments
+        assert not np.array_equal(model(images), model(images))
+        export_model(net, tmp_path / "served", verbose=False)
+        model = ServedModel(tmp_path / "served")
+        assert not model.augments
+        np.testing.assert_array_equal(model(images), model(images))
+
+    def test_defences_are_no_augmentation(self, served):
+        assert not served(small_net(front=[RandomNoise(0.1)])).augments
 
     def test_cards(self, served):
         net = small_net(front=[BitDepthReduction(2)])
