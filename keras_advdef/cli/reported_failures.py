@@ -1,6 +1,7 @@
 """What a user reads, and the exit code, when a command cannot go on."""
 
 import os
+import re
 import tempfile
 import traceback
 import types
@@ -14,6 +15,8 @@ from keras_advdef.cli.print_line import print_line
 from keras_advdef.core.errors import is_rejection
 from keras_advdef.core.untrusted import reason_of
 
+# What TensorFlow says of memory, amid the places of its graph.
+_ALLOCATION = re.compile(r"OOM when allocating tensor with shape\[[\d,]*\]")
 _REJECTED = 2
 # EX_SOFTWARE of BSD's sysexits.h; 1 says that an accuracy is below the minimum.
 _UNEXPECTED = 70
@@ -64,10 +67,9 @@ class ReportedFailures:
             return " ".join(str(error).split()), _REJECTED
         if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
             advice = "Take fewer or smaller images, or a smaller --batch-size."
-            return (
-                f"There is too little memory ({reason_of(error)}). {advice}",
-                _REJECTED,
-            )
+            said = _ALLOCATION.search(str(error))
+            reason = said.group() if said else reason_of(error)
+            return f"There is too little memory ({reason}). {advice}", _REJECTED
         message = f"Unexpected {type(error).__name__}: {reason_of(error)}."
         return f"{message} {_written_traceback(error)}", _UNEXPECTED
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.saved_model.nested_structure_coder import NotEncodableError
 
 from keras_advdef.core.card_asset import cards_in
 from keras_advdef.core.errors import invalid
@@ -17,6 +18,9 @@ _SIGNATURE = "serving_default"
 _STATE = "random_state"
 # What Keras's own random layers draw from, augmentation and dropout.
 _KERAS_STATE = "seed_generator_state"
+_SAID = "TensorFlow says: {}."
+# Rows and columns alone.
+_MAP_RANK = 2
 _RULE = "a SavedModel with one image input and one output"
 
 
@@ -32,7 +36,7 @@ class ServedModel:
         folder: Where the SavedModel lies.
 
     Raises:
-        ValueError: If there is none, or it has no such signature.
+        ValueError: If there is none, or it has no such signature, or does not run.
 
     Example:
 
@@ -48,7 +52,7 @@ class ServedModel:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.cards = cards_in(folder)
-        with reading(self._refusal, "TensorFlow says: {}."):
+        with reading(self._refusal, _SAID, also=(NotEncodableError,)):
             self._loaded = tf.saved_model.load(str(folder))
             signatures = dict(self._loaded.signatures)
         if _SIGNATURE not in signatures:
@@ -62,12 +66,14 @@ class ServedModel:
             advice = f"It has {len(inputs)} inputs and {len(outputs)} outputs."
             raise self._refusal(advice)
         ((self._input, spec),) = inputs.items()
-        if not (spec.dtype.is_floating or spec.dtype.is_integer):
-            raise self._refusal(f"It takes {spec.dtype.name}.")
         (self._output,) = outputs
         self._dtype = spec.dtype
         known = spec.shape.rank is not None
-        self.image_shape = tuple(spec.shape[1:]) if known else ()
+        shape = tuple(spec.shape[1:]) if known else ()
+        self._takes_maps = len(shape) == _MAP_RANK
+        # A model of maps is given their axis of channels all the same.
+        self.image_shape = (*shape, 1) if self._takes_maps else shape
+        self._check_input(spec)
         self._states = [
             variable
             for variable in getattr(self._loaded, "variables", [])
@@ -75,6 +81,7 @@ class ServedModel:
         ]
         for state in self._states:
             own_state_after_fork(state)
+        self._try()
         if self.augments:
             warnings.warn(_augmenting(self.folder), stacklevel=2)
 
@@ -83,6 +90,27 @@ class ServedModel:
         """Whether random layers of Keras draw anew at every call."""
         used = self._function.variables
         return any(_KERAS_STATE in variable.name for variable in used)
+
+    def _check_input(self, spec: tf.TensorSpec) -> None:
+        if not spec.dtype.is_floating and not spec.dtype.is_integer:
+            raise self._refusal(f"It takes {spec.dtype.name}.")
+        count = spec.shape[0] if spec.shape.rank else None
+        if count is not None:
+            advice = f"It takes {count} images at a time; export it for any number."
+            raise self._refusal(advice)
+        if spec.dtype.is_integer:
+            warnings.warn(
+                f"The SavedModel in {self.folder} takes {spec.dtype.name}, which cuts "
+                "off the fractions of adversarial images and passes no gradient: it "
+                "looks more robust than it is. Export it for floats.",
+                stacklevel=2,
+            )
+
+    def _try(self) -> None:
+        """Calls it once, since a damaged graph may load and not run."""
+        if self.image_shape and None not in self.image_shape:
+            with reading(self._refusal, _SAID):
+                self(tf.zeros((1, *self.image_shape)))
 
     def _refusal(self, advice: str) -> ValueError:
         return invalid("ServedModel", "folder", _RULE, str(self.folder), advice=advice)
@@ -95,6 +123,7 @@ class ServedModel:
             # An export of version 0.1 has no word before them.
             counter = tf.zeros([state.shape[0] - 2], tf.int64)
             state.assign(tf.concat([counter, words], axis=0))
+        images = images[..., 0] if self._takes_maps else images
         return self._function(**{self._input: tf.cast(images, self._dtype)})[
             self._output
         ]

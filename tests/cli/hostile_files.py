@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -566,6 +567,43 @@ def served_without_bytes(sound, path):
     return path
 
 
+def _with_graph(sound, path, change):
+    graph = _served(sound, path)
+    saved = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
+    change(saved.meta_graphs[0])
+    graph.write_bytes(saved.SerializeToString())
+    return path
+
+
+def served_with_outputs_of_no_structure(sound, path):
+    def change(meta):
+        for function in meta.object_graph_def.concrete_functions.values():
+            function.output_signature.Clear()
+
+    return _with_graph(sound, path, change)
+
+
+def served_with_operations_that_do_not_run(sound, path):
+    def change(meta):
+        for function in meta.graph_def.library.function:
+            for node in function.node_def:
+                if node.op == "Reshape":
+                    node.op = "Tile"
+                    node.attr["Tmultiples"].CopyFrom(node.attr.pop("Tshape"))
+
+    return _with_graph(sound, path, change)
+
+
+def served_for_batches_of_two(sound, path):
+    net = sound_net()
+    function = tf.function(net)
+    module = tf.Module()
+    module.net = net
+    spec = tf.TensorSpec((2, 6, 5, 1), tf.float32)
+    tf.saved_model.save(module, str(path), function.get_concrete_function(spec))
+    return path
+
+
 def served_with_flipped_bytes(sound, path):
     graph = _served(sound, path)
     data = bytearray(graph.read_bytes())
@@ -635,15 +673,10 @@ def served_for_texts(sound, path):
 
 def _card(sound, path, text):
     """The sound SavedModel with a card of this package among its assets."""
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    graph = _served(sound, path)
-    saved = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
-    asset = saved.meta_graphs[0].asset_file_def.add()
-    asset.filename = "keras_advdef_card_Magic.json"
-    graph.write_bytes(saved.SerializeToString())
+    name = "keras_advdef_card_Magic.json"
+    _with_graph(sound, path, lambda meta: meta.asset_file_def.add(filename=name))
     (path / "assets").mkdir(exist_ok=True)
-    (path / "assets" / asset.filename).write_text(text)
+    (path / "assets" / name).write_text(text)
     return path
 
 

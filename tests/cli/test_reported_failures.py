@@ -48,6 +48,12 @@ class TestReportedFailures:
         assert text.startswith("There is too little memory (")
         assert text.count("\n") == 1
 
+    def test_tensors_that_did_not_fit_are_named(self):
+        text = "Graph execution error:\nnode Pad\nOOM when allocating tensor with "
+        error = tf.errors.ResourceExhaustedError(None, None, f"{text}shape[4,9] and")
+        _, said = _outcome(lambda: _raise(error))
+        assert "memory (OOM when allocating tensor with shape[4,9]). Take" in said
+
     def test_what_was_not_foreseen(self, monkeypatch, tmp_path):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         code, text = _outcome(lambda: np.zeros(3).reshape(2))

@@ -39,6 +39,20 @@ class TestServedModel:
         assert model.image_shape == (8, 8, 1)
         assert len(model.weights()) == len(net.weights)
 
+    def test_model_of_maps(self, images, served):
+        flat = [keras.layers.Flatten(), keras.layers.Dense(3)]
+        net = keras.Sequential([keras.Input((8, 8)), *flat])
+        model = served(net)
+        assert model.image_shape == (8, 8, 1)
+        np.testing.assert_allclose(model(images), net(images[..., 0]), atol=1e-6)
+
+    def test_model_of_whole_numbers_is_told(self, served):
+        net = keras.Sequential(
+            [keras.Input((8, 8, 1), dtype="uint8"), keras.layers.Rescaling(1 / 255)]
+        )
+        with pytest.warns(UserWarning, match="takes uint8, which cuts off"):
+            served(net)
+
     def test_straight_through_gradient_survives(self, images, served):
         net = small_net(front=[BitDepthReduction(2)])
         found = gradient(served(net), images)
