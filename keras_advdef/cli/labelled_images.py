@@ -23,7 +23,8 @@ def unit_images(owner: str, images: Any) -> np.ndarray:
     Args:
         owner: What is named in error messages.
         images: Array of shape `(count, rows, cols)` or `(count, rows, cols, channels)`,
-            whole numbers in `[0, 255]` or floats in `[0, 1]`.
+            whole numbers in `[0, 255]` or floats in `[0, 1]`; the whole numbers 0 and
+            1 alone are black and white.
 
     Raises:
         ValueError: If shape or values do not fit, or memory is too small.
@@ -48,7 +49,8 @@ def unit_images(owner: str, images: Any) -> np.ndarray:
             return invalid(owner, "images", rule, array, advice=advice)
 
         check_memory(4 * array.size, "Their 32-bit floats", refuse)
-        array = array.astype(np.float32) / np.float32(255)
+        # Black and white as 0 and 1 are in the range already.
+        array = array.astype(np.float32) / np.float32(255 if high > 1 else 1)
     return checked_images(owner, array, ValueRange())
 
 

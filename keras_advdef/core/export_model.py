@@ -1,6 +1,7 @@
 """Exports a model as it predicts."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,7 +9,9 @@ import tensorflow as tf
 
 from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import card_of
+from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import get_input_signature
+from keras_advdef.core.written import replacing, writing
 
 
 def export_model(
@@ -23,6 +26,7 @@ def export_model(
     Keras calls each layer as that layer likes it best, and augmentation likes to be
     in training: `RandomFlip` and its kind would go on at serving. This is how the
     models of this package export; use it for any other that may hold augmentation.
+    Where it fails, what lay there before is put back.
 
     Args:
         model: A built `keras.Model`.
@@ -30,6 +34,9 @@ def export_model(
         *args: As of `keras.Model.export`.
         defended: What has a card that shall be among the assets, beside the layers.
         **kwargs: `format`, `verbose` and what else `keras.Model.export` takes.
+
+    Raises:
+        ValueError: If it cannot be written.
 
     Example:
 
@@ -49,7 +56,13 @@ def export_model(
     is_listed = isinstance(first, (list, tuple)) and len(first) == 1
     served = _AtInference(model, defended, is_listed=is_listed)
     signature = first if is_listed else signature
-    served.export(filepath, *args, input_signature=signature, **kwargs)
+
+    def refuse(advice: str) -> ValueError:
+        rule = "a place that can be written to"
+        return invalid("export_model", "filepath", rule, str(filepath), advice=advice)
+
+    with writing(refuse), replacing(Path(filepath)):
+        served.export(filepath, *args, input_signature=signature, **kwargs)
 
 
 class _AtInference(keras.Model):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,14 @@ from keras_advdef.core.untrusted import Refusal, reason_of
 
 # What a killed process may leave behind begins so.
 PARTIAL = ".partial-"
+_SAVED_MODEL = (
+    "saved_model.pb",
+    "saved_model.pbtxt",
+    "fingerprint.pb",
+    "variables",
+    "assets",
+    "assets.extra",
+)
 # What TensorFlow says of a disk among names of operations and temporary files.
 _DISK = (
     errno.ENOSPC,
@@ -98,5 +107,62 @@ def writing(refuse: Refusal) -> Iterator[None]:
         yield
     except (OSError, tf.errors.OpError) as error:
         said = [text for text in map(os.strerror, _DISK) if text in str(error)]
+        if not said and isinstance(error, tf.errors.OpError):
+            raise
         reason = said[0] if said else reason_of(error)
         raise refuse(f"{reason}. What lay there before is whole.") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[None]:
+    """Puts the file or SavedModel at a path aside, and back where the body fails.
+
+    Other files in the folder of a SavedModel stay where they are.
+
+    Args:
+        path: What the body writes; a library that does not write whole files.
+
+    Yields:
+        Nothing.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_advdef.core.written import replacing
+    >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> _ = path.write_text("old")
+    >>> try:
+    ...     with replacing(path):
+    ...         _ = path.write_text("half")
+    ...         raise ZeroDivisionError
+    ... except ZeroDivisionError:
+    ...     pass
+    >>> path.read_text()
+    'old'
+    """
+    parts = [path / name for name in _SAVED_MODEL] if path.is_dir() else [path]
+    with contextlib.ExitStack() as stack:
+        aside = {}
+        for part in parts:
+            if part.exists():
+                folder = tempfile.TemporaryDirectory(
+                    dir=part.parent, prefix=PARTIAL, ignore_cleanup_errors=True
+                )
+                aside[part] = Path(stack.enter_context(folder)) / part.name
+                os.replace(part, aside[part])
+        try:
+            yield
+        except BaseException:
+            for part in parts:
+                _remove(part)
+            for part, old in aside.items():
+                os.replace(old, part)
+            raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -49,6 +49,13 @@ class TestLabelledImages:
         with pytest.raises(ValueError, match=f"`--data toy, y_test`.*{text}"):
             _images(labels)
 
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+    def test_black_and_white(self, dtype):
+        pixels = np.arange(60, dtype=dtype).reshape(3, 4, 5) % 2
+        np.testing.assert_array_equal(
+            _images([0, 1, 2], pixels).images, pixels[..., None]
+        )
+
     def test_memory(self, monkeypatch):
         monkeypatch.setattr(untrusted, "memory_budget", lambda: 1000)
         images = np.zeros((10, 5, 5), np.uint8)

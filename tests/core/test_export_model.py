@@ -1,3 +1,5 @@
+import resource
+
 import keras
 import numpy as np
 import pytest
@@ -81,3 +83,23 @@ class TestExportModel:
         served(net, tmp_path)
         assert [variable.path for variable in net.variables] == before
         assert net(images).shape == (6, 3)
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_full_disk_is_a_sentence_and_leaves_what_was_there(earlier, tmp_path):
+    path = tmp_path / "served"
+    if earlier:
+        export_model(small_net(), path, verbose=False)
+    before = {each: each.is_file() and each.read_bytes() for each in path.rglob("*")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # To a program it is as if the disk were full, but for the words.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        text = "`export_model` expects `filepath` to be a place.*File too large"
+        with pytest.raises(ValueError, match=text):
+            export_model(small_net(), path, verbose=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    after = {each: each.is_file() and each.read_bytes() for each in path.rglob("*")}
+    assert after == before
+    assert path.exists() == earlier

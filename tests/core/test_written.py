@@ -4,7 +4,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.written import write_text, write_whole, writing
+from keras_advdef.core.written import replacing, write_text, write_whole, writing
 
 
 def test_replaces_what_lies_there(tmp_path):
@@ -104,6 +104,74 @@ class TestWriting:
         with pytest.raises(ZeroDivisionError, match=text), writing(ZeroDivisionError):
             raise error
 
-    def test_other_errors_pass(self):
-        with pytest.raises(KeyError), writing(ZeroDivisionError):
-            raise KeyError
+    @pytest.mark.parametrize(
+        "error", [KeyError(), tf.errors.InvalidArgumentError(None, None, "shapes")]
+    )
+    def test_other_errors_pass(self, error):
+        with pytest.raises(type(error)), writing(ZeroDivisionError):
+            raise error
+
+
+def _saved_model(folder, text):
+    (folder / "variables").mkdir(parents=True, exist_ok=True)
+    for name in ("saved_model.pb", "variables/variables.index"):
+        (folder / name).write_text(text)
+
+
+def _stopped(folder):
+    """Writes half a SavedModel and fails."""
+    _saved_model(folder, "half")
+    (folder / "assets").mkdir()
+    (folder / "assets").mkdir()
+
+
+def _written_twice(path):
+    """Writes half a file and fails."""
+    path.write_text("half")
+    (path / "other half").write_text("half")
+
+
+def _contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+class TestReplacing:
+    def test_replaces(self, tmp_path):
+        (tmp_path / "assets").mkdir()
+        (tmp_path / "assets" / "stale.txt").write_text("old")
+        (tmp_path / "mine.txt").write_text("mine")
+        _saved_model(tmp_path, "old")
+        with replacing(tmp_path):
+            _saved_model(tmp_path, "new")
+        assert _contents(tmp_path) == {
+            "mine.txt": "mine",
+            "saved_model.pb": "new",
+            "variables/variables.index": "new",
+        }
+
+    def test_puts_back(self, tmp_path):
+        (tmp_path / "mine.txt").write_text("mine")
+        _saved_model(tmp_path, "old")
+        before = _contents(tmp_path)
+        with pytest.raises(FileExistsError), replacing(tmp_path):
+            _stopped(tmp_path)
+        assert _contents(tmp_path) == before
+        assert not (tmp_path / "assets").exists()
+
+    @pytest.mark.parametrize("old", [None, "old"])
+    def test_files(self, tmp_path, old):
+        path = tmp_path / "model.onnx"
+        if old:
+            path.write_text(old)
+        with pytest.raises(NotADirectoryError), replacing(path):
+            _written_twice(path)
+        assert _contents(tmp_path) == ({"model.onnx": old} if old else {})
+
+    def test_new_folder_goes(self, tmp_path):
+        with pytest.raises(FileExistsError), replacing(tmp_path / "served"):
+            _stopped(tmp_path / "served")
+        assert list(tmp_path.iterdir()) == []
