@@ -110,6 +110,23 @@ def two_classes(logits: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.zeros_like(logits), logits], axis=1)
 
 
+def logits_spec(outputs: Any) -> keras.KerasTensor:
+    """Returns the symbolic logits for what a classifier returns symbolically.
+
+    Args:
+        outputs: A `keras.KerasTensor`, also alone in a list or dictionary.
+
+    Example:
+
+    >>> outputs = [keras.KerasTensor((None, 1))]
+    >>> keras_advdef.core.output_head.logits_spec(outputs).shape
+    (None, 2)
+    """
+    (output,) = keras.tree.flatten(outputs)
+    batch, units = output.shape
+    return keras.KerasTensor((batch, 2 if units == 1 else units), "float32")
+
+
 def is_affine(outputs: tf.Tensor) -> bool:
     """Returns whether a tensor of a graph is seen not to hold probabilities.
 

@@ -195,7 +195,7 @@ def _returns(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any])
     if id(model) not in _known:
         found = _look(owner, model, images, run)
         _known[id(model)] = found
-        weakref.finalize(model, _known.pop, id(model))
+        weakref.finalize(model, _known.pop, id(model), None)
         if found == _PROBABILITIES:
             _tell(model)
     return _known[id(model)]

@@ -13,6 +13,8 @@ from keras_advdef.core.classifier_logits import classifier_logits
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.model_inputs import call_classifier
+from keras_advdef.core.output_head import logits_spec
 
 _OWNER = "AveragingEnsemble"
 _FEWEST_MEMBERS = 2
@@ -54,9 +56,8 @@ class AveragingEnsemble(LogitsModel):
     `AdaptiveDiversityPromoting`, or with `fit` on a loss of probabilities.
 
     Args:
-        members: At least two `keras.Model` objects that map images to logits, or to
-            probabilities if they end in a softmax of Keras. A subclassed member must
-            return logits.
+        members: At least two `keras.Model` objects that map images to logits or to
+            probabilities. One unit counts as two classes.
         **kwargs: `name` and the like; see `keras.Model`.
 
     Call arguments:
@@ -150,8 +151,11 @@ class AveragingEnsemble(LogitsModel):
         self, images: Any, training: bool | None = None
     ) -> keras.KerasTensor:
         """Returns the symbolic output."""
-        shapes = [each(images, training=training).shape for each in self.members]
-        return keras.KerasTensor(shapes[0], "float32")
+        specs = [
+            logits_spec(call_classifier(each, images, training=training))
+            for each in self.members
+        ]
+        return specs[0]
 
     def get_config(self) -> dict[str, Any]:
         members = [keras.saving.serialize_keras_object(each) for each in self.members]
@@ -165,7 +169,10 @@ class AveragingEnsemble(LogitsModel):
 
 
 def _check_alike(first: keras.Model, other: keras.Model) -> None:
-    shapes = [(model.input_shape, model.output_shape) for model in (first, other)]
+    shapes = [
+        (model.inputs[0].shape, logits_spec(model.outputs).shape)
+        for model in (first, other)
+    ]
     if shapes[0] != shapes[1]:
         (wanted_in, wanted_out), (given_in, given_out) = shapes
         rule = (

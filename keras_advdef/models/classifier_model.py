@@ -9,6 +9,8 @@ from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.model_inputs import call_classifier
+from keras_advdef.core.output_head import logits_spec
 
 
 class ClassifierModel(LogitsModel):
@@ -18,8 +20,8 @@ class ClassifierModel(LogitsModel):
     return the classifier is built, saved and served with it, and the card comes along.
 
     Args:
-        classifier: A `keras.Model` that maps images to logits, or to probabilities if
-            it ends in a softmax of Keras.
+        classifier: A `keras.Model` that maps images to logits or to probabilities.
+            One unit counts as two classes.
         **kwargs: `name` and the like; see `keras.Model`.
 
     Raises:
@@ -54,8 +56,7 @@ class ClassifierModel(LogitsModel):
 
     def compute_output_spec(self, images: Any, training: bool | None = None) -> Any:
         """Returns the symbolic output: a number for each class."""
-        shape = self.classifier(images, training=training).shape
-        return keras.KerasTensor(shape, "float32")
+        return logits_spec(call_classifier(self.classifier, images, training=training))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -68,8 +68,8 @@ class DefenseGAN(Detector):
     Args:
         generator: Sequential or functional model from latents `(batch, latent_dim)` to
             images in `value_range`, trained on images like those to be classified.
-        classifier: A `keras.Model` that maps the generator's images to logits, or to
-            probabilities if it ends in a softmax of Keras.
+        classifier: A `keras.Model` that maps the generator's images to logits or to
+            probabilities. One unit counts as two classes.
         steps: Integer of at least 1. Steps from each start, the paper's L.
         restarts: Integer of at least 1. Starts of each image, the paper's R.
         learning_rate: Number above 0, in gradients of the mean squared error of pixels

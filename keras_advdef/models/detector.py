@@ -27,8 +27,8 @@ class Detector(ClassifierModel):
     and Wagner 2017, "Adversarial Examples Are Not Easily Detected").
 
     Args:
-        classifier: A `keras.Model` that maps images to logits, or to probabilities if
-            it ends in a softmax of Keras.
+        classifier: A `keras.Model` that maps images to logits or to probabilities.
+            One unit counts as two classes.
         **kwargs: `name` and the like; see `keras.Model`.
 
     Raises:

@@ -58,8 +58,8 @@ class FeatureSqueezingDetector(Detector):
     and Wagner 2017, "Adversarial Examples Are Not Easily Detected").
 
     Args:
-        classifier: A `keras.Model` that maps images to logits, or to probabilities if
-            it ends in a softmax of Keras.
+        classifier: A `keras.Model` that maps images to logits or to probabilities.
+            One unit counts as two classes.
         squeezers: Layers that take and return images of the classifier's shape, such
             as `BitDepthReduction`, `MedianSmoothing` and `NonLocalMeans`. Each works
             on the image by itself.

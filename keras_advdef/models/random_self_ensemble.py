@@ -55,8 +55,8 @@ class RandomSelfEnsemble(ClassifierModel):
     whose loss bounds that of the ensemble from above (Jensen).
 
     Args:
-        classifier: A `keras.Model` that maps images to logits, or to probabilities if
-            it ends in a softmax of Keras; see `surgery.insert_noise`.
+        classifier: A `keras.Model` that maps images to logits or to probabilities.
+            One unit counts as two classes; see `surgery.insert_noise`.
         samples: Number of passes, at least 1.
         combine: "probabilities" for the mean of the softmax, as the paper's code, or
             "logits" for the sum of the logits, as the survey has it.

@@ -64,8 +64,8 @@ class SmoothedClassifier(ClassifierModel):
     probability over the draws, whose gradient votes do not have.
 
     Args:
-        classifier: A `keras.Model` that maps images to logits, or to probabilities if
-            it ends in a softmax of Keras.
+        classifier: A `keras.Model` that maps images to logits or to probabilities.
+            One unit counts as two classes.
         stddev: Number above 0. Standard deviation of the noise, in the units of the
             images.
         samples: Number of noisy copies in one prediction, at least 1.

@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.output_head import is_affine, single_output, two_classes, undone
+from keras_advdef.core.output_head import (
+    is_affine,
+    logits_spec,
+    single_output,
+    two_classes,
+    undone,
+)
 
 _Z = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -30.0]], "float32")
 _KERNEL = np.eye(3, dtype="float32")
@@ -120,3 +126,10 @@ class TestSingleOutput:
 def test_two_classes():
     np.testing.assert_array_equal(two_classes(tf.constant([[2.0]])), [[0.0, 2.0]])
     np.testing.assert_array_equal(two_classes(tf.constant(_Z)), _Z)
+
+
+def test_logits_spec():
+    for shape, expected in (((None, 1), (None, 2)), ((4, 3), (4, 3))):
+        for outputs in (keras.KerasTensor(shape), {"a": keras.KerasTensor(shape)}):
+            spec = logits_spec(outputs)
+            assert (spec.shape, spec.dtype) == (expected, "float32")

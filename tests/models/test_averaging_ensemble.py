@@ -131,3 +131,32 @@ class TestAveragingEnsemble:
 def test_a_model_is_no_list_of_members():
     with pytest.raises(ValueError, match="`members` to be a list of models"):
         AveragingEnsemble(small_net())
+
+
+def test_one_unit_counts_as_two_classes(images):
+    """Members of one logit, one sigmoid unit and a softmax of two, all the same net."""
+    body = [keras.Input((8, 8, 1)), keras.layers.Flatten()]
+    unit = keras.layers.Dense(1)
+    unit.build((None, 64))
+    two = keras.layers.Dense(2, activation="softmax")
+    two.build((None, 64))
+    two.set_weights(
+        [
+            np.pad(each, [(0, 0)] * (each.ndim - 1) + [(1, 0)])
+            for each in unit.get_weights()
+        ]
+    )
+    logit = keras.Sequential([*body, unit])
+    sigmoid = keras.Sequential([*body, unit, keras.layers.Activation("sigmoid")])
+    softmax = keras.Sequential([*body, two])
+    ensemble = AveragingEnsemble([logit, sigmoid, softmax])
+    p = sigmoid.predict(images, verbose=0)
+    expected = np.concatenate([1 - p, p], axis=1)
+    found = ensemble.predict(images, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    outputs = ensemble(keras.Input((8, 8, 1)))
+    assert outputs.shape == (None, 2)
+    members = ensemble.member_logits(images)
+    for index in range(3):
+        gaps = members[:, index, 1] - members[:, index, 0]
+        np.testing.assert_allclose(gaps, logit(images)[:, 0], atol=1e-5)
