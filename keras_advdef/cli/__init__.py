@@ -30,7 +30,7 @@ def main() -> None:
 
     Raises:
         SystemExit: Always; 0 for success, 2 for bad input or a missing extra, 70 for
-            what was not foreseen, 130 for Ctrl-C.
+            what was not foreseen, 130 for Ctrl-C, 143 for SIGTERM.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:

@@ -80,7 +80,11 @@ def demo(
 @app.command()
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="A .keras file or the folder of a SavedModel.")
+        str,
+        typer.Argument(
+            help="A .keras file or the folder of a SavedModel. The latter is a "
+            "program: run none that you do not trust."
+        ),
     ],
     *,
     data: Annotated[

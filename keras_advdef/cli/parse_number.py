@@ -1,6 +1,6 @@
 """Reads numbers as users type them: 0.03 or 8/255."""
 
-import fractions
+import math
 
 from keras_advdef.core.errors import invalid
 
@@ -23,7 +23,11 @@ def parse_number(flag: str, text: str, *, rule: str) -> float:
     0.0314
     """
     try:
-        # `Fraction` reads 8/255 and 0.0314 alike, and neither "nan" nor "inf".
-        return float(fractions.Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        # Not as an exact fraction: 1e999999999 has a billion digits.
+        parts = [float(part) for part in text.split("/", maxsplit=1)]
+        number = parts[0] if len(parts) == 1 else parts[0] / parts[1]
+    except (ValueError, ZeroDivisionError):
         raise invalid("keras-advdef", flag, rule, text) from None
+    if not all(map(math.isfinite, (*parts, number))):
+        raise invalid("keras-advdef", flag, rule, text)
+    return number

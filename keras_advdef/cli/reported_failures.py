@@ -2,9 +2,12 @@
 
 import os
 import re
+import signal
 import tempfile
+import threading
 import traceback
 import types
+from typing import Any
 
 import tensorflow as tf
 import typer
@@ -21,18 +24,24 @@ _REJECTED = 2
 # EX_SOFTWARE of BSD's sysexits.h; 1 says that an accuracy is below the minimum.
 _UNEXPECTED = 70
 _INTERRUPTED = 130
+_TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """Raised where a signal asks the process to end, so that it cleans up."""
 
 
 class ReportedFailures:
     """Turns every failure of a command into one line and an exit code.
 
     Use it in a `with` statement around the command. Exit codes: 2 for bad input, for
-    files that cannot be read or written and for too little memory; 130 for Ctrl-C; 70
-    for what was not foreseen, whose traceback goes to a file that the line names.
+    files that cannot be read or written and for too little memory; 130 for Ctrl-C and
+    143 for SIGTERM; 70 for what was not foreseen, whose traceback goes to a file that
+    the line names.
 
     Args:
         console: Where the line goes; usually standard error.
-        interrupted: What Ctrl-C leaves behind, as half a sentence.
+        interrupted: What Ctrl-C and SIGTERM leave behind, as half a sentence.
     """
 
     def __init__(
@@ -40,9 +49,12 @@ class ReportedFailures:
     ) -> None:
         self._console = console
         self._interrupted = interrupted
+        self._before: Any = None
 
     def __enter__(self) -> None:
-        return None
+        # Python takes signals in its main thread only.
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, _terminate)
 
     def __exit__(
         self,
@@ -50,6 +62,8 @@ class ReportedFailures:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
         if error is None or isinstance(error, (typer.Exit, SystemExit)):
             return
         if missing_extra(error) is not None:
@@ -63,6 +77,8 @@ class ReportedFailures:
     def _outcome(self, error: BaseException) -> tuple[str, int]:
         if isinstance(error, KeyboardInterrupt):
             return f"Interrupted; {self._interrupted}.", _INTERRUPTED
+        if isinstance(error, Terminated):
+            return f"Terminated; {self._interrupted}.", _TERMINATED
         if isinstance(error, OSError) or is_rejection(error):
             return " ".join(str(error).split()), _REJECTED
         if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
@@ -72,6 +88,10 @@ class ReportedFailures:
             return f"There is too little memory ({reason}). {advice}", _REJECTED
         message = f"Unexpected {type(error).__name__}: {reason_of(error)}."
         return f"{message} {_written_traceback(error)}", _UNEXPECTED
+
+
+def _terminate(number: int, frame: types.FrameType | None) -> None:
+    raise Terminated
 
 
 def _written_traceback(error: BaseException) -> str:

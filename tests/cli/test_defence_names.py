@@ -25,6 +25,7 @@ NO_DEFENCE = {
     "SingularValues",
     "TrainingModel",
     "check_weight_decay",
+    "export_model",
     "parseval_network",
     "rewrite",
 }

@@ -1,4 +1,7 @@
+import concurrent.futures
 import io
+import os
+import signal
 import tempfile
 
 import numpy as np
@@ -38,6 +41,23 @@ class TestReportedFailures:
     def test_interrupt(self):
         code, text = _outcome(lambda: _raise(KeyboardInterrupt()))
         assert (code, text) == (130, "Interrupted; nothing was written.\n")
+
+    def test_termination_cleans_up(self, tmp_path):
+        before = signal.getsignal(signal.SIGTERM)
+
+        def work():
+            with tempfile.TemporaryDirectory(dir=tmp_path):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        code, text = _outcome(work)
+        assert (code, text) == (143, "Terminated; nothing was written.\n")
+        assert list(tmp_path.iterdir()) == []
+        assert signal.getsignal(signal.SIGTERM) is before
+
+    def test_signals_are_left_alone_in_other_threads(self):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            done = pool.submit(_outcome, lambda: _raise(OSError("full")))
+            assert done.result() == (2, "full\n")
 
     @pytest.mark.parametrize(
         "error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM")]
