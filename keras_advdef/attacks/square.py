@@ -1,5 +1,6 @@
 """Square: random search over square patches, which needs scores only."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -16,6 +17,11 @@ from keras_advdef.attacks.square_proposals import (
 from keras_advdef.attacks.stepped_attack import SteppedAttack
 from keras_advdef.attacks.strongest import State, is_broken
 from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.data_format import (
+    checked_data_format,
+    from_channels_last,
+    to_channels_last,
+)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
@@ -103,7 +109,7 @@ class Square(SteppedAttack):
         del run
         key = fold_in(key, _START)
         first = stripes if self.norm == "linf" else tiles
-        iterate = first(fold_in(key, 0), images, epsilon)
+        iterate = _drawn(first, fold_in(key, 0), images, epsilon=epsilon)
         losses, broken = self._evaluate(logits_fn, iterate, labels, fold_in(key, 1))
         return {
             "images": images,
@@ -126,9 +132,8 @@ class Square(SteppedAttack):
         """Changes a square of the best point where that raises the loss."""
         propose = recolored_square if self.norm == "linf" else moved_mass
         best = state["best"]
-        proposal = propose(
-            fold_in(key, 0), state["images"], best, epsilon=epsilon, taken=taken
-        )
+        clean, key_here = state["images"], fold_in(key, 0)
+        proposal = _drawn(propose, key_here, clean, best, epsilon=epsilon, taken=taken)
         losses, broken = self._evaluate(
             logits_fn, proposal, state["labels"], fold_in(key, 1)
         )
@@ -196,3 +201,12 @@ class Square(SteppedAttack):
 
     def __str__(self) -> str:
         return f"Square-{self.queries}"
+
+
+def _drawn(
+    draw: Callable[..., tf.Tensor], key: tf.Tensor, *images: tf.Tensor, **how: Any
+) -> tf.Tensor:
+    """What is drawn on images, whose channels may come first."""
+    data_format = checked_data_format("Square")
+    seen = [to_channels_last(each, data_format) for each in images]
+    return from_channels_last(draw(key, *seen, **how), data_format)

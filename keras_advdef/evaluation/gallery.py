@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_advdef.core.value_range import ValueRange
@@ -108,6 +109,8 @@ class Gallery:
 
 
 def _show(axes: Any, image: np.ndarray) -> None:
+    if keras.config.image_data_format() == "channels_first":
+        image = np.moveaxis(image, 0, -1)
     # Two channels are no picture: the first one stands for the image.
     shown = image if image.shape[-1] in (3, 4) else image[..., 0]
     axes.imshow(shown.clip(0.0, 1.0), cmap="gray", vmin=0.0, vmax=1.0)

@@ -61,6 +61,7 @@ class BitDepthReduction(InputTransform):
     """
 
     draws = False
+    is_spatial = False
 
     def __init__(self, bits: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)

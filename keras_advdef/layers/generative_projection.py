@@ -105,6 +105,8 @@ class GenerativeProjection(InputTransform):
     True
     """
 
+    is_spatial = False
+
     def __init__(
         self,
         generator: keras.Model,

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
+from keras_advdef.core.data_format import to_channels_last
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.keras_private import make_default_seed
@@ -146,6 +147,7 @@ class ImageQuilting(InputTransform):
         channels = None
         for batch in batches:
             images = checked_images(_ADAPT, batch, self.value_range)
+            images = np.asarray(to_channels_last(images, self.data_format))
             channels = channels or images.shape[3]
             if images.shape[3] != channels:
                 rule = f"images of {channels} channels throughout"

@@ -6,6 +6,11 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_choice
+from keras_advdef.core.data_format import (
+    checked_data_format,
+    from_channels_last,
+    to_channels_last,
+)
 from keras_advdef.core.random_state import RandomLayer
 from keras_advdef.core.unaware import is_unaware
 from keras_advdef.core.value_range import ValueRange
@@ -19,20 +24,23 @@ class InputTransform(RandomLayer):
     A subclass writes `transform`, which sees float32 images in `[0, 1]` and returns
     the same. The base maps the user's `value_range` in and out, keeps the dtype and
     decides when the layer works. Its inputs are not autocast, so under mixed
-    precision it still sees exact pixels.
+    precision it still sees exact pixels, with the channels last however they come.
 
     Args:
         value_range: Pair `(low, high)` in which the images lie.
         active: "always", or only at "inference" or in "training".
+        data_format: "channels_last" or "channels_first", where the images' channels
+            are; `None` for what `keras.config.image_data_format` says.
         seed: Start of the random stream; see `RandomLayer`.
         **kwargs: `name`, `dtype` and the like; see `keras.layers.Layer`.
 
     Call arguments:
-        images: Tensor of shape `(batch, rows, cols, channels)` in `value_range`.
+        images: Tensor of shape `(batch, rows, cols, channels)`, or as `data_format`
+            has it, in `value_range`.
         training: Whether the model is being trained.
 
     Raises:
-        ValueError: If `value_range` or `active` is not as above.
+        ValueError: If `value_range`, `active` or `data_format` is not as above.
 
     Example:
 
@@ -41,11 +49,16 @@ class InputTransform(RandomLayer):
     255.0
     """
 
+    # A subclass to which it is all one where the channels are sets this to False and
+    # sees images as they come.
+    is_spatial: bool = True
+
     def __init__(
         self,
         *,
         value_range: tuple[float, float] = (0.0, 1.0),
         active: str = "always",
+        data_format: str | None = None,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -53,6 +66,7 @@ class InputTransform(RandomLayer):
         owner = type(self).__name__
         self.value_range = ValueRange.parse(owner, value_range)
         self.active = checked_choice(owner, "active", active, _ACTIVE)
+        self.data_format = checked_data_format(owner, data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def transform(self, images: tf.Tensor) -> tf.Tensor:
@@ -78,7 +92,10 @@ class InputTransform(RandomLayer):
         )
         unit = self.value_range.to_unit(tf.cast(images, tf.float32))
         acts = active and not is_unaware()
+        order = self.data_format if self.is_spatial else "channels_last"
+        unit = to_channels_last(unit, order)
         unit = self.transform(unit) if acts else self.pass_through(unit)
+        unit = from_channels_last(unit, order)
         return tf.cast(self.value_range.from_unit(unit), _float_dtype(images))
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
@@ -91,8 +108,12 @@ class InputTransform(RandomLayer):
         return keras.KerasTensor(shape, dtype=_float_dtype(images))
 
     def get_config(self) -> dict[str, Any]:
-        config = {"value_range": list(self.value_range), "active": self.active}
-        return {**super().get_config(), **config}
+        return {
+            **super().get_config(),
+            "value_range": list(self.value_range),
+            "active": self.active,
+            "data_format": self.data_format,
+        }
 
 
 def _float_dtype(images: Any) -> str:

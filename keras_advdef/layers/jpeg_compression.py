@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_advdef.core.arguments import checked_choice, checked_integer
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.compiled import compiled
+from keras_advdef.core.data_format import shape_channels_last
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_shape import checked_image_shape
@@ -107,7 +108,8 @@ class JPEGCompression(InputTransform):
 
     def build(self, input_shape: Any) -> None:
         """Checks the shape of the images."""
-        checked_image_shape("JPEGCompression", input_shape, channels=(1, 3))
+        shape = shape_channels_last(input_shape, self.data_format)
+        checked_image_shape("JPEGCompression", shape, channels=(1, 3))
         super().build(input_shape)
 
     def transform(self, images: tf.Tensor) -> tf.Tensor:

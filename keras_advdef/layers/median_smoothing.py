@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
+from keras_advdef.core.data_format import shape_channels_last
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_shape import checked_image_shape
 from keras_advdef.core.selection_network import selection_network
@@ -71,7 +72,8 @@ class MedianSmoothing(InputTransform):
 
     def build(self, input_shape: Any) -> None:
         """Checks the shape of the images."""
-        checked_image_shape("MedianSmoothing", input_shape, smallest=self.size)
+        shape = shape_channels_last(input_shape, self.data_format)
+        checked_image_shape("MedianSmoothing", shape, smallest=self.size)
         super().build(input_shape)
 
     def transform(self, images: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_advdef.core.arguments import checked_integer, checked_number
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
+from keras_advdef.core.data_format import shape_channels_last
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_shape import checked_image_shape
@@ -90,7 +91,8 @@ class NonLocalMeans(InputTransform):
     def build(self, input_shape: Any) -> None:
         """Checks the shape of the images."""
         smallest = self.search // 2 + self.patch // 2 + 1
-        checked_image_shape("NonLocalMeans", input_shape, smallest=smallest)
+        shape = shape_channels_last(input_shape, self.data_format)
+        checked_image_shape("NonLocalMeans", shape, smallest=smallest)
         super().build(input_shape)
 
     def transform(self, images: tf.Tensor) -> tf.Tensor:

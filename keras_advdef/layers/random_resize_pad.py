@@ -139,8 +139,11 @@ class RandomResizePad(InputTransform):
         return tf.ensure_shape(resized, [None, target, target, channels])
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """Returns `(batch, output_size, output_size, channels)`."""
-        return (input_shape[0], self.output_size, self.output_size, input_shape[3])
+        """Returns the shape with `output_size` for the rows and columns."""
+        sizes = [self.output_size, self.output_size]
+        if self.data_format == "channels_first":
+            return (*input_shape[:2], *sizes)
+        return (input_shape[0], *sizes, input_shape[3])
 
     def get_config(self) -> dict[str, Any]:
         return {
