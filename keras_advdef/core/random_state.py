@@ -22,15 +22,29 @@ from keras_advdef.core.random_stream import (
     replica_number,
 )
 
+_FuncGraph = tf.__internal__.FuncGraph
+
 _active = threading.local()
 
 
 class _DrawScope:
-    """One entered `draw_scope`: its key and how many draws it has served."""
+    """One entered `draw_scope`: its key, its graph, how many draws it has served."""
 
     def __init__(self, key: tf.Tensor) -> None:
         self.key = key
+        self.function = _current_function()
         self.draws = 0
+
+
+def _current_function() -> Any:
+    """Returns the graph of the function that is being traced, `None` in eager mode."""
+    if tf.executing_eagerly():
+        return None
+    graph = tf.compat.v1.get_default_graph()
+    # Loops and branches have graphs of their own, which are of its subclasses.
+    while isinstance(graph, _FuncGraph) and type(graph) is not _FuncGraph:
+        graph = graph.outer_graph
+    return graph
 
 
 @contextlib.contextmanager
@@ -38,8 +52,10 @@ def draw_scope(key: tf.Tensor) -> Iterator[None]:
     """Makes random layers draw from `key` and leave their saved counter alone.
 
     Attacks and evaluation call models only inside such a scope, so that they change
-    no variable and give the same result for the same key. A key must not be captured
-    by a `tf.function` that outlives the scope: draw first, then pass the draw in.
+    no variable and give the same result for the same key. The scope ends at the bounds
+    of the thread and of the function that is being traced, if any: what a `tf.function`
+    draws that is traced within would otherwise stay the same for ever. Enter the scope
+    in the function, and hand it the key.
 
     Args:
         key: Int64 tensor of shape `(2,)`, from `make_key` or `fold_in`.
@@ -80,7 +96,7 @@ def scope_key() -> tf.Tensor | None:
     True
     """
     scope = getattr(_active, "scope", None)
-    if scope is None:
+    if scope is None or scope.function is not _current_function():
         return None
     scope.draws += 1
     return fold_in(fold_in(scope.key, scope.draws), replica_number())

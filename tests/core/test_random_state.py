@@ -141,6 +141,42 @@ class TestDrawScope:
         np.testing.assert_array_equal(eager, compiled)
         assert _state(layer) == [0, 0, 5]
 
+    def test_ends_at_a_function_that_is_traced_within(self):
+        layer, fresh = Draw(seed=5), Draw(seed=5)
+        traced = tf.function(layer)
+        with draw_scope(make_key(7)):
+            draws = [traced(_ZEROS), traced(_ZEROS)]
+        draws.append(tf.function(traced)(_ZEROS))
+        np.testing.assert_array_equal(draws, [fresh(_ZEROS) for _ in range(3)])
+
+        @tf.function
+        def around():
+            with draw_scope(make_key(7)):
+                return traced(_ZEROS), layer(_ZEROS)
+
+        inner, scoped = around()
+        np.testing.assert_array_equal(inner, fresh(_ZEROS))
+        with draw_scope(make_key(7)):
+            np.testing.assert_array_equal(scoped, layer(_ZEROS))
+        assert _state(layer) == _state(fresh)
+
+    def test_reaches_into_loops_and_branches(self):
+        layer = Draw(seed=5)
+
+        @tf.function
+        def branch(key, taken):
+            with draw_scope(key):
+                return tf.cond(
+                    taken,
+                    lambda: tf.map_fn(layer, tf.constant(_ZEROS[None]))[0],
+                    lambda: tf.constant(_ZEROS),
+                )
+
+        found = branch(make_key(7), tf.constant(True))
+        with draw_scope(make_key(7)):
+            np.testing.assert_array_equal(found, layer(_ZEROS))
+        assert _state(layer) == [0, 0, 5]
+
     def test_another_draw_in_each_turn_of_a_loop(self):
         layer = Draw(seed=5)
 
