@@ -1,6 +1,7 @@
 """The compiled functions of attacks, kept for the models that each attacked last."""
 
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_advdef.attacks.meter import meter
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_view import viewed_model
@@ -37,7 +39,9 @@ class _PerShape:
         shapes = tuple(str(each.shape) for each in tf.nest.flatten(arguments))
         traced = self._traced.get(shapes)
         if traced is None:
+            began = time.perf_counter()
             traced = self._function.get_concrete_function(*arguments)
+            meter.tracing += time.perf_counter() - began
             self._traced[shapes] = traced
         return traced(*arguments)
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.confirm import needs_confirmation
 from keras_advdef.attacks.generation import padded
+from keras_advdef.attacks.meter import meter
 from keras_advdef.core.random_numbers import fold_in
 
 # The last images run in blocks of the full size and of three halvings, so a model is
@@ -56,7 +57,9 @@ class _Slots:
         packed = {k: tf.constant(padded(v, block)) for k, v in self.state.items()}
         advance = self.job.compiled.advance
         moved = advance(packed, self.epsilon, self._next_key())
+        before = self.state["step"]
         self.state = {name: value.numpy()[:count] for name, value in moved.items()}
+        meter.rows += block * int((self.state["step"] - before).max())
 
     def confirm(self) -> None:
         """Takes back successes that do not hold on a second look; they go on."""

@@ -10,10 +10,12 @@ from keras_advdef.evaluation.certified_curve import CertifiedCurve, measure_cert
 from keras_advdef.evaluation.chance import better_than_chance
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.check_outputs import check_outputs
+from keras_advdef.evaluation.forecast import Forecast
 from keras_advdef.evaluation.gallery import Gallery
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.ledger import Ledger
 from keras_advdef.evaluation.nearest import Nearest, find_nearest
+from keras_advdef.evaluation.outlook import Outlook
 from keras_advdef.evaluation.plan import Plan
 from keras_advdef.evaluation.planner import Planner
 from keras_advdef.evaluation.progress import Progress, duration
@@ -165,18 +167,22 @@ class Evaluation:
         for stage in plan.stages:
             images = rows if stage.role == "check" else request.count
             passes += stage.passes(classes) * images
-        self._runner.planned = passes
         ball = request.value_range.epsilon_text(request.epsilon)
         of = "the data set's" if request.given is None else str(request.given)
         self._progress.line(
             f"Evaluate {request.count} of {of} images, {request.norm}, "
             f"epsilon {ball}, budget {request.budget.name}, seed {request.seed}."
         )
-        seconds = passes * self._seconds_per_pass()
+        rate = self._seconds_per_pass()
+        self._runner.forecast = Forecast(rate, request.size)
+        self._runner.outlook = Outlook(
+            request, self._traits, plan=plan, runner=self._runner
+        )
         self._progress.line(
             f"Planned: {'; '.join(stage.label for stage in plan.stages)}. At most "
-            f"{passes:.2g} model passes, {duration(seconds)} at the speed of a first "
-            "try. Broken images leave early, so it is usually less."
+            f"{passes:.2g} model passes, which take {duration(passes * rate)} at the "
+            "speed of a first try; compiling each attack comes on top. Broken images "
+            "leave early. The time left is told when a tenth of it is over."
         )
         projection = projection_of(request.subject.model)
         if projection is not None:
@@ -219,8 +225,7 @@ class Evaluation:
         return last > 1 and is_sure and not is_met
 
     def _run(self, stage: Stage, rows: np.ndarray) -> dict[str, np.ndarray]:
-        passes = stage.passes(self._traits.classes)
-        return self._runner.run(stage, rows, passes=passes)
+        return self._runner.run(stage, rows)
 
     def _check(
         self, plan: Plan, records: list[dict[str, Any]]
@@ -265,4 +270,5 @@ class Evaluation:
             rows=right[: self._request.budget.nearest],
             ledger=self._ledger,
             progress=self._progress,
+            forecast=self._runner.forecast,
         )

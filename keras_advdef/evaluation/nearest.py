@@ -15,6 +15,7 @@ from keras_advdef.attacks.hop_skip_jump import HopSkipJump
 from keras_advdef.attacks.pgd import PGD
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.evaluation.derived_seed import derived_seed
+from keras_advdef.evaluation.forecast import Forecast
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.ledger import Arrays, Ledger
 from keras_advdef.evaluation.progress import Progress
@@ -60,7 +61,13 @@ class Nearest:
         return middle if np.isfinite(middle) else None
 
 
-def _search(request: Request, traits: Traits) -> Attack | None:
+def nearest_attack(request: Request, traits: Traits) -> Attack | None:
+    """Returns the attack that looks for the smallest perturbations, `None` for none.
+
+    Args:
+        request: The checked arguments.
+        traits: What the model turned out to be.
+    """
     common: dict[str, Any] = {
         "norm": request.norm,
         "value_range": tuple(request.value_range),
@@ -120,6 +127,7 @@ def find_nearest(
     rows: np.ndarray,
     ledger: Ledger,
     progress: Progress,
+    forecast: Forecast,
 ) -> Nearest | None:
     """Returns the nearest adversarial images, or `None` where no attack could look.
 
@@ -131,8 +139,9 @@ def find_nearest(
         rows: Indices of images that are right when clean.
         ledger: Keeps finished blocks.
         progress: Who is told.
+        forecast: Tells the time that is left.
     """
-    attack = _search(request, traits)
+    attack = nearest_attack(request, traits)
     if attack is None or not len(rows):
         return None
     size = min(request.size, len(rows))
@@ -167,7 +176,7 @@ def find_nearest(
     parts = []
     for start in range(0, len(rows), size):
         label = f"{attack}, smallest perturbations"
-        progress.update(label, left=len(rows) - start, seconds=None)
+        progress.update(label, left=len(rows) - start, seconds=forecast.seconds)
         block, name = rows[start : start + size], f"nearest-{start:05d}"
         found = functools.partial(search, block, name)
         parts.append(ledger.part(name, found, f"{label}, image {start + 1}"))

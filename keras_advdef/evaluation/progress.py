@@ -26,8 +26,8 @@ class Progress:
         Args:
             attack: What the attack is called.
             left: Images that it still has to attack.
-            seconds: What the whole evaluation may still take at most, or `None` while
-                that is not known.
+            seconds: What the whole evaluation may still take, or `None` while that is
+                not known.
         """
 
 
@@ -58,15 +58,15 @@ def time_left(seconds: float | None) -> str:
     """Returns the rest of a line about the time that is left.
 
     Args:
-        seconds: At most so many, or `None` for nothing known.
+        seconds: About so many, or `None` for nothing known.
 
     Example:
 
     >>> from keras_advdef.evaluation.progress import time_left
     >>> time_left(150.0)
-    ', at most 2 min 30 s to go'
+    ', about 2 min 30 s to go'
     """
-    return "" if seconds is None else f", at most {duration(seconds)} to go"
+    return "" if seconds is None else f", about {duration(seconds)} to go"
 
 
 def duration(seconds: float) -> str:

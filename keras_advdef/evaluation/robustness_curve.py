@@ -13,7 +13,7 @@ from keras_advdef.evaluation.runner import Runner
 from keras_advdef.evaluation.stage import Stage
 from keras_advdef.evaluation.traits import Traits
 
-_STEPS = 20
+CURVE_STEPS = 20
 _DRAWS = 20
 _FACTORS = (0.125, 0.25, 0.5, 0.75, 1.5, 2.0, 4.0)
 
@@ -61,9 +61,9 @@ def measure_curve(request: Request, traits: Traits, runner: Runner) -> Robustnes
         "value_range": tuple(request.value_range),
         "eot_samples": min(traits.draws, _DRAWS),
     }
-    attack = PGD(request.epsilon, steps=_STEPS, **settings)
+    attack = PGD(request.epsilon, steps=CURVE_STEPS, **settings)
     # From the clean image: a random start in the whole range would be noise.
-    unbounded = PGD(request.epsilon, steps=_STEPS, random_start=False, **settings)
+    unbounded = PGD(request.epsilon, steps=CURVE_STEPS, random_start=False, **settings)
     half = runner.draws / 2
     broken = runner.clean_wrong[rows] > half
     attacked = runner.wrong[rows] > half
@@ -72,14 +72,14 @@ def measure_curve(request: Request, traits: Traits, runner: Runner) -> Robustnes
     def stand_against(index: int, epsilon: float, pgd: PGD) -> None:
         left = rows[~broken]
         stage = Stage(
-            key=f"curve-{index:02d}",
+            key=_key(index),
             label=f"{pgd}, epsilon {epsilon:.4g}",
             role="curve",
             attack=pgd,
             view=traits.adaptive,
             epsilon=epsilon,
         )
-        found = runner.run(stage, left, passes=stage.passes(traits.classes))
+        found = runner.run(stage, left)
         broken[left[found["wrong"] > half]] = True
 
     estimates = []
@@ -97,6 +97,25 @@ def measure_curve(request: Request, traits: Traits, runner: Runner) -> Robustnes
         attack=str(attack),
         at_full_range=AccuracyEstimate(int((~broken).sum()), len(rows)),
     )
+
+
+def curve_epsilons(request: Request) -> dict[str, float]:
+    """Returns the stages that `measure_curve` is going to run, by their keys.
+
+    Args:
+        request: The checked arguments.
+    """
+    largest = full_range(request)
+    epsilons = (*_epsilons(request, largest), largest)
+    return {
+        _key(index): epsilon
+        for index, epsilon in enumerate(epsilons)
+        if epsilon not in (0.0, request.epsilon)
+    }
+
+
+def _key(index: int) -> str:
+    return f"curve-{index:02d}"
 
 
 def _epsilons(request: Request, largest: float) -> tuple[float, ...]:

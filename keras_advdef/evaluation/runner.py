@@ -2,14 +2,17 @@
 
 import functools
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.generation import padded
+from keras_advdef.attacks.meter import meter
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.evaluation.derived_seed import derived_seed
+from keras_advdef.evaluation.forecast import Forecast, Work, stage_work
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.ledger import Arrays, Ledger
 from keras_advdef.evaluation.progress import Progress
@@ -60,9 +63,11 @@ class Runner:
         # The images that do it; without randomness nobody asks for them.
         self.worst = request.images.astype(np.float32) if is_random else None
         self.seconds: dict[str, float] = {}
-        self.planned = 0.0
-        self._done = 0.0
-        self._spent = 0.0
+        # The latest block that was not found in the ledger.
+        self._computed = ""
+        self.forecast = Forecast()
+        # What all stages are expected to cost, as far as is known by now.
+        self.outlook: Callable[[], Mapping[str, Work]] = dict
 
     def look_at_clean(self) -> None:
         """Measures the clean images, from which everything starts."""
@@ -85,33 +90,35 @@ class Runner:
         """Indices of the images that are still right in some draw."""
         return np.flatnonzero(self.wrong < self.draws)
 
-    def run(self, stage: Stage, rows: np.ndarray, *, passes: int) -> Arrays:
+    def run(self, stage: Stage, rows: np.ndarray) -> Arrays:
         """Attacks some images; returns `wrong` and `predicted`, one for each row.
 
         Args:
             stage: The attack.
             rows: Indices of the images.
-            passes: What the stage may cost for one image, for the time left.
         """
         started = time.perf_counter()
         found: dict[str, list[np.ndarray]] = {"wrong": [], "predicted": []}
         blocks = self._blocks(stage, rows)
-        left, is_curve = len(rows), stage.role == "curve"
+        left = len(rows)
+        self.forecast.expect(self.outlook())
         for index, block in enumerate(blocks):
-            seconds = None if is_curve else self._time_left()
+            seconds = self.forecast.seconds
             self._progress.update(stage.label, left=left, seconds=seconds)
             name = f"{stage.key}-{index:04d}"
             attack = functools.partial(
-                self._timed, stage, block, name=name, size=len(blocks[0]), passes=passes
+                self._timed, stage, block, name=name, size=len(blocks[0])
             )
             what = f"{stage.label}, {left} images left"
             part = self._ledger.part(name, attack, what)
-            if not is_curve:
+            if self._computed != name:
+                self.forecast.skip(stage.key, self._whole(stage, len(block)))
+            if stage.role != "curve":
                 self._merge(block, part)
             for key, values in found.items():
                 values.append(part[key])
             left -= len(block)
-            self.planned -= passes * len(block)
+        self.forecast.end(stage.key)
         self.seconds[stage.key] = time.perf_counter() - started
         empty = np.zeros(0, np.int64)
         return {key: np.concatenate([empty, *values]) for key, values in found.items()}
@@ -125,13 +132,30 @@ class Runner:
         return np.array_split(rows, -(-len(rows) // most)) if len(rows) else []
 
     def _timed(
-        self, stage: Stage, block: np.ndarray, *, name: str, size: int, passes: int
+        self, stage: Stage, block: np.ndarray, *, name: str, size: int
     ) -> Arrays:
-        began = time.perf_counter()
+        began, tracing, rows = time.perf_counter(), meter.tracing, meter.rows
         arrays = self._attack(stage, block, name=name, size=size)
-        self._done += passes * len(block)
-        self._spent += time.perf_counter() - began
+        passes = self._whole(stage, size)
+        if stage.lets_leave:
+            passes *= (meter.rows - rows) / (size * stage.moves(self._classes))
+        self.forecast.spend(
+            stage.key,
+            seconds=time.perf_counter() - began,
+            tracing=meter.tracing - tracing,
+            passes=passes,
+        )
+        self._computed = name
         return arrays
+
+    def _whole(self, stage: Stage, images: int) -> float:
+        """Passes of a stage if no image left it early."""
+        whole = stage_work(stage, images, self._classes, broken=0.0, judged=self.draws)
+        return whole.passes
+
+    @property
+    def _classes(self) -> int:
+        return self.clean_logits.shape[1]
 
     def _attack(
         self, stage: Stage, block: np.ndarray, *, name: str, size: int
@@ -185,12 +209,6 @@ class Runner:
         self.wrong[block[worse]] = part["wrong"][worse]
         if self.worst is not None:
             self.worst[block[worse]] = part["images"][worse]
-
-    def _time_left(self) -> float | None:
-        """At the speed so far; early leaving only makes it shorter."""
-        if not self._done:
-            return None
-        return max(0.0, self.planned) * self._spent / self._done
 
     def settle(self, name: str) -> np.ndarray:
         """Returns, for each fresh draw, which of the worst images so far are wrong.

@@ -60,6 +60,16 @@ class Stage:
             return self.attack.passes(self.view)
         return passes_of(self.attack, classes)
 
+    def moves(self, classes: int) -> int:
+        """Returns the steps of an image that never leaves the attack.
+
+        Args:
+            classes: Number of logits.
+        """
+        if isinstance(self.attack, (SteppedAttack, FAB)):
+            return self.attack.runs(classes) * self.attack.steps
+        return 1
+
 
 def passes_of(attack: Attack, classes: int) -> int:
     """Returns the most model passes that an attack may spend on one image.

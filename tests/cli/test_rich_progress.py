@@ -20,7 +20,7 @@ def test_lines_where_there_is_no_terminal():
     assert show(terminal=False).splitlines()[:3] == [
         "Planned: [PGD]",
         "PGD-20: 10 images left",
-        "Square-200: 3 images left, at most 5 s to go",
+        "Square-200: 3 images left, about 5 s to go",
     ]
 
 
@@ -28,4 +28,4 @@ def test_bar_on_a_terminal():
     text = show(terminal=True)
     assert "Planned: [PGD]" in text
     assert "Square-200" in text
-    assert "3 images left, at most 5 s to go" in text
+    assert "3 images left, about 5 s to go" in text

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.norms import norm_per_image
+from keras_advdef.evaluation.forecast import Forecast
 from keras_advdef.evaluation.ledger import Ledger
 from keras_advdef.evaluation.nearest import Nearest, find_nearest
 from keras_advdef.evaluation.progress import Progress
@@ -36,6 +37,7 @@ def find(make_request, make_traits, make_judge):
             rows=np.array(rows, int),
             ledger=ledger or Ledger(None, {}, Progress()),
             progress=Progress(),
+            forecast=Forecast(),
         )
 
     return run

@@ -22,7 +22,7 @@ def test_a_line_when_an_attack_begins(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "PGD: 10 images left",
-        "Square: 5 images left, at most 1 min 1 s to go",
+        "Square: 5 images left, about 1 min 1 s to go",
     ]
 
 
@@ -42,4 +42,4 @@ def test_duration(seconds, text):
 
 def test_time_left():
     assert time_left(None) == ""
-    assert time_left(5.0) == ", at most 5 s to go"
+    assert time_left(5.0) == ", about 5 s to go"

@@ -54,7 +54,7 @@ class TestRunner:
         # The margins 0.1, 0.7, 0.3 fall by at most 2 * 0.2; the last image is wrong.
         runner = runner_of()
         assert runner.standing.tolist() == [0, 1, 2]
-        found = runner.run(stage(PGD(0.2)), runner.standing, passes=40)
+        found = runner.run(stage(PGD(0.2)), runner.standing)
         assert found["wrong"].tolist() == [1, 0, 1]
         assert found["predicted"].tolist() == [0, 1, 0]
         assert runner.standing.tolist() == [1]
@@ -63,35 +63,35 @@ class TestRunner:
     def test_stage_may_have_another_epsilon_and_leave_no_mark(self, runner_of):
         runner = runner_of()
         wide = stage(FGSM(0.2), role="curve", epsilon=0.4)
-        assert runner.run(wide, np.arange(3), passes=1)["wrong"].tolist() == [1, 1, 1]
+        assert runner.run(wide, np.arange(3))["wrong"].tolist() == [1, 1, 1]
         assert runner.standing.tolist() == [0, 1, 2]
 
     def test_what_leaves_the_ball_does_not_count(self, runner_of):
         runner = runner_of()
         outside = stage(Outside(0.2), stop_early=False)
         rows = np.array([1, 2])
-        assert runner.run(outside, rows, passes=1)["wrong"].tolist() == [0, 0]
+        assert runner.run(outside, rows)["wrong"].tolist() == [0, 0]
 
     def test_targets_are_the_likeliest_wrong_classes(self, runner_of):
         net = linear_net([[0.0, 0.0], [1.0, -1.0], [0.5, -0.5]], [0.0, 0.0, 0.0])
         runner = runner_of(net)
         attack = PGD(0.2, targeted=True)
         aimed = stage(attack, target_rank=2, view=ModelView(net))
-        found = runner.run(aimed, np.array([0]), passes=40)
+        found = runner.run(aimed, np.array([0]))
         assert found["predicted"].tolist() == [0]
 
     def test_no_rows_are_no_work(self, runner_of):
-        found = runner_of().run(stage(PGD(0.2)), np.arange(0), passes=1)
+        found = runner_of().run(stage(PGD(0.2)), np.arange(0))
         assert found["wrong"].tolist() == []
 
     def test_blocks_change_nothing(self, runner_of):
-        several = runner_of().run(stage(FGSM(0.2)), np.arange(3), passes=1)
-        one = runner_of(batch_size=8).run(stage(FGSM(0.2)), np.arange(3), passes=1)
+        several = runner_of().run(stage(FGSM(0.2)), np.arange(3))
+        one = runner_of(batch_size=8).run(stage(FGSM(0.2)), np.arange(3))
         assert several["wrong"].tolist() == one["wrong"].tolist()
 
     def test_forgives(self, runner_of):
         runner = runner_of()
-        runner.run(stage(PGD(0.2)), runner.standing, passes=40)
+        runner.run(stage(PGD(0.2)), runner.standing)
         runner.forgive(np.array([0, 3]))
         assert runner.wrong.tolist() == [0, 0, 1, 1]
 
@@ -102,7 +102,7 @@ class TestRunner:
         runner = runner_of(net, images=images, is_random=True)
         before = runner.wrong.copy()
         noisy = stage(PGD(0.2, steps=5), view=ModelView(net, is_random=True))
-        found = runner.run(noisy, np.arange(4), passes=5)["wrong"]
+        found = runner.run(noisy, np.arange(4))["wrong"]
         assert (runner.wrong == np.maximum(before, found)).all()
         worse = found > before
         assert (runner.worst != images).any(axis=(1, 2, 3)).tolist() == worse.tolist()
@@ -115,7 +115,7 @@ class TestRunner:
         told = []
         runner = runner_of()
         runner._progress.update = lambda attack, **facts: told.append(facts["left"])
-        runner.run(stage(FGSM(0.2), stop_early=False), np.arange(3), passes=1)
+        runner.run(stage(FGSM(0.2), stop_early=False), np.arange(3))
         assert told == [3, 1]
 
 
