@@ -7,6 +7,7 @@ import tempfile
 import threading
 import traceback
 import types
+import warnings
 from typing import Any
 
 import tensorflow as tf
@@ -34,6 +35,8 @@ class Terminated(BaseException):
 class ReportedFailures:
     """Turns every failure of a command into one line and an exit code.
 
+    A warning is one line too, without the line of code that gave it.
+
     Use it in a `with` statement around the command. Exit codes: 2 for bad input, for
     files that cannot be read or written and for too little memory; 130 for Ctrl-C and
     143 for SIGTERM; 70 for what was not foreseen, whose traceback goes to a file that
@@ -50,8 +53,11 @@ class ReportedFailures:
         self._console = console
         self._interrupted = interrupted
         self._before: Any = None
+        self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> None:
+        self._warnings.__enter__()
+        warnings.showwarning = self._show
         # Python takes signals in its main thread only.
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, _terminate)
@@ -62,6 +68,7 @@ class ReportedFailures:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
+        self._warnings.__exit__(kind, error, trace)
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
         if error is None or isinstance(error, (typer.Exit, SystemExit)):
@@ -69,10 +76,18 @@ class ReportedFailures:
         if missing_extra(error) is not None:
             return  # `main` says what to install
         message, code = self._outcome(error)
-        # What a file says may hold commands for a terminal.
-        shown = "".join(letter if letter.isprintable() else "?" for letter in message)
-        print_line(self._console, shown)
+        self._line(message)
         raise typer.Exit(code) from error
+
+    def _show(self, message: Warning | str, *where: Any, **options: Any) -> None:
+        """Stands in for `warnings.showwarning`."""
+        self._line(f"Warning: {message}")
+
+    def _line(self, message: str) -> None:
+        # What a file says may hold commands for a terminal.
+        text = " ".join(message.split())
+        shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+        print_line(self._console, shown)
 
     def _outcome(self, error: BaseException) -> tuple[str, int]:
         if isinstance(error, KeyboardInterrupt):
@@ -80,7 +95,7 @@ class ReportedFailures:
         if isinstance(error, Terminated):
             return f"Terminated; {self._interrupted}.", _TERMINATED
         if isinstance(error, OSError) or is_rejection(error):
-            return " ".join(str(error).split()), _REJECTED
+            return str(error), _REJECTED
         if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
             advice = "Take fewer or smaller images, or a smaller --batch-size."
             said = _ALLOCATION.search(str(error))

@@ -19,14 +19,11 @@ FLAGS = ("--epsilon", "0.05", "--budget", "quick", "--batch-size", "4")
 
 @pytest.fixture
 def saved(tmp_path):
-    """Path of a tiny classifier for the images of `npz`."""
-    net = keras.Sequential(
-        [keras.Input((6, 5, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
-    )
+    """Path of a tiny classifier for the images of `npz`, of maps and of one unit."""
+    head = keras.layers.Dense(1, activation="sigmoid")
+    net = keras.Sequential([keras.Input((6, 5)), keras.layers.Flatten(), head])
     # Bright images are class 1.
-    net.layers[-1].set_weights(
-        [np.full((30, 2), [-0.1, 0.1], "float32"), np.array([1.5, -1.5], "float32")]
-    )
+    head.set_weights([np.full((30, 1), 0.2, "float32"), np.array([-3.0], "float32")])
     path = tmp_path / "net.keras"
     net.save(path)
     return path

@@ -3,6 +3,7 @@ import io
 import os
 import signal
 import tempfile
+import warnings
 
 import numpy as np
 import pytest
@@ -105,6 +106,14 @@ class TestReportedFailures:
     def test_commands_for_the_terminal_are_not_printed(self):
         code, text = _outcome(lambda: _raise(OSError("a \x1b[2J b")))
         assert (code, text) == (2, "a ?[2J b\n")
+
+    def test_warnings_are_lines(self):
+        stream, before = io.StringIO(), warnings.showwarning
+        with ReportedFailures(Console(file=stream)):
+            warnings.simplefilter("always")
+            warnings.warn("This is\n  odd.", stacklevel=1)
+        assert stream.getvalue() == "Warning: This is odd.\n"
+        assert warnings.showwarning is before
 
     @pytest.mark.parametrize("code", [0, 1])
     def test_exits_pass(self, code):
