@@ -75,7 +75,7 @@ class TestSquare:
         x, y = digits.x_test[:40], digits.y_test[:40]
         left = []
         for queries in (55, 80, 200):
-            found = crafted(Square(0.1, queries=queries), trained_net, x, y)
+            found = crafted(Square(0.12, queries=queries), trained_net, x, y)
             left.append(correct(trained_net, found, y))
         assert np.all(left[1] <= left[0])
         assert np.all(left[2] <= left[1])

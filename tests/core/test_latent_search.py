@@ -198,7 +198,7 @@ class TestLatentSearch:
             )
 
         eager = call(images, make_key(2))
-        unknown = [tf.TensorSpec([None, 8, 8, 1]), tf.TensorSpec([2], tf.int32)]
+        unknown = [tf.TensorSpec([None, 8, 8, 1]), tf.TensorSpec([2], tf.int64)]
         for jit in (False, True):
             traced = tf.function(call, jit_compile=jit, input_signature=unknown)
             for one, other in zip(traced(images, make_key(2)), eager, strict=True):

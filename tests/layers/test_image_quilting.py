@@ -94,7 +94,7 @@ class TestOutput:
                 jit_compile=jit,
                 input_signature=[
                     tf.TensorSpec([None, 13, 9, 1]),
-                    tf.TensorSpec([2], tf.int32),
+                    tf.TensorSpec([2], tf.int64),
                 ],
             )
             found = traced(images, make_key(5))

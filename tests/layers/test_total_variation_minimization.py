@@ -66,7 +66,7 @@ class TestTotalVariationMinimization:
                 return layer(x)
 
         eager = call(images, make_key(5))
-        unknown = [tf.TensorSpec([None, 13, 9, 2]), tf.TensorSpec([2], tf.int32)]
+        unknown = [tf.TensorSpec([None, 13, 9, 2]), tf.TensorSpec([2], tf.int64)]
         for jit in (False, True):
             traced = tf.function(call, jit_compile=jit, input_signature=unknown)
             found = traced(images, make_key(5))
