@@ -77,6 +77,23 @@ class TestBulkUniform:
             # Of 4e8 pairs on a grid of 2^24, 24 agree by chance.
             assert len(np.intersect1d(first, second)) < 60
 
+    def test_no_two_of_many_calls_overlap(self):
+        # Of windows of 2^16 places of one sequence of 2^32, as streams of one stride
+        # are, four pairs would overlap among 400. Here 1e10 pairs of rows of 64 bits
+        # are compared, which are equal by chance once in 2e9.
+        def rows(call):
+            draws = bulk_uniform(fold_in(make_key(7), call), [2**16]).numpy()
+            bits = (draws * 2**24).astype(np.uint64)
+            return bits[:-2] << 40 | bits[1:-1] << 16 | bits[2:] >> 8
+
+        # Where one starts within another one, its first row is found in that.
+        starts = np.sort([rows(call)[0] for call in range(400)])
+        assert len(np.unique(starts)) == 400
+        for call in range(400):
+            places = np.searchsorted(starts, seen := rows(call))
+            found = starts[np.minimum(places, 399)] == seen
+            assert np.count_nonzero(found) == 1
+
     def test_shape_of_scalar_tensors(self):
         traced = tf.function(
             lambda images: bulk_uniform(make_key(1), tf.unstack(tf.shape(images))),
