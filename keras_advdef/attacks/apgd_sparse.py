@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.apgd_momentum import with_peak
 from keras_advdef.attacks.strongest import State
+from keras_advdef.core.image_size import flattened, value_count
 from keras_advdef.core.norms import norm_per_image, per_image, project
 
 # The radii, in epsilons, and the shares of the steps after which the next one begins.
@@ -43,7 +44,7 @@ def begin(state: State, epsilon: tf.Tensor) -> State:
     array([3.], dtype=float32)
     """
     zeros = tf.zeros_like(state["best_loss"])
-    size = float(state["images"].shape[1:].num_elements())
+    size = value_count(state["images"])
     return {
         **state,
         # Only points of the last, real ball may count.
@@ -125,7 +126,7 @@ def step(
     iterate, slope = state["iterate"], state["gradient"]
     moved = iterate + per_image(state["step_size"], images) * _sparse(slope, state)
     moved = project(tf.where(wide, state["peak"], moved), images, radius, "l1")
-    size = float(images.shape[1:].num_elements())
+    size = value_count(images)
     support = norm_per_image(moved - images, "l0")
     lowest = tf.fill(tf.shape(losses), tf.float32.min)
     return {
@@ -142,7 +143,7 @@ def step(
 def _checked(state: State, due: tf.Tensor, radius: tf.Tensor) -> State:
     """Sets density and step size by what the peak looks like; see the paper."""
     images = state["images"]
-    size = float(images.shape[1:].num_elements())
+    size = value_count(images)
     support = norm_per_image(state["peak"] - images, "l0")
     sparser = due & (support < _CHANGED * state["support"])
     slower = tf.maximum(state["step_size"] / _SLOWER, radius / _SLOWEST)
@@ -160,9 +161,9 @@ def _checked(state: State, due: tf.Tensor, radius: tf.Tensor) -> State:
 
 def _sparse(gradient: tf.Tensor, state: State) -> tf.Tensor:
     """Returns signs of the largest gradients, as a vector of l1 norm one."""
-    size = gradient.shape[1:].num_elements()
-    sizes = tf.reshape(tf.abs(gradient), [-1, size])
-    ranked = tf.math.top_k(sizes, size).values
+    size = value_count(gradient)
+    sizes = flattened(tf.abs(gradient))
+    ranked = tf.sort(sizes, direction="DESCENDING")
     rank = tf.clip_by_value(tf.floor(state["density"] * size) - 1.0, 0.0, size - 1.0)
     least = tf.gather(ranked, tf.cast(rank, tf.int32), batch_dims=1)
     large = tf.abs(gradient) >= per_image(least, gradient)

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.image_size import flattened
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in, uniform
 from keras_advdef.core.random_state import draw_scope
@@ -129,7 +129,7 @@ def _donors(
     with draw_scope(key):
         classes = tf.argmax(logits_fn(images), axis=-1, output_type=tf.int64)
     fits = classes[None] == tf.cast(labels, tf.int64)[:, None]
-    flat = tf.reshape(images, [-1, images.shape[1:].num_elements()])
+    flat = flattened(images)
     # Up to a constant of each row, the square of the distance.
     size = tf.reduce_sum(tf.square(flat), axis=1)
     distance = size[None] - 2.0 * tf.matmul(flat, flat, transpose_b=True)
@@ -146,7 +146,7 @@ def to_boundary(
     key: tf.Tensor,
     *,
     norm: str,
-    halvings: int,
+    halvings: Any,
 ) -> tf.Tensor:
     """Pulls points towards images as far as the decision allows, by bisection.
 
@@ -159,7 +159,7 @@ def to_boundary(
         points: Points decided as wanted, of the same shape.
         key: Key for the draws.
         norm: "l2" or "linf".
-        halvings: How often the bracket is halved.
+        halvings: How often the bracket is halved, a number or a float32 scalar.
 
     Returns:
         Points that were decided as wanted, within `2**-halvings` of the way.
@@ -175,7 +175,7 @@ def to_boundary(
     perturbation = points - images
     radius = norm_per_image(perturbation, "linf")
 
-    def halve(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    def halve(index: Any, *state: tf.Tensor) -> tuple[Any, ...]:
         low, high, kept = state
         middle = 0.5 * (low + high)
         if norm == "l2":
@@ -187,7 +187,12 @@ def to_boundary(
         good = decide(candidate, fold_in(key, index))
         # The point is kept, not its share: computed anew it might round differently.
         kept = tf.where(per_image(good, images), candidate, kept)
-        return tf.where(good, low, middle), tf.where(good, middle, high), kept
+        low, high = tf.where(good, low, middle), tf.where(good, middle, high)
+        return index + 1, low, high, kept
 
-    state = (tf.zeros_like(radius), tf.ones_like(radius), points)
-    return fixed_loop(halve, state, halvings, unroll=False)[2]
+    return tf.while_loop(
+        lambda index, *state: tf.cast(index, tf.float32) < halvings,
+        halve,
+        (tf.constant(0), tf.zeros_like(radius), tf.ones_like(radius), points),
+        parallel_iterations=1,
+    )[3]

@@ -15,6 +15,7 @@ from keras_advdef.attacks.decisions import (
 )
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.image_size import value_count
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image, steepest_step
 from keras_advdef.core.random_numbers import fold_in, normal, uniform
@@ -28,7 +29,9 @@ _FEWEST_HALVINGS, _MOST_HALVINGS = 10, 20
 _LEAST_PROBE = 2.0**-18
 _LONGEST_HALVED = 20
 # Bounds of one pass of the model: images, and values of all of them.
-_IMAGES, _VALUES = 1024, 2**22
+_IMAGES, _VALUES = 1024.0, 2.0**22
+# The logarithm of a power of two may be this much too large.
+_WHOLE = 1e-9
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -148,11 +151,13 @@ class HopSkipJump(MinimalAttack):
     def _distance(self, points: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         return norm_per_image(points - images, self.norm)
 
-    def _halvings(self, images: tf.Tensor) -> int:
+    def _halvings(self, images: tf.Tensor) -> tf.Tensor:
         """Returns how often the search halves: down to `d**-1.5`, or `d**-2`."""
         power = 1.5 if self.norm == "l2" else 2.0
-        halvings = math.ceil(power * math.log2(images.shape[1:].num_elements()))
-        return min(max(halvings, _FEWEST_HALVINGS), _MOST_HALVINGS)
+        values = tf.cast(value_count(images), tf.float64)
+        halvings = tf.math.ceil(power * tf.math.log(values) / math.log(2.0) - _WHOLE)
+        halvings = tf.clip_by_value(halvings, _FEWEST_HALVINGS, _MOST_HALVINGS)
+        return tf.cast(halvings, tf.float32)
 
     def _search(
         self, decide: Decide, images: tf.Tensor, points: tf.Tensor, key: tf.Tensor
@@ -184,10 +189,10 @@ class HopSkipJump(MinimalAttack):
         self, images: tf.Tensor, distance: tf.Tensor, index: tf.Tensor
     ) -> tf.Tensor:
         """Returns the length of the probes: wide at first, then as the search."""
-        pixels = images.shape[1:].num_elements()
-        spread = math.sqrt(pixels) if self.norm == "l2" else pixels
+        root = value_count(images) ** 0.5
+        spread = root if self.norm == "l2" else root**2
         delta = spread * 2.0 ** -self._halvings(images) * distance
-        delta = tf.maximum(delta, math.sqrt(pixels) * _LEAST_PROBE)
+        delta = tf.maximum(delta, root * _LEAST_PROBE)
         return tf.where(index == 0, _FIRST_DELTA, delta)
 
     def _slope(
@@ -204,14 +209,15 @@ class HopSkipJump(MinimalAttack):
         the decision holds and -1 elsewhere.
         """
         chunk = self._chunk(current)
-        rounds = tf.cast(tf.math.ceil(count / chunk), tf.int32)
+        rounds = tf.cast(tf.math.ceil(count / tf.cast(chunk, tf.float32)), tf.int32)
         radius = per_image(delta, current)
 
         def add(index: Any, *sums: tf.Tensor) -> tuple[Any, ...]:
             own = fold_in(key, index)
             probes = radius * self._directions(fold_in(own, 0), chunk, current)
             points = tf.clip_by_value(current + probes, 0.0, 1.0)
-            flat = tf.reshape(points, [-1, *current.shape[1:]])
+            flat = tf.reshape(points, tf.concat([[-1], tf.shape(current)[1:]], 0))
+            flat = tf.ensure_shape(flat, [None, *current.shape[1:]])
             holds = tf.reshape(decide(flat, fold_in(own, 1)), tf.shape(points)[:2])
             signs = 2.0 * tf.cast(holds, tf.float32) - 1.0
             # At the border of the range it counts where the probe came to lie.
@@ -219,7 +225,10 @@ class HopSkipJump(MinimalAttack):
             signed = tf.reshape(signs, [chunk, -1] + [1] * len(current.shape[1:]))
             new = (signs, signed * moved, moved)
             pairs = zip(sums, new, strict=True)
-            return index + 1, *(old + tf.reduce_sum(each, 0) for old, each in pairs)
+            return index + 1, *(
+                tf.ensure_shape(old + tf.reduce_sum(each, 0), old.shape)
+                for old, each in pairs
+            )
 
         zeros = tf.zeros_like(delta), tf.zeros_like(current), tf.zeros_like(current)
         _, signs, signed, moved = tf.while_loop(
@@ -232,15 +241,16 @@ class HopSkipJump(MinimalAttack):
         # Where all probes agree the baseline would leave nothing.
         return tf.where(tf.abs(mean) < 1.0, signed - mean * moved, signed)
 
-    def _chunk(self, images: tf.Tensor) -> int:
+    def _chunk(self, images: tf.Tensor) -> tf.Tensor:
         """Returns how many probes of each image one pass of the model takes."""
-        batch = images.shape[0] or _IMAGES
-        values = batch * images.shape[1:].num_elements()
-        most = min(_IMAGES // batch, _VALUES // values)
-        least = min(self.initial_evaluations, self.max_evaluations)
-        return max(1, min(most, least // 4))
+        batch = tf.cast(tf.shape(images)[0], tf.float32)
+        most = tf.minimum(_IMAGES, _VALUES / value_count(images)) / batch
+        least = min(self.initial_evaluations, self.max_evaluations) / 4
+        return tf.cast(tf.maximum(tf.minimum(most, least), 1.0), tf.int32)
 
-    def _directions(self, key: tf.Tensor, chunk: int, images: tf.Tensor) -> tf.Tensor:
+    def _directions(
+        self, key: tf.Tensor, chunk: tf.Tensor, images: tf.Tensor
+    ) -> tf.Tensor:
         """Draws vectors of l2 norm one, `(chunk, batch, ...)`."""
         shape = [chunk, *tf.unstack(tf.shape(images))]
         if self.norm == "l2":

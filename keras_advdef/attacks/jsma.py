@@ -11,6 +11,7 @@ from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.attacks.pixel_pairs import best_pair
 from keras_advdef.attacks.slopes import slopes
 from keras_advdef.core.arguments import checked_number
+from keras_advdef.core.image_size import flattened, value_count
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
@@ -101,7 +102,9 @@ class JSMA(MinimalAttack):
         """Returns the images after the last pair; see `MinimalAttack.look_for`."""
         targets = self._targets(logits_fn, images, labels, fold_in(seed, _CLEAN))
         theta = self.theta / self.value_range.span
-        steps = int(self.gamma * images.shape[1:].num_elements() / 2.0 + _WHOLE)
+        # In float64, in which a share of a whole number of pairs stays whole.
+        values = tf.cast(value_count(images), tf.float64)
+        steps = tf.cast(self.gamma * values / 2.0 + _WHOLE, tf.int32)
 
         def body(
             index: Any, points: tf.Tensor, unused: tf.Tensor, active: tf.Tensor
@@ -109,7 +112,8 @@ class JSMA(MinimalAttack):
             key = fold_in(seed, index)
             logits, rise, fall = _derivatives(logits_fn, points, targets, key)
             ahead = lead(logits, labels, targeted=self.targeted)
-            pair = best_pair(_flat(rise), _flat(-fall), _flat(unused & (points < 1.0)))
+            free = unused & (points < 1.0)
+            pair = best_pair(*map(flattened, (rise, -fall, free)))
             # One pair more must not exceed epsilon.
             affordable = 2.0 * tf.cast(index + 1, tf.float32) <= epsilon
             active &= (ahead < least_lead(logits)) & affordable
@@ -214,7 +218,3 @@ def _derivatives(
 
 def _is_class(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     return tf.one_hot(classes, logits.shape[1], on_value=True, off_value=False)
-
-
-def _flat(images: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(images, [-1, images.shape[1:].num_elements()])

@@ -4,10 +4,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.image_size import value_count
+
 # Rows and columns of the part of the table of pairs that is looked at in one piece.
 _TILE = 64
 # Stands for values that no pair may hold; products of its sums stay finite.
 _NEVER = -1e18
+# Of an image whose size is unknown while a graph is built.
+_MOST_PIXELS = 2**24
 
 
 def best_pair(first: tf.Tensor, second: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
@@ -33,7 +37,7 @@ def best_pair(first: tf.Tensor, second: tf.Tensor, allowed: tf.Tensor) -> tf.Ten
     >>> keras_advdef.attacks.pixel_pairs.best_pair(first, first, allowed).numpy()
     array([[ True, False,  True]])
     """
-    pixels = first.shape[1]
+    pixels = _width(first)
     places, values = _survivors(_scaled(first), _scaled(second), allowed)
     count = tf.reduce_max(tf.reduce_sum(tf.cast(values[0] > _NEVER, tf.float32), 1))
     tiles = tf.cast(tf.math.ceil(count / _TILE), tf.int32)
@@ -44,6 +48,11 @@ def best_pair(first: tf.Tensor, second: tf.Tensor, allowed: tf.Tensor) -> tf.Ten
         for each in (one, other)
     )
     return found & (is_one | is_other)
+
+
+def _width(values: tf.Tensor) -> Any:
+    """Returns the length of the rows, a number where it is known."""
+    return values.shape[1] or tf.shape(values)[1]
 
 
 def _scaled(values: tf.Tensor) -> tf.Tensor:
@@ -66,7 +75,7 @@ def _survivors(
         Their places in the image as floats, and their two values, each
         `(batch, padded pixels)`; the rest is `_NEVER`.
     """
-    pixels = first.shape[1]
+    pixels = _width(first)
     first = tf.where(allowed, first, _NEVER)
     second = tf.where(allowed, second, _NEVER)
     first, order = tf.math.top_k(first, pixels)
@@ -91,29 +100,28 @@ def _survivors(
 
 def _second_largest_before(values: tf.Tensor) -> tf.Tensor:
     """Returns, for each place of a row, the second largest value before it."""
-    pixels = values.shape[1]
     largest = _shifted(values, 1)
     second = tf.fill(tf.shape(values), _NEVER)
-    reach = 1
     # Each round doubles how many values a place has seen.
-    while reach < pixels:
+    for power in range(((values.shape[1] or _MOST_PIXELS) - 1).bit_length()):
+        reach = 2**power
         earlier, earlier_second = _shifted(largest, reach), _shifted(second, reach)
         smaller = tf.minimum(largest, earlier)
         second = tf.maximum(smaller, tf.maximum(second, earlier_second))
         largest = tf.maximum(largest, earlier)
-        reach *= 2
     return second
 
 
 def _shifted(values: tf.Tensor, count: int) -> tf.Tensor:
-    return tf.pad(values[:, :-count], [[0, 0], [count, 0]], constant_values=_NEVER)
+    places = tf.range(value_count(values))
+    return tf.where(places >= count, tf.roll(values, count, axis=1), _NEVER)
 
 
 def _search(
     first: tf.Tensor, second: tf.Tensor, tiles: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns the largest product and the two columns that give it, as floats."""
-    cut = [-1, first.shape[1] // _TILE, _TILE]
+    cut = [-1, _width(first) // _TILE, _TILE]
     first, second = tf.reshape(first, cut), tf.reshape(second, cut)
 
     def look(row: Any, column: Any, best: tuple[tf.Tensor, ...]) -> tuple[Any, ...]:

@@ -1,72 +1,19 @@
 """The patches of the Square attack in l2: two bumps, one up and one down."""
 
-import math
-from collections.abc import Sequence
-
-import numpy as np
 import tensorflow as tf
 
-
-def patch(side: int) -> np.ndarray:
-    """Returns two bumps, one up and one down, that fill a square; of l2 norm one.
-
-    At Chebyshev distance d from its center a bump is as high as the sum of `1 / j**2`
-    over `j > d`, up to the square's edge (Andriushchenko et al. 2020).
-
-    Args:
-        side: Side of the square, at least 1.
-
-    Returns:
-        Array of shape `(side, side)`.
-
-    Example:
-
-    >>> keras_advdef.attacks.square_patches.patch(3).round(2).tolist()
-    [[0.14, 0.68, 0.14], [-0.13, -0.13, -0.13], [-0.13, -0.65, -0.13]]
-    """
-    up, down = bump_factors(side)
-    upper, lower = _bump(side // 2, side), _bump(side - side // 2, side)
-    return np.concatenate([up * upper, down * lower])
-
-
-def bump_factors(side: int) -> tuple[float, float]:
-    """Returns the factors that make both bumps equally long and the patch's norm one.
-
-    Args:
-        side: Side of the square, at least 1.
-
-    Returns:
-        The upper bump's factor, which is not negative, and the lower one's, which is.
-
-    Example:
-
-    >>> keras_advdef.attacks.square_patches.bump_factors(1)
-    (0.0, -1.0)
-    """
-    halves = side // 2, side - side // 2
-    norms = [float(np.linalg.norm(_bump(rows, side))) for rows in halves]
-    share = 1.0 / math.sqrt(sum(norm > 0 for norm in norms))
-    up, down = (share / norm if norm else 0.0 for norm in norms)
-    return up, -down
-
-
-def _bump(rows: int, cols: int) -> np.ndarray:
-    terms = 1.0 / np.arange(1, cols // 2 + 2) ** 2
-    heights = np.cumsum(terms[::-1])[::-1]
-    down = np.abs(np.arange(rows) - rows // 2)[:, None]
-    along = np.abs(np.arange(cols) - cols // 2)
-    return heights[np.maximum(down, along)]
+from keras_advdef.core.image_size import value_count
 
 
 def bumps(
-    down: tf.Tensor,
-    along: tf.Tensor,
-    *,
-    side: tf.Tensor,
-    factors: Sequence[tf.Tensor],
-    is_turned: tf.Tensor,
+    down: tf.Tensor, along: tf.Tensor, *, side: tf.Tensor, is_turned: tf.Tensor
 ) -> tf.Tensor:
     """Returns images that hold a patch, or its transpose, and zeros around it.
+
+    A patch are two bumps, the upper one positive and the lower one negative, of l2
+    norm one together and of equal norms. At Chebyshev distance d from its center a
+    bump is as high as the sum of `1 / j**2` over `j > d`, up to the square's edge
+    (Andriushchenko et al. 2020).
 
     A height falls with the larger of two distances, so it is the smaller of the
     heights for each alone, and no table of pixels is needed.
@@ -74,8 +21,7 @@ def bumps(
     Args:
         down: Each row's place in the patch, outside too, `(batch, rows)`.
         along: Each column's place in the patch, `(batch, cols)`.
-        side: Odd sides of the patches, `(batch, 1)` or `(1, 1)`.
-        factors: What `bump_factors` returns for the sides, of the same shape.
+        side: Sides of the patches as floats, `(batch, 1)` or `(1, 1)`.
         is_turned: Whether to transpose, `(batch, 1)`.
 
     Returns:
@@ -84,25 +30,66 @@ def bumps(
     Example:
 
     >>> places = tf.constant([[0.0, 1.0, 2.0]])
-    >>> side, factors = tf.constant([[3.0]]), tf.constant([[[1.0]], [[-1.0]]])
     >>> keras_advdef.attacks.square_patches.bumps(
-    ...     places, places, side=side, factors=factors, is_turned=tf.constant([[False]])
-    ... ).numpy().round(2)[0, :, :, 0].tolist()
-    [[0.25, 1.25, 0.25], [-0.25, -0.25, -0.25], [-0.25, -1.25, -0.25]]
+    ...     places, places, side=tf.constant([[3.0]]), is_turned=tf.constant([[False]])
+    ... )[0, :, :, 0].numpy().round(2)
+    array([[ 0.14,  0.68,  0.14],
+           [-0.13, -0.13, -0.13],
+           [-0.13, -0.65, -0.13]], dtype=float32)
     """
-    height, factor = _profile(down, side, factors, ~is_turned)
-    other_height, other_factor = _profile(along, side, factors, is_turned)
+    sums = _sums_of_terms(tf.maximum(tf.shape(down)[1], tf.shape(along)[1]))
+    factors = _factors(side, sums)
+    height, factor = _profile(down, side, (sums, *factors), ~is_turned)
+    other_height, other_factor = _profile(along, side, (sums, *factors), is_turned)
     height = tf.minimum(height[:, :, None], other_height[:, None])
     return (height * factor[:, :, None] * other_factor[:, None])[..., None]
+
+
+def _sums_of_terms(length: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of the first 0, 1, ... of the terms `1 / j**2`."""
+    count = tf.cast(length, tf.float64) + 1.0
+    terms = 1.0 / tf.square(tf.range(1.0, count + 1.0, dtype=tf.float64))
+    return tf.cast(tf.cumsum(tf.pad(terms, [[1, 0]])), tf.float32)
+
+
+def _factors(side: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what makes both bumps equally long and the patch's norm one.
+
+    Returns:
+        The upper bump's factor, not negative and 0 where it has no rows, and the lower
+        one's, which is negative; of the shape of `side`.
+    """
+    upper = tf.floor(0.5 * side)
+    squares = [_squares(rows, side, sums) for rows in (upper, side - upper)]
+    halves = tf.add_n([tf.cast(each > 0.0, tf.float32) for each in squares])
+    up, down = (tf.math.divide_no_nan(1.0, tf.sqrt(halves * each)) for each in squares)
+    return up, -down
+
+
+def _squares(rows: tf.Tensor, cols: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of a bump's squares, ring by ring around its center."""
+    distance = tf.range(value_count(sums[None]))[None]
+    farthest = tf.floor(0.5 * cols)
+
+    def within(length: tf.Tensor) -> tf.Tensor:
+        before = tf.floor(0.5 * length)
+        after = length - before - 1.0
+        return tf.minimum(before, distance) + tf.minimum(after, distance) + 1.0
+
+    covered = within(rows) * within(cols)
+    ring = covered - tf.pad(covered[:, :-1], [[0, 0], [1, 0]])
+    height = tf.maximum(_look_up(sums, farthest + 1.0) - sums, 0.0)
+    return tf.reduce_sum(ring * tf.square(height), axis=1, keepdims=True)
 
 
 def _profile(
     places: tf.Tensor,
     side: tf.Tensor,
-    factors: Sequence[tf.Tensor],
+    known: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
     is_split: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns heights along one axis, and the factor of the bump each pixel is in."""
+    sums, *factors = known
     middle = tf.floor(0.5 * side)
     length = tf.where(is_split, middle, side)
     is_first = places < length
@@ -110,13 +97,11 @@ def _profile(
     center = tf.where(is_first, tf.floor(0.5 * length), second)
     distance = tf.minimum(tf.abs(places - center), middle)
     # The terms up to the edge less those up to the distance.
-    terms = 1.0 / np.arange(1, places.shape[1] + 2) ** 2
-    sums = np.concatenate([[0.0], np.cumsum(terms)]).astype("float32")
     height = _look_up(sums, middle + 1.0) - _look_up(sums, distance)
     is_inside = (places >= 0.0) & (places < side)
     factor = tf.where(is_first, *factors)
     return tf.where(is_inside, height, 0.0), tf.where(is_split, factor, 1.0)
 
 
-def _look_up(table: np.ndarray, places: tf.Tensor) -> tf.Tensor:
-    return tf.gather(tf.constant(table), tf.cast(places, tf.int32))
+def _look_up(table: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    return tf.gather(table, tf.cast(places, tf.int32))

@@ -1,12 +1,11 @@
 """Proposals of the Square attack: where its squares lie and what they hold."""
 
-import math
-from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.square_patches import bump_factors, bumps, patch
+from keras_advdef.attacks.square_patches import bumps
+from keras_advdef.core.image_size import rows_and_cols
 from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import uniform
 
@@ -19,52 +18,39 @@ _TILES = 5
 _TINY = 1e-12
 
 
-def side_lengths(rows: int, cols: int, norm: str) -> list[int]:
-    """Returns the side of the squares at each stage, from the first to the last.
+def side_length(rows: Any, cols: Any, taken: tf.Tensor, norm: str) -> tf.Tensor:
+    """Returns the side of the squares at the stage that each image has reached.
 
     Args:
-        rows: Rows of an image.
+        rows: Rows of an image, a float or a float32 scalar.
         cols: Its columns.
+        taken: Proposals made before, float32, a scalar or `(batch,)`.
         norm: "linf", or "l2" for odd sides of at least 3.
 
     Returns:
-        A list of ten integers, none longer than the image.
+        Whole numbers as float32, `(1, 1)` or `(batch, 1)`, none longer than the image.
 
     Example:
 
-    >>> keras_advdef.attacks.square_proposals.side_lengths(28, 28, "linf")[:8]
-    [25, 18, 13, 9, 6, 4, 3, 2]
+    >>> keras_advdef.attacks.square_proposals.side_length(
+    ...     28.0, 28.0, tf.constant([0.0, 10.0, 11.0, 9999.0]), "linf").numpy().ravel()
+    array([25., 25., 18.,  1.], dtype=float32)
     """
-    longest = min(rows, cols)
-    stages = range(len(_HALVED_AFTER) + 1)
-    shares = [_FIRST_SHARE / 2**stage for stage in stages]
-    sides = [max(round(math.sqrt(share * rows * cols)), 1) for share in shares]
+    halved_after = tf.constant(_HALVED_AFTER, tf.float32)
+    passed = tf.cast(tf.reshape(taken, [-1, 1]) > halved_after, tf.float64)
+    share = _FIRST_SHARE * 0.5 ** tf.reduce_sum(passed, axis=1, keepdims=True)
+    # In float64, so that what lies near a half is rounded as in the paper's code.
+    area = tf.cast(rows, tf.float64) * tf.cast(cols, tf.float64)
+    side = tf.cast(tf.maximum(tf.round(tf.sqrt(share * area)), 1.0), tf.float32)
+    longest = tf.minimum(rows, cols)
     if norm == "l2":
-        sides = [max(side, _SHORTEST_PATCH) | 1 for side in sides]
-        longest = (longest - 1) | 1
-    return [min(side, longest) for side in sides]
+        side, longest = _odd(tf.maximum(side, _SHORTEST_PATCH)), _odd(longest - 1.0)
+    return tf.minimum(side, longest)
 
 
-def at_stage(values: Sequence[float], taken: tf.Tensor) -> tf.Tensor:
-    """Returns the value of the stage that each image has reached.
-
-    Args:
-        values: One number for each stage.
-        taken: Proposals made before, float32, a scalar or `(batch,)`.
-
-    Returns:
-        Float32 tensor of shape `(1, 1)` or `(batch, 1)`.
-
-    Example:
-
-    >>> keras_advdef.attacks.square_proposals.at_stage(
-    ...     range(10), tf.constant([0.0, 10.0, 11.0, 9999.0])).numpy().ravel()
-    array([0., 0., 1., 9.], dtype=float32)
-    """
-    table = np.asarray(values, "float32")
-    last = np.asarray(_HALVED_AFTER, "float32")
-    passed = tf.cast(tf.reshape(taken, [-1, 1]) > last, tf.float32)
-    return table[0] + tf.reduce_sum(passed * np.diff(table), axis=1, keepdims=True)
+def _odd(values: Any) -> tf.Tensor:
+    """Returns whole numbers, and one more than even ones."""
+    return 2.0 * tf.floor(values / 2.0) + 1.0
 
 
 def stripes(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
@@ -86,8 +72,8 @@ def stripes(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
     >>> sorted(set(striped.numpy().ravel().tolist()))
     [0.25, 0.75]
     """
-    cols, channels = images.shape[2:]
-    sign = _signs(uniform(key, [tf.shape(images)[0], 1, cols, channels]))
+    batch, _, cols, channels = tf.unstack(tf.shape(images))
+    sign = _signs(uniform(key, [batch, 1, cols, channels]))
     return tf.clip_by_value(images + per_image(epsilon, images) * sign, 0.0, 1.0)
 
 
@@ -120,8 +106,8 @@ def recolored_square(
     >>> int(tf.reduce_sum(tf.cast(moved != images, "int32")))
     49
     """
-    rows, cols, channels = images.shape[1:]
-    side = at_stage(side_lengths(rows, cols, "linf"), taken)
+    (rows, cols), channels = rows_and_cols(images), images.shape[3]
+    side = side_length(rows, cols, taken, "linf")
     draws = uniform(key, [tf.shape(images)[0], 2 + channels])
     down, along = draws[:, 0:1], draws[:, 1:2]
     window = _cross(
@@ -152,17 +138,23 @@ def tiles(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
     >>> round(float(tf.norm(moved - images)), 5)
     0.5
     """
-    rows, cols, channels = images.shape[1:]
-    side = max(min(rows, cols) // _TILES, 1)
-    down, along = rows // side, cols // side
-    draws = uniform(key, [tf.shape(images)[0], down, along, 1 + channels])
-    draws = tf.repeat(tf.repeat(draws, side, axis=1), side, axis=2)
-    upright = np.tile(patch(side), (down, along))[:, :, None].astype("float32")
-    turned = np.tile(patch(side).T, (down, along))[:, :, None].astype("float32")
+    (rows, cols), channels = rows_and_cols(images), images.shape[3]
+    side = tf.maximum(tf.floor(tf.minimum(rows, cols) / _TILES), 1.0)
+    (down, tile_down, count_down), (along, tile_along, count_along) = (
+        _tiled(length, side) for length in (rows, cols)
+    )
+    draws = uniform(key, [tf.shape(images)[0], count_down, count_along, 1 + channels])
+    draws = tf.gather(tf.gather(draws, tile_down, axis=1), tile_along, axis=2)
+    upright, turned = (
+        bumps(
+            down[None],
+            along[None],
+            side=side[None, None],
+            is_turned=tf.constant([[each]]),
+        )
+        for each in (False, True)
+    )
     filled = tf.where(draws[..., :1] < 0.5, turned, upright) * _signs(draws[..., 1:])
-    gaps = [rows - down * side, cols - along * side]
-    margins = [[gap // 2, gap - gap // 2] for gap in gaps]
-    filled = tf.pad(filled, [[0, 0], *margins, [0, 0]])
     return _to_radius(images, filled, epsilon)
 
 
@@ -198,9 +190,8 @@ def moved_mass(
     >>> round(float(tf.norm(moved - images)), 5)
     0.5
     """
-    rows, cols, channels = images.shape[1:]
-    sides = side_lengths(rows, cols, "l2")
-    side = at_stage(sides, taken)
+    (rows, cols), channels = rows_and_cols(images), images.shape[3]
+    side = side_length(rows, cols, taken, "l2")
     draws = uniform(key, [tf.shape(images)[0], 5 + channels])
     down, along = (
         _offsets(draws[:, i : i + 1], side, length)
@@ -211,14 +202,7 @@ def moved_mass(
         _inside(_offsets(draws[:, 3:4], side, cols), side),
     )
     window = _cross(_inside(down, side), _inside(along, side))
-    factors = zip(*map(bump_factors, sides), strict=True)
-    filling = bumps(
-        down,
-        along,
-        side=side,
-        factors=[at_stage(each, taken) for each in factors],
-        is_turned=draws[:, 4:5] < 0.5,
-    )
+    filling = bumps(down, along, side=side, is_turned=draws[:, 4:5] < 0.5)
     perturbation = best - images
     squares = tf.square(perturbation)
     room = per_image(epsilon, images) ** 2 - _total(squares, axes=(1, 2, 3))
@@ -237,10 +221,28 @@ def _signs(draws: tf.Tensor) -> tf.Tensor:
     return tf.where(draws < 0.5, -1.0, 1.0)
 
 
-def _offsets(draws: tf.Tensor, side: tf.Tensor, length: int) -> tf.Tensor:
+def _offsets(draws: tf.Tensor, side: tf.Tensor, length: Any) -> tf.Tensor:
     """Returns each pixel's place in a window put at random, `(batch, length)`."""
     first = tf.floor(draws * (length - side + 1.0))
-    return np.arange(length, dtype="float32") - first
+    return tf.range(length) - first
+
+
+def _tiled(length: Any, side: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Cuts an axis into tiles, with margins where they do not fill it.
+
+    Args:
+        length: Pixels of the axis.
+        side: Those of a tile.
+
+    Returns:
+        Each pixel's place in its tile, negative in the margins, and which tile it is,
+        both `(length,)`; and how many tiles there are.
+    """
+    count = tf.floor(length / side)
+    places = tf.range(length) - tf.floor((length - count * side) / 2.0)
+    tile = tf.clip_by_value(tf.floor(places / side), 0.0, count - 1.0)
+    offsets = places - tile * side
+    return offsets, tf.cast(tile, tf.int32), tf.cast(count, tf.int32)
 
 
 def _inside(offsets: tf.Tensor, side: tf.Tensor) -> tf.Tensor:

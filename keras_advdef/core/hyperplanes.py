@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.image_size import flattened
 from keras_advdef.core.loops import fixed_loop
 
 # Newton's steps end after a few; each adds at least one pixel to those at their bound.
@@ -43,7 +44,7 @@ def project_on_hyperplane(
     [[0.66 0.62]]
     [[0.75 0.5 ]]
     """
-    flat = tf.reshape(points, [-1, points.shape[1:].num_elements()])
+    flat = flattened(points)
     weights = tf.reshape(weights, tf.shape(flat))
     value = tf.reduce_sum(weights * flat, 1, keepdims=True) + offsets[:, tf.newaxis]
     # The squares of tiny weights would underflow.

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.image_size import flattened, value_count
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, normal, uniform
 
@@ -168,8 +169,8 @@ def steepest_step(gradient: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tenso
         return _unit(gradient, norm)
     stuck = ((gradient > 0) & (images >= 1)) | ((gradient < 0) & (images <= 0))
     gradient = tf.where(stuck, 0.0, gradient)
-    flat = tf.reshape(tf.abs(gradient), [-1, gradient.shape[1:].num_elements()])
-    count = max(1, flat.shape[1] // _L1_SHARE)
+    flat = flattened(tf.abs(gradient))
+    count = tf.maximum(tf.shape(flat)[1] // _L1_SHARE, 1)
     least = per_image(tf.math.top_k(flat, count).values[:, -1], gradient)
     return _unit(tf.where(tf.abs(gradient) >= least, gradient, 0.0), norm)
 
@@ -210,7 +211,7 @@ def random_point(
         noise = 2.0 * uniform(key, tf.unstack(tf.shape(images))) - 1.0
         return tf.clip_by_value(images + epsilon * noise, 0.0, 1.0)
     count = tf.shape(images)[0]
-    share = 1.0 / images.shape[1:].num_elements()
+    share = 1.0 / value_count(images)
     radius = per_image(uniform(fold_in(key, 1), [count]) ** share, images)
     direction = _random_direction(fold_in(key, 0), images, norm)
     return tf.clip_by_value(images + epsilon * radius * direction, 0.0, 1.0)

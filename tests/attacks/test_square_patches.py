@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.square_patches import bump_factors, bumps, patch
+from keras_advdef.attacks.square_patches import bumps
+from tests.support.kernels import missing_kernels
 
 
 def stacked_squares(rows, cols):
@@ -15,23 +16,24 @@ def stacked_squares(rows, cols):
     return bump
 
 
-class TestPatch:
-    @pytest.mark.parametrize("side", [3, 5, 7, 13, 25])
-    def test_is_two_stacks_of_squares(self, side):
-        halves = [stacked_squares(rows, side) for rows in (side // 2, side - side // 2)]
-        up, down = (half / np.linalg.norm(half) / np.sqrt(2) for half in halves)
-        np.testing.assert_allclose(patch(side), np.concatenate([up, -down]))
+def patch(side):
+    """Two bumps of equal norm, one up and one down, of norm one together."""
+    halves = [stacked_squares(rows, side) for rows in (side // 2, side - side // 2)]
+    norms = [np.linalg.norm(half) for half in halves]
+    share = 1 / np.sqrt(sum(norm > 0 for norm in norms))
+    up, down = (
+        share * half / norm if norm else half
+        for half, norm in zip(halves, norms, strict=True)
+    )
+    return np.concatenate([up, -down])
 
-    @pytest.mark.parametrize("side", [1, 2, 5, 6])
-    def test_has_norm_one(self, side):
-        assert np.linalg.norm(patch(side)) == pytest.approx(1.0)
 
-    def test_of_one_pixel_has_no_upper_half(self):
-        assert patch(1).tolist() == [[-1.0]]
+def places(count, first=0):
+    return tf.range(count, dtype=tf.float32)[None] - first
 
 
 class TestBumps:
-    @pytest.mark.parametrize("side", [1, 3, 7, 13])
+    @pytest.mark.parametrize("side", [1, 2, 3, 4, 6, 7, 13])
     @pytest.mark.parametrize("is_turned", [False, True])
     def test_are_the_patch_in_its_place(self, side, is_turned):
         rows, cols, top, left = 13, 16, 13 - side, 2
@@ -39,24 +41,40 @@ class TestBumps:
         turned = patch(side).T if is_turned else patch(side)
         expected[top : top + side, left : left + side] = turned
         found = bumps(
-            tf.range(rows, dtype=tf.float32)[None] - top,
-            tf.range(cols, dtype=tf.float32)[None] - left,
+            places(rows, top),
+            places(cols, left),
             side=tf.constant([[float(side)]]),
-            factors=[tf.constant([[each]]) for each in bump_factors(side)],
             is_turned=tf.constant([[is_turned]]),
         )
         assert found.shape == (1, rows, cols, 1)
         np.testing.assert_allclose(found[0, :, :, 0], expected, atol=1e-6)
+        assert np.linalg.norm(found) == pytest.approx(1.0, rel=1e-5)
 
     def test_take_a_side_for_each_image(self):
-        places = tf.repeat(tf.range(9, dtype=tf.float32)[None], 2, axis=0)
-        factors = np.array([bump_factors(3), bump_factors(5)], "float32")
+        nine = tf.repeat(places(9), 2, axis=0)
         found = bumps(
-            places,
-            places,
+            nine,
+            nine,
             side=tf.constant([[3.0], [5.0]]),
-            factors=[factors[:, :1], factors[:, 1:]],
             is_turned=tf.constant([[False], [True]]),
         ).numpy()[..., 0]
         np.testing.assert_allclose(found[0, :3, :3], patch(3), atol=1e-6)
         np.testing.assert_allclose(found[1, :5, :5], patch(5).T, atol=1e-6)
+
+    def test_of_one_pixel_has_no_upper_half(self):
+        one = {"side": tf.ones((1, 1)), "is_turned": tf.constant([[False]])}
+        assert bumps(places(1), places(1), **one).numpy().ravel().tolist() == [-1.0]
+
+    def test_are_exact_in_a_large_image(self):
+        side, is_turned = tf.constant([[201.0]]), tf.constant([[False]])
+        found = bumps(places(224), places(224), side=side, is_turned=is_turned)
+        expected = patch(201)
+        np.testing.assert_allclose(found[0, :201, :201, 0], expected, atol=1e-6)
+
+    def test_run_wholly_on_a_gpu(self):
+        def put(down, side, is_turned):
+            return bumps(down, down, side=side, is_turned=is_turned)
+
+        assert (
+            missing_kernels(put, places(9), tf.ones((1, 1)), tf.ones((1, 1)) > 0) == {}
+        )

@@ -5,10 +5,9 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks.square_proposals import (
-    at_stage,
     moved_mass,
     recolored_square,
-    side_lengths,
+    side_length,
     stripes,
     tiles,
 )
@@ -35,28 +34,28 @@ def propose(propose_one, start, images, epsilon, *, rounds=5, taken=FIRST):
     return [point.numpy() for point in points]
 
 
-class TestSideLengths:
+class TestSideLength:
     @pytest.mark.parametrize(
         ("size", "sides"),
         [(28, [25, 18, 13, 9, 6, 4, 3, 2]), (32, [29, 20, 14, 10, 7, 5, 4, 3])],
     )
-    def test_are_those_of_autoattack(self, size, sides):
-        assert side_lengths(size, size, "linf")[:8] == sides
-        reached = at_stage(side_lengths(size, size, "linf"), tf.constant(STARTS))
+    def test_is_that_of_autoattack(self, size, sides):
+        starts, before = tf.constant(STARTS), tf.constant(STARTS[1:]) - 1.0
+        reached = side_length(float(size), float(size), starts, "linf")
         assert reached.numpy().ravel().tolist() == sides
-        just_before = tf.constant(STARTS[1:]) - 1.0
-        before = at_stage(side_lengths(size, size, "linf"), just_before)
-        assert before.numpy().ravel().tolist() == sides[:-1]
+        reached = side_length(float(size), float(size), before, "linf")
+        assert reached.numpy().ravel().tolist() == sides[:-1]
 
-    def test_are_odd_and_at_least_three_in_l2(self):
+    def test_is_odd_and_at_least_three_in_l2(self):
         # As above, made odd: 25, 18 + 1, 13, 9, 6 + 1, 4 + 1, 3, 3 (from 2).
-        assert side_lengths(28, 28, "l2")[:8] == [25, 19, 13, 9, 7, 5, 3, 3]
+        found = side_length(28.0, 28.0, tf.constant(STARTS), "l2").numpy().ravel()
+        assert found.tolist() == [25, 19, 13, 9, 7, 5, 3, 3]
 
     @pytest.mark.parametrize("norm", ["linf", "l2"])
     @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (4, 4), (3, 40)])
-    def test_fit_into_the_image(self, norm, shape):
-        sides = side_lengths(*shape, norm)
-        assert 1 <= min(sides) <= max(sides) <= min(shape)
+    def test_fits_into_the_image(self, norm, shape):
+        sides = side_length(*map(float, shape), tf.constant(STARTS), norm).numpy()
+        assert 1 <= sides.min() <= sides.max() <= min(shape)
 
 
 class TestStripes:

@@ -108,10 +108,29 @@ def _check_same_everywhere(attack, net, images, labels) -> None:
             lambda x, y: attack(net, x, y, seed=1), jit_compile=jit, autograph=False
         ).get_concrete_function(*map(tf.constant, many))
         assert missing_kernels_of(compiled) == {}
-        loss, broken = _losses(net, compiled(*map(tf.constant, many)), many[1])
+        found = compiled(*map(tf.constant, many))
+        loss, broken = _losses(net, found, many[1])
         assert np.mean(broken == eager_broken) >= 0.99
         near = _loss_tolerance(attack)
         np.testing.assert_allclose(np.mean(loss), np.mean(eager_loss), rtol=near)
+        if not jit:
+            _check_unknown_sizes(attack, net, many, found)
+
+
+def _check_unknown_sizes(attack, net, many, expected) -> None:
+    """A graph that learns all sizes when it runs finds the same images."""
+    of_any_size = keras.Sequential([keras.Input((None, None, 1)), *net.layers])
+    found = tf.function(
+        lambda x, y: attack(of_any_size, x, y, seed=1),
+        input_signature=[
+            tf.TensorSpec([None, None, None, 1]),
+            tf.TensorSpec([None], many[1].dtype),
+        ],
+        autograph=False,
+    )(*many)
+    # Where a decision has been rounded to the other side an image parts ways.
+    apart = np.abs(found - expected).max(axis=(1, 2, 3))
+    assert np.mean(apart <= 1e-6) >= 0.95
 
 
 def _check_side_effects(cls, arguments, images, labels) -> None:
