@@ -99,30 +99,6 @@ def linearized_boundary(
     return nearest_plane(values, gradients, norm)
 
 
-def leads_of_others(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns how far each other class is ahead of the label, in ascending order.
-
-    Args:
-        logits: Tensor of shape `(batch, classes)`.
-        labels: Integer tensor of shape `(batch,)`.
-
-    Returns:
-        Tensor of shape `(batch, classes - 1)`.
-
-    Example:
-
-    >>> keras_advdef.attacks.boundary_step.leads_of_others(
-    ...     tf.constant([[5.0, 4.0, 1.0]]), tf.constant([1])).numpy()
-    array([[ 1., -3.]], dtype=float32)
-    """
-    classes = logits.shape[-1]
-    own = tf.reduce_sum(logits * tf.one_hot(labels, classes), -1, keepdims=True)
-    # Floats, because integer arithmetic runs in host memory even on a GPU.
-    places = tf.range(classes - 1, dtype=tf.float32)
-    before = places < tf.cast(labels, tf.float32)[:, tf.newaxis]
-    return tf.where(before, logits[:, :-1], logits[:, 1:]) - own
-
-
 def nearest_plane(
     values: tf.Tensor, gradients: Sequence[tf.Tensor], norm: str
 ) -> Plane:

@@ -1,16 +1,18 @@
 """DeepFool: steps to the nearest boundary of the linearized model."""
 
-import math
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
 from keras_advdef.attacks.draws import mean_over_draws
-from keras_advdef.attacks.lead import lead, least_lead
+from keras_advdef.attacks.lead import lead, leads_of, least_lead, likeliest_wrong
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.attacks.slopes import slopes
 from keras_advdef.core.arguments import checked_integer, checked_number
+from keras_advdef.core.image_size import value_count
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
@@ -113,15 +115,16 @@ class DeepFool(MinimalAttack):
         def body(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
             total, logits, active = state
             points = self._points(images, total)
-            gradients = self._slopes(logits_fn, points, contrasts, fold_in(seed, index))
-            step = self._nearest(gradients, logits, contrasts)
+            gradients = self._slopes(logits_fn, points, leads, fold_in(seed, index))
+            step = self._nearest(gradients, leads(logits), least_lead(logits))
             total = tf.where(per_image(active, images), total + step, total)
             logits, active_still = look(total, index + 1)
             return total, logits, active & active_still
 
         total = tf.zeros_like(images)
         logits, active = look(total, 0)
-        contrasts = _contrasts(logits, labels, self.candidates)
+        likely = likeliest_wrong(logits, labels, self.candidates)
+        leads = functools.partial(leads_of, labels=labels, classes=likely)
         state = (total, logits, active)
         if self.differentiable:
             return self._points(images, fixed_loop(body, state, self.steps)[0])
@@ -154,7 +157,7 @@ class DeepFool(MinimalAttack):
         self,
         logits_fn: LogitsFunction,
         points: tf.Tensor,
-        contrasts: tf.Tensor,
+        leads: Callable[[tf.Tensor], tf.Tensor],
         key: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         """Returns `w` of each candidate, averaged over draws."""
@@ -162,7 +165,7 @@ class DeepFool(MinimalAttack):
         def draw(sample: Any) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
                 return slopes(
-                    lambda images: _ahead(logits_fn(images), contrasts),
+                    lambda images: leads(logits_fn(images)),
                     points,
                     scale=logits_fn.gradient_scale,
                 )[1]
@@ -170,14 +173,13 @@ class DeepFool(MinimalAttack):
         return mean_over_draws(draw, self.eot_samples)
 
     def _nearest(
-        self, gradients: tuple[tf.Tensor, ...], logits: tf.Tensor, contrasts: tf.Tensor
+        self, gradients: tuple[tf.Tensor, ...], ahead: tf.Tensor, least: tf.Tensor
     ) -> tf.Tensor:
         """Returns the shortest step that reaches a boundary of the linear model."""
-        ahead = tf.unstack(_ahead(logits, contrasts), axis=1)
-        least = _LEADS * least_lead(logits)
+        least = _LEADS * least
         nearest = tf.fill(tf.shape(least), tf.float32.max)
         step = tf.zeros_like(gradients[0])
-        for gradient, gap in zip(gradients, ahead, strict=True):
+        for gradient, gap in zip(gradients, tf.unstack(ahead, axis=1), strict=True):
             direction, slope = _steepest(gradient, self.norm)
             # Behind the boundary, but not by the lead that counts, it goes on.
             length = tf.math.divide_no_nan(tf.maximum(-gap, least), slope)
@@ -189,27 +191,8 @@ class DeepFool(MinimalAttack):
             nearest = tf.where(nearer, length, nearest)
         return step
 
-    def _diameter(self, images: tf.Tensor) -> float:
-        pixels = images.shape[1:].num_elements()
-        return math.sqrt(pixels) if self.norm == "l2" else 1.0
-
-
-def _contrasts(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
-    """Returns what makes `z_k - z_label` of logits, for the most likely wrong classes.
-
-    Returns:
-        Tensor of shape `(batch, count, classes)` of 1, -1 and 0.
-    """
-    classes = logits.shape[1]
-    is_label = tf.one_hot(labels, classes, on_value=True, off_value=False)
-    others = tf.where(is_label, tf.float32.min, logits)
-    likely = tf.math.top_k(others, min(count, classes - 1)).indices
-    return tf.one_hot(likely, classes) - tf.one_hot(labels, classes)[:, None, :]
-
-
-def _ahead(logits: tf.Tensor, contrasts: tf.Tensor) -> tf.Tensor:
-    """Returns by how much each candidate is ahead of the label, `(batch, count)`."""
-    return tf.reduce_sum(contrasts * logits[:, None, :], axis=-1)
+    def _diameter(self, images: tf.Tensor) -> Any:
+        return value_count(images) ** 0.5 if self.norm == "l2" else 1.0
 
 
 def _steepest(gradient: tf.Tensor, norm: str) -> tuple[tf.Tensor, tf.Tensor]:

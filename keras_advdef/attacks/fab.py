@@ -8,16 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.boundary_step import (
-    leads_of_others,
     linearized_boundary,
     mean_logits,
     step_past,
 )
-from keras_advdef.attacks.lead import lead, least_lead
+from keras_advdef.attacks.lead import lead, leads_of, least_lead, likeliest_wrong
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.attacks.slots import run_slots
 from keras_advdef.attacks.strongest import State
-from keras_advdef.attacks.targeted_dlr import TargetedDLR
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.logits import LogitsFunction
@@ -34,7 +32,7 @@ _LEADS = 2.0
 _SLACK = 1.0 + 1e-6
 # Steps between two looks at which images may leave.
 _SEGMENT = 10
-_MOVING = ("iterate", "best", "best_loss", "broken")
+_MOVING = ("iterate", "best", "best_loss", "broken", "likely")
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -54,9 +52,11 @@ class FAB(MinimalAttack):
         steps: Steps of one run: two forward passes and one backward pass each.
         restarts: Runs from the image, first, and then from random points at half of
             epsilon, or of the best norm so far.
-        target_classes: `None` to step to the nearest of all classes, at one backward
-            pass for each; or how many classes, the most likely wrong ones on the
-            clean image, get a run of their own (FAB-T), at most all.
+        target_classes: `None` to step to the nearest of the candidates; or how many
+            classes, the most likely wrong ones on the clean image, get a run of their
+            own (FAB-T), at most all.
+        candidates: The most likely wrong classes, of which a step goes to the nearest;
+            a backward pass for each. All of a hundred led no nearer than these.
         eot_samples: Draws of a random model that are averaged.
         targeted: Whether to reach `target_labels=` of the call.
         training: Whether the model is called as in training while crafting.
@@ -84,6 +84,7 @@ class FAB(MinimalAttack):
         steps: int = 100,
         restarts: int = 1,
         target_classes: int | None = None,
+        candidates: int = 10,
         eot_samples: int = 1,
         targeted: bool = False,
         training: bool = False,
@@ -101,13 +102,13 @@ class FAB(MinimalAttack):
         )
         is_coarse = precision == "bfloat16"
         self._least_lead = functools.partial(least_lead, is_coarse=is_coarse)
-        self.steps = checked_integer("FAB", "steps", steps, low=1)
-        self.restarts = checked_integer("FAB", "restarts", restarts, low=1)
+        integer = functools.partial(checked_integer, "FAB", low=1)
+        self.steps = integer("steps", steps)
+        self.restarts = integer("restarts", restarts)
+        self.candidates = integer("candidates", candidates)
         self.target_classes = target_classes
         if target_classes is not None:
-            self.target_classes = checked_integer(
-                "FAB", "target_classes", target_classes, low=1
-            )
+            self.target_classes = integer("target_classes", target_classes)
             if targeted:
                 rule = "None when the attack is targeted"
                 raise invalid("FAB", "target_classes", rule, target_classes)
@@ -199,7 +200,7 @@ class FAB(MinimalAttack):
         run: tf.Tensor,
     ) -> State:
         """Returns the state before the first step; restarts begin by the radius."""
-        key = fold_in(key, _START)
+        key, count = fold_in(key, _START), self.target_classes or self.candidates
         state = {
             "images": images,
             "labels": labels,
@@ -209,15 +210,17 @@ class FAB(MinimalAttack):
             "broken": tf.zeros_like(labels, tf.bool),
         }
         with draw_scope(fold_in(key, 0)):
-            classes = logits_fn(images).shape[-1]
-            if self.target_classes is not None:
-                aim = TargetedDLR(self.target_classes).prepare
-                state["target"] = aim(logits_fn, images, labels, run)
+            logits = logits_fn(images)
+        targets = self._targets(logits.shape[-1])
+        state["likely"] = likeliest_wrong(logits, labels, count)
+        if self.target_classes is not None:
+            rank = tf.broadcast_to(run % targets, tf.shape(labels))[:, None]
+            state["likely"] = tf.gather(state["likely"], rank, batch_dims=1)
         if self.restarts > 1:
             widest = norm_per_image(tf.ones_like(images[:1]), self.norm)
             radius = 0.5 * tf.minimum(radius, widest)
             start = random_surface_point(fold_in(key, 1), images, radius, self.norm)
-            is_later = tf.broadcast_to(run >= self._targets(classes), tf.shape(labels))
+            is_later = tf.broadcast_to(run >= targets, tf.shape(labels))
             state["iterate"] = tf.where(per_image(is_later, images), start, images)
         return state
 
@@ -275,6 +278,9 @@ class FAB(MinimalAttack):
         norms = norm_per_image(iterate - images, self.norm)
         nearer = behind & (norms <= epsilon * _SLACK) & (-norms > state["best_loss"])
         back = images + _RETREAT * (iterate - images)
+        if self.target_classes is None:
+            likely = likeliest_wrong(logits, state["labels"], self.candidates)
+            state = {**state, "likely": likely}
         return {
             **state,
             "iterate": tf.where(per_image(behind, images), back, iterate),
@@ -285,14 +291,9 @@ class FAB(MinimalAttack):
 
     def _ahead(self, logits: tf.Tensor, state: State) -> tf.Tensor:
         """Returns how far other classes are ahead, one of them or each in a column."""
-        labels, classes = state["labels"], logits.shape[-1]
+        ahead = leads_of(logits, state["labels"], state["likely"])
         if self.targeted:
-            ahead = lead(logits, labels, targeted=True)[:, tf.newaxis]
-        elif "target" in state:
-            aim = tf.one_hot(state["target"], classes) - tf.one_hot(labels, classes)
-            ahead = tf.reduce_sum(logits * aim, -1, keepdims=True)
-        else:
-            ahead = leads_of_others(logits, labels)
+            ahead = lead(logits, state["labels"], targeted=True)[:, tf.newaxis]
         return ahead - _LEADS * self._least_lead(logits)[:, tf.newaxis]
 
     def __str__(self) -> str:

@@ -71,6 +71,53 @@ def lead(logits: tf.Tensor, labels: tf.Tensor, *, targeted: bool) -> tf.Tensor:
     return -margin if targeted else margin
 
 
+def likeliest_wrong(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns the most likely classes but the label, the most likely first.
+
+    Args:
+        logits: Tensor of shape `(batch, classes)`.
+        labels: Integer tensor of shape `(batch,)`.
+        count: How many; all others, if there are no more.
+
+    Returns:
+        Integer tensor of shape `(batch, count)`, of the labels' type.
+
+    Example:
+
+    >>> logits = tf.constant([[2.0, 5.0, 3.0, 1.0]])
+    >>> keras_advdef.attacks.lead.likeliest_wrong(logits, tf.constant([1]), 2).numpy()
+    array([[2, 0]], dtype=int32)
+    """
+    classes = logits.shape[-1]
+    is_label = tf.one_hot(labels, classes, on_value=True, off_value=False)
+    wrong = tf.where(is_label, logits.dtype.min, logits)
+    found = tf.math.top_k(wrong, min(count, classes - 1)).indices
+    return tf.cast(found, labels.dtype)
+
+
+def leads_of(logits: tf.Tensor, labels: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """Returns how far some classes are ahead of the label, in logits.
+
+    Args:
+        logits: Tensor of shape `(batch, classes)`.
+        labels: Integer tensor of shape `(batch,)`.
+        classes: The classes of each image, `(batch, count)`.
+
+    Returns:
+        Tensor of shape `(batch, count)`.
+
+    Example:
+
+    >>> keras_advdef.attacks.lead.leads_of(
+    ...     tf.constant([[5.0, 4.0, 1.0]]), tf.constant([1]), tf.constant([[2, 0]])
+    ... ).numpy()
+    array([[-3.,  1.]], dtype=float32)
+    """
+    depth = logits.shape[-1]
+    contrasts = tf.one_hot(classes, depth) - tf.one_hot(labels, depth)[:, None]
+    return tf.reduce_sum(contrasts * logits[:, None], axis=-1)
+
+
 def least_lead(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
     """Returns the lead that rounding in another batch does not take away.
 

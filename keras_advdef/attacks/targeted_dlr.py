@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_advdef.attacks.lead import likeliest_wrong
 from keras_advdef.attacks.logits_loss import LogitsLoss
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.ranking import largest
@@ -57,14 +58,9 @@ class TargetedDLR(LogitsLoss):
         self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, run: tf.Tensor
     ) -> tf.Tensor:
         """Returns the class that a run aims at, `(batch,)`."""
-        logits = logits_fn(images)
-        classes = logits.shape[-1]
-        is_label = tf.one_hot(labels, classes, on_value=True, off_value=False)
-        wrong = tf.where(is_label, logits.dtype.min, logits)
-        targets = min(self.classes, classes - 1)
-        ranked = tf.math.top_k(wrong, targets).indices
-        rank = tf.broadcast_to(run % targets, tf.shape(labels))
-        return tf.cast(tf.gather(ranked, rank, batch_dims=1), labels.dtype)
+        ranked = likeliest_wrong(logits_fn(images), labels, self.classes)
+        rank = tf.broadcast_to(run % ranked.shape[1], tf.shape(labels))
+        return tf.gather(ranked, rank, batch_dims=1)
 
     def from_logits(
         self, logits: tf.Tensor, labels: tf.Tensor, reference: Any

@@ -3,7 +3,6 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks.boundary_step import (
-    leads_of_others,
     linearized_boundary,
     mean_logits,
     nearest_plane,
@@ -20,17 +19,6 @@ def noisy(images):
     """Two logits, the second of which is drawn anew in each call."""
     first = tf.reduce_sum(images, [1, 2, 3])
     return tf.stack([first, first * uniform(scope_key(), [])], axis=1)
-
-
-class TestLeadsOfOthers:
-    def test_leaves_the_label_out(self):
-        logits = np.random.default_rng(0).normal(size=(4, 4)).astype("float32")
-        labels = np.arange(4)
-        wanted = [
-            np.delete(row - row[y], y) for row, y in zip(logits, labels, strict=True)
-        ]
-        found = leads_of_others(tf.constant(logits), tf.constant(labels))
-        np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 class TestNearestPlane:

@@ -1,8 +1,10 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
+from keras_advdef.attacks.compiled_attack import compiled_attack
 from keras_advdef.attacks.deep_fool import DeepFool
 from keras_advdef.attacks.fab import FAB
 from keras_advdef.core.logits import LogitsFunction
@@ -147,7 +149,7 @@ class TestRuns:
                 make_key(0),
                 tf.constant(run),
             )
-            np.testing.assert_array_equal(state["target"], ranked[:, 1 + run % 2])
+            np.testing.assert_array_equal(state["likely"][:, 0], ranked[:, 1 + run % 2])
 
     @pytest.mark.parametrize("norm", NORMS)
     def test_an_aimed_run_goes_to_its_class(self, norm):
@@ -160,7 +162,7 @@ class TestRuns:
             state = attack.start(
                 logits_fn, images, tf.constant(labels), epsilon, key, tf.constant(run)
             )
-            target = state["target"].numpy()
+            target = state["likely"].numpy()[:, 0]
             state = attack.advance(logits_fn, state, epsilon, key)
             norms = -state["best_loss"].numpy()
             aimed = np.take_along_axis(exact, target[:, np.newaxis], 1)[:, 0]
@@ -214,6 +216,59 @@ class TestRuns:
         assert counts[1] - counts[0] == 2
 
 
+def graph_size(attack, net, classes):
+    """Operations of a traced attack, those of its loops included."""
+    traced = tf.function(
+        lambda x, y: attack(net, x, y, seed=1), autograph=False
+    ).get_concrete_function(tf.TensorSpec([2, 4, 4, 1]), tf.TensorSpec([2], tf.int64))
+    inner = [each.graph for each in traced.graph._functions.values()]
+    return sum(len(each.get_operations()) for each in (traced.graph, *inner))
+
+
+class TestCandidates:
+    def net(self, classes, pixels=16):
+        generator = np.random.default_rng(classes)
+        weights = generator.normal(size=(classes, pixels))
+        return linear_net(weights, -weights.sum(1) / 2, (4, 4, 1))
+
+    def test_graphs_do_not_grow_with_the_classes(self):
+        attack = FAB(steps=10)
+        sizes = [
+            graph_size(attack, self.net(classes), classes) for classes in (11, 300)
+        ]
+        assert sizes[0] == sizes[1]
+
+    def test_few_of_many_classes_lead_as_near_as_all(self, digits):
+        # Hidden units of random weights, and many classes that only just differ.
+        images = digits.x_test[:8]
+        net = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(64, activation="relu"),
+                keras.layers.Dense(60),
+            ]
+        )
+        labels = np.argmax(net(images), -1)
+        few, more = (
+            search(FAB(norm="l2", steps=10, candidates=each), net, images, labels)
+            for each in (10, 59)
+        )
+        assert few.success.all()
+        assert np.median(few.norms / more.norms) <= 1.05
+
+    def test_are_chosen_anew_where_each_step_begins(self):
+        # At 0.5 class 1 is ahead of class 2, whose boundary at 0.75 is the nearer one.
+        def model(x):
+            value = x[:, 0, 0, 0]
+            columns = [0.0 * value + 1.0, 0.5 * value + 0.5, 4.0 * value - 2.0]
+            return tf.stack(columns, axis=1)
+
+        image = np.full((1, 1, 1, 1), 0.5, "float32")
+        found = search(FAB(norm="l2", steps=5, candidates=1), model, image, [0])
+        assert 0.25 <= found.norms[0] < 0.26
+
+
 class TestEpsilon:
     def split(self, trained_net, digits, **arguments):
         """Images, labels, and an epsilon that parts the norms FAB finds."""
@@ -255,8 +310,9 @@ class TestEpsilon:
         attack = FAB(0.5, steps=40)
         arguments = {"batch_size": 8, "verbose": 0, "stop_early": True}
         attack.generate(trained_net, images, labels, **arguments)
-        advance, calls = attack.compiled.advance, []
-        attack.compiled.advance = lambda *each: calls.append(1) or advance(*each)
+        compiled, calls = compiled_attack(attack, trained_net), []
+        advance = compiled.advance
+        compiled.advance = lambda *each: calls.append(1) or advance(*each)
         result = attack.generate(trained_net, images, labels, **arguments)
         assert np.all(np.argmax(trained_net(result), -1) != labels)
         # Four batches of four segments to the end; one segment suffices.
@@ -368,7 +424,9 @@ class TestArguments:
         assert str(FAB()) == "FAB-100"
         assert str(FAB(steps=20, restarts=5)) == "FAB-20 x 5"
 
-    @pytest.mark.parametrize("name", ["steps", "restarts", "target_classes"])
+    @pytest.mark.parametrize(
+        "name", ["steps", "restarts", "target_classes", "candidates"]
+    )
     def test_counts_are_checked(self, name):
         with pytest.raises(ValueError, match=f"`FAB` expects `{name}`.*at least 1"):
             FAB(**{name: 0})

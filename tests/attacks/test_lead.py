@@ -1,7 +1,13 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.lead import exact_logits, lead, least_lead
+from keras_advdef.attacks.lead import (
+    exact_logits,
+    lead,
+    leads_of,
+    least_lead,
+    likeliest_wrong,
+)
 from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
@@ -49,6 +55,28 @@ class TestLead:
         labels = np.arange(50) % 4
         ahead = lead(tf.constant(logits), tf.constant(labels), targeted=False)
         np.testing.assert_array_equal(ahead > 0, logits.argmax(-1) != labels)
+
+
+class TestLikeliestWrong:
+    def test_is_sorted_and_leaves_the_label_out(self):
+        logits = np.random.default_rng(0).normal(size=(6, 5)).astype("float32")
+        labels = np.arange(6) % 5
+        ranked = [
+            [k for k in np.argsort(-row) if k != label]
+            for row, label in zip(logits, labels, strict=True)
+        ]
+        for count in (1, 3, 4, 9):
+            found = likeliest_wrong(tf.constant(logits), tf.constant(labels), count)
+            assert found.dtype == labels.dtype
+            np.testing.assert_array_equal(found, np.array(ranked)[:, :count])
+
+
+class TestLeadsOf:
+    def test_are_differences_from_the_label(self):
+        logits = tf.constant([[2.0, 5.0, 3.0], [1.0, 0.0, -2.0]])
+        classes = tf.constant([[0, 2], [2, 1]])
+        found = leads_of(logits, tf.constant([1, 0]), classes)
+        np.testing.assert_array_equal(found, [[-3, -2], [-3, -1]])
 
 
 class TestLeastLead:
