@@ -1,6 +1,6 @@
 """Derivatives of slopes with respect to weights, without a pass that gives zeros."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras_advdef.core.keras_private import (
     producer,
 )
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.loops import fixed_loop
 
 _LAYERS = keras.layers
 _PIECEWISE = (
@@ -53,43 +54,67 @@ _PLAIN = (
 Logits = Callable[[tf.Tensor], tf.Tensor]
 
 
-def through_slopes(model: Any, compute: Callable[[Logits], tf.Tensor]) -> tf.Tensor:
-    """Returns a function of a classifier's slopes, with derivatives by the weights.
+def through_slopes(
+    model: Any,
+    compute: Callable[[Logits, Any], tf.Tensor],
+    start: tf.Tensor,
+    *,
+    parts: int = 1,
+) -> tf.Tensor:
+    """Returns a sum made of a classifier's slopes, with derivatives by the weights.
 
     Where a model is linear in pieces, as with ReLU, its slopes depend on the weights
     only through the products that they are made of. Differentiated as a whole,
     TensorFlow sends zeros back through the pass that gave the logits, at the price of
     any other gradient; here that pass counts as constant then.
 
+    Several parts are computed one after the other, and once more for derivatives, so
+    that time and memory of tracing do not grow with them, nor memory.
+
     Args:
         model: The classifier.
-        compute: Takes a function from images to logits, and returns a tensor made of
-            its derivatives by the images and of nothing else that depends on weights.
+        compute: Takes a function from images to logits and the number of a part, and
+            returns a tensor made of the logits' derivatives by the images and of
+            nothing else that depends on weights.
+        start: What all parts are added to, of the shape of each.
+        parts: How many parts there are.
 
     Returns:
-        What `compute` returned.
+        The sum.
 
     Example:
 
     >>> from keras_advdef.core.slope_derivatives import through_slopes
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
     >>> model.set_weights([np.array([[3.0, 4.0]]), np.zeros(2)])
-    >>> def squared_slope(logits_fn):
+    >>> def squared_slope(logits_fn, part):
     ...     images = tf.ones((1, 1))
     ...     with tf.GradientTape() as tape:
     ...         tape.watch(images)
     ...         total = tf.reduce_sum(logits_fn(images))
     ...     return tape.gradient(total, images) ** 2
     >>> with tf.GradientTape() as tape:
-    ...     value = through_slopes(model, squared_slope)
+    ...     value = through_slopes(model, squared_slope, tf.zeros((1, 1)))
     >>> tape.gradient(value, model.trainable_weights)[0].numpy().tolist()
     [[14.0, 14.0]]
     """
-    if not is_linear_in_pieces(model):
-        return compute(LogitsFunction(model))
+    if is_linear_in_pieces(model):
+        weights = (tf.convert_to_tensor(each.value) for each in model.weights)
+        return _by_products(model, compute, start, parts)(*weights)
+    logits_fn = LogitsFunction(model)
+    if parts == 1:
+        return start + compute(logits_fn, 0)
+    return _part_by_part(lambda part: compute(logits_fn, part), parts)(start)
 
-    @tf.custom_gradient
-    def value_of(*weights: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+
+def _by_products(
+    model: Any, compute: Callable[..., tf.Tensor], start: tf.Tensor, parts: int
+) -> Callable[..., tf.Tensor]:
+    """Returns the sum as a function of the weights that slopes are made of."""
+
+    def recorded(part: Any, weights: Any) -> tuple[tf.Tensor, Callable[..., Any]]:
+        # A loop would take them in while no tape records.
+        weights = [tf.identity(each) for each in weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
 
@@ -100,14 +125,60 @@ def through_slopes(model: Any, compute: Callable[[Logits], tf.Tensor]) -> tf.Ten
                 with kept_losses(model), scope, tape.stop_recording():
                     return model(images, training=False)
 
-            value = compute(logits_fn)
+            value = compute(logits_fn, part)
+        return value, lambda upstream: tape.gradient(value, weights, upstream, "zero")
+
+    @tf.custom_gradient
+    def only_part(*weights: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+        value, gradient = recorded(0, weights)
+        return start + value, gradient
+
+    @tf.custom_gradient
+    def all_parts(*weights: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+        total = _summed(lambda part: (recorded(part, weights)[0],), (start,), parts)
 
         def gradient(upstream: tf.Tensor) -> Any:
-            return tape.gradient(value, weights, upstream, "zero")
+            zeros = [tf.zeros_like(each) for each in weights]
+            return _summed(
+                lambda part: recorded(part, weights)[1](upstream), zeros, parts
+            )
 
-        return value, gradient
+        return total[0], gradient
 
-    return value_of(*(tf.convert_to_tensor(each.value) for each in model.weights))
+    return only_part if parts == 1 else all_parts
+
+
+def _part_by_part(
+    compute: Callable[[Any], tf.Tensor], parts: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function that adds up parts, whose derivatives compute them anew."""
+
+    @tf.custom_gradient
+    def all_parts(start: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+        total = _summed(lambda part: (compute(part),), (start,), parts)
+
+        def gradient(upstream: tf.Tensor, variables: Any = ()) -> Any:
+            def slopes(part: Any) -> Any:
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(variables)
+                    value = compute(part)
+                return tape.gradient(value, variables, upstream, "zero")
+
+            zeros = [tf.zeros_like(each) for each in variables]
+            return upstream, list(_summed(slopes, zeros, parts))
+
+        return total[0], gradient
+
+    return all_parts
+
+
+def _summed(
+    compute: Callable[[Any], Sequence[tf.Tensor]], start: Sequence[Any], parts: int
+) -> tuple[tf.Tensor, ...]:
+    def add(part: Any, sums: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        return tuple(a + b for a, b in zip(sums, compute(part), strict=True))
+
+    return fixed_loop(add, tuple(start), parts, unroll=False)
 
 
 def is_linear_in_pieces(model: keras.Model) -> bool:

@@ -1,18 +1,22 @@
 """CrossLipschitz: keeps the differences of the logits' slopes small."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
-import scipy.linalg
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.cards import DefenceCard, defence
+from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key, normal
-from keras_advdef.core.random_state import scope_key
+from keras_advdef.core.random_state import draw_scope, scope_key
 from keras_advdef.core.slope_derivatives import Logits, through_slopes
 from keras_advdef.objectives.penalty import Penalty
+
+# Mixtures of the logits whose slopes are taken in one pass: those of ten classes.
+_AT_ONCE = 9
 
 
 @defence(
@@ -80,35 +84,57 @@ class CrossLipschitz(Penalty):
         del labels
         images = tf.cast(images, tf.float32)
 
-        def summed_squares(logits_fn: Logits) -> tf.Tensor:
+        # A pass that is not meant to draw.
+        with draw_scope(make_key(0)):
+            classes = LogitsFunction(model.classifier)(images).shape[-1]
+        count = self.projections or classes - 1
+        parts = math.ceil(count / _AT_ONCE)
+        mixtures = self._mixtures(
+            tf.shape(images)[0], classes, math.ceil(count / parts)
+        )
+
+        def summed_squares(logits_fn: Logits, part: Any) -> tf.Tensor:
             with tf.GradientTape(True, watch_accessed_variables=False) as tape:
                 tape.watch(images)
-                logits = logits_fn(images)
-                mixtures = self._mixtures(logits)
-            total = tf.zeros(tf.shape(images)[:1])
-            for each in mixtures:
-                slope = tape.gradient(each, images, unconnected_gradients="zero")
-                total += _squares(slope)
-            return total / logits.shape[-1]
+                mixed = tf.reduce_sum(mixtures(part) * logits_fn(images), [1, 2])
+                sums = tf.unstack(mixed)
+            slopes = [
+                tape.gradient(each, images, unconnected_gradients="zero")
+                for each in sums
+            ]
+            return tf.add_n([_squares(each) for each in slopes]) / classes
 
-        squares = through_slopes(model.classifier, summed_squares)
+        start = tf.zeros(tf.shape(images)[:1])
+        squares = through_slopes(model.classifier, summed_squares, start, parts=parts)
         return (2.0 * self.weight / (self.projections or 1)) * squares
 
-    def _mixtures(self, logits: tf.Tensor) -> list[tf.Tensor]:
-        """Returns sums over the batch of mixtures of the logits.
+    def _mixtures(
+        self, batch: tf.Tensor, classes: int, size: int
+    ) -> Callable[[Any], tf.Tensor]:
+        """Returns a function from a part's number to mixtures of logits.
 
-        Their slopes' squares add up to those of the logits' slopes about their mean,
-        or estimate that so many times over.
+        The squares of all their slopes add up to those of the logits' slopes about
+        their mean, or estimate that so many times over.
+
+        Args:
+            batch: Number of images.
+            classes: Number of logits.
+            size: Mixtures in a part.
+
+        Returns:
+            The function; the shape of mixtures is `(size, batch or 1, classes)`.
         """
-        classes = logits.shape[-1]
         if self.projections is None:
-            return tf.unstack(tf.reduce_sum(logits @ _contrasts(classes), axis=0))
+            return lambda part: _contrasts(part, size, classes)[:, None]
         key = scope_key()
         key = make_key() if key is None else key
-        shape = [self.projections, tf.shape(logits)[0], classes]
+        shape = [self.projections, batch, classes]
         draws = tf.reshape(normal(key, shape), shape)
         draws -= tf.reduce_mean(draws, axis=-1, keepdims=True)
-        return tf.unstack(tf.reduce_sum(draws * logits, axis=[1, 2]))
+        draws = tf.pad(draws, [[0, -self.projections % size], [0, 0], [0, 0]])
+        return lambda part: tf.ensure_shape(
+            draws[part * size : (part + 1) * size], [size, None, classes]
+        )
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "projections": self.projections}
@@ -119,6 +145,13 @@ def _squares(slopes: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(slopes), axis=list(range(1, slopes.shape.rank)))
 
 
-def _contrasts(classes: int) -> np.ndarray:
-    """Returns an orthonormal basis of what is left without the mean, as columns."""
-    return scipy.linalg.helmert(classes).T.astype("float32")
+def _contrasts(part: Any, size: int, classes: int) -> tf.Tensor:
+    """Returns some of an orthonormal basis of what is left without the mean, as rows.
+
+    Row i is one before place i and -i there, scaled (Helmert); behind the last row
+    there are zeros.
+    """
+    row = (tf.cast(part * size, tf.float32) + tf.range(1.0, size + 1.0))[:, None]
+    place = tf.range(classes, dtype=tf.float32)
+    values = tf.where(place < row, 1.0, tf.where(place == row, -row, 0.0))
+    return tf.where(row < classes, values / tf.sqrt(row * (row + 1.0)), 0.0)

@@ -65,24 +65,27 @@ UNKNOWN = {
 def squares(images):
     """Returns a function of slopes that mixes images, classes and pixels."""
 
-    def compute(logits_fn):
+    def compute(logits_fn, part):
+        share = 1.0 / (1.0 + tf.cast(part, tf.float32))
         with tf.GradientTape() as tape:
             tape.watch(images)
             logits = logits_fn(images)
-            mixed = tf.reduce_sum(logits * tf.constant([1.0, -2.0, 0.5]))
+            mixed = tf.reduce_sum(logits * [1.0, -2.0 * share, 0.5])
         slopes = tape.gradient(mixed, images)
         return tf.reduce_sum(slopes**2 + slopes, axis=[1, 2, 3])
 
     return compute
 
 
-def value_and_gradients(model, images, *, whole):
+def value_and_gradients(model, images, *, whole, parts=1):
     weights = model.trainable_weights
     with tf.GradientTape() as tape:
-        compute = squares(images)
-        value = (
-            compute(LogitsFunction(model)) if whole else through_slopes(model, compute)
-        )
+        compute, start = squares(images), tf.zeros(len(images))
+        if whole:
+            logits_fn = LogitsFunction(model)
+            value = tf.add_n([compute(logits_fn, part) for part in range(parts)])
+        else:
+            value = through_slopes(model, compute, start, parts=parts)
         # Images must not count alike, or one gradient could stand for another's.
         total = tf.reduce_sum(value * tf.range(1.0, len(images) + 1))
     gradients = tape.gradient(total, [each.value for each in weights])
@@ -98,22 +101,51 @@ def images():
     return tf.constant(generator.uniform(size=(3, 6, 6, 2)), tf.float32)
 
 
-@pytest.mark.parametrize("kind", KNOWN)
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
-def test_derivatives_are_those_of_the_whole_pass(kind, compiled, images):
-    keras.utils.set_random_seed(0)
-    model = KNOWN[kind]()
-    assert is_linear_in_pieces(model)
-    expected = value_and_gradients(model, images, whole=True)
+def check_derivatives(model, images, *, compiled, parts):
+    expected = value_and_gradients(model, images, whole=True, parts=parts)
 
     def ours():
-        return value_and_gradients(model, images, whole=False)
+        return value_and_gradients(model, images, whole=False, parts=parts)
 
-    found = tf.function(ours)() if compiled else ours()
+    run = tf.function(ours, jit_compile=compiled == "xla") if compiled else ours
+    found = run()
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     assert max(np.abs(each).max() for each in expected[1]) > 1e-2
     for one, other in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+@pytest.mark.parametrize("compiled", ["", "graph"], ids=["eager", "graph"])
+def test_derivatives_are_those_of_the_whole_pass(kind, compiled, images):
+    keras.utils.set_random_seed(0)
+    model = KNOWN[kind]()
+    assert is_linear_in_pieces(model)
+    check_derivatives(model, images, compiled=compiled, parts=1)
+
+
+@pytest.mark.parametrize("build", [KNOWN["convolution"], UNKNOWN["curved"]])
+@pytest.mark.parametrize("compiled", ["", "graph", "xla"])
+def test_parts_add_up_to_the_whole(build, compiled, images):
+    keras.utils.set_random_seed(0)
+    check_derivatives(build(), images, compiled=compiled, parts=3)
+
+
+@pytest.mark.parametrize("build", [KNOWN["convolution"], UNKNOWN["curved"]])
+def test_graphs_do_not_grow_with_the_parts(build, images):
+    def operations(parts):
+        model = build()
+        graph = (
+            tf.function(
+                lambda: value_and_gradients(model, images, whole=False, parts=parts)
+            )
+            .get_concrete_function()
+            .graph
+        )
+        inner = [each.graph for each in graph._functions.values()]
+        return sum(len(each.get_operations()) for each in (graph, *inner))
+
+    assert operations(2) == operations(200)
 
 
 def test_frozen_layers_are_passed(images):
@@ -167,6 +199,6 @@ def test_losses_of_the_layers_stay():
     images = tf.ones((2, 6, 6, 2))
     model(images)
     before = [float(each) for each in model.losses]
-    through_slopes(model, squares(3.0 * images))
+    through_slopes(model, squares(3.0 * images), tf.zeros(2), parts=2)
     assert [float(each) for each in model.losses] == before
     assert len(before) == 1
