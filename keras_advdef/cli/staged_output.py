@@ -2,15 +2,19 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.lock import locked
 from keras_advdef.core.untrusted import Refusal
 from keras_advdef.core.written import PARTIAL, writing
 
 _SAVED_MODEL = "saved_model.pb"
+_STAGING = f"{PARTIAL}demo-"
+_LOCK = "lock"
 
 
 def _check_replaceable(output: Path, files: tuple[str, ...], folder: str) -> None:
@@ -44,11 +48,26 @@ def _publish(
         os.replace(staging / name, output / name)
 
 
-def _open_staging(output: Path) -> tempfile.TemporaryDirectory[str]:
-    output.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(
-        dir=output, prefix=PARTIAL, ignore_cleanup_errors=True
-    )
+@contextlib.contextmanager
+def _staging(output: Path) -> Iterator[Path]:
+    """Gives a folder for a run's files, locked while it is at work."""
+    with writing(output_refusal(output)):
+        output.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(output)
+        opened = tempfile.TemporaryDirectory(
+            dir=output, prefix=_STAGING, ignore_cleanup_errors=True
+        )
+    with opened as name, (Path(name) / _LOCK).open("w") as lock:
+        locked(lock)
+        yield Path(name)
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Removes what runs have left behind that were killed."""
+    for lock in output.glob(f"{_STAGING}*/{_LOCK}"):
+        with contextlib.suppress(OSError), lock.open("r+") as file:
+            if locked(file):
+                shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def output_refusal(output: Path) -> Refusal:
@@ -72,8 +91,9 @@ def staged_output(
 ) -> Iterator[Path]:
     """Gives a temporary folder and moves its contents to `output` on success.
 
-    What an earlier run left under the same names is replaced. On any failure
-    `output` stays as it was, and is removed if it was created here.
+    What an earlier run left under the same names is replaced, and what a killed run
+    was writing is removed. On any failure `output` stays as it was, and is removed if
+    it was created here.
 
     Args:
         output: Folder to write to; created if missing.
@@ -87,20 +107,16 @@ def staged_output(
         ValueError: If `output` is no folder, cannot be written to, or holds something
             foreign under one of the names.
     """
-    refuse = output_refusal(output)
     if output.exists() and not output.is_dir():
         rule = "a folder"
         advice = "A file lies there; choose another name."
         raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
     created = not output.exists()
     try:
-        with writing(refuse):
-            opened = _open_staging(output)
-        with opened as name:
+        with _staging(output) as staging:
             _check_replaceable(output, files, folder)
-            staging = Path(name)
             yield staging
-            with writing(refuse):
+            with writing(output_refusal(output)):
                 _publish(staging, output, files=files, folder=folder)
     except BaseException:
         if created:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.lock import locked
 from keras_advdef.core.written import PARTIAL
 from keras_advdef.evaluation.progress import Progress
 from keras_advdef.evaluation.sealed import (
@@ -73,7 +74,7 @@ class Ledger:
             self._lock = os.fdopen(os.open(folder / _LOCK, flags, 0o600), "r+")
         except OSError as error:
             raise cannot_write(output, error) from error
-        if not _locked(self._lock):
+        if not locked(self._lock):
             rule = "a folder that no other evaluation uses at the same time"
             raise rejected(output, rule, "Wait for it, or choose another one.")
         for left in folder.glob(f"{PARTIAL}*"):
@@ -225,14 +226,3 @@ def rejected(output: Path, rule: str, advice: str) -> ValueError:
         advice: What is the matter, and what to do.
     """
     return invalid("evaluate_robustness", "output", rule, str(output), advice=advice)
-
-
-def _locked(file: Any) -> bool:
-    with contextlib.suppress(ImportError):  # no such module on Windows
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True

@@ -103,3 +103,18 @@ class TestStagedOutput:
             (staging / "report.json").write_text("new")
         assert (tmp_path / "served" / "saved_model.pb").read_text() == "old"
         assert (tmp_path / "report.json").read_text() == "old"
+
+    def test_removes_what_a_killed_run_was_writing(self, tmp_path):
+        left = tmp_path / ".partial-demo-abc"
+        left.mkdir()
+        _fill(left, "half")
+        (left / "lock").touch()
+        with staged_output(tmp_path, **_NAMES) as staging:
+            assert not left.exists()
+            _fill(staging, "first")
+            # Another run at work is left alone.
+            with staged_output(tmp_path, **_NAMES) as other:
+                assert staging.exists()
+                _fill(other, "second")
+        assert (tmp_path / "report.json").read_text() == "first"
+        assert {path.name for path in tmp_path.iterdir()} == {"report.json", "served"}
