@@ -51,8 +51,8 @@ class FloatFunctional(Functional):
     >>> inputs = keras.Input((1,), dtype="uint8")
     >>> outputs = keras.layers.Rescaling(2.0)(inputs)
     >>> make = keras_advdef.core.keras_private.FloatFunctional
-    >>> float(make(inputs, outputs)(tf.constant([[0.25]])))
-    0.5
+    >>> make(inputs, outputs)(tf.constant([[0.25]])).numpy().tolist()
+    [[0.5]]
     """
 
     def _convert_inputs_to_tensors(self, flat_inputs: Any) -> list[Any]:

@@ -93,7 +93,7 @@ class TestRefusals:
         [
             ({"value_range": (1, 0)}, r"`value_range` to be a pair \(low, high\)"),
             ({"images": np.full((4, 2, 1, 1), 255)}, r"value range \[0, 1\]"),
-            ({"images": np.zeros((4, 2, 1))}, "`images` to be a non-empty array"),
+            ({"images": np.zeros((4, 2))}, "`images` to be a non-empty array"),
             ({"images": np.full((4, 2, 1, 1), np.nan)}, "image 0 holds NaN"),
             ({"labels": None}, "`labels` to be given.*Pass the true classes"),
             ({"labels": [0, 1]}, "`labels` to be as many as the images, 4.*shape .2,"),
