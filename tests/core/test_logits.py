@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.layers import BitDepthReduction, RandomNoise
+from tests.support.model_forms import FORMS
 
 _SHAPE = (4, 4, 1)
 
@@ -183,6 +186,35 @@ class TestSoftmaxHeads:
         eager, graph, compiled = in_every_mode(function, images)
         np.testing.assert_allclose(eager, graph, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(eager, compiled, rtol=1e-5, atol=1e-6)
+
+
+# Heads that cannot be undone, and inputs that would cut off fractions.
+_TOLD = ("softmax_before_pooling", "saved_model", "uint8_input")
+# Those of logarithms of probabilities are the same but for a constant for each image.
+_SHIFTED = ("log_probabilities", "saved_model")
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`:UserWarning")
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_every_form_has_the_logits_of_its_bare_twin(form):
+    brought, bare = form.make(), form.make(bare=True)
+    pixels = ValueRange(*brought.value_range)
+    unit = pixels.to_unit(tf.constant(brought.images, tf.float32))
+    expected = LogitsFunction(bare.model, value_range=pixels)(unit)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        function = LogitsFunction(brought.model, value_range=pixels)
+        # A graph of the form, then eagerly, then once more in another function.
+        found = [tf.function(function)(unit), function(unit)]
+        found.append(LogitsFunction(brought.model, value_range=pixels)(unit))
+    ours = [str(each.message) for each in told if "`" in str(each.message)]
+    assert len(ours) == (form.name in _TOLD), ours
+    for logits in found:
+        assert logits.dtype == tf.float32
+        assert logits.shape[1] >= 2
+        if form.name in _SHIFTED:
+            logits, expected = tf.nn.log_softmax(logits), tf.nn.log_softmax(expected)
+        np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 class TestRejections:

@@ -406,7 +406,6 @@ HEADS = [
     ModelForm(
         "subclassed_probabilities",
         _subclassed_probabilities,
-        "logarithm",
         has_graph=False,
     ),
 ]
@@ -435,9 +434,7 @@ BODIES = [
     ModelForm("int8", _int8, trains=False),
     _body_form("l2_regularized", _regularized),
     _body_form("shared_layers", _shared_layers),
-    ModelForm(
-        "legacy", _legacy, "logarithm", trains=False, has_graph=False, saves=False
-    ),
+    ModelForm("legacy", _legacy, trains=False, has_graph=False, saves=False),
     ModelForm("saved_model", _saved_model, "logarithm", trains=False, saves=False),
 ]
 
