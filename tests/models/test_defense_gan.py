@@ -44,6 +44,15 @@ class TestDefenseGAN:
         for name, value in drawn(other, images).items():
             np.testing.assert_allclose(value, expected[name], atol=1e-4)
 
+    def test_maps_without_channels(self, model, images):
+        inputs = keras.Input((8, 8))
+        reshaped = keras.layers.Reshape((8, 8, 1))(inputs)
+        maps = keras.Model(inputs, model.classifier(reshaped))
+        other = DefenseGAN(model.generator, maps, steps=20, restarts=3)
+        expected = drawn(model, images)
+        for name, value in drawn(other, images[..., 0]).items():
+            np.testing.assert_allclose(value, expected[name], atol=1e-4)
+
     def test_score_tells_the_generators_images_from_others(self, model, images):
         made = model.generator(normal(make_key(9), [6, 4])).numpy()
         model.calibrate(made, 0.0)

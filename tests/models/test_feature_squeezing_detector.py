@@ -57,6 +57,15 @@ class TestFeatureSqueezingDetector:
         for name, value in detector(images).items():
             np.testing.assert_allclose(other(images)[name], value, atol=1e-5)
 
+    def test_maps_without_channels(self, detector, net, images):
+        inputs = keras.Input((8, 8))
+        maps = keras.Model(inputs, net(keras.layers.Reshape((8, 8, 1))(inputs)))
+        other = FeatureSqueezingDetector(maps, squeezers())
+        expected = detector(images)
+        for given in (images, images[..., 0]):
+            for name, value in other(given).items():
+                np.testing.assert_allclose(value, expected[name], atol=1e-5)
+
     def test_score_is_zero_where_squeezing_changes_nothing(self, net, images):
         same = FeatureSqueezingDetector(net, [keras.layers.Identity()])
         # Two calls on one batch may differ in the last bit on some processors.
