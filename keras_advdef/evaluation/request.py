@@ -151,9 +151,17 @@ class Request:
             classes: Number of logits.
 
         Raises:
-            ValueError: If a label is no class of the model.
+            ValueError: If a label is no class of the model, or names several in part.
         """
-        return checked_labels(OWNER, self.labels, count=self.count, classes=classes)
+        found = checked_labels(OWNER, self.labels, count=self.count, classes=classes)
+        if self.labels.shape == (self.count, classes):
+            largest = self.labels.max(axis=1)
+            if (largest != 1).any():
+                rule = "one class per image, since an accuracy is counted"
+                advice = "Pass `labels.argmax(axis=1)` to count the likeliest class."
+                soft = self.labels[int(np.argmax(largest != 1))].tolist()
+                raise invalid(OWNER, "labels", rule, soft, advice=advice)
+        return found
 
 
 def _check_shape(

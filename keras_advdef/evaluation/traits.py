@@ -26,6 +26,8 @@ _RUNS = 5
 _DEFAULT_DRAWS = 20
 # Logits of two runs of one and the same function differ by rounding at most.
 _SAME = 1e-4
+# Logarithm of a probability that is none.
+_CERTAIN = -60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +39,8 @@ class Traits:
         is_random: Whether runs on the same images differ.
         spread: Largest difference of a logit between five runs.
         probabilities: Whether it returns probabilities that cannot be undone.
+        certain: Share of images to which those give one class with certainty, so that
+            nothing tells how far the others are.
         no_gradient: Share of images without a usable input gradient.
         no_gradient_by_identity: The same with the identity behind `identity`.
         identity: Layers and operations whose backward pass the attacks replace.
@@ -53,6 +57,7 @@ class Traits:
     is_random: bool
     spread: float
     probabilities: bool
+    certain: float
     no_gradient: float
     no_gradient_by_identity: float
     identity: tuple[Any, ...]
@@ -128,6 +133,7 @@ def probe(
     mends = float(repaired.missing.mean())
     top = np.sort(look.logits(plain).numpy(), axis=-1)
     gap = float(np.median(top[:, -1] - top[:, -2]))
+    probabilities = stands_for_logits(model)
     saturated = float((repaired.flat & ~repaired.missing).mean())
     adaptive = dataclasses.replace(
         adaptive,
@@ -139,7 +145,8 @@ def probe(
         cards=subject.cards,
         is_random=is_random,
         spread=spread,
-        probabilities=stands_for_logits(model),
+        probabilities=probabilities,
+        certain=float((top[:, -2] < _CERTAIN).mean()) if probabilities else 0.0,
         no_gradient=no_gradient,
         no_gradient_by_identity=mends,
         identity=identity,

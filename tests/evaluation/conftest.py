@@ -25,6 +25,7 @@ def make_traits():
             "is_random": False,
             "spread": 0.0,
             "probabilities": False,
+            "certain": 0.0,
             "no_gradient": 0.0,
             "no_gradient_by_identity": 0.0,
             "identity": (),

@@ -38,6 +38,14 @@ class TestRequest:
         with pytest.raises(ValueError, match=r"in \[0, 2\), .*labels=2"):
             make_request(labels=[0, 1, 2, 0]).classes_of(2)
 
+    def test_soft_labels_name_no_class(self, make_request):
+        soft = np.array([[0.0, 1.0], [0.4, 0.6], [1.0, 0.0], [0.5, 0.5]])
+        rule = r"one class per image.*labels=\[0.4, 0.6\].*labels\.argmax\(axis=1\)"
+        with pytest.raises(ValueError, match=rule):
+            make_request(labels=soft).classes_of(2)
+        column = make_request(labels=[[0], [1], [1], [0]])
+        assert column.classes_of(2).tolist() == [0, 1, 1, 0]
+
     def test_curve_is_sorted_once(self, make_request):
         assert make_request(curve=[0.2, 0, 0.1, 0.2]).curve == (0.0, 0.1, 0.2)
         assert make_request(curve=[]).curve == ()

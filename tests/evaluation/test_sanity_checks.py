@@ -83,7 +83,7 @@ FAILURES = {
     "noise_vs_attack": {"broken": {"noise": first(70)}},
     "input_gradients": {"traits": {"no_gradient": 0.2}},
     "saturated_logits": {"broken": {"temperature": first(70)}},
-    "logits_not_probabilities": {"traits": {"probabilities": True}},
+    "logits_not_probabilities": {"traits": {"probabilities": True, "certain": 0.5}},
     "deterministic": {"traits": {"is_random": True, "spread": 0.5}},
     "no_detector": {"rejected": 9, "rejections": 0.8},
     "naive_vs_adaptive": {"naive": first(49).astype(float)},
@@ -133,6 +133,13 @@ class TestSanityChecks:
         assert checks[name].passed is None
         assert checks[name].detail.startswith(f"Not run: {reason}")
         assert [c.name for c in checks.values() if c.passed is None] == [name]
+
+    def test_a_logarithm_is_mentioned_and_is_no_mask(self, make_evidence):
+        traits = {"probabilities": True, "certain": 0.0}
+        checks = sanity_checks(make_evidence(traits=traits))
+        (check,) = (each for each in checks if each.name == "logits_not_probabilities")
+        assert check.passed
+        assert "their logarithm was attacked" in check.detail
 
     def test_no_image_is_right_when_clean(self, verdicts):
         none = dict.fromkeys(ATTACKS, np.zeros(0, bool))

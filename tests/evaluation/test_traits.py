@@ -98,6 +98,16 @@ class TestProbe:
         with pytest.warns(UserWarning, match="returns probabilities"):
             traits = traits_of(masked_nets.steep(trained_net))
         assert traits.probabilities
+        assert traits.certain > 0.5
+
+    def test_probabilities_that_leave_their_digits(self, traits_of):
+        inputs = keras.Input((8, 8, 1))
+        maps = keras.layers.Softmax()(keras.layers.Conv2D(3, 3)(inputs))
+        net = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(maps))
+        with pytest.warns(UserWarning, match="returns probabilities"):
+            traits = traits_of(net)
+        assert traits.probabilities
+        assert traits.certain == 0.0
 
     def test_softmax_of_keras_is_undone(self, traits_of):
         assert not traits_of(small_net(head="softmax")).probabilities
