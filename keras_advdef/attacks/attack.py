@@ -8,25 +8,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.generation import Job, fill_batches, generate
-from keras_advdef.core.arguments import checked_choice, checked_number
+from keras_advdef.attacks.goal import check_eager, given_or_predicted
+from keras_advdef.core.arguments import checked_choice
+from keras_advdef.core.epsilon import checked_epsilon, tell_small_epsilon
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_inputs import lone_images, with_channels
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
-from keras_advdef.core.random_numbers import fold_in, make_key
-from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.value_range import (
-    ValueRange,
-    check_values,
-    checked_labels,
-    soft_labels,
-    sparse_labels,
-)
-
-# Folded into an attack's key for draws that belong to no step.
-_PREDICTION = 2**30
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.value_range import ValueRange
 
 
 class Attack:
@@ -85,18 +77,12 @@ class Attack:
         """Returns a concrete epsilon as a float, or raises if it fits no image.
 
         Args:
-            epsilon: Number of at least 0, or `None`; for "linf" at most the width of
-                the range, which catches an 8 meant as 8/255.
+            epsilon: Number of at least 0, or `None`.
         """
         if epsilon is None:
             return None
-        owner, span = type(self).__name__, self.value_range.span
-        epsilon = checked_number(owner, "epsilon", epsilon, low=0.0)
-        if self.norm == "linf" and epsilon > span:
-            rule = f"at most {span:g}, the width of the value range"
-            advice = f"Did you mean {epsilon:g}/255 = {epsilon / 255:.4f}?"
-            raise invalid(owner, "epsilon", rule, epsilon, advice=advice)
-        return epsilon
+        owner = type(self).__name__
+        return checked_epsilon(owner, epsilon, self.value_range, norm=self.norm)
 
     def perturb(
         self,
@@ -155,10 +141,12 @@ class Attack:
         logits_fn.build(tuple(images.shape[1:]))
         all_axes = with_channels(images)
         unit = self.value_range.to_unit(tf.cast(all_axes, tf.float32))
+        self.check_targets(target_labels)
+        given = target_labels if self.targeted else labels
         if tf.executing_eagerly():
-            self._check_eager(images, target_labels if self.targeted else labels)
+            check_eager(self, images, given)
         key = make_key(seed)
-        goal = self._goal(logits_fn, unit, labels, target_labels, key)
+        goal = given_or_predicted(self, logits_fn, unit, given, key)
         adversarial = self.perturb(logits_fn, unit, goal, self.radius(epsilon), key)
         pixels = tf.stop_gradient(self.value_range.from_unit(adversarial))
         return pixels if all_axes is images else pixels[..., 0]
@@ -203,6 +191,8 @@ class Attack:
         Raises:
             ValueError: If images, labels or epsilon do not fit; see the message.
         """
+        radius = self.epsilon if epsilon is None else self.checked_epsilon(epsilon)
+        tell_small_epsilon(type(self).__name__, radius or 0.0, self.value_range)
         return generate(
             self,
             model,
@@ -265,31 +255,6 @@ class Attack:
             rule = "given in the constructor or in the call"
             raise invalid(type(self).__name__, "epsilon", rule, epsilon)
         return tf.cast(epsilon, tf.float32) / self.value_range.span
-
-    def _goal(
-        self,
-        logits_fn: LogitsFunction,
-        images: tf.Tensor,
-        labels: Any,
-        target_labels: Any,
-        key: tf.Tensor,
-    ) -> tf.Tensor:
-        self.check_targets(target_labels)
-        given = target_labels if self.targeted else labels
-        if given is not None:
-            return self.goal(given)
-        with draw_scope(fold_in(key, _PREDICTION)):
-            return tf.argmax(logits_fn(images), axis=-1)
-
-    def goal(self, labels: Any) -> tf.Tensor:
-        """Returns labels as `perturb` takes them: rows only where they matter."""
-        return soft_labels(labels) if self.takes_rows else sparse_labels(labels)
-
-    def _check_eager(self, images: tf.Tensor, labels: Any) -> None:
-        owner = type(self).__name__
-        check_values(owner, images.numpy(), self.value_range)
-        if labels is not None:
-            checked_labels(owner, labels, count=len(images), classes=None)
 
     def check_targets(self, target_labels: Any) -> None:
         """Raises if `target_labels` are missing, or given without `targeted=True`."""

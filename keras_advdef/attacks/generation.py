@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.compiled_attack import compiled_attack
+from keras_advdef.attacks.goal import given
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
@@ -65,7 +66,7 @@ class Job:
             self.labels = self.predictions()
         else:
             checked_labels(owner, labels, count=self.count, classes=self.classes)
-            self.labels = attack.goal(labels).numpy()
+            self.labels = given(attack, labels).numpy()
 
     @functools.cached_property
     def result(self) -> np.ndarray:

@@ -16,6 +16,9 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.export.export_utils import get_input_signature
 from keras.src.export.litert import export_litert
 from keras.src.export.onnx import export_onnx
+from keras.src.layers.preprocessing.image_preprocessing import (
+    base_image_preprocessing_layer,
+)
 from keras.src.models.functional import Functional
 from keras.src.ops.nn import Relu, Relu6
 from keras.src.ops.numpy import Add as AdditionOperation
@@ -24,8 +27,10 @@ from keras.src.random.seed_generator import make_default_seed
 __all__ = [
     "RELU_OPERATIONS",
     "AdditionOperation",
+    "BaseImagePreprocessingLayer",
     "FloatFunctional",
     "ReluFunction",
+    "consumers",
     "conversion_format",
     "flat_layers",
     "get_input_signature",
@@ -41,6 +46,7 @@ __all__ = [
 ]
 
 RELU_OPERATIONS = (Relu, Relu6)
+BaseImagePreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
 
 
 class FloatFunctional(Functional):
@@ -134,6 +140,32 @@ def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
     ['Sequential', 'InputLayer', 'Dense']
     """
     return list(model._flatten_layers())
+
+
+def consumers(model: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
+    """Returns what takes a symbolic tensor of a functional model.
+
+    Args:
+        model: The model.
+        tensor: A `keras.KerasTensor` in it.
+
+    Returns:
+        Layers and operations, each with the tensors that it makes.
+
+    Example:
+
+    >>> inputs = keras.Input((2,))
+    >>> model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    >>> from keras_advdef.core.keras_private import consumers
+    >>> [type(layer).__name__ for layer, _ in consumers(model, model.inputs[0])]
+    ['Dense']
+    """
+    return [
+        (operation, node.outputs)
+        for operation in model.operations
+        for node in operation._inbound_nodes
+        if any(each is tensor for each in node.input_tensors)
+    ]
 
 
 def inner_layers(layer: Any) -> list[keras.layers.Layer]:

@@ -23,6 +23,7 @@ __all__ = [
     "MonitoredMetrics",
     "callbacks_beside",
     "compiled_loss",
+    "compiled_metric_names",
     "decays",
     "get_keras_mask",
     "loss_tracker",
@@ -90,6 +91,24 @@ def compiled_loss(model: keras.Model) -> Any:
     'mse'
     """
     return model._compile_loss and model._compile_loss._user_loss
+
+
+def compiled_metric_names(model: keras.Model) -> list[str]:
+    """Returns the names that the metrics given to `compile` have in the logs.
+
+    Args:
+        model: A compiled model that has seen a batch.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse", metrics=["mae"])
+    >>> logs = model.evaluate(np.zeros((1, 2)), np.zeros(1), verbose=0)
+    >>> keras_advdef.core.keras_training.compiled_metric_names(model)
+    ['mae']
+    """
+    metrics = model._compile_metrics
+    return list(metrics.result()) if metrics is not None else []
 
 
 def resolved_loss(

@@ -13,6 +13,7 @@ from keras_advdef.core.arguments import (
     checked_integer,
     checked_number,
 )
+from keras_advdef.core.epsilon import checked_epsilon, small_epsilon
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
 from keras_advdef.core.norms import NORMS
@@ -23,7 +24,6 @@ from keras_advdef.evaluation.budget import BUDGETS, Budget
 from keras_advdef.evaluation.subject import Subject
 
 OWNER = "evaluate_robustness"
-_SMALLEST_SHARE = 0.001
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,19 +179,13 @@ def _check_shape(
 def _checked_epsilon(
     epsilon: Any, pixels: ValueRange, *, norm: str, small: bool
 ) -> float:
-    number = checked_number(OWNER, "epsilon", epsilon, low=0.0, low_open=True)
-    if norm == "linf" and number > pixels.span:
-        rule = f"at most {pixels.span:g}, the width of the value range"
-        advice = f"Did you mean {number:g}/255 = {number / 255:.4f}?"
-        raise invalid(OWNER, "epsilon", rule, epsilon, advice=advice)
-    if number < _SMALLEST_SHARE * pixels.span and not small:
-        rule = f"at least 0.1 % of the value range, {_SMALLEST_SHARE * pixels.span:g}"
-        advice = (
-            f"Did you mean {number * pixels.span:g}, in the units of the pixels? If "
-            "not, pass `allow_small_epsilon=True`, on the command line "
-            "--allow-small-epsilon."
-        )
-        raise invalid(OWNER, "epsilon", rule, epsilon, advice=advice)
+    checked_number(OWNER, "epsilon", epsilon, low=0.0, low_open=True)
+    number = checked_epsilon(OWNER, epsilon, pixels, norm=norm)
+    otherwise = "If not, pass `allow_small_epsilon=True`, on the command line "
+    otherwise += "--allow-small-epsilon."
+    error = small_epsilon(OWNER, number, pixels, otherwise=otherwise)
+    if error is not None and not small:
+        raise error
     return number
 
 

@@ -1,8 +1,10 @@
 """InputTransform: base of the layers that change images inside the model."""
 
+import warnings
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_choice
@@ -11,11 +13,16 @@ from keras_advdef.core.data_format import (
     from_channels_last,
     to_channels_last,
 )
-from keras_advdef.core.random_state import RandomLayer
+from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import RandomLayer, draw_scope
 from keras_advdef.core.unaware import is_unaware
 from keras_advdef.core.value_range import ValueRange
 
 _ACTIVE = ("always", "inference", "training")
+# Normalised images may leave [0, 1] a little; those of bytes go far beyond.
+_CLEARLY_BEYOND = 16.0
 
 
 class InputTransform(RandomLayer):
@@ -68,6 +75,8 @@ class InputTransform(RandomLayer):
         self.active = checked_choice(owner, "active", active, _ACTIVE)
         self.data_format = checked_data_format(owner, data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
+        # Whether no image has been looked at yet whose range is another than stated.
+        self.is_due = self.value_range.is_unit
 
     def transform(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the transformed images, float32 in `[0, 1]`."""
@@ -87,6 +96,8 @@ class InputTransform(RandomLayer):
         Returns:
             Tensor of shape `(batch, rows, cols, channels)`.
         """
+        if self.is_due and tf.executing_eagerly():
+            self._look(images)
         active = self.active == "always" or (self.active == "training") == bool(
             training
         )
@@ -97,6 +108,18 @@ class InputTransform(RandomLayer):
         unit = self.transform(unit) if acts else self.pass_through(unit)
         unit = from_channels_last(unit, order)
         return tf.cast(self.value_range.from_unit(unit), _float_dtype(images))
+
+    def _look(self, images: Any) -> None:
+        """Tells, at the first images that can be looked at, of a range left out."""
+        self.is_due = False
+        highest = float(tf.reduce_max(tf.cast(images, tf.float32)))
+        if highest > _CLEARLY_BEYOND:
+            text = (
+                f"`{self.name}` ({type(self).__name__}) takes pixels to lie in [0, 1] "
+                f"and met {highest:g}, which it cuts off. Give it "
+                "`value_range=(0, 255)`, or put it behind a `Rescaling`."
+            )
+            warnings.warn(text, stacklevel=3)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         """Returns the input shape; a subclass that changes sizes overrides it."""
@@ -114,6 +137,20 @@ class InputTransform(RandomLayer):
             "active": self.active,
             "data_format": self.data_format,
         }
+
+
+def show_images(model: Any, images: np.ndarray) -> None:
+    """Runs a model on one concrete image, so that its layers can tell of its range.
+
+    Args:
+        model: Any model or function; without an `InputTransform` nothing happens.
+        images: A batch in the model's range.
+    """
+    layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
+    if any(isinstance(each, InputTransform) and each.is_due for each in layers):
+        image = tf.cast(tf.convert_to_tensor(images[:1]), tf.float32)
+        with draw_scope(make_key(0)):
+            LogitsFunction(model)(image)
 
 
 def _float_dtype(images: Any) -> str:

@@ -73,4 +73,6 @@ def checked_gradient(penalty: Penalty, model: Any, images: Any, labels: Any) -> 
     if all(gradient is None for gradient in gradients):
         rule = "made of penalties with a gradient with respect to the weights"
         advice = "Do not stop gradients or leave TensorFlow inside it."
-        raise invalid(type(model).__name__, "penalties", rule, penalty, advice=advice)
+        raise invalid(
+            "AdversarialTrainingModel", "penalties", rule, penalty, advice=advice
+        )

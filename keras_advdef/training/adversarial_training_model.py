@@ -1,7 +1,7 @@
 """AdversarialTrainingModel: trains a classifier on attacks against itself."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -9,10 +9,8 @@ import tensorflow as tf
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.arguments import checked_choice, checked_instance
-from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_private import has_graph
-from keras_advdef.core.keras_training import MonitoredMetrics
-from keras_advdef.core.random_numbers import fold_in, integers
+from keras_advdef.core.keras_training import MonitoredMetrics, compiled_metric_names
+from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import checked_seed, draw_scope
 from keras_advdef.core.random_stream import (
     add_random_state,
@@ -20,19 +18,20 @@ from keras_advdef.core.random_stream import (
     of_today,
     stream_key,
 )
-from keras_advdef.core.value_range import (
-    checked_images,
-    checked_labels,
-    sparse_labels,
-)
 from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEntropy
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.objective import Objective
 from keras_advdef.objectives.penalty import Penalty, checked_gradient
+from keras_advdef.training.augmentation import Augmentation, BehindAugmentation
+from keras_advdef.training.check_batch import check_batch
+from keras_advdef.training.count_right import count_right
+from keras_advdef.training.crafting import Crafting, checked_attack, inner_attack
+from keras_advdef.training.example_loss import named_labels
+from keras_advdef.training.parts import alone, parts_of
 from keras_advdef.training.training_model import TrainingModel
 
 _COMBINATIONS = ("max", "average", "random")
-_METRIC = "adversarial_accuracy"
+_CLEAN, _ADVERSARIAL = "clean_accuracy", "adversarial_accuracy"
 # From here on the draws of a step belong to its penalties.
 _PENALTIES = 2**30
 # Steps count up from 0.
@@ -45,11 +44,19 @@ class AdversarialTrainingModel(TrainingModel):
 
     Every step attacks the classifier as it is, with `training=False` and without
     touching any of its variables, then minimises the objective on the result. Epsilon
-    is a saved, non-trainable weight, which `PerturbationSchedule` moves. Logs carry
-    `adversarial_accuracy`, the accuracy on the images of the step; the compiled metrics
-    are those of the clean images where the objective looks at them, else of the
-    adversarial ones. Validation is clean, and `val_adversarial_accuracy` stands beside
-    it when there is a `validation_attack`.
+    is a saved, non-trainable weight, which `PerturbationSchedule` moves.
+
+    With an attack the logs of training name what each number is of:
+    `adversarial_accuracy` of the adversarial images of the step, `clean_accuracy` of
+    the clean ones where the objective looks at them, and `clean_` or else
+    `adversarial_` before each other compiled metric. In validation the compiled metrics
+    have their own names and are of clean images, so `val_accuracy` is clean, and
+    `val_adversarial_accuracy` stands beside it when there is a `validation_attack`.
+
+    Augmentation at the front of the classifier (`RandomFlip` and the like, `Rescaling`
+    between them) is run once in each step, and what stands behind it is attacked and
+    trained on the augmented images: run after the attack it would shift perturbations
+    away. Where it cannot be split off, a warning names the layers.
 
     Args:
         classifier: A `keras.Model` that maps images to logits or probabilities;
@@ -99,7 +106,7 @@ class AdversarialTrainingModel(TrainingModel):
         self.attack = attack
         given = attack if isinstance(attack, (list, tuple)) else [attack]
         attacks = [
-            _checked_attack(owner, "attack", each) for each in given if each is not None
+            checked_attack(owner, "attack", each) for each in given if each is not None
         ]
         if objective is None:
             objective = AdversarialCrossEntropy() if attacks else CrossEntropy()
@@ -109,15 +116,20 @@ class AdversarialTrainingModel(TrainingModel):
         ]
         self.validation_attack = validation_attack
         if validation_attack is not None:
-            _checked_attack(owner, "validation_attack", validation_attack)
+            checked_attack(owner, "validation_attack", validation_attack)
         self.combine = checked_choice(owner, "combine", combine, _COMBINATIONS)
         self.seed = checked_seed(owner, seed)
         self.random_state = add_random_state(self, seed)
-        self._attacks = [_inner_attack(each, objective) for each in attacks]
+        self._attacks = [inner_attack(each, objective) for each in attacks]
         self.epsilon = self._epsilon_weight([each.epsilon for each in attacks])
-        self.adversarial_metrics = MonitoredMetrics(
-            [keras.metrics.SparseCategoricalAccuracy(name=_METRIC)]
+        self.accuracies = MonitoredMetrics(
+            [
+                keras.metrics.SparseCategoricalAccuracy(name=name)
+                for name in (_CLEAN, _ADVERSARIAL)
+            ]
         )
+        self._looks_at_clean = False
+        self._augmentation: Augmentation | None = None
 
     def _epsilon_weight(self, values: list[Any]) -> Any:
         """One number for one attack, one for each of a list, none without."""
@@ -148,113 +160,115 @@ class AdversarialTrainingModel(TrainingModel):
         Raises:
             ValueError: If images or labels do not fit the attack or the model.
         """
-        if self._attacks:
-            self._check_arrays(self._attacks[0], x, y)
         held_out = kwargs.get("validation_data")
-        if self.validation_attack is not None and isinstance(held_out, (tuple, list)):
-            self._check_arrays(self.validation_attack, *held_out[:2])
+        self._check_arrays(self.check_training, x, y)
+        if isinstance(held_out, (tuple, list)):
+            self._check_arrays(self.check_test, *held_out[:2])
         return super().fit(x, y, *args, **kwargs)
 
-    def _check_arrays(self, attack: Attack, images: Any, labels: Any) -> None:
-        if not isinstance(images, np.ndarray):
-            return
-        owner = type(self).__name__
-        checked_images(owner, images, attack.value_range)
-        if has_graph(self.classifier):
-            classes = self.classifier.output_shape[-1]
-            checked_labels(owner, labels, count=len(images), classes=classes)
+    def _check_arrays(self, check: Any, images: Any, labels: Any = None) -> None:
+        """Checks all images where they lie in memory, not the first ones alone."""
+        images, labels = alone(images), alone(labels)
+        if isinstance(images, (np.ndarray, tf.Tensor)) and labels is not None:
+            check(np.asarray(images), np.asarray(labels))
 
-    def prepare(self, images: Any, labels: Any) -> tuple[list[Any], Any]:
-        """Returns the batches of adversarial images to train on, and a key."""
+    def check_training(self, images: np.ndarray, labels: Any) -> None:
+        """Raises if the first images of `fit` fit an attack or the classifier not."""
+        self._check(self._attacks, images, labels)
+
+    def check_test(self, images: np.ndarray, labels: Any) -> None:
+        """Raises if the first images of `evaluate` fit the validation attack not."""
+        held = [] if self.validation_attack is None else [self.validation_attack]
+        self._check(held, images, labels)
+
+    def _check(self, attacks: list[Attack], images: np.ndarray, labels: Any) -> None:
+        if attacks:
+            owner, labels = type(self).__name__, named_labels(self, labels)
+            check_batch(owner, self.classifier, attacks, images, labels)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The augmentation in front of the classifier, and what is attacked behind."""
+        if self._augmentation is None:
+            with tf.init_scope():
+                self._augmentation = Augmentation(self.classifier)
+            self._augmentation.tell(type(self).__name__)
+        return self._augmentation
+
+    def prepare(self, images: Any, labels: Any) -> "_Step":
+        """Returns what a step trains on, made outside the weight tape."""
+        if not self._attacks and not self.penalties:
+            return _Step(self, images, labels, [images], None)
+        labels = named_labels(self, labels)
+        range_ = self._attacks[0].value_range if self._attacks else None
+        images, net = self.augmentation(images, range_), self.augmentation.rest
+        model = BehindAugmentation(self, net)
         if tf.inside_function():
             for penalty in self.penalties:
-                checked_gradient(penalty, self, images, labels)
-        key = None
-        if self._attacks or self.penalties:
-            key = advance(self.random_state)
-        return self._craft(images, labels, key), key
+                checked_gradient(penalty, model, images, labels)
+        key = advance(self.random_state)
+        craft = Crafting(self._attacks, self.combine, net, self.example_losses)
+        batches = craft(images, labels, self.epsilon, key)
+        return _Step(model, images, labels, batches, key)
 
     def losses_per_example(
-        self, images: Any, labels: Any, prepared: tuple[list[Any], Any]
+        self, images: Any, labels: Any, prepared: "_Step"
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns objective plus penalties of each image, and the metrics' outputs."""
-        batches, key = prepared
+        given = labels
+        model, images, labels, batches, key = prepared
         # Penalties call the classifier too; the objective must be last, because each
         # call replaces the layers' own losses.
         total = 0.0
         for index, penalty in enumerate(self.penalties):
             with draw_scope(fold_in(key, _PENALTIES + index)):
-                total += penalty(self, images, labels)
+                total += penalty(model, images, labels)
         parts = []
         for adversarial in batches:
-            losses, clean, outputs = self.objective(self, images, labels, adversarial)
+            losses, clean, outputs = self.objective(model, images, labels, adversarial)
             parts.append(losses)
-            if self._attacks and outputs is not None:
-                self.adversarial_metrics.update_state(sparse_labels(labels), outputs)
+            if self._attacks:
+                self._count(_ADVERSARIAL, given, adversarial, outputs)
+        if self._attacks:
+            self._count(_CLEAN, given, images, clean)
+        self._looks_at_clean = clean is not None
         shown = outputs if clean is None else clean
         return total + tf.add_n(parts) / len(parts), shown
 
-    def _craft(self, images: Any, labels: Any, key: Any) -> list[Any]:
-        """Runs the attacks and combines what they found."""
-        if not self._attacks:
-            return [images]
-        count = len(self._attacks)
-        if count > 1 and self.combine == "random":
-            index = tf.cast(integers(fold_in(key, count), [], count), tf.int32)
-            branches = [
-                lambda i=i: self._run_attack(i, images, labels, key)
-                for i in range(count)
-            ]
-            return [tf.switch_case(index, branches)]
-        batches = [self._run_attack(i, images, labels, key) for i in range(count)]
-        if count > 1 and self.combine == "max":
-            return [self._worst(batches, labels)]
-        return batches
-
-    def _run_attack(self, index: int, images: Any, labels: Any, key: Any) -> tf.Tensor:
-        epsilon = tf.reshape(tf.convert_to_tensor(self.epsilon), [-1])[index]
-        attack = self._attacks[index]
-        adversarial = attack(
-            self.classifier, images, labels, epsilon=epsilon, seed=fold_in(key, index)
-        )
-        return tf.stop_gradient(adversarial)
-
-    def _worst(self, batches: list[tf.Tensor], labels: Any) -> tf.Tensor:
-        """Picks, for each image, the attack of largest loss."""
-        losses = []
-        with keras.StatelessScope():
-            for batch in batches:
-                outputs = self.classifier(batch, training=False)
-                losses.append(self.example_losses(labels, outputs))
-        if losses[0].shape.rank == 0:
-            rule = "one with a value for each image when `combine` is 'max'"
-            raise invalid(type(self).__name__, "loss", rule, self.example_loss)
-        worst = tf.argmax(tf.stack(losses, axis=1), axis=1)
-        chosen = tf.gather(tf.stack(batches, axis=1), worst, batch_dims=1)
-        return tf.stop_gradient(chosen)
+    def _count(self, name: str, labels: Any, images: Any, outputs: Any) -> None:
+        metric = self.accuracies.metrics[(_CLEAN, _ADVERSARIAL).index(name)]
+        count_right(metric, self, labels, images, outputs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """Returns the logs of one step, without a metric that was not taken."""
+        """Returns the logs of one step, each named after the images it is of."""
         logs = super().train_step(data)
+        if not self._attacks or not self._looks_at_clean:
+            del logs[_CLEAN]
         if not self._attacks:
-            logs.pop(_METRIC)
+            del logs[_ADVERSARIAL]
+            return logs
+        prefix = "clean" if self._looks_at_clean else "adversarial"
+        for name in compiled_metric_names(self):
+            value = logs.pop(name)
+            logs.setdefault(f"{prefix}_{name}", value)
         return logs
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of one evaluation step: clean, and under the attack."""
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         if self.validation_attack is not None:
+            images, labels, _ = parts_of(data)
             # Seeded without the counter: always the same draws, to compare epochs.
             key = fold_in(stream_key(self.random_state), _VALIDATION)
-            adversarial = self.validation_attack(
-                self.classifier, images, labels, seed=fold_in(key, 0)
-            )
+            attack, named = self.validation_attack, named_labels(self, labels)
+            adversarial = attack(self.classifier, images, named, seed=fold_in(key, 0))
             with draw_scope(fold_in(key, 1)):
                 outputs = self.classifier(adversarial, training=False)
-            self.adversarial_metrics.update_state(sparse_labels(labels), outputs)
+            self._count(_ADVERSARIAL, labels, adversarial, outputs)
         logs = super().test_step(data)
+        # Of clean images the compiled metrics tell.
+        del logs[_CLEAN]
         if self.validation_attack is None:
-            logs.pop(_METRIC)
+            del logs[_ADVERSARIAL]
         return logs
 
     def load_own_variables(self, store: Any) -> None:
@@ -276,17 +290,11 @@ class AdversarialTrainingModel(TrainingModel):
         }
 
 
-def _checked_attack(owner: str, argument: str, attack: Any) -> Attack:
-    checked_instance(owner, argument, attack, Attack)
-    if attack.epsilon is None:
-        raise invalid(owner, argument, "an attack with an epsilon", attack)
-    if attack.targeted:
-        raise invalid(owner, argument, "an untargeted attack", attack)
-    return attack
+class _Step(NamedTuple):
+    """What a step trains on."""
 
-
-def _inner_attack(attack: Attack, objective: Objective) -> Attack:
-    """Gives the attack what the objective states about its inner problem."""
-    stated = {"loss": objective.inner_loss, "random_start": objective.inner_start}
-    changes = {name: value for name, value in stated.items() if value is not None}
-    return attack.replace(**changes) if changes else attack
+    model: Any
+    images: Any
+    labels: Any
+    batches: list[Any]
+    key: Any

@@ -14,6 +14,7 @@ from keras_advdef.core.output_head import undone
 from keras_advdef.core.value_range import sparse_labels
 from keras_advdef.layers import ImageQuilting
 from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
+from keras_advdef.training.example_loss import reduced
 from keras_advdef.training.training_model import TrainingModel
 
 # What these hold of the images is no weight of training: a student needs it too.
@@ -183,10 +184,7 @@ class DistillationTrainer(TrainingModel):
         Args:
             config: What `get_compile_config` returned.
         """
-        config = keras.saving.deserialize_keras_object(config)
-        config.pop("loss", None)
-        self.compile(**config)
-        self.optimizer.build(self.trainable_variables)
+        super().compile_from_config({**config, "loss": None})
 
     def fit_teacher(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
         """Trains the teacher at the temperature, on labels.
@@ -261,7 +259,7 @@ class DistillationTrainer(TrainingModel):
         """Returns the loss of validation, as of training."""
         del y, training
         values = self._to_teacher(self.soft_labels(x), x, y_pred)
-        return self._total(values, sample_weight)
+        return reduced(self, values, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -270,6 +268,7 @@ class DistillationTrainer(TrainingModel):
             "student": serialize(self.student),
             "temperature": self.temperature,
             "name": self.name,
+            "dtype": serialize(self.dtype_policy),
         }
 
 

@@ -9,27 +9,19 @@ import tensorflow as tf
 from keras_advdef.constraints import check_weight_decay
 from keras_advdef.core.arguments import checked_instance
 from keras_advdef.core.classifier_logits import classifier_logits
-from keras_advdef.core.errors import invalid
 from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_training import (
-    compiled_loss,
-    get_keras_mask,
     loss_tracker,
     prepare_for_workers,
-    reduce_weighted_values,
-    resolved_loss,
-    scale_loss_for_distribution,
     unscale_loss_for_distribution,
     worker_logs,
 )
 from keras_advdef.core.logits import LogitsModel
 from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.training.check_distribution import check_distribution
-
-_DEFAULT_REDUCTION = "sum_over_batch_size"
-_SUMS = ("sum", "none", None)
-# Names for which Keras chooses a loss by the shapes of labels and outputs.
-_NAMED_BY_SHAPE = ("crossentropy", "ce")
+from keras_advdef.training.example_loss import reduced, single_loss, values_and_mask
+from keras_advdef.training.first_batch import FirstBatch
+from keras_advdef.training.parts import alone, parts_of
 
 
 class TrainingModel(LogitsModel):
@@ -63,6 +55,45 @@ class TrainingModel(LogitsModel):
         self.built = classifier.built
         prepare_for_workers(self)
 
+    def check_training(self, images: np.ndarray, labels: Any) -> None:
+        """Raises if the first images of `fit` are none to train on."""
+        del images, labels
+
+    def check_test(self, images: np.ndarray, labels: Any) -> None:
+        """Raises if the first images of `evaluate` are none to test on."""
+        del images, labels
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes the function of a training step, which checks its first batch.
+
+        Args:
+            force: As in Keras.
+        """
+        self.train_function: Any
+        super().make_train_function(force)
+        self.train_function = self._checking(self.train_function, self.check_training)
+
+    def make_test_function(self, force: bool = False) -> None:
+        """Makes the function of a test step, which checks its first batch.
+
+        Args:
+            force: As in Keras.
+        """
+        self.test_function: Any
+        super().make_test_function(force)
+        self.test_function = self._checking(self.test_function, self.check_test)
+
+    def _checking(self, function: Any, check: Any) -> FirstBatch:
+        if isinstance(function, FirstBatch):
+            function.is_due = True
+            return function
+        return FirstBatch(
+            function,
+            lambda batch: check(*parts_of(batch)[:2]),
+            steps=self.steps_per_execution,
+            strategy=self.distribute_strategy,
+        )
+
     def prepare(self, images: Any, labels: Any) -> Any:
         """Returns what a step needs before its loss, made outside the weight tape."""
         del images, labels
@@ -90,8 +121,18 @@ class TrainingModel(LogitsModel):
             loss_weights: One weight in the same form, or `None`.
             **kwargs: As in Keras.
         """
-        loss, loss_weights = _alone(loss), _alone(loss_weights)
+        loss, loss_weights = alone(loss), alone(loss_weights)
         super().compile(optimizer, loss, loss_weights, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as a saved model was compiled; see `keras.Model`.
+
+        Args:
+            config: What `get_compile_config` returned.
+        """
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains the classifier; see `keras.Model.fit`.
@@ -126,12 +167,7 @@ class TrainingModel(LogitsModel):
         Raises:
             ValueError: If the model is not compiled with exactly one.
         """
-        loss = compiled_loss(self) if self.compiled else None
-        if loss is None or keras.tree.is_nested(loss):
-            rule = "compiled with one loss, for example "
-            rule += "`keras.losses.SparseCategoricalCrossentropy(from_logits=True)`"
-            raise invalid(type(self).__name__, "loss", rule, loss)
-        return loss if str(loss) in _NAMED_BY_SHAPE else keras.losses.get(loss)
+        return single_loss(self)
 
     def example_losses(self, labels: Any, outputs: Any) -> tf.Tensor:
         """Returns the compiled loss of each image, as Keras computes it.
@@ -146,7 +182,7 @@ class TrainingModel(LogitsModel):
             Float32 tensor of shape `(batch,)`, or a scalar if the compiled loss
             returns one number for a batch.
         """
-        return self._values_and_mask(labels, outputs)[0]
+        return values_and_mask(self, labels, outputs)[0]
 
     def example_mask(self, labels: Any, outputs: Any) -> Any:
         """Returns which labels the compiled loss counts, `None` for all of them.
@@ -155,28 +191,8 @@ class TrainingModel(LogitsModel):
             labels: Labels as the user passed them.
             outputs: What the classifier returned for the images.
         """
-        return self._values_and_mask(
-            labels, tf.nest.map_structure(tf.stop_gradient, outputs)
-        )[1]
-
-    def _values_and_mask(self, labels: Any, outputs: Any) -> tuple[tf.Tensor, Any]:
-        loss, weight = resolved_loss(self, labels, outputs)
-        given = (keras.tree.flatten(each)[0] for each in (labels, outputs))
-        labels, outputs = (
-            keras.ops.convert_to_tensor(each, dtype=loss.dtype) for each in given
-        )
-        values = loss.call(labels, outputs)
-        mask = get_keras_mask(values)
-        values = tf.cast(values, tf.float32)
-        if mask is not None:
-            values *= tf.cast(mask, tf.float32)
-        if weight is not None:
-            values *= weight
-        if values.shape.rank == 0:
-            return values, mask
-        rows = tf.reshape(values, [tf.shape(values)[0], -1])
-        is_mean = loss.reduction not in _SUMS
-        return (tf.reduce_mean if is_mean else tf.reduce_sum)(rows, axis=1), mask
+        constant = tf.nest.map_structure(tf.stop_gradient, outputs)
+        return values_and_mask(self, labels, constant)[1]
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Returns what the classifier returns."""
@@ -194,14 +210,14 @@ class TrainingModel(LogitsModel):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of one step; see `keras.Model.train_step`."""
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels, weights = parts_of(data)
         if not self.built:
             self(images)
         prepared = self.prepare(images, labels)
         with tf.GradientTape() as tape:
             values, outputs = self.losses_per_example(images, labels, prepared)
             mask = self.example_mask(labels, outputs)
-            loss = self._total(values, weights, mask)
+            loss = reduced(self, values, weights, mask)
             loss_tracker(self).update_state(
                 unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]
             )
@@ -214,19 +230,7 @@ class TrainingModel(LogitsModel):
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of one evaluation step; see `keras.Model.test_step`."""
-        return worker_logs(self, super().test_step(data))
-
-    def _total(self, values: tf.Tensor, weights: Any, mask: Any = None) -> tf.Tensor:
-        loss = self.example_loss
-        is_loss = isinstance(loss, keras.losses.Loss)
-        reduction = loss.reduction if is_loss else _DEFAULT_REDUCTION
-        total = reduce_weighted_values(values, weights, mask, reduction)
-        # Keras sums up what a loss without reduction leaves.
-        total = tf.reduce_sum(total)
-        # Each outermost call of the classifier starts this list anew, so what stands
-        # in it now came from the last call alone.
-        own = [tf.reduce_sum(tf.cast(loss, total.dtype)) for loss in self.losses]
-        return total + scale_loss_for_distribution(tf.add_n(own)) if own else total
+        return worker_logs(self, super().test_step(parts_of(data)))
 
     def defences(self) -> list[Any]:
         """Returns what trains the classifier and may have a card: itself."""
@@ -245,7 +249,11 @@ class TrainingModel(LogitsModel):
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
-        return {"classifier": serialize(self.classifier), "name": self.name}
+        return {
+            "classifier": serialize(self.classifier),
+            "name": self.name,
+            "dtype": serialize(self.dtype_policy),
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **kwargs: Any) -> "TrainingModel":
@@ -261,9 +269,3 @@ class TrainingModel(LogitsModel):
                 for name, value in config.items()
             }
         )
-
-
-def _alone(given: Any) -> Any:
-    """Returns what stands alone in a list or dictionary, and all else as it is."""
-    leaves = keras.tree.flatten(given)
-    return leaves[0] if len(leaves) == 1 else given

@@ -284,6 +284,7 @@ class WassersteinGAN(keras.Model):
             "critic_steps": self.critic_steps,
             "seed": self.seed,
             "name": self.name,
+            "dtype": serialize(self.dtype_policy),
         }
 
     @classmethod
@@ -294,8 +295,5 @@ class WassersteinGAN(keras.Model):
             config: The dictionary.
             **kwargs: `custom_objects`, as in Keras.
         """
-        nets = {
-            name: keras.saving.deserialize_keras_object(config[name], **kwargs)
-            for name in ("generator", "critic")
-        }
-        return cls(**{**config, **nets})
+        make = keras.saving.deserialize_keras_object
+        return cls(**{name: make(value, **kwargs) for name, value in config.items()})

@@ -187,6 +187,15 @@ class TestAttack:
         with pytest.raises(ValueError, match=f"`FGSM` expects `{name}`"):
             FGSM(**arguments)
 
+    def test_generate_tells_of_an_epsilon_of_another_range(self, net):
+        images = np.full((2, 8, 8, 1), 100.0)
+        for attack, given in (
+            (Brighter(8 / 255, value_range=(0, 255)), None),
+            (Brighter(value_range=(0, 255)), 8 / 255),
+        ):
+            with pytest.warns(UserWarning, match="Did you mean 8, in the units"):
+                attack.generate(net, images, epsilon=given, verbose=0)
+
     def test_eight_is_not_eight_255ths(self):
         with pytest.raises(ValueError, match=r"Did you mean 8/255 = 0\.0314"):
             FGSM(8)

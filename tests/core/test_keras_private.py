@@ -17,6 +17,27 @@ def test_every_name_has_a_test():
     assert set(keras_private.__all__) <= tests
 
 
+def test_BaseImagePreprocessingLayer():
+    kind = keras_private.BaseImagePreprocessingLayer
+    assert issubclass(keras.layers.RandomFlip, kind)
+    assert issubclass(keras.layers.RandomContrast, kind)
+    assert not issubclass(keras.layers.Rescaling, kind)
+
+
+def test_consumers():
+    inputs = keras.Input((2,))
+    dense = keras.layers.Dense(1)
+    outputs = dense(inputs)
+    model = keras.Model(inputs, keras.layers.Add()([outputs, outputs]))
+    # In another model the layer takes other tensors.
+    keras.Model(inputs, dense(keras.layers.ReLU()(inputs)))
+    ((layer, (tensor,)),) = keras_private.consumers(model, model.inputs[0])
+    assert layer is dense
+    assert tensor is outputs
+    ((layer, _),) = keras_private.consumers(model, tensor)
+    assert isinstance(layer, keras.layers.Add)
+
+
 def test_flat_layers():
     inner, dense = _model(), keras.layers.Dense(3)
     model = keras.Sequential([keras.Input((2,)), inner, dense])

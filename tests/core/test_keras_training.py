@@ -68,6 +68,15 @@ def test_compiled_loss(loss):
     assert keras_training.compiled_loss(model) is loss
 
 
+def test_compiled_metric_names():
+    model = _model()
+    model.compile("sgd", "mse")
+    assert keras_training.compiled_metric_names(model) == []
+    model.compile("sgd", "mse", metrics=["mae"], weighted_metrics=["mse"])
+    model.evaluate(np.zeros((2, 2)), np.zeros(2), verbose=0)
+    assert keras_training.compiled_metric_names(model) == ["mae", "mse"]
+
+
 def test_decays():
     layer = keras.layers.Dense(2)
     layer.build((None, 3))

@@ -4,13 +4,14 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM, PGD, KLToClean
-from keras_advdef.callbacks import PerturbationSchedule
+from keras_advdef.callbacks import PerturbationSchedule, RobustAccuracy
 from keras_advdef.constraints import Parseval
 from keras_advdef.core.card_asset import cards_in
 from keras_advdef.layers import RandomNoise
 from keras_advdef.objectives import (
     AdversarialCrossEntropy,
     CrossLipschitz,
+    DeepDefense,
     Objective,
     Penalty,
 )
@@ -151,8 +152,14 @@ class TestAdversarialTrainingModel:
         history = model.fit(
             images, labels, validation_data=(images, labels), verbose=0, epochs=2
         ).history
-        names = {"loss", "accuracy", "adversarial_accuracy"}
-        assert set(history) == names | {f"val_{name}" for name in names}
+        # Not one number twice, and none whose name hides what images it is of.
+        assert set(history) == {
+            "loss",
+            "adversarial_accuracy",
+            "val_loss",
+            "val_accuracy",
+            "val_adversarial_accuracy",
+        }
         clean = np.mean(np.argmax(net(images), axis=-1) == labels)
         assert history["val_accuracy"][-1] == pytest.approx(clean)
         evaluated = model.evaluate(images, labels, verbose=0, return_dict=True)
@@ -171,22 +178,103 @@ class TestAdversarialTrainingModel:
         history = watched.fit(*data, validation_data=data, verbose=0).history
         assert set(history) == {"loss", "val_loss", "val_adversarial_accuracy"}
 
-    def test_metrics_are_clean_where_the_objective_is(self, images, labels):
-        for weight, expected in ((0.5, "clean"), (0.0, "adversarial")):
+    def test_logs_of_training_name_what_they_are_of(self, images, labels):
+        for weight, prefix in ((0.5, "clean"), (0.0, "adversarial")):
             net = small_net()
             model = compiled(
                 net,
                 FGSM(0.5),
                 AdversarialCrossEntropy(weight),
                 optimizer=keras.optimizers.SGD(0.0),
-                metrics=["sparse_categorical_crossentropy"],
+                metrics=["accuracy", "sparse_categorical_crossentropy"],
             )
             logs = model.fit(images, labels, verbose=0).history
-            shown = logs["sparse_categorical_crossentropy"][0]
-            x = images if expected == "clean" else FGSM(0.5)(net, images, labels)
+            adversarial = FGSM(0.5)(net, images, labels)
+            x = images if prefix == "clean" else adversarial
             metric = keras.metrics.SparseCategoricalCrossentropy()
             metric.update_state(labels, net(x))
+            shown = logs.pop(f"{prefix}_sparse_categorical_crossentropy")[0]
             assert shown == pytest.approx(float(metric.result()), rel=1e-4)
+            del logs["loss"]
+            both = {"clean_accuracy": images, "adversarial_accuracy": adversarial}
+            assert set(logs) == set(both if prefix == "clean" else list(both)[1:])
+            for name, values in logs.items():
+                right = np.argmax(net(both[name]), axis=-1) == labels
+                assert values[0] == pytest.approx(np.mean(right))
+
+    @pytest.mark.parametrize("name", ["clean_accuracy", "adversarial_accuracy"])
+    def test_accuracies_of_training_can_be_monitored(self, name, images, labels):
+        stop = keras.callbacks.EarlyStopping(name, patience=1)
+        model = compiled(small_net(), FGSM(0.1), AdversarialCrossEntropy(0.5))
+        model.fit(images, labels, verbose=0, callbacks=[stop])
+        assert stop.monitor_op(2.0, 1.0)
+
+    @pytest.mark.parametrize("activation", [None, "sigmoid"])
+    @pytest.mark.parametrize("column", [False, True])
+    def test_one_unit_of_two_classes(self, activation, column, images):
+        """Everything counts right for one unit, as for its two logits 0 and z."""
+        labels = np.arange(6) % 2
+        found = []
+        for units in (1, 2):
+            head = keras.layers.Dense(1, activation=activation if units == 1 else None)
+            inputs = keras.Input((8, 8, 1))
+            outputs = head(keras.layers.Flatten()(inputs))
+            kernel = np.random.default_rng(0).normal(size=(64, 1)) / 8
+            head.set_weights([kernel, np.array([0.1])])
+            loss = keras.losses.BinaryCrossentropy(from_logits=activation is None)
+            y = labels[:, None] if column else labels
+            # Keras's own "accuracy" takes one logit for a probability.
+            threshold = 0.0 if activation is None else 0.5
+            accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=threshold)
+            if units > 1:
+                outputs = keras.ops.concatenate([0.0 * outputs, outputs], axis=-1)
+                loss, y, accuracy = sparse_loss(), labels, "accuracy"
+            net = keras.Model(inputs, outputs)
+            model = AdversarialTrainingModel(
+                net,
+                FGSM(0.05),
+                AdversarialCrossEntropy(0.5),
+                [DeepDefense(steps=1, weight=0.1)],
+                FGSM(0.05),
+                seed=1,
+            )
+            model.compile(keras.optimizers.SGD(0.1), loss, metrics=[accuracy])
+            robust = RobustAccuracy(FGSM(0.05), (images, y))
+            history = model.fit(
+                images,
+                y,
+                validation_data=(images, y),
+                callbacks=[robust],
+                epochs=2,
+                shuffle=False,
+                verbose=0,
+            ).history
+            assert net.predict(images, verbose=0).shape == (6, units)
+            found.append(history)
+        assert set(found[0]) == set(found[1])
+        for name, values in found[0].items():
+            np.testing.assert_allclose(values, found[1][name], rtol=1e-4, err_msg=name)
+        assert found[0]["val_accuracy"][0] > 0
+
+    def test_ignored_labels_count_nowhere(self, images, labels):
+        loss = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True, ignore_class=-1
+        )
+        ignored = np.where(np.arange(6) < 2, -1, labels)
+        logs = []
+        for x, y in ((images, ignored), (images[2:], labels[2:])):
+            keras.utils.set_random_seed(2)
+            net = small_net()
+            model = AdversarialTrainingModel(
+                net, PGD(0.1, steps=2, random_start=False), validation_attack=FGSM(0.1)
+            )
+            model.compile(keras.optimizers.SGD(0.5), loss)
+            history = model.fit(
+                x, y, validation_data=(x, y), shuffle=False, epochs=2, verbose=0
+            )
+            logs.append(history.history)
+        for name, values in logs[0].items():
+            np.testing.assert_allclose(values, logs[1][name], rtol=1e-5, err_msg=name)
 
     @pytest.mark.parametrize("order", [1, -1])
     def test_monitors_find_the_direction_in_any_order(
@@ -469,6 +557,53 @@ class TestAdversarialTrainingModel:
         y = labels if wrong_labels is None else np.array(wrong_labels)
         with pytest.raises(ValueError, match=message):
             model.fit(scale * images, y, verbose=0)
+
+    @pytest.mark.parametrize(
+        "kind", ["tensor", "dataset", "generator", "list", "batch"]
+    )
+    def test_images_of_another_range_are_told_before_a_step(self, kind, images, labels):
+        net = small_net()
+        before = net.get_weights()
+        model = compiled(net, [FGSM(0.1), FGSM(0.2)])
+        x = 255 * images
+        data = tf.data.Dataset.from_tensor_slices((x, labels)).batch(3)
+        batches = (each for each in data.as_numpy_iterator())
+        arguments = {
+            "batch": (x, labels),
+            "dataset": (data,),
+            "generator": (batches,),
+            "list": ([x], labels),
+            "tensor": (tf.constant(x), tf.constant(labels)),
+        }[kind]
+        fit = model.train_on_batch if kind == "batch" else model.fit
+        options = {"shuffle": False} if len(arguments) == 1 else {}
+        with pytest.raises(ValueError, match=r"in the value range \[0, 1\]"):
+            fit(*arguments, **options)
+        for one, other in zip(net.get_weights(), before, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def test_validation_data_of_another_range_are_told(self, net, images, labels):
+        data = tf.data.Dataset.from_tensor_slices((255 * images, labels)).batch(3)
+        model = compiled(net, validation_attack=FGSM(0.1))
+        with pytest.raises(ValueError, match="value range"):
+            model.fit(images, labels, validation_data=data, verbose=0)
+
+    @pytest.mark.parametrize(
+        "rows", [np.ones((6, 3)), np.zeros((6, 3)), np.full((6, 3), np.nan)]
+    )
+    def test_labels_that_name_no_one_class_are_refused(self, rows, net, images):
+        model = AdversarialTrainingModel(net, FGSM(0.1))
+        model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+        data = tf.data.Dataset.from_tensor_slices((images, rows)).batch(3)
+        with pytest.raises(ValueError, match="rows that sum to 1"):
+            model.fit(data, verbose=0, shuffle=False)
+
+    def test_dtype_survives_a_round_trip(self):
+        policy = "mixed_bfloat16"
+        model = AdversarialTrainingModel(small_net(), FGSM(0.1), dtype=policy)
+        copy = AdversarialTrainingModel.from_config(model.get_config())
+        assert copy.dtype_policy == model.dtype_policy
+        assert copy.dtype_policy.name == policy
 
     def test_fit_checks_validation_arrays(self, net, images, labels):
         model = compiled(net, validation_attack=FGSM(0.1))

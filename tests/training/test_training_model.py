@@ -7,8 +7,6 @@ from keras_advdef.attacks import FGSM
 from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.training import AdversarialTrainingModel, TrainingModel
 from tests.support.nets import small_net, sparse_loss
-from tests.support.training_forms import LOSSES, small_images
-from tests.support.training_forms import small_net as forms_net
 
 
 class Pair(LogitsModel):
@@ -89,48 +87,6 @@ class TestTrainingModel:
             each.fit(images, labels, verbose=0)
         for one, other in zip(net.get_weights(), plain.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
-
-    @pytest.mark.parametrize("form", LOSSES, ids=str)
-    def test_losses_are_as_keras_computes_them(self, form):
-        found = []
-        for wrap in (lambda net: net, AdversarialTrainingModel):
-            net = forms_net(form.activation, form.units)
-            model = wrap(net)
-            optimizer = keras.optimizers.SGD(0.3)
-            model.compile(optimizer, form.loss(), metrics=["acc"], **form.compiled)
-            data = (small_images(), form.labels)
-            history = model.fit(
-                *data,
-                batch_size=5,
-                epochs=2,
-                shuffle=False,
-                validation_data=data,
-                verbose=0,
-                **form.fitted,
-            )
-            found.append((history.history, net.get_weights()))
-        (expected, wanted), (history, weights) = found
-        assert set(history) == set(expected)
-        for name, values in expected.items():
-            np.testing.assert_allclose(history[name], values, rtol=1e-5, atol=1e-6)
-        for one, other in zip(weights, wanted, strict=True):
-            np.testing.assert_allclose(one, other, atol=1e-6)
-
-    def test_values_of_several_axes_count_as_keras_counts_them(self, net):
-        labels = np.eye(3, dtype="float32")
-        outputs = tf.constant(np.arange(9.0).reshape(3, 3), tf.float32)
-        for reduction, reduce in (("sum_over_batch_size", np.mean), ("sum", np.sum)):
-
-            class Squares(keras.losses.Loss):
-                def call(self, y_true, y_pred):
-                    return (y_true - y_pred) ** 2
-
-            model = AdversarialTrainingModel(net)
-            model.compile("sgd", Squares(reduction=reduction))
-            values = model.example_losses(labels, outputs)
-            assert values.shape == (3,)
-            expected = reduce((labels - outputs.numpy()) ** 2, axis=1)
-            np.testing.assert_allclose(values, expected, rtol=1e-6)
 
     @pytest.mark.parametrize("loss", [["mse"], {"dense": "mse"}])
     def test_takes_a_structure_of_one_loss(self, loss, net, images, labels):

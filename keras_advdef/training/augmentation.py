@@ -1,0 +1,157 @@
+"""Splits the augmentation at the front of a classifier from what comes behind it."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.keras_private import (
+    BaseImagePreprocessingLayer,
+    consumers,
+    flat_layers,
+    has_graph,
+    seed_state_variables,
+)
+from keras_advdef.core.value_range import ValueRange
+from keras_advdef.surgery import rewrite
+
+
+class Augmentation:
+    """The random layers at the front of a classifier, and the classifier without them.
+
+    Layers that rescale between them are undone, so that augmented images lie in the
+    range of the images as they come. The classifier itself is left as it is; both share
+    all weights.
+
+    Args:
+        classifier: A built model.
+    """
+
+    def __init__(self, classifier: keras.Model) -> None:
+        layers = _leading(classifier)[0] if has_graph(classifier) else []
+        while layers and not _is_augmentation(layers[-1]):
+            layers.pop()
+        self.layers = layers
+        split_off = [each for each in layers if _is_augmentation(each)]
+        gone = {id(inner) for each in split_off for inner in flat_layers(each)}
+        # Augmentation in the middle, or in a model that does not show its layers.
+        self.left = [
+            each.name
+            for each in flat_layers(classifier)
+            if _is_augmentation(each) and id(each) not in gone
+        ]
+        self.rest = classifier
+        if split_off:
+            self.rest = rewrite(
+                classifier,
+                lambda layer: [keras.layers.Identity()] if id(layer) in gone else None,
+            )
+
+    def tell(self, owner: str) -> None:
+        """Warns of augmentation that stays in the classifier.
+
+        Args:
+            owner: Name of the class that trains.
+        """
+        if self.left:
+            names = ", ".join(f"`{name}`" for name in self.left)
+            text = (
+                f"`{owner}` attacks images in front of {names}, which in training then "
+                "move the perturbation away. Put augmentation at the front of a "
+                "Sequential or functional classifier, or into the data."
+            )
+            warnings.warn(text, stacklevel=3)
+
+    def __call__(self, images: Any, value_range: ValueRange | None) -> Any:
+        """Returns the images augmented, as float32 in their own range.
+
+        Args:
+            images: Batch of images.
+            value_range: Where they lie and shall lie afterwards, if that is known.
+        """
+        if not self.layers:
+            return images
+        for layer in self.layers:
+            augments = _is_augmentation(layer)
+            images = layer(images, training=True) if augments else layer(images)
+        for layer in reversed(self.layers):
+            if not _is_augmentation(layer):
+                images = _undone(layer, images)
+        images = tf.cast(images, tf.float32)
+        return images if value_range is None else tf.clip_by_value(images, *value_range)
+
+
+class BehindAugmentation:
+    """A training model as its objective sees it: the classifier starts behind.
+
+    Args:
+        model: The training model.
+        classifier: What stands behind the augmentation.
+    """
+
+    def __init__(self, model: keras.Model, classifier: keras.Model) -> None:
+        self._model = model
+        self.classifier = classifier
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def _is_augmentation(layer: Any) -> bool:
+    return isinstance(layer, BaseImagePreprocessingLayer) and bool(
+        seed_state_variables(layer)
+    )
+
+
+def _leading(model: keras.Model) -> tuple[list[Any], bool]:
+    """Returns the first layers that may be split off, and whether these are all."""
+    found: list[Any] = []
+    for layer in _line(model):
+        if isinstance(layer, keras.Model) and has_graph(layer):
+            inner, is_whole = _leading(layer)
+            found += inner
+            if not is_whole:
+                return found, False
+        elif not _may_lead(layer, model):
+            return found, False
+        else:
+            found.append(layer)
+    return found, True
+
+
+def _line(model: keras.Model) -> Iterator[Any]:
+    """Yields the layers of a model from its input on, until they branch."""
+    if isinstance(model, keras.Sequential):
+        yield from (
+            each
+            for each in model.layers
+            if not isinstance(each, keras.layers.InputLayer)
+        )
+        return
+    (tensor, *others) = model.inputs
+    while not others and len(users := consumers(model, tensor)) == 1:
+        operation, (tensor, *others) = users[0]
+        yield operation
+
+
+def _may_lead(layer: Any, model: keras.Model) -> bool:
+    """Whether images behind a layer can still be told in the range and size before."""
+    if isinstance(layer, keras.layers.Normalization):
+        return not layer.invert
+    if not _is_augmentation(layer):
+        return isinstance(layer, keras.layers.Rescaling)
+    shape = tuple(model.inputs[0].shape)
+    return tuple(layer.compute_output_shape(shape)) == shape
+
+
+def _undone(layer: Any, images: tf.Tensor) -> tf.Tensor:
+    if isinstance(layer, keras.layers.Rescaling):
+        scale, offset = (
+            tf.cast(each, images.dtype) for each in (layer.scale, layer.offset)
+        )
+        return (images - offset) / scale
+    least = keras.backend.epsilon()
+    deviation = tf.maximum(tf.sqrt(tf.cast(layer.variance, images.dtype)), least)
+    return images * deviation + tf.cast(layer.mean, images.dtype)

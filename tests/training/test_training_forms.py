@@ -1,0 +1,107 @@
+"""Losses, data and options as users bring them; right is what Keras itself computes."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_advdef as advdef
+from tests.support.training_forms import (
+    DATA,
+    LOSSES,
+    OPTIONS,
+    LossForm,
+    small_images,
+    small_net,
+)
+
+_FIT = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+_SPARSE = LossForm(
+    "sparse", lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+)
+
+
+def _fitted(form, *, wrap, optimizer=None, compiled=None, data=None, attack=None):
+    """Returns history and weights of a net, by our training step or by Keras alone."""
+    net = small_net(form.activation, form.units)
+    model = net
+    if wrap:
+        model = advdef.training.AdversarialTrainingModel(net, attack, seed=1)
+    model.compile(
+        keras.optimizers.SGD(0.5, **(optimizer or {})),
+        form.loss(),
+        **form.compiled,
+        **(compiled or {}),
+    )
+    data = data or {"x": small_images(), "y": form.labels, **_FIT}
+    history = model.fit(**data, **form.fitted).history
+    return history, net.get_weights()
+
+
+def _assert_same(one, other, tolerance=1e-5):
+    np.testing.assert_allclose(one[0]["loss"], other[0]["loss"], rtol=tolerance)
+    for found, expected in zip(one[1], other[1], strict=True):
+        np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("form", LOSSES, ids=str)
+def test_losses_are_those_of_keras(form):
+    _assert_same(_fitted(form, wrap=True), _fitted(form, wrap=False))
+
+
+@pytest.mark.parametrize("form", LOSSES, ids=str)
+def test_losses_meet_an_attack(form):
+    attack = advdef.attacks.FGSM(0.05)
+    clean, _ = _fitted(form, wrap=True)
+    attacked, _ = _fitted(form, wrap=True, attack=attack)
+    assert np.isfinite(attacked["loss"]).all()
+    assert attacked["loss"][0] > clean["loss"][0]
+
+
+@pytest.fixture(scope="module")
+def of_arrays():
+    attack = advdef.attacks.FGSM(0.05)
+    return _fitted(_SPARSE, wrap=True, attack=attack)
+
+
+# Keras says so of every dataset whose length it does not know.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("form", DATA, ids=str)
+def test_data_train_alike_in_whatever_form(form, of_arrays):
+    attack = advdef.attacks.FGSM(0.05)
+    data = form.arguments(small_images(), _SPARSE.labels)
+    data = {**data, "epochs": 2, "verbose": 0}
+    _assert_same(_fitted(_SPARSE, wrap=True, attack=attack, data=data), of_arrays)
+
+
+def test_batches_train_alike_one_by_one(of_arrays):
+    net = small_net()
+    attack = advdef.attacks.FGSM(0.05)
+    model = advdef.training.AdversarialTrainingModel(net, attack, seed=1)
+    model.compile(keras.optimizers.SGD(0.5), _SPARSE.loss())
+    x, y = small_images(), _SPARSE.labels
+    for start in (0, 4, 8) * 2:
+        rows = slice(start, start + 4)
+        logs = model.train_on_batch(x[rows], y[rows], return_dict=True)
+    assert np.isfinite(logs["loss"])
+    for found, expected in zip(net.get_weights(), of_arrays[1], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", OPTIONS, ids=str)
+def test_options_do_what_they_do_in_keras(form):
+    options = {"optimizer": form.optimizer, "compiled": form.compiled}
+    _assert_same(
+        _fitted(_SPARSE, wrap=True, **options),
+        _fitted(_SPARSE, wrap=False, **options),
+        1e-4 if form.name == "jit" else 1e-5,
+    )
+
+
+@pytest.mark.parametrize("form", OPTIONS, ids=str)
+def test_options_meet_an_attack(form, of_arrays):
+    attack = advdef.attacks.FGSM(0.05)
+    options = {"optimizer": form.optimizer, "compiled": form.compiled}
+    history, _ = _fitted(_SPARSE, wrap=True, attack=attack, **options)
+    # Before the first step nothing differs; later losses depend on the option.
+    assert np.isfinite(history["loss"]).all()
+    assert history.keys() == of_arrays[0].keys()
