@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.core.keras_private import left_as_it_is
+
 _LONGEST_VALUE = 120
 # Keras puts its own words around what is raised inside a layer.
 _REJECTION = re.compile(r"`[^`]+` expects .+ Received: ", re.DOTALL)
@@ -65,7 +67,7 @@ def invalid(
     >>> str(keras_advdef.core.errors.invalid("PGD", "steps", "at least 1", 0))
     '`PGD` expects `steps` to be at least 1. Received: steps=0.'
     """
-    return ValueError(_message(owner, argument, rule, value, advice))
+    return left_as_it_is(ValueError(_message(owner, argument, rule, value, advice)))
 
 
 def wrong_type(
@@ -89,7 +91,7 @@ def wrong_type(
     >>> str(error)
     '`PGD` expects `loss` to be a string. Received: loss=3.'
     """
-    return TypeError(_message(owner, argument, rule, value, advice))
+    return left_as_it_is(TypeError(_message(owner, argument, rule, value, advice)))
 
 
 def is_rejection(error: BaseException) -> bool:

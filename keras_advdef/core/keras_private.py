@@ -7,7 +7,7 @@ new Keras release that moves one is noticed by name. See `keras_training` for th
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -39,12 +39,14 @@ __all__ = [
     "inbound_tensors",
     "inner_layers",
     "kept_losses",
+    "left_as_it_is",
     "make_default_seed",
     "producer",
     "seed_state_variables",
     "twin_layer",
 ]
 
+_Kind = TypeVar("_Kind", bound=Exception)
 RELU_OPERATIONS = (Relu, Relu6)
 BaseImagePreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
 
@@ -280,3 +282,21 @@ def conversion_format() -> str | None:
             return "litert"
         frame = frame.f_back
     return None
+
+
+def left_as_it_is(error: _Kind) -> _Kind:
+    """Returns an error to whose text Keras adds nothing, raised in whatever call.
+
+    Keras would wrap it into lines about the call and its arguments.
+
+    Args:
+        error: The exception, which the caller raises.
+
+    Example:
+
+    >>> error = ValueError("Too few images.")
+    >>> keras_advdef.core.keras_private.left_as_it_is(error) is error
+    True
+    """
+    error._keras_call_info_injected = True  # type: ignore[attr-defined]
+    return error

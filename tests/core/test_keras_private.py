@@ -237,3 +237,16 @@ def test_FloatFunctional():
     np.testing.assert_array_equal(model(images), [[0.0, 1.5]])
     np.testing.assert_array_equal(floats(images), [[0.25, 1.5]])
     assert keras_private.has_graph(floats)
+
+
+def test_left_as_it_is():
+    class Refuses(keras.layers.Layer):
+        def call(self, inputs):
+            raise keras_private.left_as_it_is(ValueError("One sentence."))
+
+        def compute_output_shape(self, input_shape):
+            return input_shape
+
+    for call in (Refuses(), keras.Sequential([Refuses()])):
+        with pytest.raises(ValueError, match=r"^One sentence\.$"):
+            call(np.zeros((1, 2)))
