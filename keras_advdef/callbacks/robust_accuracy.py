@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.arguments import checked_instance, checked_integer
+from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_training import callbacks_beside
 
@@ -67,6 +68,8 @@ class RobustAccuracy(keras.callbacks.Callback):
         self.batch_size = checked_integer(owner, "batch_size", batch_size, low=1)
         self.seed = checked_integer(owner, "seed", seed, low=0)
         self._last: float | None = None
+        labels = np.atleast_1d(self.validation_data[1])
+        self._classes = class_labels(owner, labels, count=len(labels), classes=None)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Raises if a callback before this one wants what only this one writes."""
@@ -97,6 +100,4 @@ class RobustAccuracy(keras.callbacks.Callback):
             verbose=0,
         )
         predicted = self.attack.predict(self.model, adversarial, seed=self.seed)
-        if labels.ndim > 1 and labels.shape[-1] > 1:
-            labels = labels.argmax(axis=-1)
-        return float(np.mean(predicted == labels.ravel()))
+        return float(np.mean(predicted == self._classes))

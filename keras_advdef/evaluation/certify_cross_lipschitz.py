@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.image_source import taken
-from keras_advdef.core.value_range import checked_labels, sparse_labels
 from keras_advdef.evaluation.one_hidden_layer import OWNER, OneHiddenLayer, taken_apart
 
 # Halvings of the bracket around each radius, of which the lower end counts.
@@ -66,8 +66,8 @@ def certify_cross_lipschitz(
     images, labels, _ = taken(OWNER, images, labels)
     images = np.asarray(images)
     logits = model.predict(images, batch_size=batch_size, verbose=0).astype(np.float64)
-    checked_labels(OWNER, labels, count=len(logits), classes=logits.shape[1])
-    classes = sparse_labels(labels).numpy()
+    count, known = logits.shape
+    classes = class_labels(OWNER, labels, count=count, classes=known)
     hidden = images.reshape(len(images), -1).astype(np.float64) @ net.first + net.bias
     products = net.first.T @ net.first
     shape = _Shape(

@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.image_source import taken
-from keras_advdef.core.value_range import checked_labels, sparse_labels
 from keras_advdef.evaluation.lipschitz_bound import lipschitz_bound
 
 # Logits are float32; so much of their size may be rounding.
@@ -55,8 +55,8 @@ def certify_lipschitz_margin(
     images, labels, _ = taken(owner, images, labels)
     logits = model.predict(np.asarray(images), batch_size=batch_size, verbose=0)
     logits = logits.astype(np.float64)
-    checked_labels(owner, labels, count=len(logits), classes=logits.shape[1])
-    classes = sparse_labels(labels).numpy()
+    count, known = logits.shape
+    classes = class_labels(owner, labels, count=count, classes=known)
     own = logits[np.arange(len(logits)), classes]
     logits[np.arange(len(logits)), classes] = -np.inf
     rounding = _ROUNDING * np.maximum(np.abs(own), 1.0)

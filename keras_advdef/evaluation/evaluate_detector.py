@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
 from keras_advdef.evaluation.detection_report import DetectionReport
@@ -33,14 +34,15 @@ def evaluate_detector(
             calibrated on; or a `tf.data.Dataset` or `keras.utils.PyDataset` of batches
             that has an end.
         attacked_images: For each attack, its images, as many as labels.
-        labels: The true classes of the attacked images, whole numbers `(count,)`.
+        labels: The true classes of the attacked images, integer or one-hot.
         batch_size: Images in one pass.
 
     Returns:
         A `DetectionReport`.
 
     Raises:
-        ValueError: If the numbers of labels and attacked images differ.
+        ValueError: If the numbers of labels and attacked images differ, or a label
+            names no one class.
 
     Example:
 
@@ -65,7 +67,10 @@ def evaluate_detector(
             rule = f"as many images for {name} as there are labels, {len(labels)}"
             raise invalid(_OWNER, "attacked_images", rule, images)
         found = detector.predict(images, batch_size=batch_size, verbose=0)
-        fooled = found["probabilities"].argmax(axis=-1) != labels
+        truth = class_labels(
+            _OWNER, labels, count=len(images), classes=found["probabilities"].shape[1]
+        )
+        fooled = found["probabilities"].argmax(axis=-1) != truth
         scores[name], tried[name] = found["score"][fooled], len(images)
     images = np.asarray(taken(_OWNER, clean_images, argument="clean_images").images)
     clean = detector.predict(images, batch_size=batch_size, verbose=0)

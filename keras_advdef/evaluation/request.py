@@ -13,13 +13,14 @@ from keras_advdef.core.arguments import (
     checked_integer,
     checked_number,
 )
+from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.epsilon import checked_epsilon, small_epsilon
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import SEED_LIMIT
-from keras_advdef.core.value_range import ValueRange, checked_images, checked_labels
+from keras_advdef.core.value_range import ValueRange, checked_images
 from keras_advdef.evaluation.budget import BUDGETS, Budget
 from keras_advdef.evaluation.subject import Subject
 
@@ -153,15 +154,7 @@ class Request:
         Raises:
             ValueError: If a label is no class of the model, or names several in part.
         """
-        found = checked_labels(OWNER, self.labels, count=self.count, classes=classes)
-        if self.labels.shape == (self.count, classes):
-            largest = self.labels.max(axis=1)
-            if (largest != 1).any():
-                rule = "one class per image, since an accuracy is counted"
-                advice = "Pass `labels.argmax(axis=1)` to count the likeliest class."
-                soft = self.labels[int(np.argmax(largest != 1))].tolist()
-                raise invalid(OWNER, "labels", rule, soft, advice=advice)
-        return found
+        return class_labels(OWNER, self.labels, count=self.count, classes=classes)
 
 
 def _check_shape(

@@ -31,6 +31,13 @@ class TestRobustAccuracy:
             callback.on_epoch_end(0, logs[-1])
         assert logs[0] == logs[1] == logs[2]
 
+    def test_labels_that_name_no_class_are_refused(self, images, labels):
+        soft = 0.9 * np.eye(3)[labels] + 0.1 / 3
+        with pytest.raises(
+            ValueError, match="`RobustAccuracy` expects `labels` to be o"
+        ):
+            RobustAccuracy(FGSM(0.1), (images, soft))
+
     def test_repeats_between_measurements(self, model, images, labels, monkeypatch):
         callback = RobustAccuracy(FGSM(0.1), (images, labels), frequency=2)
         values = iter([0.1, 0.2, 0.3])

@@ -5,6 +5,7 @@ from keras_advdef.attacks import PGD
 from keras_advdef.evaluation import evaluate_detector, evaluate_robustness
 from keras_advdef.layers import BitDepthReduction, MedianSmoothing
 from keras_advdef.models import FeatureSqueezingDetector, SqueezingAware
+from tests.support.nets import linear_net
 
 EPSILON = 0.2
 
@@ -41,6 +42,31 @@ class TestEvaluateDetector:
         report = evaluate_detector(detector, images, {"clean": images}, labels=labels)
         np.testing.assert_array_equal(report.clean, found["score"])
         np.testing.assert_array_equal(report.attacked["clean"], found["score"][~right])
+
+    def test_labels_in_every_form(self, detector, digits):
+        images, labels = digits.x_test[:40], digits.y_test[:40]
+        one_hot = np.eye(3)[labels]
+        fooled = [
+            evaluate_detector(detector, images, {"any": images}, labels=each).attacked
+            for each in (labels, labels[:, None], one_hot)
+        ]
+        for each in fooled[1:]:
+            np.testing.assert_array_equal(each["any"], fooled[0]["any"])
+        with pytest.raises(ValueError, match="one class per image"):
+            evaluate_detector(
+                detector, images, {"any": images}, labels=0.9 * one_hot + 0.1 / 3
+            )
+
+    def test_a_net_of_one_unit(self, digits):
+        images = digits.x_test[:30]
+        middle = np.median(images.sum(axis=(1, 2, 3)))
+        net = linear_net(np.ones((1, 64)), [-middle], shape=(8, 8, 1))
+        detector = FeatureSqueezingDetector(net, [BitDepthReduction(3)])
+        right = (net.predict(images, verbose=0) > 0).astype(int)
+        assert 0 < right.sum() < 30
+        for labels, wrong in ((right, 0), (1 - right, 30)):
+            report = evaluate_detector(detector, images, {"any": images}, labels=labels)
+            assert len(report.attacked["any"]) == wrong
 
     def test_rejects_other_numbers_of_labels(self, detector, digits):
         with pytest.raises(ValueError, match="as many images for PGD as there are"):
