@@ -14,16 +14,26 @@ _HALVINGS = 24
 _BLOCK = 64
 # Logits of float32 are off by some parts in a million of the largest.
 _ROUNDING = 2e-6
+# What float64 may lose of the difference of two sums, as a share of them.
+_DIFFERENCE = 1e-9
 # Radii that are tried where the slope at an image is zero, up to a billion.
 _FIRST_RADIUS, _DOUBLINGS = 1e-6, 50
 
 
 class _Shape(NamedTuple):
-    """How the hidden units' weights lie to each other: lengths, inner products."""
+    """How the hidden units' weights lie to each other.
+
+    Args:
+        lengths: Of the weights of each unit.
+        alike: Inner products, where they are positive.
+        opposed: Inner products, where they are negative.
+        largest: Largest eigenvalue of their absolute values.
+    """
 
     lengths: np.ndarray
     alike: np.ndarray
     opposed: np.ndarray
+    largest: float
 
 
 def certify_cross_lipschitz(
@@ -71,7 +81,10 @@ def certify_cross_lipschitz(
     hidden = images.reshape(len(images), -1).astype(np.float64) @ net.first + net.bias
     products = net.first.T @ net.first
     shape = _Shape(
-        np.sqrt(np.diag(products)), np.maximum(products, 0.0), np.minimum(products, 0.0)
+        np.sqrt(np.diag(products)),
+        np.maximum(products, 0.0),
+        np.minimum(products, 0.0),
+        np.linalg.eigvalsh(np.abs(products))[-1],
     )
     blocks = [
         _radii(net, shape, hidden[rows], logits=logits[rows], classes=classes[rows])
@@ -102,17 +115,71 @@ def _radii(
     rounding = _ROUNDING * np.abs(logits).max(axis=1)
     margins = np.where(margins > 0, np.maximum(margins - rounding[:, None], 0), margins)
     margins[everywhere, classes] = np.inf
-    radii = np.full(len(classes), np.inf)
     # The nearest class first: the radii of others are seldom smaller.
-    for others in np.argsort(margins, axis=1).T[:-1]:
-        margin = margins[everywhere, others]
-        weights = net.last.T[classes] - net.last.T[others]
-        steepest = _Steepest(net, shape, hidden, weights)
+    order = np.argsort(margins, axis=1)[:, :-1]
+    radii = np.full(len(classes), np.inf)
+
+    def narrow(rows: np.ndarray, others: np.ndarray) -> None:
+        margin = margins[rows, others]
+        weights = net.last.T[classes[rows]] - net.last.T[others]
+        steepest = _Steepest(net, shape, hidden[rows], weights)
         # Whatever an infinite radius is worth, it does not hold.
-        holds = np.isfinite(radii) & (_reach(radii, steepest) <= margin)
-        rows = np.flatnonzero(~holds)
-        radii[rows] = _bisected(steepest.of(rows), margin[rows], radii[rows])
+        limits = radii[rows]
+        failed = np.flatnonzero(
+            ~(np.isfinite(limits) & (_reach(limits, steepest) <= margin))
+        )
+        found = _bisected(steepest.of(failed), margin[failed], limits[failed])
+        radii[rows[failed]] = found
+
+    narrow(everywhere, order[:, 0])
+    holds = _surely_holds(
+        net, shape, hidden, radii=radii, margins=margins, classes=classes
+    )
+    left = [
+        others[1:][~holds[row, others[1:]]] if radii[row] > 0 else others[:0]
+        for row, others in enumerate(order)
+    ]
+    for step in range(max(map(len, left))):
+        rows = np.array([row for row in everywhere if step < len(left[row])])
+        rows = rows[radii[rows] > 0]
+        narrow(rows, np.array([left[row][step] for row in rows], np.int64))
     return radii
+
+
+def _surely_holds(
+    net: OneHiddenLayer,
+    shape: _Shape,
+    hidden: np.ndarray,
+    *,
+    radii: np.ndarray,
+    margins: np.ndarray,
+    classes: np.ndarray,
+) -> np.ndarray:
+    """Returns for which classes a radius holds by a rough bound, `(count, classes)`.
+
+    The summands of a slope's square are at most those of a form of the absolute
+    inner products, which their largest eigenvalue bounds for all classes at once.
+
+    Args:
+        net: The net.
+        shape: How the hidden units' weights lie to each other.
+        hidden: What enters the activation, `(count, units)`.
+        radii: The radii, `(count,)`.
+        margins: Differences of the logits, `(count, classes)`.
+        classes: True classes, `(count,)`.
+    """
+    finite = np.where(np.isfinite(radii), radii, 0.0)
+    own = net.last.T[classes]
+    # What grows beyond all numbers does not hold.
+    with np.errstate(over="ignore", invalid="ignore"):
+        high = np.square(net.slope(hidden + finite[:, None] * shape.lengths))
+        sizes = np.sum(high * np.square(own), axis=1)[:, None]
+        sizes = sizes + high @ np.square(net.last)
+        # The difference of numbers of this size may have been rounded.
+        lengths = sizes * (1.0 + _DIFFERENCE) - 2.0 * (high * own) @ net.last
+        slopes = np.sqrt(shape.largest * np.maximum(lengths, 0.0))
+        reached = finite[:, None] * slopes <= margins
+    return np.isfinite(radii)[:, None] & reached
 
 
 class _Steepest(NamedTuple):

@@ -4,6 +4,7 @@ import pytest
 
 from keras_advdef.attacks import FAB, CarliniWagner, DeepFool
 from keras_advdef.evaluation import certify_cross_lipschitz
+from keras_advdef.evaluation.certify_cross_lipschitz import _Steepest
 from keras_advdef.layers import VariationalDense
 from tests.support.nets import linear_net, sparse_loss
 
@@ -49,6 +50,60 @@ def test_exact_on_linear_models():
     np.testing.assert_array_equal(wrong, np.zeros(9))
 
 
+def many_classes(classes, activation="softplus", seed=0):
+    """A net, images, and as labels what it takes them for, but for a wrong one."""
+    keras.utils.set_random_seed(seed)
+    net = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, activation=activation),
+            keras.layers.Dense(classes),
+        ]
+    )
+    images = np.random.default_rng(seed).uniform(size=(4, 8, 8, 1)).astype("float32")
+    labels = net.predict(images, verbose=0).argmax(axis=1)
+    labels[-1] = (labels[-1] + 1) % classes
+    return net, images, labels
+
+
+@pytest.mark.parametrize("activation", ["softplus", "relu"])
+def test_is_the_smallest_radius_of_all_pairs_of_classes(activation):
+    net, images, labels = many_classes(12, activation)
+    radii = certify_cross_lipschitz(net, images, labels)
+    kernel, bias = net.layers[-1].get_weights()
+    pair = keras.Sequential(
+        [keras.Input((8, 8, 1)), *net.layers[:-1], keras.layers.Dense(2)]
+    )
+    smallest = np.full(len(images), np.inf)
+    for row, label in enumerate(labels):
+        for other in set(range(12)) - {label}:
+            columns = [label, other]
+            pair.layers[-1].set_weights([kernel[:, columns], bias[columns]])
+            found = certify_cross_lipschitz(pair, images[row : row + 1], [0])
+            smallest[row] = min(smallest[row], found[0])
+    # A radius leaves room for the rounding of the largest logit, of all or of two.
+    np.testing.assert_allclose(radii, smallest, rtol=1e-4, atol=1e-6)
+    assert radii[-1] == 0.0
+    assert (radii[:-1] > 0).all()
+
+
+def test_work_hardly_grows_with_the_classes(monkeypatch):
+    rows, whole = [], _Steepest.__call__
+
+    def counted(steepest, radius):
+        rows.append(len(radius))
+        return whole(steepest, radius)
+
+    monkeypatch.setattr(_Steepest, "__call__", counted)
+    work = []
+    for classes in (10, 1000):
+        rows.clear()
+        certify_cross_lipschitz(*many_classes(classes))
+        work.append(sum(rows))
+    assert work[1] < 3 * work[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
@@ -74,7 +129,7 @@ def test_never_beyond_an_attack(attack, trained, digits):
 def test_slope_bound_holds_in_the_ball(activation):
     net = one_hidden_layer(activation, steepness=1.0)
     generator = np.random.default_rng(1)
-    images = generator.uniform(size=(6, 8, 8, 1)).astype("float32")
+    images = generator.uniform(size=(4, 8, 8, 1)).astype("float32")
     labels = net.predict(images, verbose=0).argmax(axis=1)
     radii = certify_cross_lipschitz(net, images, labels)
     steps = generator.normal(size=(200, *images.shape))
