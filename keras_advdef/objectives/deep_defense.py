@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_advdef.attacks.lead import likeliest_wrong
 from keras_advdef.core.arguments import checked_choice, checked_integer, checked_number
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.gradients import jacobian
@@ -30,7 +31,8 @@ _LARGEST_RATIO = 2.0
         "better accuracy; measured with DeepFool and FGSM.",
         standing="standing",
         attacks=("AutoAttack",),
-        training_cost="steps times one backward pass per class, and one through them",
+        training_cost="steps times one backward pass per class, eleven at most, and "
+        "one through them",
         inference_cost="none",
     )
 )
@@ -52,6 +54,8 @@ class DeepDefense(Penalty):
         correct_scale: Number above 0, the paper's c.
         wrong_scale: Number above 0, the paper's d.
         steps: Integer of at least 1. Steps of DeepFool.
+        candidates: Integer of at least 1. Wrong classes that a step chooses from, the
+            most likely ones where it begins; a backward pass for each.
         norm: "l2" or "linf".
 
     Raises:
@@ -75,6 +79,7 @@ class DeepDefense(Penalty):
         correct_scale: float = 25.0,
         wrong_scale: float = 5.0,
         steps: int = 5,
+        candidates: int = 10,
         norm: str = "l2",
     ) -> None:
         super().__init__(weight=weight)
@@ -87,6 +92,7 @@ class DeepDefense(Penalty):
             )
         )
         self.steps = checked_integer(owner, "steps", steps, low=1)
+        self.candidates = checked_integer(owner, "candidates", candidates, low=1)
         self.norm = checked_choice(owner, "norm", norm, ("l2", "linf"))
 
     def __call__(self, model: Any, images: Any, labels: Any) -> tf.Tensor:
@@ -134,14 +140,21 @@ class DeepDefense(Penalty):
         is_right: tf.Tensor,
     ) -> tf.Tensor:
         """Returns DeepFool's perturbations, as functions of the weights."""
+        base = tf.where(is_right, 0, 1)
+
+        def ranked(points: tf.Tensor) -> tf.Tensor:
+            """Returns the logits of the label and of the likeliest wrong classes."""
+            logits = logits_fn(points)
+            likely = likeliest_wrong(logits, labels, self.candidates)
+            classes = tf.concat([labels[:, None], likely], axis=1)
+            chosen = tf.one_hot(classes, logits.shape[1])
+            return tf.reduce_sum(chosen * logits[:, None], axis=-1)
 
         def body(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
             del index
             total, active = state
-            logits, slopes = jacobian(logits_fn, images + total)
-            classes = tf.range(logits.shape[1], dtype=labels.dtype)[None]
-            is_label = classes == labels[:, None]
-            base = tf.where(is_right, labels, _predictions(logits))
+            logits, slopes = jacobian(ranked, images + total)
+            is_label = tf.range(logits.shape[1])[None] == 0
             goals = tf.where(is_right[:, None], ~is_label, is_label)
             step = self._step(logits, slopes, base=base, goals=goals)
             total += tf.where(per_image(active, images), step, 0.0)
@@ -163,10 +176,10 @@ class DeepDefense(Penalty):
         """Returns the step to the nearest boundary of the linearised model.
 
         Args:
-            logits: Tensor `(batch, classes)`.
-            slopes: Their gradients, `(batch, classes, ...)`.
-            base: Classes to leave, `(batch,)`.
-            goals: Which classes may be reached, `(batch, classes)`.
+            logits: Tensor `(batch, count)`.
+            slopes: Their gradients, `(batch, count, ...)`.
+            base: Which of them to leave, `(batch,)`.
+            goals: Which of them may be reached, `(batch, count)`.
         """
         gaps = tf.abs(logits - tf.gather(logits, base[:, None], batch_dims=1))
         slopes -= tf.gather(slopes, base[:, None], batch_dims=1)
@@ -199,7 +212,7 @@ class DeepDefense(Penalty):
         return _root(tf.reduce_sum(tf.square(slopes), axes))
 
     def get_config(self) -> dict[str, Any]:
-        names = ("correct_scale", "wrong_scale", "steps", "norm")
+        names = ("correct_scale", "wrong_scale", "steps", "candidates", "norm")
         return {
             **super().get_config(),
             **{name: getattr(self, name) for name in names},

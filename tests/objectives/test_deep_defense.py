@@ -60,6 +60,39 @@ class TestFixtures:
         np.testing.assert_allclose(ratio, [1.02 * 0.2 / 0.6], rtol=1e-5)
 
 
+class TestCandidates:
+    def test_few_of_many_classes_are_as_near_as_all(self, digits):
+        images = digits.x_test[:12]
+        net = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(32, activation="relu"),
+                keras.layers.Dense(40),
+            ]
+        )
+        labels = np.argmax(net(images), -1)
+        labels[6:] = (labels[6:] + 1) % 40
+        few, every = (
+            DeepDefense(steps=3, candidates=each).ratios(net, images, labels)[0]
+            for each in (10, 39)
+        )
+        np.testing.assert_allclose(few, every, rtol=1e-5)
+
+    def test_graphs_do_not_grow_with_the_classes(self):
+        sizes = []
+        for classes in (11, 200):
+            net = linear_net(np.eye(classes, 16), np.zeros(classes), (4, 4, 1))
+            traced = tf.function(
+                lambda x, y, net=net: DeepDefense(steps=2).ratios(net, x, y),
+                autograph=False,
+            ).get_concrete_function(
+                tf.TensorSpec([2, 4, 4, 1]), tf.TensorSpec([2], tf.int64)
+            )
+            sizes.append(len(traced.graph.get_operations()))
+        assert sizes[0] == sizes[1]
+
+
 class TestRatios:
     @pytest.mark.parametrize("scale", [1e-3, 1e3])
     def test_do_not_depend_on_the_scale_of_the_logits(self, scale, trained_net, digits):
