@@ -11,6 +11,8 @@ from keras_advdef.core.arguments import checked_integer
 SEED_LIMIT = 2**31
 # The number that TensorFlow's operations know Philox by.
 PHILOX = 1
+# Where in the stream of a key those derived from it lie, apart from its numbers.
+KEYS = -(2**63)
 # 24 bits fill the mantissa of a float32: every draw below 1 is exact.
 _UNIFORM_BITS = 24
 
@@ -57,18 +59,34 @@ def fold_in(key: tf.Tensor, data: Any) -> tf.Tensor:
     >>> bool(np.all(fold_in(make_key(3), 1) == fold_in(make_key(3), 2)))
     False
     """
-    # The sign bit sets these blocks apart from those that draws count up from 0.
-    place = tf.bitwise.bitwise_xor(tf.cast(data, tf.int64), tf.int64.min)
-    return _philox(key, place, [2], tf.int64)
+    first, second = tf.split(tf.cast(key, tf.int64), 2)
+    place = tf.reshape(tf.cast(data, tf.int64) + KEYS, [1])
+    return philox(first, tf.concat([place, second], axis=0), [2], tf.int64)
 
 
-def _philox(key: tf.Tensor, start: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
-    """Returns the random bits of a key from one place of its stream on."""
-    first, second = tf.unstack(tf.cast(key, tf.int64))
-    counter = tf.stack([tf.cast(start, tf.int64), second])
+def philox(key: tf.Tensor, counter: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
+    """Returns the random bits of Philox from one place of its stream on.
+
+    Args:
+        key: Int64 tensor of shape `(1,)`.
+        counter: Int64 tensor of shape `(2,)`, the low word first. Places below
+            `2**63` are for numbers, those that start at `KEYS` for keys.
+        shape: Shape of the result; entries may be scalar tensors.
+        dtype: An integer type.
+
+    Returns:
+        Tensor of that shape and type; all its bits are random.
+
+    Example:
+
+    >>> from keras_advdef.core.random_numbers import philox
+    >>> key, counter = tf.ones([1], tf.int64), tf.zeros([2], tf.int64)
+    >>> philox(key, counter, [5], tf.int32).shape
+    TensorShape([5])
+    """
     return tf.raw_ops.StatelessRandomUniformFullIntV2(
         shape=tf.convert_to_tensor(shape, dtype_hint=tf.int32),
-        key=tf.bitcast(tf.reshape(first, [1]), tf.uint64),
+        key=tf.bitcast(key, tf.uint64),
         counter=tf.bitcast(counter, tf.uint64),
         alg=PHILOX,
         dtype=dtype,
@@ -93,7 +111,9 @@ def uniform(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
     """
     # TensorFlow's float draws differ between XLA and the other backends; its
     # integer draws do not.
-    bits = _philox(key, 0, shape, tf.uint32)
+    first, second = tf.split(tf.cast(key, tf.int64), 2)
+    counter = tf.concat([tf.zeros([1], tf.int64), second], axis=0)
+    bits = philox(first, counter, shape, tf.uint32)
     shift = tf.constant(32 - _UNIFORM_BITS, tf.uint32)
     return tf.cast(tf.bitwise.right_shift(bits, shift), tf.float32) * 2**-_UNIFORM_BITS
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_advdef.core.fresh_state import own_state_after_fork, replica_variables
 from keras_advdef.core.keras_private import in_stateless_scope
-from keras_advdef.core.random_numbers import PHILOX, fold_in
+from keras_advdef.core.random_numbers import KEYS, PHILOX, philox
 
 # By how much `RngReadAndSkip` moves the counter on.
 _BLOCKS = 256
@@ -92,8 +92,10 @@ def advance(state: Any) -> tf.Tensor:
     >>> state.numpy()
     array([256,   0,   5])
     """
-    before = _read_and_skip(state)
-    return fold_in(stream_key(before), before[0] + replica_number())
+    # As `fold_in` does, in fewer steps.
+    counter, first = tf.split(_read_and_skip(state), [2, 1])
+    counter += tf.stack([KEYS + replica_number(), 0])
+    return philox(first, counter, [2], tf.int64)
 
 
 def _read_and_skip(state: Any) -> tf.Tensor:
@@ -122,7 +124,8 @@ def replica_number() -> Any:
     0
     """
     context = tf.distribute.get_replica_context()
-    return 0 if context is None else tf.cast(context.replica_id_in_sync_group, tf.int64)
+    number = 0 if context is None else context.replica_id_in_sync_group
+    return tf.cast(number, tf.int64) if tf.is_tensor(number) else number
 
 
 def of_today(store: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from keras_advdef.core.random_numbers import (
     integers,
     make_key,
     normal,
+    philox,
     uniform,
 )
 
@@ -85,6 +86,19 @@ class TestFoldIn:
         one = fold_in(fold_in(make_key(3), 1), 2)
         other = fold_in(fold_in(make_key(3), 2), 1)
         assert one.numpy().tolist() != other.numpy().tolist()
+
+
+class TestPhilox:
+    @pytest.mark.parametrize("dtype", [tf.int32, tf.uint32, tf.int64, tf.uint64])
+    def test_is_the_stream_of_tensorflows_generator(self, dtype, in_every_mode):
+        # The low word of the counter is carried over into the high one.
+        state = tf.constant([-3, 7, -5], tf.int64)
+        generator = tf.random.Generator.from_state(state, alg="philox")
+        expected = generator.uniform_full_int([33], dtype)
+        for found in in_every_mode(
+            lambda words: philox(words[2:], words[:2], [33], dtype), state
+        ):
+            np.testing.assert_array_equal(found, expected)
 
 
 class TestUniform:
