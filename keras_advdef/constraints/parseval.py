@@ -10,12 +10,28 @@ from keras_advdef.core.arguments import (
     checked_integer,
     checked_number,
 )
+from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.errors import invalid
 
 # Björck's step; beyond it singular values near one move away from it.
 _HIGHEST_BETA = 0.5
 
 
+@defence(
+    DefenceCard(
+        summary="Keeps the singular values of every kernel near one.",
+        category="robust training",
+        paper="Cisse, Bojanowski, Grave, Dauphin, Usunier: Parseval Networks: "
+        "Improving Robustness to Adversarial Examples, ICML 2017",
+        claim="69.1 % on CIFAR-10 under one step of FGSM at a signal-to-noise ratio "
+        "of 33 dB (some 2/255), 67.2 % without; its authors ran no attack of several "
+        "steps.",
+        standing="standing",
+        attacks=("AutoAttack",),
+        training_cost="a few matrix products per kernel in each step",
+        inference_cost="none",
+    )
+)
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class Parseval(keras.constraints.Constraint):
     """Steps from a kernel towards the nearest one with orthonormal rows or columns.
@@ -47,10 +63,6 @@ class Parseval(keras.constraints.Constraint):
         ValueError: If an argument is out of its range, or the kernel has fewer than
             two axes, or not four where `depthwise` is set.
         TypeError: If `depthwise` is no `bool`.
-
-    Reference:
-        Cisse, Bojanowski, Grave, Dauphin, Usunier: Parseval Networks: Improving
-        Robustness to Adversarial Examples, ICML 2017.
 
     Example:
 

@@ -6,10 +6,8 @@ from keras_advdef.cli import defence_names
 from keras_advdef.cli.defence_names import card_name
 from keras_advdef.core.cards import all_cards
 
-# Public names of the defences' folders that carry no card: bases, tools and Parseval
-# networks, of which nobody has claimed or broken anything under a strong attack.
+# Public names of the defences' folders that carry no card: bases and tools.
 NO_DEFENCE = {
-    "ConvexCombination",
     "CrossEntropy",
     "DifferenceOfLogitsRatio",
     "EpochShuffle",
@@ -17,16 +15,10 @@ NO_DEFENCE = {
     "Margin",
     "MemberDLR",
     "Objective",
-    "Parseval",
-    "ParsevalConv2D",
     "Penalty",
-    "ProbabilitySimplex",
     "RobustAccuracy",
-    "SingularValues",
     "TrainingModel",
-    "check_weight_decay",
     "export_model",
-    "parseval_network",
     "rewrite",
 }
 FOLDERS = ("callbacks", "constraints", "data", "layers", "losses", "models")
