@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_choice
-from keras_advdef.core.errors import invalid, wrong_type
+from keras_advdef.core.errors import wrong_type
 from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_private import (
     flat_layers,
@@ -19,7 +19,7 @@ from keras_advdef.core.keras_private import (
 )
 from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.core.model_view import ModelView
-from keras_advdef.core.output_head import single_output
+from keras_advdef.core.output_head import check_outputs, single_output
 from keras_advdef.core.precision import (
     PRECISIONS,
     cannot_switch,
@@ -151,7 +151,7 @@ class LogitsFunction:
         elif self._is_keras:
             self._forward = functools.partial(call_classifier, self.model)
         if has_graph(self.model):
-            _check_single_output(self.model)
+            check_outputs(_OWNER, self.model.outputs)
         self._seed_states = seed_state_variables(self.model) if self._is_keras else []
         if self._exact is not None:
             check_switch(self.model)
@@ -255,9 +255,3 @@ class LogitsFunction:
             if key is not None:
                 drawn.append((state, tf.cast(tf.abs(key), state.dtype)))
         return drawn
-
-
-def _check_single_output(model: keras.Model) -> None:
-    if len(model.outputs) != 1:
-        rule = "a classifier with one output"
-        raise invalid("LogitsFunction", "model", rule, model)

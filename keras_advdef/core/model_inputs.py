@@ -126,7 +126,7 @@ def call_classifier(model: keras.Model, images: Any, **arguments: Any) -> Any:
     if len(model.inputs) != 1:
         rule = "a classifier with one input"
         advice = "Wrap it in a model that makes its other inputs of the images."
-        raise invalid(model.name, "model", rule, model.inputs, advice=advice)
+        raise invalid("LogitsFunction", "model", rule, model.inputs, advice=advice)
     is_sequential = isinstance(model, keras.Sequential)
     structure = model.inputs[0] if is_sequential else model.input
     called = _of_floats(model, structure) if _are_floats(images) else model

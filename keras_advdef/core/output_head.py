@@ -42,15 +42,31 @@ def single_output(owner: str, outputs: Any) -> tf.Tensor:
     TensorShape([1, 2])
     """
     flat = keras.tree.flatten(outputs)
-    if len(flat) != 1:
-        advice = (
-            "Give `keras.Model(model.inputs, tensor)` with the one output to look at."
-        )
-        raise invalid(owner, "model", _CLASSES, outputs, advice=advice)
+    check_outputs(owner, flat)
     if not tf.is_tensor(flat[0]) or flat[0].shape.rank != 2:
         advice = "Give a model whose last layer returns one logit per class."
         raise invalid(owner, "model", _CLASSES, flat[0], advice=advice)
     return flat[0]
+
+
+def check_outputs(owner: str, outputs: list[Any]) -> None:
+    """Raises if a model has several outputs, or none.
+
+    Args:
+        owner: Name of the class or function that takes the model.
+        outputs: Tensors, symbolic or not.
+
+    Raises:
+        ValueError: Unless it is one.
+
+    Example:
+
+    >>> keras_advdef.core.output_head.check_outputs("PGD", [tf.zeros((1, 2))])
+    """
+    if len(outputs) != 1:
+        rule = f"{_CLASSES}, not {len(outputs)}"
+        advice = "Give `keras.Model(model.inputs, output)` with the output to attack."
+        raise invalid(owner, "model", rule, outputs, advice=advice)
 
 
 def undone(owner: str, outputs: tf.Tensor) -> tf.Tensor | None:
@@ -159,11 +175,12 @@ def _in_graph(outputs: tf.Tensor) -> tuple[str, tf.Tensor] | None:
     operation = _maker(outputs)
     if operation.type not in _HEADS:
         return None
-    logits = operation.inputs[0]
-    if logits.shape.rank is None or logits.shape[-1] != outputs.shape[1]:
+    head, logits = _HEADS[operation.type], operation.inputs[0]
+    is_known = logits.shape.rank is not None
+    if head == "softmax" and not (is_known and logits.shape[-1] == outputs.shape[1]):
         # A reshape mixed the classes with other axes.
         return None
-    return _HEADS[operation.type], tf.reshape(logits, tf.shape(outputs))
+    return head, tf.ensure_shape(tf.reshape(logits, tf.shape(outputs)), outputs.shape)
 
 
 def _left_by_keras(outputs: tf.Tensor) -> tuple[str, tf.Tensor] | None:

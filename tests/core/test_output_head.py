@@ -80,6 +80,11 @@ class TestSigmoid:
         logits = undo(z) if eager else tf.function(undo)(z)
         np.testing.assert_array_equal(logits, [[0.0, 3.0], [0.0, -0.5], [0.0, 90.0]])
 
+    def test_an_axis_that_was_added_is_no_matter(self):
+        z = tf.constant([3.0, -0.5])
+        undo = tf.function(lambda z: undone("PGD", tf.expand_dims(tf.nn.sigmoid(z), 1)))
+        np.testing.assert_array_equal(undo(z), [[0.0, 3.0], [0.0, -0.5]])
+
     @pytest.mark.parametrize("eager", [False, True])
     def test_several_labels_are_refused(self, eager):
         def undo(z):
