@@ -14,6 +14,8 @@ from keras_advdef.core.keras_private import (
 )
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
+from keras_advdef.core.model_inputs import call_classifier
+from keras_advdef.core.output_head import single_output, two_classes
 
 _LAYERS = keras.layers
 _PIECEWISE = (
@@ -123,7 +125,8 @@ def _by_products(
                 given = zip(model.weights, weights, strict=True)
                 scope = keras.StatelessScope(given)
                 with kept_losses(model), scope, tape.stop_recording():
-                    return model(images, training=False)
+                    outputs = call_classifier(model, images, training=False)
+                return two_classes(single_output("LogitsFunction", outputs))
 
             value = compute(logits_fn, part)
         return value, lambda upstream: tape.gradient(value, weights, upstream, "zero")

@@ -262,7 +262,7 @@ class AdversarialTrainingModel(TrainingModel):
             attack, named = self.validation_attack, named_labels(self, labels)
             adversarial = attack(self.classifier, images, named, seed=fold_in(key, 0))
             with draw_scope(fold_in(key, 1)):
-                outputs = self.classifier(adversarial, training=False)
+                outputs = self(adversarial, training=False)
             self._count(_ADVERSARIAL, labels, adversarial, outputs)
         logs = super().test_step(data)
         # Of clean images the compiled metrics tell.

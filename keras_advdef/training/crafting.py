@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.arguments import checked_instance
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.core.random_numbers import fold_in, integers
 from keras_advdef.objectives.objective import Objective
 
@@ -108,7 +109,7 @@ class Crafting:
         losses = []
         with keras.StatelessScope():
             for batch in batches:
-                outputs = self._classifier(batch, training=False)
+                outputs = call_classifier(self._classifier, batch, training=False)
                 losses.append(self._losses(labels, outputs))
         if losses[0].shape.rank == 0:
             rule = "one with a value for each image when `combine` is 'max'"

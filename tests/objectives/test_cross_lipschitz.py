@@ -53,6 +53,21 @@ def test_linear_map_by_hand():
     np.testing.assert_allclose(found, np.full(4, 0.88888889), rtol=1e-6)
 
 
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_one_unit_by_hand(activation):
+    # Logits 0 and w x with w = [3, 4]: 2 |w|^2 / 2^2 = 12.5.
+    net = keras.Sequential(
+        [
+            keras.Input((2, 1, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(1, activation=activation),
+        ]
+    )
+    net.set_weights([np.array([[3.0], [4.0]]), np.zeros(1)])
+    found = penalty_of(net, np.full((1, 2, 1, 1), 0.1, "float32"))
+    np.testing.assert_allclose(found, [12.5], rtol=1e-5)
+
+
 def test_equals_the_closed_form_of_one_hidden_layer(images):
     net = smooth_net()
     expected = closed_form(net, images)
