@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.logits import LogitsModel
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.request import OWNER, Request
 
@@ -22,6 +23,7 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
             of classes.
     """
     _check_finite("model", request.subject.model, logits)
+    classes = _classes(request.subject.model, logits)
     for name in ("reference", "surrogate"):
         companion = getattr(request, name)
         if companion is None:
@@ -30,11 +32,18 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
             companion.model, value_range=request.value_range, batch_size=request.size
         )
         found = judge.logits(request.images[: request.size], 0)
-        if found.shape[1] != logits.shape[1]:
-            rule = f"a model with {logits.shape[1]} classes, as the evaluated one"
-            value = f"one with {found.shape[1]}"
+        known = _classes(companion.model, found)
+        if known != classes:
+            rule = f"a model with {classes} classes, as the evaluated one"
+            value = f"one with {known}"
             raise invalid(OWNER, name, rule, value)
         _check_finite(name, companion.model, found)
+
+
+def _classes(model: Any, logits: np.ndarray) -> int:
+    """Returns the number of classes, without the one that stands for "adversarial"."""
+    rejects = isinstance(model, LogitsModel) and model.rejects
+    return logits.shape[1] - int(rejects)
 
 
 def _check_finite(name: str, model: Any, logits: np.ndarray) -> None:

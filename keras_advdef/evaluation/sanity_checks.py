@@ -181,11 +181,20 @@ def _gradients(traits: Traits) -> Check:
         )
     if not traits.has_gradient:
         detail += "; only score- and decision-based attacks are of use"
+    detail += "."
+    reason = "input gradients are missing"
+    if traits.whole_input:
+        reason += f", as images are rounded to {traits.whole_input} on their way in"
+        detail += f" The model takes images of {traits.whole_input}, which rounds"
+        detail += " adversarial ones"
+        detail += (
+            "." if traits.no_gradient else "; it was called on floats as they are."
+        )
     return Check(
         name="input_gradients",
         passed=traits.no_gradient <= LARGEST_SHARE,
-        detail=f"{detail}.",
-        reason="input gradients are missing",
+        detail=detail,
+        reason=reason,
     )
 
 

@@ -68,6 +68,7 @@ class ServedModel:
         ((self._input, spec),) = inputs.items()
         (self._output,) = outputs
         self._dtype = spec.dtype
+        self.image_dtype = spec.dtype.name
         known = spec.shape.rank is not None
         shape = tuple(spec.shape[1:]) if known else ()
         self._takes_maps = len(shape) == _MAP_RANK

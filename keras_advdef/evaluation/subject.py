@@ -80,6 +80,16 @@ class Subject:
         return (*shapes[0], 1) if len(shapes[0]) == _MAP_RANK else shapes[0]
 
     @property
+    def whole_input(self) -> str:
+        """The type of whole numbers that the model's images have, "" for floats."""
+        if isinstance(self.model, ServedModel):
+            dtype = self.model.image_dtype
+        else:
+            inputs = getattr(self.model, "inputs", None) or []
+            dtype = inputs[0].dtype if len(inputs) == 1 else "float32"
+        return "" if keras.backend.is_float_dtype(dtype) else dtype
+
+    @property
     def fingerprint(self) -> str:
         """A digest of configuration and weights; of the name for a plain function."""
         digest = hashlib.sha256()

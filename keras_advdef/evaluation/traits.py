@@ -51,6 +51,7 @@ class Traits:
         naive: The model as an attacker sees it who knows of no defence.
         adaptive: The model as an attacker sees it who knows everything.
         rejects: Whether it declares its last class to stand for "adversarial".
+        whole_input: The type of whole numbers that its images have, "" for floats.
     """
 
     cards: dict[str, DefenceCard]
@@ -67,6 +68,7 @@ class Traits:
     naive: ModelView
     adaptive: ModelView
     rejects: bool = False
+    whole_input: str = ""
 
     @property
     def has_gradient(self) -> bool:
@@ -161,6 +163,7 @@ def probe(
         ),
         adaptive=adaptive,
         rejects=isinstance(model, LogitsModel) and model.rejects,
+        whole_input=subject.whole_input,
     )
 
 

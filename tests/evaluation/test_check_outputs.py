@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from keras_advdef.evaluation.check_outputs import check_outputs
+from keras_advdef.layers import BitDepthReduction
+from keras_advdef.models import FeatureSqueezingDetector
 from tests.support.nets import linear_net
 
 LOGITS = np.zeros((1, 2))
@@ -25,6 +27,12 @@ def test_rejects_others(make_request, value):
 class TestCompanions:
     def test_accepts_what_fits(self, make_request, name):
         check_outputs(make_request(**{name: _net(2)}), LOGITS)
+
+    def test_what_stands_for_adversarial_is_no_class(self, make_request, name):
+        detector = FeatureSqueezingDetector(_net(2), [BitDepthReduction(3)])
+        request = make_request(model=detector, **{name: _net(2)})
+        check_outputs(request, np.zeros((1, 3)))
+        check_outputs(make_request(**{name: detector}), LOGITS)
 
     def test_other_classes(self, make_request, name):
         text = f"`{name}` to be a model with 2 classes.*{name}='one with 3'"

@@ -134,6 +134,16 @@ class TestSanityChecks:
         assert checks[name].detail.startswith(f"Not run: {reason}")
         assert [c.name for c in checks.values() if c.passed is None] == [name]
 
+    def test_whole_numbers_are_named_and_are_no_mask(self, make_evidence):
+        for share, passed, end in ((0.0, True, "as they are."), (1.0, False, "ones.")):
+            traits = {"whole_input": "uint8", "no_gradient": share}
+            checks = sanity_checks(make_evidence(traits=traits))
+            (check,) = (each for each in checks if each.name == "input_gradients")
+            assert check.passed == passed
+            assert "The model takes images of uint8, which rounds" in check.detail
+            assert check.detail.endswith(end)
+        assert check.reason.endswith("as images are rounded to uint8 on their way in")
+
     def test_a_logarithm_is_mentioned_and_is_no_mask(self, make_evidence):
         traits = {"probabilities": True, "certain": 0.0}
         checks = sanity_checks(make_evidence(traits=traits))

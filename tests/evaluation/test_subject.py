@@ -171,3 +171,18 @@ class TestLoadModel:
         keras.Sequential([keras.Input((2,)), Mine()]).save(tmp_path / "mine.keras")
         with pytest.raises(ValueError, match="with layers of your own is loaded"):
             load_model(tmp_path / "mine.keras")
+
+
+def test_whole_numbers_that_a_model_takes(net, tmp_path):
+    inputs = keras.Input((8, 8, 1), dtype="uint8")
+    outputs = keras.layers.Dense(2)(
+        keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    )
+    model = keras.Model(inputs, outputs)
+    model.export(tmp_path / "served", verbose=False)
+    assert Subject.of(model).whole_input == "uint8"
+    with pytest.warns(UserWarning, match="takes uint8"):
+        served = Subject.of(tmp_path / "served")
+    assert served.whole_input == "uint8"
+    assert Subject.of(net).whole_input == ""
+    assert Subject.of(len).whole_input == ""
