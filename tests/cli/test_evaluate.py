@@ -61,6 +61,25 @@ def test_writes_a_report_and_reprints_it(evaluate, tmp_path):
     assert "has another seed" in other.stderr
 
 
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("progress/identity.json", "delete progress/ to begin anew"),
+        ("report.json", "damaged or no evaluation's"),
+        ("progress", "File exists"),
+    ],
+)
+def test_damaged_folder_is_a_sentence(place, text, evaluate, tmp_path):
+    path = tmp_path / "out" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\x89PNG")
+    result = evaluate()
+    assert result.exit_code == 2
+    assert text in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert path.read_bytes() == b"\x89PNG"
+
+
 def test_minimum(evaluate, tmp_path):
     flags = ("--epsilon", "0.45", "--minimum-robust-accuracy")
     assert evaluate(*flags, "0").exit_code == 0
