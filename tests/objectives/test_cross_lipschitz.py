@@ -68,8 +68,9 @@ def test_one_unit_by_hand(activation):
     np.testing.assert_allclose(found, [12.5], rtol=1e-5)
 
 
-def test_equals_the_closed_form_of_one_hidden_layer(images):
-    net = smooth_net()
+@pytest.mark.parametrize("classes", [2, 3, 10, 11, 60])
+def test_equals_the_closed_form_of_one_hidden_layer(classes, images):
+    net = smooth_net(classes=classes)
     expected = closed_form(net, images)
     np.testing.assert_allclose(penalty_of(net, images), expected, rtol=1e-5)
 
@@ -92,14 +93,17 @@ def test_two_classes_and_scale_and_common_function(images):
     np.testing.assert_allclose(penalty_of(net, images), 0.0, atol=1e-5)
 
 
-def test_projections_are_unbiased(images):
+@pytest.mark.parametrize("projections", [2, 14])
+def test_projections_are_unbiased(projections, images):
     net = smooth_net()
     exact = penalty_of(net, images).numpy()
-    draws = penalty_of(net, np.repeat(images, 400, axis=0), projections=2)
+    many = np.repeat(images, 400, axis=0)
+    draws = penalty_of(net, many, projections=projections)
     draws = draws.numpy().reshape(len(images), 400)
     error = draws.std(axis=1) / np.sqrt(400)
     assert (np.abs(draws.mean(axis=1) - exact) < 4.5 * error).all()
-    assert (draws.std(axis=1) > 0.1 * exact).all()
+    spread = draws.std(axis=1) * np.sqrt(projections)
+    assert (spread > 0.1 * exact).all()
 
 
 @pytest.mark.parametrize("projections", [None, 3])
@@ -129,6 +133,28 @@ def test_gradients_of_weights_match_finite_differences(projections, images):
         along = float(tf.reduce_sum(gradient * direction))
         assert slope == pytest.approx(along, rel=0.02, abs=2e-3)
         assert abs(slope) > 1e-2
+
+
+def test_a_step_of_many_classes_follows_the_whole_derivative(images):
+    """Of a curved net, whose penalty is computed part by part."""
+    net = smooth_net(classes=30)
+    start = [each.numpy() for each in net.trainable_weights]
+    with tf.GradientTape() as tape:
+        first, last = net.trainable_weights
+        logits = tf.reshape(images, [len(images), -1]) @ first
+        slopes = tf.einsum("ir,pr,rk->ikp", tf.sigmoid(10.0 * logits), first, last)
+        about_mean = slopes - tf.reduce_mean(slopes, axis=1, keepdims=True)
+        total = 2.0 / 30 * tf.reduce_mean(tf.reduce_sum(about_mean**2, [1, 2]))
+    expected = tape.gradient(total, net.trainable_weights)
+    model = AdversarialTrainingModel(net, penalties=[CrossLipschitz(weight=1.0)])
+    without = AdversarialTrainingModel(smooth_net(classes=30))
+    without.classifier.set_weights(start)
+    for each in (model, without):
+        each.compile(keras.optimizers.SGD(1.0), sparse_loss())
+        each.fit(images, np.arange(5), verbose=0)
+    moved = zip(net.weights, without.classifier.weights, expected, strict=True)
+    for one, other, slope in moved:
+        np.testing.assert_allclose(other - one, slope, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("projections", [None, 1])
