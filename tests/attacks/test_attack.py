@@ -205,7 +205,7 @@ class TestAttack:
         [
             (np.full((2, 8, 8, 1), 2.0), [0, 1], r"value range \[0, 1\]"),
             (np.full((2, 8, 8, 1), np.nan), [0, 1], "image 0 holds NaN"),
-            (np.zeros((2, 8, 8)), [0, 1], r"shape \(batch, rows, cols, channels\)"),
+            (np.zeros((2, 64)), [0, 1], "For a model of vectors, put"),
             (np.zeros((0, 8, 8, 1)), [], "non-empty"),
             (np.zeros((2, 8, 8, 1)), [0, 3], r"in \[0, 3\).*Received: labels=3"),
             (np.zeros((2, 8, 8, 1)), [0, -1], r"in \[0, 3\).*Received: labels=-1"),
