@@ -182,7 +182,7 @@ class Evaluation:
             f"Planned: {'; '.join(stage.label for stage in plan.stages)}. At most "
             f"{passes:.2g} model passes, which take {duration(passes * rate)} at the "
             "speed of a first try; compiling each attack comes on top. Broken images "
-            "leave early. The time left is told when a tenth of it is over."
+            "leave early. The time left is told as soon as it is known."
         )
         projection = projection_of(request.subject.model)
         if projection is not None:

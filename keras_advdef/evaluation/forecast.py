@@ -9,7 +9,7 @@ from keras_advdef.attacks.square import Square
 from keras_advdef.evaluation.stage import Stage
 
 # Before this share of the time is over, too little is known to tell the rest.
-_FIRST = 0.1
+_FIRST = 0.15
 # What TensorFlow optimizes at the first call of a function takes at most so many times
 # as long as tracing it.
 _OPTIMIZING = 1.5
@@ -20,6 +20,8 @@ _STEPS_TO_BREAK = 5
 _QUERIES_TO_BREAK = 0.4
 # An attack of one step is compiled in so much of the time of others.
 _LOOPLESS = 0.6
+# One that images leave has more functions.
+_LEAVING = 1.2
 
 
 class Work(NamedTuple):
@@ -58,7 +60,7 @@ def stage_work(
         compiles = _LOOPLESS
     elif stage.lets_leave:
         # For the smaller blocks of those that are left.
-        compiles += broken
+        compiles = _LEAVING + broken
     return Work((passes + judged * FORWARD) * images, compiles)
 
 

@@ -37,7 +37,7 @@ class TestStageWork:
         one_step = stage_work(
             stage(FGSM(), stop_early=False), 9, 10, broken=0.5, judged=0
         )
-        assert leaving.compiles == 1.5
+        assert leaving.compiles == pytest.approx(1.7)
         assert one_step.compiles < 1.0
 
     def test_forward_passes_are_cheap(self):
@@ -135,14 +135,14 @@ class TestForecast:
         forecast.spend("b", seconds=0.1, tracing=0.0, passes=100)
         assert forecast.seconds == pytest.approx(5.0, rel=0.3)
 
-    def test_says_nothing_before_a_tenth(self):
+    def test_says_nothing_at_first(self):
         forecast = Forecast(0.01, 100)
         assert forecast.seconds is None
         forecast.expect({"a": Work(1000)})
-        forecast.spend("a", seconds=0.5, tracing=0.0, passes=50)
+        forecast.spend("a", seconds=1.0, tracing=0.0, passes=100)
         assert forecast.seconds is None
-        forecast.spend("a", seconds=0.5, tracing=0.0, passes=50)
-        assert forecast.seconds == pytest.approx(9.0)
+        forecast.spend("a", seconds=1.0, tracing=0.0, passes=100)
+        assert forecast.seconds == pytest.approx(8.0)
 
     def test_earlier_runs_take_no_time(self):
         forecast = Forecast(0.01, 100)
