@@ -1,5 +1,6 @@
 """Classifiers that return probabilities whose softmax or sigmoid cannot be seen."""
 
+import contextlib
 import warnings
 import weakref
 from collections.abc import Callable
@@ -192,13 +193,16 @@ def stands_for_logits(model: Any) -> bool:
 
 
 def _returns(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) -> str:
-    if id(model) not in _known:
+    found = _known.get(id(model))
+    if found is None:
         found = _look(owner, model, images, run)
-        _known[id(model)] = found
-        weakref.finalize(model, _known.pop, id(model), None)
+        # What cannot be watched is looked at each time.
+        with contextlib.suppress(TypeError):
+            weakref.finalize(model, _known.pop, id(model), None)
+            _known[id(model)] = found
         if found == _PROBABILITIES:
             _tell(model)
-    return _known[id(model)]
+    return found
 
 
 def _look(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) -> str:
