@@ -1,7 +1,6 @@
 """Every name the package takes from Keras's private parts to read models.
 
-Keras gives no public way to these in 3.15. Each has a test named after it, so that a
-new Keras release that moves one is noticed by name. See `keras_training` for the rest.
+Keras 3.15 has no public way to them. A test named after each tells when one moves.
 """
 
 import contextlib
@@ -97,8 +96,7 @@ def inbound_tensors(tensor: Any) -> list[Any]:
     Example:
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    >>> inputs = keras_advdef.core.keras_private.inbound_tensors(model.outputs[0])
-    >>> inputs[0].shape
+    >>> keras_advdef.core.keras_private.inbound_tensors(model.outputs[0])[0].shape
     (None, 2)
     """
     history = tensor._keras_history
