@@ -56,10 +56,9 @@ class FloatFunctional(Functional):
     Example:
 
     >>> inputs = keras.Input((1,), dtype="uint8")
-    >>> outputs = keras.layers.Rescaling(2.0)(inputs)
     >>> make = keras_advdef.core.keras_private.FloatFunctional
-    >>> make(inputs, outputs)(tf.constant([[0.25]])).numpy().tolist()
-    [[0.5]]
+    >>> make(inputs, inputs)(tf.constant([[0.25]])).numpy().tolist()
+    [[0.25]]
     """
 
     def _convert_inputs_to_tensors(self, flat_inputs: Any) -> list[Any]:
