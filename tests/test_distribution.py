@@ -49,8 +49,18 @@ for name, value in (("jit_compile", True), ("steps_per_execution", 2)):
         other.fit(data, verbose=0, shuffle=False)
     except ValueError as error:
         refused.append(str(error))
-print(json.dumps(
-    {"history": history, "draws": local, "state": state, "refused": refused}))
+first = []
+for is_built in (True, False):
+    keras.utils.set_random_seed(1)
+    with strategy.scope():
+        late = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+        if is_built:
+            late(x[:1])
+        late = advdef.training.AdversarialTrainingModel(late, attack, seed=1)
+        late.compile("sgd", loss)
+    first.append(late.fit(x, y, shuffle=False, verbose=0).history["loss"][0])
+print(json.dumps({"history": history, "draws": local, "state": state,
+                  "refused": refused, "first": first}))
 """
 
 
@@ -67,6 +77,8 @@ def test_adversarial_training_under_mirrored_strategy():
     assert found["state"] == [49 * 256, 0, 3]
     assert "`jit_compile`" in found["refused"][0]
     assert "`steps_per_execution`" in found["refused"][1]
+    built, unbuilt = found["first"]
+    assert unbuilt == pytest.approx(built, rel=1e-5)
 
 
 TRANSFORMS = """

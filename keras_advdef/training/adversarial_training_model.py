@@ -174,17 +174,17 @@ class AdversarialTrainingModel(TrainingModel):
 
     def check_training(self, images: np.ndarray, labels: Any) -> None:
         """Raises if the first images of `fit` fit an attack or the classifier not."""
-        self._check(self._attacks, images, labels)
+        if self._attacks or self.penalties:
+            self._check(self._attacks, images, labels)
 
     def check_test(self, images: np.ndarray, labels: Any) -> None:
         """Raises if the first images of `evaluate` fit the validation attack not."""
-        held = [] if self.validation_attack is None else [self.validation_attack]
-        self._check(held, images, labels)
+        if self.validation_attack is not None:
+            self._check([self.validation_attack], images, labels)
 
     def _check(self, attacks: list[Attack], images: np.ndarray, labels: Any) -> None:
-        if attacks:
-            owner, labels = type(self).__name__, named_labels(self, labels)
-            check_batch(owner, self.classifier, attacks, images, labels)
+        owner, labels = type(self).__name__, named_labels(self, labels)
+        check_batch(owner, self.classifier, attacks, images, labels)
 
     @property
     def augmentation(self) -> Augmentation:

@@ -100,6 +100,8 @@ class BehindAugmentation:
 
 
 def _is_augmentation(layer: Any) -> bool:
+    if isinstance(layer, keras.layers.Pipeline):
+        return all(map(_is_augmentation, layer.layers))
     return isinstance(layer, BaseImagePreprocessingLayer) and bool(
         seed_state_variables(layer)
     )
@@ -143,7 +145,8 @@ def _may_lead(layer: Any, model: keras.Model) -> bool:
     if not _is_augmentation(layer):
         return isinstance(layer, keras.layers.Rescaling)
     shape = tuple(model.inputs[0].shape)
-    return tuple(layer.compute_output_shape(shape)) == shape
+    parts = layer.layers if isinstance(layer, keras.layers.Pipeline) else [layer]
+    return all(tuple(each.compute_output_shape(shape)) == shape for each in parts)
 
 
 def _undone(layer: Any, images: tf.Tensor) -> tf.Tensor:

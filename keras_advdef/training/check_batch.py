@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.epsilon import tell_small_epsilon
 from keras_advdef.core.keras_private import has_graph
+from keras_advdef.core.model_inputs import lone_images
 from keras_advdef.core.value_range import check_values, checked_labels
 from keras_advdef.layers.input_transform import show_images
 
@@ -17,7 +17,7 @@ def check_batch(
     owner: str,
     classifier: keras.Model,
     attacks: Sequence[Attack],
-    images: np.ndarray,
+    images: Any,
     labels: Any,
 ) -> None:
     """Raises if images or labels do not fit the attacks or the classifier.
@@ -26,12 +26,13 @@ def check_batch(
         owner: Name of the class that trains.
         classifier: What is trained.
         attacks: Those that will meet the images.
-        images: A batch, or all images.
+        images: A batch, or all images; one array, not those of several inputs.
         labels: Their labels.
 
     Raises:
         ValueError: If they do not fit; see the message.
     """
+    images = lone_images(owner, images)
     for attack in attacks:
         tell_small_epsilon(owner, attack.epsilon or 0.0, attack.value_range)
     for value_range in dict.fromkeys(each.value_range for each in attacks):

@@ -83,9 +83,10 @@ def values_and_mask(
         does not count; a scalar if the loss is one number for a batch. And booleans
         `(batch,)`, or `None` where all count.
     """
+    labels, outputs = alone(labels), alone(outputs)
     loss, weight = resolved_loss(model, labels, outputs)
     labels, outputs = (
-        keras.ops.convert_to_tensor(alone(each), dtype=loss.dtype)
+        keras.ops.convert_to_tensor(each, dtype=loss.dtype)
         for each in (labels, outputs)
     )
     values = loss.call(labels, outputs)

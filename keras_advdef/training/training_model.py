@@ -156,7 +156,8 @@ class TrainingModel(LogitsModel):
         check_distribution(self)
         if not self.built and isinstance(x, np.ndarray):
             # `fit` itself calls the classifier only, and some callbacks look first.
-            self(x[:1])
+            with self.distribute_strategy.scope():
+                self(x[:1])
         check_weight_decay(self, self.optimizer)
         return super().fit(x, y, *args, **kwargs)
 
@@ -207,6 +208,25 @@ class TrainingModel(LogitsModel):
         if isinstance(self.classifier, LogitsModel):
             return self.classifier.member_logits(images, training=training)
         return super().member_logits(images, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """Returns the loss of a batch; see `keras.Model.compute_loss`.
+
+        Args:
+            x: Images.
+            y: Labels.
+            y_pred: Outputs, which may stand alone in a list or dictionary.
+            *args: As in Keras.
+            **kwargs: As in Keras.
+        """
+        return super().compute_loss(x, y, alone(y_pred), *args, **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of one step; see `keras.Model.train_step`."""

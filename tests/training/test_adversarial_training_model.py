@@ -598,6 +598,19 @@ class TestAdversarialTrainingModel:
         with pytest.raises(ValueError, match="rows that sum to 1"):
             model.fit(data, verbose=0, shuffle=False)
 
+    def test_penalties_too_need_labels_of_one_class(self, net, images):
+        model = AdversarialTrainingModel(net, penalties=[DeepDefense(steps=1)])
+        model.compile("sgd", keras.losses.CategoricalCrossentropy(from_logits=True))
+        with pytest.raises(ValueError, match="rows that sum to 1"):
+            model.fit(images, np.ones((6, 3)), verbose=0)
+
+    def test_two_inputs_are_refused_in_a_sentence(self, images, labels):
+        inputs = [keras.Input((8, 8, 1)), keras.Input((8, 8, 1))]
+        outputs = keras.layers.Flatten()(keras.layers.Add()(inputs))
+        model = compiled(keras.Model(inputs, outputs), FGSM(0.1))
+        with pytest.raises(ValueError, match=r"to be one array.*2 arrays"):
+            model.fit([images, images], labels, verbose=0)
+
     def test_dtype_survives_a_round_trip(self):
         policy = "mixed_bfloat16"
         model = AdversarialTrainingModel(small_net(), FGSM(0.1), dtype=policy)

@@ -34,6 +34,10 @@ def nested(first):
     return keras.Sequential([keras.Input((8, 8, 1)), inner, *body()])
 
 
+def pipeline(first):
+    return sequential([layers.Pipeline(first)])
+
+
 def functional(first):
     inputs = tensor = keras.Input((8, 8, 1))
     for layer in [*first, *body()]:
@@ -80,6 +84,7 @@ class TestAugmentation:
             (nested, AdversarialCrossEntropy(0.5), ()),
             (functional, CrossEntropy(), (CrossLipschitz(weight=0.1),)),
             (sequential, None, (DeepDefense(steps=1, weight=0.1),)),
+            (pipeline, None, ()),
         ],
     )
     def test_inside_it_trains_as_in_the_data(
@@ -132,6 +137,13 @@ class TestAugmentation:
         assert augmentation.rest is net
         assert augmentation(images, None) is images
         assert augmentation.left == []
+
+    def test_a_pipeline_that_rescales_too_stays_where_it_is(self):
+        flip = layers.RandomFlip(name="flip")
+        net = sequential([layers.Pipeline([layers.Rescaling(2.0), flip])])
+        augmentation = Augmentation(net)
+        assert augmentation.rest is net
+        assert augmentation.left == ["flip"]
 
     @pytest.mark.parametrize("place", ["middle", "branch", "subclassed"])
     def test_what_cannot_be_split_off_is_named(self, place, images, labels):

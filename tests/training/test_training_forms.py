@@ -105,3 +105,46 @@ def test_options_meet_an_attack(form, of_arrays):
     # Before the first step nothing differs; later losses depend on the option.
     assert np.isfinite(history["loss"]).all()
     assert history.keys() == of_arrays[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("attack", "keyed_loss"), [(None, False), (advdef.attacks.FGSM(0.05), True)]
+)
+def test_an_output_alone_in_a_dictionary(attack, keyed_loss):
+    histories = []
+    for keyed in (False, True):
+        net = small_net("softmax")
+        if keyed:
+            net = keras.Model(net.inputs, {"class": net.outputs[0]})
+        model = advdef.training.AdversarialTrainingModel(
+            net, attack, validation_attack=attack, seed=1
+        )
+        loss, labels = "sparse_categorical_crossentropy", _SPARSE.labels
+        if keyed and keyed_loss:
+            loss, labels = {"class": loss}, {"class": labels}
+        model.compile(keras.optimizers.SGD(0.5), loss, metrics=["accuracy"])
+        data = (small_images(), labels)
+        fit = {**_FIT, "epochs": 1}
+        histories.append(model.fit(*data, validation_data=data, **fit).history)
+    assert histories[0].keys() == histories[1].keys()
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_net_of_keras_applications_trains_as_its_bare_twin():
+    images = np.random.default_rng(0).uniform(0, 1, (4, 32, 32, 3)).astype("float32")
+    logs = []
+    for head in ("softmax", None):
+        keras.utils.set_random_seed(0)
+        net = keras.applications.MobileNetV2(
+            (32, 32, 3), 0.35, weights=None, classes=10, classifier_activation=head
+        )
+        attack = advdef.attacks.PGD(0.03, steps=1)
+        model = advdef.training.AdversarialTrainingModel(net, attack, seed=1)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=head is None)
+        model.compile(keras.optimizers.SGD(0.05), loss)
+        for _ in range(2):
+            found = model.train_on_batch(images, np.arange(4), return_dict=True)
+        logs.append(found)
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
