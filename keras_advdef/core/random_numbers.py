@@ -59,9 +59,15 @@ def fold_in(key: tf.Tensor, data: Any) -> tf.Tensor:
     >>> bool(np.all(fold_in(make_key(3), 1) == fold_in(make_key(3), 2)))
     False
     """
-    first, second = tf.split(tf.cast(key, tf.int64), 2)
+    first, second = _words(key)
     place = tf.reshape(tf.cast(data, tf.int64) + KEYS, [1])
     return philox(first, tf.concat([place, second], axis=0), [2], tf.int64)
+
+
+def _words(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns both words of a key; a GPU has no kernel to split them by."""
+    key = tf.cast(key, tf.int64)
+    return key[:1], key[1:]
 
 
 def philox(key: tf.Tensor, counter: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
@@ -111,7 +117,7 @@ def uniform(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
     """
     # TensorFlow's float draws differ between XLA and the other backends; its
     # integer draws do not.
-    first, second = tf.split(tf.cast(key, tf.int64), 2)
+    first, second = _words(key)
     counter = tf.concat([tf.zeros([1], tf.int64), second], axis=0)
     bits = philox(first, counter, shape, tf.uint32)
     shift = tf.constant(32 - _UNIFORM_BITS, tf.uint32)

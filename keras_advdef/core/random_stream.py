@@ -93,9 +93,9 @@ def advance(state: Any) -> tf.Tensor:
     array([256,   0,   5])
     """
     # As `fold_in` does, in fewer steps.
-    counter, first = tf.split(_read_and_skip(state), [2, 1])
-    counter += tf.stack([KEYS + replica_number(), 0])
-    return philox(first, counter, [2], tf.int64)
+    current = _read_and_skip(state)
+    counter = current[:2] + tf.stack([KEYS + replica_number(), 0])
+    return philox(current[2:], counter, [2], tf.int64)
 
 
 def _read_and_skip(state: Any) -> tf.Tensor:
