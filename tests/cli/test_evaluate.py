@@ -139,7 +139,7 @@ def test_killed_and_run_again(saved, npz, evaluate, tmp_path):
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         deadline = time.monotonic() + 120
-        while len(list(output.glob("progress/check-*.npz"))) < 3:
+        while len(list(output.glob("progress/check-*.part"))) < 3:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
