@@ -16,6 +16,23 @@ from keras_advdef.core.random_numbers import fold_in
 _BLOCK_SIZES = 4
 
 
+def block_size(rows: int, full: int) -> int:
+    """Returns the smallest compiled block that holds so many rows.
+
+    Args:
+        rows: How many have to be moved on.
+        full: Size of the largest block, at least `rows`.
+
+    Example:
+
+    >>> from keras_advdef.attacks.slots import block_size
+    >>> block_size(20, 128), block_size(3, 128)
+    (32, 16)
+    """
+    halvings = [full >> shift for shift in range(_BLOCK_SIZES)]
+    return min(each for each in halvings if each >= rows)
+
+
 class _Slots:
     """A batch of attack states whose rows belong to different images."""
 
@@ -31,15 +48,10 @@ class _Slots:
         self.calls += 1
         return fold_in(self.job.key, self.calls)
 
-    def _block(self, count: int) -> int:
-        """Returns the smallest compiled block that holds so many rows."""
-        halvings = [self.job.size >> shift for shift in range(_BLOCK_SIZES)]
-        return min(each for each in halvings if each >= count)
-
     def admit(self, admitted: list[tuple[int, int]]) -> None:
         """Adds images, each with the number of its run, with fresh starts."""
         rows, runs = np.array(admitted, np.int64).T
-        size = self._block(len(rows))
+        size = block_size(len(rows), self.job.size)
         labels = tf.constant(padded(self.job.labels[rows], size))
         run = tf.constant(padded(runs, size), tf.int32)
         images, key = self.job.batch(rows, size), self._next_key()
@@ -53,7 +65,7 @@ class _Slots:
     def advance(self) -> None:
         """Moves every row on, in the smallest block that holds them."""
         count = len(self.owners)
-        block = self._block(count)
+        block = block_size(count, self.job.size)
         packed = {k: tf.constant(padded(v, block)) for k, v in self.state.items()}
         advance = self.job.compiled.advance
         moved = advance(packed, self.epsilon, self._next_key())
@@ -66,7 +78,7 @@ class _Slots:
         suspects = np.flatnonzero(self.state["broken"])
         if not suspects.size:
             return
-        size = self._block(len(suspects))
+        size = block_size(len(suspects), self.job.size)
         images, labels = (
             tf.constant(padded(self.state[name][suspects], size))
             for name in ("best", "labels")

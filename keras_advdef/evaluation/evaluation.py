@@ -176,13 +176,17 @@ class Evaluation:
         rate = self._seconds_per_pass()
         self._runner.forecast = Forecast(rate, request.size)
         self._runner.outlook = Outlook(
-            request, self._traits, plan=plan, runner=self._runner
+            request,
+            self._traits,
+            plan=plan,
+            runner=self._runner,
+            is_written=self._ledger.is_kept,
         )
         self._progress.line(
             f"Planned: {'; '.join(stage.label for stage in plan.stages)}. At most "
-            f"{passes:.2g} model passes, which take {duration(passes * rate)} at the "
-            "speed of a first try; compiling each attack comes on top. Broken images "
-            "leave early. The time left is told as soon as it is known."
+            f"{_rounded(passes)} model passes, which take {duration(passes * rate)} at "
+            "the speed of a first try; compiling each attack comes on top. Broken "
+            "images leave early. The time left is told as soon as it is known."
         )
         projection = projection_of(request.subject.model)
         if projection is not None:
@@ -272,3 +276,8 @@ class Evaluation:
             progress=self._progress,
             forecast=self._runner.forecast,
         )
+
+
+def _rounded(number: float) -> str:
+    """Two digits of a large number, as people write it."""
+    return f"{float(f'{number:.2g}'):,.0f}"

@@ -1,15 +1,17 @@
 """Forecast: how long an evaluation will still take."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from keras_advdef.attacks.fgsm import FGSM
 from keras_advdef.attacks.hop_skip_jump import HopSkipJump
+from keras_advdef.attacks.slots import block_size
 from keras_advdef.attacks.square import Square
 from keras_advdef.evaluation.stage import Stage
 
 # Before this share of the time is over, too little is known to tell the rest.
-_FIRST = 0.15
+_FIRST = 0.1
 # What TensorFlow optimizes at the first call of a function takes at most so many times
 # as long as tracing it.
 _OPTIMIZING = 1.5
@@ -30,14 +32,22 @@ class Work(NamedTuple):
     Attributes:
         passes: Forward and backward passes of single images.
         compiles: How much it compiles, in attacks whose images all stay to the end.
+        seconds: What it takes beside, whatever the model.
     """
 
     passes: float
     compiles: float = 1.0
+    seconds: float = 0.0
 
 
 def stage_work(
-    stage: Stage, images: float, classes: int, *, broken: float, judged: int
+    stage: Stage,
+    images: float,
+    classes: int,
+    *,
+    broken: float,
+    judged: int,
+    slots: int = 0,
 ) -> Work:
     """Returns what a stage is expected to cost.
 
@@ -47,13 +57,15 @@ def stage_work(
         classes: Number of logits.
         broken: Which share of them it is expected to break.
         judged: Draws on which the model looks at each attacked image.
+        slots: Images that are moved at once; 0 where that need not be known.
     """
     passes = float(stage.passes(classes))
     is_blind = isinstance(stage.attack, (Square, HopSkipJump))
     is_blind = is_blind or stage.view.has_gradient is False
     if stage.lets_leave:
         early = min(1.0, _STEPS_TO_BREAK / passes)
-        passes *= 1.0 - broken + broken * (_QUERIES_TO_BREAK if is_blind else early)
+        share = 1.0 - broken + broken * (_QUERIES_TO_BREAK if is_blind else early)
+        passes *= max(share, _filled(images, broken, slots))
     passes *= FORWARD if is_blind else 1.0
     compiles = 1.0
     if isinstance(stage.attack, FGSM):
@@ -62,6 +74,15 @@ def stage_work(
         # For the smaller blocks of those that are left.
         compiles = _LEAVING + broken
     return Work((passes + judged * FORWARD) * images, compiles)
+
+
+def _filled(images: float, broken: float, slots: int) -> float:
+    """Which share of all passes those cost that go to the end, and what fills up."""
+    blocks = math.ceil(images / (2 * slots)) if slots else 0
+    if not blocks:
+        return 0.0
+    standing = math.ceil(images * (1.0 - broken) / blocks)
+    return min(1.0, blocks * block_size(min(standing, slots), slots) / images)
 
 
 class Forecast:
@@ -153,7 +174,7 @@ class Forecast:
         for key, work in self._expected.items():
             if key not in self._ended:
                 passes = work.passes - self._done.get(key, 0.0)
-                left += max(0.0, passes) * self._rate
+                left += max(0.0, passes) * self._rate + work.seconds
                 left += 0.0 if key in self._begun else work.compiles * compiling
         known = self._spent >= _FIRST * (self._spent + left)
         return left if known else None

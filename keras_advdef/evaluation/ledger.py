@@ -105,6 +105,11 @@ class Ledger:
             raise rejected(output, rule, advice)
         check_identity(output, record["identity"], self.identity)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a folder, for the parts and for the report."""
+        return self._output is not None
+
     def part(self, name: str, compute: Callable[[], Arrays], what: str) -> Arrays:
         """Returns the arrays of a part: from its file, or computed and written to it.
 

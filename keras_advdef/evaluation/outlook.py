@@ -14,9 +14,13 @@ from keras_advdef.models import SmoothedClassifier
 # As long as no attack has shown it.
 _BROKEN = 0.5
 # Stages of the curve share their compiled functions, but for the sizes of their blocks.
-_CURVE_COMPILES = 0.25
-# Drawing the report, beside.
-_REPORT_COMPILES = 0.4
+_CURVE_COMPILES = 0.6
+# The search for the smallest perturbations has the largest functions.
+_NEAREST_COMPILES = 2.0
+# Loading what draws the pictures, and drawing them.
+_REPORT_SECONDS = 1.5
+# Which share of its steps an image takes until a larger epsilon breaks it.
+_UNTIL_BROKEN = 0.5
 # Draws of a smoothed classifier's certificate.
 _CERTIFIED_DRAWS = 1100
 
@@ -29,15 +33,23 @@ class Outlook:
         traits: What the model turned out to be.
         plan: The stages.
         runner: Has run some of them.
+        is_written: Whether the report is written to a folder.
     """
 
     def __init__(
-        self, request: Request, traits: Traits, *, plan: Plan, runner: Runner
+        self,
+        request: Request,
+        traits: Traits,
+        *,
+        plan: Plan,
+        runner: Runner,
+        is_written: bool,
     ) -> None:
         self._request = request
         self._traits = traits
         self._plan = plan
         self._runner = runner
+        self._is_written = is_written
 
     def __call__(self) -> dict[str, Work]:
         """Returns the expected work of every stage, by its key."""
@@ -56,7 +68,12 @@ class Outlook:
         }
         for stage in plan.checks.values():
             works[stage.key] = stage_work(
-                stage, checked, classes, broken=share, judged=draws
+                stage,
+                checked,
+                classes,
+                broken=share,
+                judged=draws,
+                slots=self._request.size,
             )
         for stage in plan.adaptive:
             # What has stood so far will mostly go on to.
@@ -71,15 +88,17 @@ class Outlook:
         each = passes_of(PGD(steps=CURVE_STEPS, eot_samples=draws), 0)
         works = {}
         for key, epsilon in curve_epsilons(request).items():
-            # Smaller epsilons break fewer images; larger ones get what stands.
-            left = 1.0 - share * (0.5 if epsilon < request.epsilon else 1.0)
-            passes = each * checked * left * (1.0 - _BROKEN / 2)
-            works[key] = Work(passes, _CURVE_COMPILES)
-        works["report"] = Work(0.0, _REPORT_COMPILES)
+            # Smaller epsilons break few of the images; larger ones get what stands,
+            # and break it.
+            is_small = epsilon < request.epsilon
+            left = 1.0 - share / 4 if is_small else (1.0 - share) * _UNTIL_BROKEN
+            works[key] = Work(each * checked * left, _CURVE_COMPILES)
+        works["report"] = Work(0.0, 0.0, _REPORT_SECONDS if self._is_written else 0.0)
         attack = nearest_attack(request, self._traits)
         if attack is not None:
             each = passes_of(attack, self._traits.classes)
-            works["nearest"] = Work(float(each * min(checked, request.budget.nearest)))
+            passes = float(each * min(checked, request.budget.nearest))
+            works["nearest"] = Work(passes, _NEAREST_COMPILES)
         if isinstance(request.subject.model, SmoothedClassifier):
             works["certified"] = Work(FORWARD * _CERTIFIED_DRAWS * checked)
         return works

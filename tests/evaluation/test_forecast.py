@@ -32,6 +32,18 @@ class TestStageWork:
         assert none == pytest.approx(500.0)
         assert half == pytest.approx((whole + none) / 2)
 
+    def test_what_fills_a_block_is_moved_on_too(self):
+        passes = [
+            stage_work(
+                stage(PGD(steps=49)), 200, 10, broken=share, judged=0, slots=slots
+            ).passes
+            for share, slots in ((0.55, 128), (0.7, 128), (0.7, 32), (0.0, 128))
+        ]
+        # For the 90 that stand, 128 rows are moved on. For 60 it would be 64, which is
+        # less than what those 60 and the first steps of the others take.
+        few = 60 * 50 + 140 * 5
+        assert passes == pytest.approx([128 * 50, few, few, 200 * 50])
+
     def test_leaving_images_make_more_shapes_to_compile(self):
         leaving = stage_work(stage(PGD()), 9, 10, broken=0.5, judged=0)
         one_step = stage_work(
@@ -139,10 +151,16 @@ class TestForecast:
         forecast = Forecast(0.01, 100)
         assert forecast.seconds is None
         forecast.expect({"a": Work(1000)})
-        forecast.spend("a", seconds=1.0, tracing=0.0, passes=100)
+        forecast.spend("a", seconds=0.9, tracing=0.0, passes=90)
         assert forecast.seconds is None
+        forecast.spend("a", seconds=0.1, tracing=0.0, passes=10)
+        assert forecast.seconds == pytest.approx(9.0)
+
+    def test_counts_what_no_model_changes(self):
+        forecast = Forecast(0.01, 100)
+        forecast.expect({"a": Work(200), "report": Work(0.0, 0.0, 3.0)})
         forecast.spend("a", seconds=1.0, tracing=0.0, passes=100)
-        assert forecast.seconds == pytest.approx(8.0)
+        assert forecast.seconds == pytest.approx(4.0)
 
     def test_earlier_runs_take_no_time(self):
         forecast = Forecast(0.01, 100)

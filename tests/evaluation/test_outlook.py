@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
+from keras_advdef.evaluation.forecast import Work
 from keras_advdef.evaluation.outlook import Outlook
 from keras_advdef.evaluation.planner import Planner
 from keras_advdef.evaluation.robustness_curve import curve_epsilons
@@ -16,7 +17,7 @@ WEIGHTS = [[0.0, 0.0], [1.0, -1.0]]
 def outlook_of(make_request, make_traits, make_runner):
     """Makes the outlook on eight images, half of them within reach of epsilon."""
 
-    def make(model=None, **changes):
+    def make(model=None, *, is_written=True, **changes):
         net = linear_net(WEIGHTS, [0.0, 0.0])
         first = np.repeat([0.55, 0.95], 4)
         images = np.stack([first, 1.0 - first], axis=1).reshape(8, 2, 1, 1)
@@ -29,7 +30,10 @@ def outlook_of(make_request, make_traits, make_runner):
         traits = make_traits(request.subject.model, classes=2)
         runner = make_runner(request)
         plan = Planner(request, traits).plan()
-        return Outlook(request, traits, plan=plan, runner=runner), plan, runner
+        outlook = Outlook(
+            request, traits, plan=plan, runner=runner, is_written=is_written
+        )
+        return outlook, plan, runner
 
     return make
 
@@ -42,6 +46,11 @@ class TestOutlook:
         curve = curve_epsilons(runner._request)
         assert len(curve) == 8
         assert works.keys() == {*keys, *curve, "nearest", "report"}
+
+    def test_a_report_takes_seconds_where_one_is_written(self, outlook_of):
+        for is_written, seconds in ((True, 1.5), (False, 0.0)):
+            outlook, *_ = outlook_of(is_written=is_written)
+            assert outlook()["report"] == Work(0.0, 0.0, seconds)
 
     def test_learns_from_what_was_broken(self, outlook_of):
         outlook, plan, runner = outlook_of()
