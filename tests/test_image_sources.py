@@ -125,3 +125,13 @@ def test_evaluation_says_how_much_it_took(make_request, net):
     assert (request.count, request.given) == (COUNT, COUNT)
     with pytest.raises(ValueError, match="labels` to be given"):
         make_request(model=net, images=batched().map(lambda x, y: x), labels=None)
+
+
+@pytest.mark.parametrize("source", [batched, Batches])
+def test_calibrating_says_how_much_it_took(detector, source, capsys):
+    detector.calibrate(source())
+    said = f"FeatureSqueezingDetector calibrated on {COUNT} images of the data set.\n"
+    assert capsys.readouterr().out == said
+    detector.calibrate(source(), verbose=0)
+    detector.calibrate(IMAGES)
+    assert capsys.readouterr().out == ""

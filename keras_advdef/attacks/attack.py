@@ -144,7 +144,7 @@ class Attack:
         self.check_targets(target_labels)
         given = target_labels if self.targeted else labels
         if tf.executing_eagerly():
-            check_eager(self, images, given)
+            check_eager(self, images, given, epsilon)
         key = make_key(seed)
         goal = given_or_predicted(self, logits_fn, unit, given, key)
         adversarial = self.perturb(logits_fn, unit, goal, self.radius(epsilon), key)

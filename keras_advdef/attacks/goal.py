@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.epsilon import tell_small_epsilon
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
@@ -50,18 +51,23 @@ def given_or_predicted(
         return tf.argmax(logits_fn(images), axis=-1)
 
 
-def check_eager(attack: Any, images: tf.Tensor, labels: Any) -> None:
+def check_eager(attack: Any, images: tf.Tensor, labels: Any, epsilon: Any) -> None:
     """Raises if eager images or labels are none that can be attacked.
 
     Args:
         attack: The attack.
         images: Images in its value range.
         labels: Labels, or `None`.
+        epsilon: What the call overrides the attack's with, or `None`; a number that
+            changes next to nothing is told of.
 
     Raises:
         ValueError: If they are not.
     """
     owner = type(attack).__name__
+    radius = attack.epsilon if epsilon is None else epsilon
+    if isinstance(radius, (int, float)):
+        tell_small_epsilon(owner, radius, attack.value_range)
     check_values(owner, images.numpy(), attack.value_range)
     if labels is not None:
         checked_labels(owner, labels, count=len(images), classes=None)

@@ -89,6 +89,22 @@ def card_name(name: str) -> str:
     raise invalid(_OWNER, "NAME", rule, name, advice=advice)
 
 
+def is_part(name: str, card: str) -> bool:
+    """Whether a name that leads to a card is that of a part of the defence.
+
+    Args:
+        name: What a user typed.
+        card: What `card_name` returned for it.
+
+    Example:
+
+    >>> from keras_advdef.cli.defence_names import is_part
+    >>> is_part("random-noise", "RandomNoise"), is_part("insert_noise", "RandomNoise")
+    (False, True)
+    """
+    return _key(name) != _key(card)
+
+
 def _public_names() -> list[str]:
     modules = [importlib.import_module(f"keras_advdef.{folder}") for folder in _FOLDERS]
     return [name for module in modules for name in module.__all__]

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from keras_advdef.cli.defence_names import card_name
+from keras_advdef.cli.defence_names import card_name, is_part
 from keras_advdef.cli.print_line import print_line
 from keras_advdef.core.cards import DefenceCard, all_cards
 from keras_advdef.evaluation.report_markdown import markdown_table
@@ -35,6 +35,8 @@ def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
     elif chosen is None:
         console.print(_overview(cards))
     else:
+        if is_part(name or "", chosen):
+            print_line(console, f"{name} is part of the defence {chosen}.")
         _print_card(chosen, cards[chosen], console)
 
 

@@ -79,6 +79,7 @@ def _show(
     console.print(table)
     for check in report.checks:
         if check["passed"] is False:
-            print_line(console, f"Check failed: {check['name']}. {check['detail']}")
+            name = check["name"].replace("_", " ")
+            print_line(console, f"Check failed: {name}. {check['detail']}")
     print_line(console, report.headline)
     print_line(console, f"Written to {settings.output}: report.html, .md, .json, .png")

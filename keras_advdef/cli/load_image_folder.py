@@ -34,7 +34,12 @@ def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
     rule = "a folder with one subfolder of images for each of two or more classes"
     subfolders = _subfolders(folder)
     if len(subfolders) < 2:
-        advice = f"It has {len(subfolders)} subfolders; sort the images into classes."
+        plural = "" if len(subfolders) == 1 else "s"
+        advice = f"It has {len(subfolders)} subfolder{plural}; sort the images into "
+        advice += "classes."
+        for only in subfolders:
+            if _subfolders(only):
+                advice += f" If the folders in {only} are the classes, name that."
         raise _rejected(rule, str(folder), advice)
     files = {
         subfolder.name: sorted(

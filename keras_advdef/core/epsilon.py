@@ -66,7 +66,12 @@ def small_epsilon(
     if not 0.0 < epsilon < _SMALLEST_SHARE * span:
         return None
     rule = f"at least 0.1 % of the value range, {_SMALLEST_SHARE * span:g}"
-    advice = f"Did you mean {epsilon * span:g}, in the units of the pixels?"
+    # With a range of 1 the number meant would be the number itself.
+    advice = (
+        f"Did you mean {epsilon * span:g}, in the units of the pixels?"
+        if span > 1.0
+        else "So small a change is hardly any attack."
+    )
     advice = f"{advice} {otherwise}".strip()
     return invalid(owner, "epsilon", rule, epsilon, advice=advice)
 

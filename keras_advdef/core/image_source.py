@@ -68,13 +68,28 @@ def taken(
     ((3, 2, 2, 1), [0, 1, 2], False)
     """
     source = _Source(owner, argument)
-    if isinstance(images, (tf.data.Dataset, keras.utils.PyDataset)):
+    if is_data_set(images):
         return source.gathered(images, labels, most)
     if isinstance(images, Iterator):
         advice = "Gather its batches first, or make a `tf.data.Dataset` of it."
         rule = "an array, a tensor, a `tf.data.Dataset` or a `PyDataset`"
         raise wrong_type(owner, argument, rule, images, advice=advice)
     return Taken(source.single(images), labels)
+
+
+def is_data_set(images: Any) -> bool:
+    """Whether images come as a `tf.data.Dataset` or a `keras.utils.PyDataset`.
+
+    Args:
+        images: What a user gives for images.
+
+    Example:
+
+    >>> from keras_advdef.core.image_source import is_data_set
+    >>> is_data_set(tf.data.Dataset.range(3)), is_data_set(np.zeros(3))
+    (True, False)
+    """
+    return isinstance(images, (tf.data.Dataset, keras.utils.PyDataset))
 
 
 class _Source(NamedTuple):

@@ -54,7 +54,6 @@ def better_than_chance(predicted: np.ndarray, labels: np.ndarray) -> Check:
     )
     if len(answers[0]) == 1:
         reason += f", it answers class {answers[0][0]} to every image"
-        detail = f"The model answers class {answers[0][0]} to every image. {detail}"
     return Check(
         name=_NAME,
         passed=bool(luck < _LUCK or is_far),

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from keras_advdef.evaluation.headline import listed
 from keras_advdef.evaluation.ledger import (
     cannot_write,
     check_identity,
@@ -78,7 +79,8 @@ def _check_unsealed(output: Path, identity: dict[str, Any], progress: Progress) 
 
 
 def _said(names: list[str], what: str) -> str:
-    return f"Of the report that lies there, {' and '.join(names)} is {what}."
+    verb = "is" if len(names) == 1 else "are"
+    return f"Of the report that lies there, {listed(names)} {verb} {what}."
 
 
 def save_report(report: RobustnessReport, output: Path) -> None:

@@ -66,7 +66,8 @@ def time_left(seconds: float | None) -> str:
     >>> time_left(150.0)
     ', about 2 min 30 s to go'
     """
-    return "" if seconds is None else f", about {duration(seconds)} to go"
+    # Whoever reads that nothing is left expects the end at once.
+    return "" if seconds is None else f", about {duration(max(seconds, 1.0))} to go"
 
 
 def duration(seconds: float) -> str:

@@ -174,7 +174,7 @@ def _checked_epsilon(
 ) -> float:
     checked_number(OWNER, "epsilon", epsilon, low=0.0, low_open=True)
     number = checked_epsilon(OWNER, epsilon, pixels, norm=norm)
-    otherwise = "If not, pass `allow_small_epsilon=True`, on the command line "
+    otherwise = "To keep it, pass `allow_small_epsilon=True`, on the command line "
     otherwise += "--allow-small-epsilon."
     error = small_epsilon(OWNER, number, pixels, otherwise=otherwise)
     if error is not None and not small:

@@ -1,6 +1,7 @@
 """Detector: base of the models that flag attacked images by a score."""
 
 import math
+import sys
 from typing import Any
 
 import keras
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from keras_advdef.core.arguments import checked_number
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.image_source import taken
+from keras_advdef.core.image_source import is_data_set, taken
 from keras_advdef.models.classifier_model import ClassifierModel
 
 # 100 * (1 - 0.05) must not be a little more than 95.
@@ -112,6 +113,7 @@ class Detector(ClassifierModel):
         false_positive_rate: float = 0.05,
         *,
         batch_size: int = 128,
+        verbose: str | int = "auto",
     ) -> float:
         """Sets the threshold so that few of the given clean images are flagged.
 
@@ -123,6 +125,8 @@ class Detector(ClassifierModel):
                 `keras.utils.PyDataset` that has an end, also with labels.
             false_positive_rate: Share of them that may be flagged, in `[0, 1)`.
             batch_size: Images in one pass.
+            verbose: 0 for silence, 1 or "auto" to say how many images of a data set
+                were taken.
 
         Returns:
             The threshold, which is saved with the model.
@@ -142,4 +146,8 @@ class Detector(ClassifierModel):
         scores = np.sort(found["score"])
         rank = math.ceil(round(len(scores) * (1.0 - rate), _DECIMALS))
         self.threshold.assign(scores[max(rank, 1) - 1])
+        if verbose and is_data_set(clean_images):
+            # An array tells its length itself.
+            name, count = type(self).__name__, len(images)
+            sys.stdout.write(f"{name} calibrated on {count} images of the data set.\n")
         return float(self.threshold.numpy())

@@ -25,8 +25,20 @@ def test_given_or_predicted(net, images):
 
 def test_check_eager(images):
     attack = FGSM(0.1)
-    check_eager(attack, tf.constant(images), None)
+    check_eager(attack, tf.constant(images), None, None)
     with pytest.raises(ValueError, match=r"`FGSM` expects `images`.*value range"):
-        check_eager(attack, tf.constant(255 * images), None)
+        check_eager(attack, tf.constant(255 * images), None, None)
     with pytest.raises(ValueError, match="rows that sum to 1"):
-        check_eager(attack, tf.constant(images), np.ones((6, 3)))
+        check_eager(attack, tf.constant(images), np.ones((6, 3)), None)
+
+
+def test_an_eager_call_tells_of_an_epsilon_of_another_range(net, images):
+    attack, pixels = FGSM(8 / 255, value_range=(0, 255)), tf.constant(255 * images)
+    labels = [0] * len(images)
+    with pytest.warns(UserWarning, match="Did you mean 8, in the units of the pixels"):
+        attack(net, pixels, labels)
+    with pytest.warns(UserWarning, match="Did you mean 16, in the units"):
+        attack(net, pixels, labels, epsilon=16 / 255)
+    # Warnings are errors here: what is meant is not told of.
+    attack(net, pixels, labels, epsilon=8)
+    attack(net, pixels, labels, epsilon=tf.constant(8.0))

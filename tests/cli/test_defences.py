@@ -45,7 +45,10 @@ def test_json():
 
 
 def test_part_of_a_defence():
-    assert printed("adversarialtrainingmodel") == printed("AdversarialCrossEntropy")
+    first, *rest = printed("AdversarialTrainingModel").splitlines()
+    name = "AdversarialCrossEntropy"
+    assert first == f"AdversarialTrainingModel is part of the defence {name}."
+    assert rest == printed(name).splitlines() == printed(name.lower()).splitlines()
     one = json.loads(printed("insert_noise", as_json=True))
     assert one["summary"] == all_cards()["RandomNoise"].summary
 

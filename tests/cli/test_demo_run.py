@@ -36,7 +36,7 @@ class TestDemoRun:
         run = dataclasses.replace(demo_run, checks=checks)
         start = (
             "Undefended: the model is at chance, it answers class 0 to every image: "
-            "wrong `value_range`, wrong labels, or untrained? The model answers class "
+            "wrong `value_range`, wrong labels, or untrained? 6 of 12 clean images are "
         )
         (alarm,) = run.alarms
         assert alarm.startswith(start)

@@ -59,7 +59,12 @@ class TestLoadImageFolder:
         assert load_image_folder(str(folder)).classes == 2
 
     def test_rejects_folder_without_classes(self, tmp_path):
-        with pytest.raises(ValueError, match="0 subfolders"):
+        with pytest.raises(ValueError, match="0 subfolders; sort the images"):
+            load_image_folder(str(tmp_path))
+
+    def test_names_the_folder_that_is_meant(self, tmp_path):
+        _fill(tmp_path / "train", cat=2, dog=3)
+        with pytest.raises(ValueError, match=r"1 subfolder; .*train are the classes"):
             load_image_folder(str(tmp_path))
 
     def test_rejects_empty_class(self, folder):

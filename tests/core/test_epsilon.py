@@ -35,7 +35,12 @@ def test_small_epsilon(epsilon, pixels, is_small):
     assert (error is not None) == is_small
     if is_small:
         assert str(error).startswith("`fit` expects `epsilon` to be at least 0.1 %")
-        assert str(error).endswith("in the units of the pixels? Or not.")
+        end = (
+            "So small a change is hardly any attack. Or not."
+            if pixels is _UNIT
+            else f"Did you mean {255 * epsilon:g}, in the units of the pixels? Or not."
+        )
+        assert str(error).endswith(f" {end}")
 
 
 def test_tell_small_epsilon():

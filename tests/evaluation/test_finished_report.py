@@ -91,6 +91,16 @@ class TestFinishedReport:
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
         assert names_in(folder) == [*FILES, "seal.json"]
 
+    def test_several_are_named_together(self, folder):
+        for name in ("report.html", "report.md", "report.png"):
+            (folder / name).unlink()
+        told = Told()
+        finished_report(folder, IDENTITY, told)
+        assert told.lines[0] == (
+            "Of the report that lies there, report.html, report.md and report.png are "
+            "damaged, changed or gone; written again."
+        )
+
     @pytest.mark.parametrize("name", [*FILES, "seal.json"])
     def test_folder_in_the_place_of_a_file_is_refused(self, name, folder):
         DAMAGES["folder"](folder / name)

@@ -43,3 +43,4 @@ def test_duration(seconds, text):
 def test_time_left():
     assert time_left(None) == ""
     assert time_left(5.0) == ", about 5 s to go"
+    assert time_left(0.2) == ", about 1 s to go"
