@@ -7,7 +7,7 @@ from keras_advdef.attacks.meter import meter
 
 
 def test_counts_traces_once_and_rows_of_every_step(net, images, labels):
-    attack = PGD(1e-6, steps=3)
+    attack = PGD(0.001, steps=3)
     counted = []
     for _ in range(2):
         tracing, rows = meter.tracing, meter.rows
