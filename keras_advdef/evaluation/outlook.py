@@ -15,6 +15,10 @@ from keras_advdef.models import SmoothedClassifier
 _BROKEN = 0.5
 # Stages of the curve share their compiled functions, but for the sizes of their blocks.
 _CURVE_COMPILES = 0.6
+# Those of a random model average draws and look twice, which makes them larger, and
+# the naive attack, which does neither, small beside them.
+_RANDOM_CURVE_COMPILES = 1.9
+_RANDOM_NAIVE_COMPILES = 0.3
 # The search for the smallest perturbations has the largest functions.
 _NEAREST_COMPILES = 2.0
 # Loading what draws the pictures, and drawing them.
@@ -61,11 +65,10 @@ class Outlook:
             share = _BROKEN
         checked = int(right[: self._request.budget.checked].sum())
         classes, draws = self._traits.classes, runner.draws
-        works = {
-            plan.naive.key: stage_work(
-                plan.naive, count, classes, broken=share, judged=draws
-            )
-        }
+        naive = stage_work(plan.naive, count, classes, broken=share, judged=draws)
+        if self._traits.is_random:
+            naive = naive._replace(compiles=_RANDOM_NAIVE_COMPILES)
+        works = {plan.naive.key: naive}
         for stage in plan.checks.values():
             works[stage.key] = stage_work(
                 stage,
@@ -85,6 +88,8 @@ class Outlook:
     def _afterwards(self, checked: int, share: float) -> dict[str, Work]:
         """The work of the curve, the smallest perturbations and the certificates."""
         request, draws = self._request, min(self._traits.draws, 20)
+        is_random = self._traits.is_random
+        compiles = _RANDOM_CURVE_COMPILES if is_random else _CURVE_COMPILES
         each = passes_of(PGD(steps=CURVE_STEPS, eot_samples=draws), 0)
         works = {}
         for key, epsilon in curve_epsilons(request).items():
@@ -92,7 +97,7 @@ class Outlook:
             # and break it.
             is_small = epsilon < request.epsilon
             left = 1.0 - share / 4 if is_small else (1.0 - share) * _UNTIL_BROKEN
-            works[key] = Work(each * checked * left, _CURVE_COMPILES)
+            works[key] = Work(each * checked * left, compiles)
         works["report"] = Work(0.0, 0.0, _REPORT_SECONDS if self._is_written else 0.0)
         attack = nearest_attack(request, self._traits)
         if attack is not None:

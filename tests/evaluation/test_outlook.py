@@ -17,7 +17,7 @@ WEIGHTS = [[0.0, 0.0], [1.0, -1.0]]
 def outlook_of(make_request, make_traits, make_runner):
     """Makes the outlook on eight images, half of them within reach of epsilon."""
 
-    def make(model=None, *, is_written=True, **changes):
+    def make(model=None, *, is_written=True, is_random=False, **changes):
         net = linear_net(WEIGHTS, [0.0, 0.0])
         first = np.repeat([0.55, 0.95], 4)
         images = np.stack([first, 1.0 - first], axis=1).reshape(8, 2, 1, 1)
@@ -27,7 +27,8 @@ def outlook_of(make_request, make_traits, make_runner):
             labels=np.ones(8, int),
             **changes,
         )
-        traits = make_traits(request.subject.model, classes=2)
+        model = request.subject.model
+        traits = make_traits(model, classes=2, is_random=is_random)
         runner = make_runner(request)
         plan = Planner(request, traits).plan()
         outlook = Outlook(
@@ -46,6 +47,16 @@ class TestOutlook:
         curve = curve_epsilons(runner._request)
         assert len(curve) == 8
         assert works.keys() == {*keys, *curve, "nearest", "report"}
+
+    def test_random_models_compile_more_than_the_naive_attack_shows(self, outlook_of):
+        plain, random = (
+            outlook_of(is_random=is_random)[0]() for is_random in (False, True)
+        )
+        assert random["naive"].compiles < 0.5 * plain["naive"].compiles
+        curve = [key for key in plain if key.startswith("curve-")]
+        assert len(curve) == 8
+        for key in curve:
+            assert random[key].compiles > 3.0 * plain[key].compiles
 
     def test_a_report_takes_seconds_where_one_is_written(self, outlook_of):
         for is_written, seconds in ((True, 1.5), (False, 0.0)):
