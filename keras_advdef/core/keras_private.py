@@ -141,7 +141,7 @@ def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return list(model._flatten_layers())
 
 
-def consumers(model: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
+def consumers(model: keras.Model, tensor: Any) -> list[tuple[Any, list[Any], Any]]:
     """Returns what takes a symbolic tensor of a functional model.
 
     Args:
@@ -149,18 +149,18 @@ def consumers(model: keras.Model, tensor: Any) -> list[tuple[Any, list[Any]]]:
         tensor: A `keras.KerasTensor` in it.
 
     Returns:
-        Layers and operations, each with the tensors that it makes.
+        Layers and operations, the tensors that they make, and their other arguments.
 
     Example:
 
     >>> inputs = keras.Input((2,))
     >>> model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
     >>> from keras_advdef.core.keras_private import consumers
-    >>> [type(layer).__name__ for layer, _ in consumers(model, model.inputs[0])]
+    >>> [type(layer).__name__ for layer, _, _ in consumers(model, model.inputs[0])]
     ['Dense']
     """
     return [
-        (operation, node.outputs)
+        (operation, node.outputs, node.arguments.kwargs)
         for operation in model.operations
         for node in operation._inbound_nodes
         if any(each is tensor for each in node.input_tensors)

@@ -36,11 +36,12 @@ class Augmentation:
         self.layers = layers
         split_off = [each for each in layers if _is_augmentation(each)]
         gone = {id(inner) for each in split_off for inner in flat_layers(each)}
+        still = _at_inference(classifier) if has_graph(classifier) else set()
         # Augmentation in the middle, or in a model that does not show its layers.
         self.left = [
             each.name
             for each in flat_layers(classifier)
-            if _is_augmentation(each) and id(each) not in gone
+            if _is_augmentation(each) and id(each) not in gone | still
         ]
         self.rest = classifier
         if split_off:
@@ -134,8 +135,27 @@ def _line(model: keras.Model) -> Iterator[Any]:
         return
     (tensor, *others) = model.inputs
     while not others and len(users := consumers(model, tensor)) == 1:
-        operation, (tensor, *others) = users[0]
+        operation, (tensor, *others), arguments = users[0]
+        if arguments.get("training") is False:
+            return
         yield operation
+
+
+def _at_inference(model: keras.Model) -> set[int]:
+    """Returns the layers that a graph calls with `training=False` in any case."""
+    found: set[int] = set()
+    seen: set[int] = set()
+    waiting = [] if isinstance(model, keras.Sequential) else list(model.inputs)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        for operation, outputs, arguments in consumers(model, tensor):
+            waiting += outputs
+            if arguments.get("training") is False:
+                found.update(map(id, flat_layers(operation)))
+    return found
 
 
 def _may_lead(layer: Any, model: keras.Model) -> bool:

@@ -27,14 +27,16 @@ def test_BaseImagePreprocessingLayer():
 def test_consumers():
     inputs = keras.Input((2,))
     dense = keras.layers.Dense(1)
-    outputs = dense(inputs)
+    outputs = keras.layers.Dropout(0.5)(dense(inputs), training=False)
     model = keras.Model(inputs, keras.layers.Add()([outputs, outputs]))
     # In another model the layer takes other tensors.
     keras.Model(inputs, dense(keras.layers.ReLU()(inputs)))
-    ((layer, (tensor,)),) = keras_private.consumers(model, model.inputs[0])
+    ((layer, (tensor,), _),) = keras_private.consumers(model, model.inputs[0])
     assert layer is dense
+    ((_, (tensor,), arguments),) = keras_private.consumers(model, tensor)
     assert tensor is outputs
-    ((layer, _),) = keras_private.consumers(model, tensor)
+    assert arguments == {"training": False}
+    ((layer, _, _),) = keras_private.consumers(model, tensor)
     assert isinstance(layer, keras.layers.Add)
 
 

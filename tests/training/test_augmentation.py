@@ -138,6 +138,15 @@ class TestAugmentation:
         assert augmentation(images, None) is images
         assert augmentation.left == []
 
+    def test_what_is_called_as_at_inference_does_not_augment(self, images, labels):
+        inner = sequential(front())
+        inputs = keras.Input((8, 8, 1))
+        net = keras.Model(inputs, inner(inputs, training=False))
+        augmentation = Augmentation(net)
+        assert augmentation.rest is net
+        assert augmentation.left == []
+        assert augmentation(images, None) is images
+
     def test_a_pipeline_that_rescales_too_stays_where_it_is(self):
         flip = layers.RandomFlip(name="flip")
         net = sequential([layers.Pipeline([layers.Rescaling(2.0), flip])])
