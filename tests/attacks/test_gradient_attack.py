@@ -91,7 +91,7 @@ class TestGradientAttack:
 
     def test_stop_early_breaks_the_same_images(self, trained_net, digits):
         x, y = digits.x_test, digits.y_test
-        attack = PGD(0.1, steps=25, restarts=2)
+        attack = PGD(0.1, steps=25, restarts=4)
         broken = []
         for early in (False, True):
             adversarial = attack.generate(
