@@ -62,6 +62,8 @@ MASKS = {
 
 
 @pytest.mark.slow
+# What "steep" returns is told of as it should.
+@pytest.mark.filterwarnings("ignore:.*returns probabilities")
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks_are_named(mask, undefended, evaluate):
     name, most = MASKS[mask]
