@@ -128,5 +128,6 @@ def _normals(key: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     tail = low * 2**-31 + 2**-32
     depth = -unit_log(tail * (2.0 - tail))
     ratio = polynomial(_NUMERATOR, depth) / polynomial(_DENOMINATOR, depth)
-    normals = (1.0 - tail) * ratio
-    return tf.where(bits < 0, -normals, normals)
+    # Minus one or zero: a GPU compares whole numbers in the memory of its host.
+    sign = tf.cast(tf.bitwise.right_shift(bits, 31), tf.float32)
+    return (1.0 + 2.0 * sign) * ((1.0 - tail) * ratio)
