@@ -43,7 +43,7 @@ def decides(
 
     >>> from keras_advdef.core.logits import LogitsFunction
     >>> from keras_advdef.core.random_numbers import make_key
-    >>> logits_fn = LogitsFunction(lambda x: tf.concat([x, 1.0 - x], axis=1))
+    >>> logits_fn = LogitsFunction(lambda x: tf.concat([x - 0.5, 0.5 - x], axis=1))
     >>> keras_advdef.attacks.decisions.decides(
     ...     logits_fn, tf.constant([[0.2], [0.9]]), make_key(0),
     ...     labels=tf.constant([0]), targeted=False).numpy()
@@ -87,7 +87,7 @@ def first_points(
 
     >>> from keras_advdef.core.logits import LogitsFunction
     >>> from keras_advdef.core.random_numbers import make_key
-    >>> logits_fn = LogitsFunction(lambda x: tf.concat([x, 1.0 - x], axis=1))
+    >>> logits_fn = LogitsFunction(lambda x: tf.concat([x - 0.5, 0.5 - x], axis=1))
     >>> points, found = keras_advdef.attacks.decisions.first_points(
     ...     logits_fn, tf.constant([[0.9]]), tf.constant([0]), make_key(0),
     ...     targeted=False, tries=50)

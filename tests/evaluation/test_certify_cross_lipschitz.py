@@ -133,7 +133,8 @@ def test_slope_bound_holds_in_the_ball(activation):
     labels = net.predict(images, verbose=0).argmax(axis=1)
     radii = certify_cross_lipschitz(net, images, labels)
     steps = generator.normal(size=(200, *images.shape))
-    steps /= np.linalg.norm(steps.reshape(200, 6, -1), axis=2)[..., None, None, None]
+    norms = np.linalg.norm(steps.reshape(*steps.shape[:2], -1), axis=2)
+    steps /= norms[..., None, None, None]
     moved = images + 0.999 * radii[:, None, None, None] * steps
     moved = moved.reshape(-1, *images.shape[1:]).astype("float32")
     found = net.predict(moved, batch_size=400, verbose=0).argmax(axis=1)
