@@ -38,9 +38,7 @@ class ModelForm:
     # "logits" are the same to rounding; "logarithm": the head cannot be undone, so the
     # logarithm of the probabilities stands in, which loses digits where they saturate.
     through: str = "logits"
-    # Whether Keras itself can train, look into and save it.
-    trains: bool = True
-    has_graph: bool = True
+    # Whether Keras itself loads again what it saved.
     saves: bool = True
 
     def make(self, bare: bool = False) -> Brought:
@@ -402,11 +400,10 @@ HEADS = [
     _head_form("temperature", _temperature),
     ModelForm("nested_softmax", _nested_softmax),
     ModelForm("listed_outputs", _listed_outputs),
-    ModelForm("subclassed_logits", _subclassed_logits, has_graph=False),
+    ModelForm("subclassed_logits", _subclassed_logits),
     ModelForm(
         "subclassed_probabilities",
         _subclassed_probabilities,
-        has_graph=False,
     ),
 ]
 
@@ -431,11 +428,11 @@ BODIES = [
     ModelForm("uint8_input", _uint8_input),
     ModelForm("float64", _of_dtype("float64", "float64")),
     ModelForm("mixed_float16", _of_dtype("mixed_float16", "float32")),
-    ModelForm("int8", _int8, trains=False),
+    ModelForm("int8", _int8),
     _body_form("l2_regularized", _regularized),
     _body_form("shared_layers", _shared_layers),
-    ModelForm("legacy", _legacy, trains=False, has_graph=False, saves=False),
-    ModelForm("saved_model", _saved_model, "logarithm", trains=False, saves=False),
+    ModelForm("legacy", _legacy, saves=False),
+    ModelForm("saved_model", _saved_model, "logarithm", saves=False),
 ]
 
 FORMS = [*HEADS, *BODIES]
