@@ -214,8 +214,8 @@ class FAB(MinimalAttack):
         targets = self._targets(logits.shape[-1])
         state["likely"] = likeliest_wrong(logits, labels, count)
         if self.target_classes is not None:
-            rank = tf.broadcast_to(run % targets, tf.shape(labels))[:, None]
-            state["likely"] = tf.gather(state["likely"], rank, batch_dims=1)
+            rank = tf.zeros_like(labels, tf.int64) + tf.cast(run, tf.int64) % targets
+            state["likely"] = tf.gather(state["likely"], rank[:, None], batch_dims=1)
         if self.restarts > 1:
             widest = norm_per_image(tf.ones_like(images[:1]), self.norm)
             radius = 0.5 * tf.minimum(radius, widest)
