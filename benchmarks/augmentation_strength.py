@@ -11,6 +11,7 @@ import argparse
 import keras
 import numpy as np
 import tensorflow as tf
+from cifar10_images import cifar10
 from timing import print_report
 
 from keras_advdef.attacks import PGD
@@ -31,29 +32,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--smoke", action="store_true", help="a run of seconds")
     return parser.parse_args()
-
-
-def load(arguments: argparse.Namespace) -> tuple[np.ndarray, ...]:
-    """Returns training and test images in `[0, 1]` with their labels."""
-    if arguments.smoke:
-        generator = np.random.default_rng(0)
-        images = generator.random((128, 32, 32, 3), dtype=np.float32)
-        labels = generator.integers(0, 10, 128)
-        return images, labels, images, labels
-    if arguments.data is None:
-        (x, y), (xt, yt) = keras.datasets.cifar10.load_data()
-    else:
-        with np.load(arguments.data) as file:
-            x, y, xt, yt = (
-                file[name] for name in ("x_train", "y_train", "x_test", "y_test")
-            )
-    images, tests = arguments.images, arguments.test_images
-    return (
-        (x[:images] / 255).astype(np.float32),
-        y[:images].reshape(-1),
-        (xt[:tests] / 255).astype(np.float32),
-        yt[:tests].reshape(-1),
-    )
 
 
 def augmentation(seed: int) -> list[keras.layers.Layer]:
@@ -94,7 +72,12 @@ def train(
 def main() -> None:
     """Trains both ways, attacks and prints the table."""
     arguments = parse_arguments()
-    x, y, xt, yt = load(arguments)
+    x, y, xt, yt = cifar10(
+        arguments.data,
+        images=arguments.images,
+        tests=arguments.test_images,
+        smoke=arguments.smoke,
+    )
     epochs = 1 if arguments.smoke else arguments.epochs
     rows = []
     for where, inside in (("in the classifier", True), ("in the data", False)):

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from cifar10_images import cifar10
 from timing import print_report
 
 from keras_advdef.attacks import APGD, PGD
@@ -34,26 +35,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a run of seconds")
     return parser.parse_args()
-
-
-def load(arguments: argparse.Namespace) -> tuple[np.ndarray, ...]:
-    """Returns training and test images in `[0, 1]` with their labels."""
-    if arguments.smoke:
-        generator = np.random.default_rng(0)
-        images = generator.random((40, 32, 32, 3), dtype=np.float32)
-        labels = generator.integers(0, 10, 40)
-        return images, labels, images, labels
-    if arguments.data is None:
-        (x, y), (xt, yt) = keras.datasets.cifar10.load_data()
-    else:
-        with np.load(arguments.data) as file:
-            x, y, xt, yt = (
-                file[name] for name in ("x_train", "y_train", "x_test", "y_test")
-            )
-    scaled = [(each / 255).astype(np.float32) for each in (x, xt)]
-    labels = [each.reshape(-1).astype(np.int64) for each in (y, yt)]
-    count = arguments.images
-    return scaled[0], labels[0], scaled[1][:count], labels[1][:count]
 
 
 def network() -> keras.Model:
@@ -148,7 +129,9 @@ def main() -> None:
     """Trains, attacks and prints the table."""
     arguments = parse_arguments()
     keras.utils.set_random_seed(arguments.seed)
-    images, labels, test_images, test_labels = load(arguments)
+    images, labels, test_images, test_labels = cifar10(
+        arguments.data, tests=arguments.images, smoke=arguments.smoke
+    )
     epochs = 1 if arguments.smoke else arguments.epochs
     model = train(images, labels, epochs=epochs)
 

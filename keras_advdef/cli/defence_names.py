@@ -1,8 +1,8 @@
 """Leads from the names that users know of a defence to its card."""
 
 import difflib
-import importlib
 
+import keras_advdef
 from keras_advdef.core.cards import all_cards
 from keras_advdef.core.errors import invalid
 
@@ -32,19 +32,6 @@ _PARTS = {
     "set_kl_weight": "VariationalConv2D",
     "to_variational": "VariationalConv2D",
 }
-_FOLDERS = (
-    "attacks",
-    "callbacks",
-    "constraints",
-    "data",
-    "evaluation",
-    "layers",
-    "losses",
-    "models",
-    "objectives",
-    "surgery",
-    "training",
-)
 _OWNER = "keras-advdef defences"
 _SUGGESTED = 3
 
@@ -106,5 +93,5 @@ def is_part(name: str, card: str) -> bool:
 
 
 def _public_names() -> list[str]:
-    modules = [importlib.import_module(f"keras_advdef.{folder}") for folder in _FOLDERS]
-    return [name for module in modules for name in module.__all__]
+    folders = (getattr(keras_advdef, folder) for folder in keras_advdef.__all__)
+    return [name for folder in folders for name in getattr(folder, "__all__", ())]

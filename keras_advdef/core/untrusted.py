@@ -6,6 +6,7 @@ before they take memory.
 """
 
 import contextlib
+import io
 import json
 import lzma
 import os
@@ -16,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -170,7 +171,7 @@ def check_regular(path: Path, refuse: Refusal) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: Path, refuse: Refusal) -> Iterator[BinaryIO]:
+def opened(path: Path, refuse: Refusal) -> Iterator[io.BufferedReader]:
     """Opens a plain file for reading.
 
     Args:

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from keras_advdef.core import untrusted
+from keras_advdef.core.untrusted import opened
 from keras_advdef.core.written import write_text, write_whole
 
 _MAGIC = b"keras_advdef part 1\n"
@@ -43,12 +45,12 @@ def read_sealed(path: Path, about: str) -> bytes | None:
     (b'numbers', None)
     """
     try:
-        with path.open("rb") as file:
+        with opened(path, ValueError) as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 return None
             seal = file.read(hashlib.sha256().digest_size)
             content = file.read()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return content if seal == _seal(content, about) else None
 
@@ -94,8 +96,8 @@ def read_json(path: Path) -> Any:
     try:
         if path.stat().st_size > _LARGEST_RECORD:
             return None
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return untrusted.read_json(path, ValueError)
+    except (OSError, ValueError):
         return None
 
 
@@ -116,7 +118,7 @@ def file_digest(path: Path) -> str | None:
         path: Where it lies.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path, ValueError) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (OSError, ValueError):
         return None

@@ -173,12 +173,12 @@ class AdversarialTrainingModel(TrainingModel):
             check(np.asarray(images), np.asarray(labels))
 
     def check_training(self, images: np.ndarray, labels: Any) -> None:
-        """Raises if the first images of `fit` fit an attack or the classifier not."""
+        """Raises unless the first images of `fit` fit attacks and classifier."""
         if self._attacks or self.penalties:
             self._check(self._attacks, images, labels)
 
     def check_test(self, images: np.ndarray, labels: Any) -> None:
-        """Raises if the first images of `evaluate` fit the validation attack not."""
+        """Raises unless the first images of `evaluate` fit the validation attack."""
         if self.validation_attack is not None:
             self._check([self.validation_attack], images, labels)
 

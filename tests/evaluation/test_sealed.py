@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -35,6 +36,13 @@ class TestSealed:
                 whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :]
             )
             assert read_sealed(path, "a") is None
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "a")
+        for read in (read_json, file_digest):
+            assert read(tmp_path / "a") is None
+        assert read_sealed(tmp_path / "a", "a") is None
 
     def test_another_place_is_no_place(self, tmp_path):
         write_sealed(tmp_path / "a", b"numbers", "a")

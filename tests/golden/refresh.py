@@ -5,35 +5,21 @@
 Review the difference, and tell the users of a changed line in `CHANGELOG.md`.
 """
 
-import importlib
 import inspect
 from pathlib import Path
 
+import keras_advdef
 from keras_advdef.cli.defences import defences_table
 
 API = Path(__file__).with_name("api.txt")
 README = Path(__file__).parents[2] / "README.md"
 _BEGIN, _END = "<!-- defences -->", "<!-- end of defences -->"
-FOLDERS = (
-    "attacks",
-    "callbacks",
-    "constraints",
-    "core",
-    "data",
-    "evaluation",
-    "layers",
-    "losses",
-    "models",
-    "objectives",
-    "surgery",
-    "training",
-)
 
 
 def public_names():
     """Returns pairs of `folder.Name` and what bears the name."""
-    for folder in FOLDERS:
-        module = importlib.import_module(f"keras_advdef.{folder}")
+    for folder in keras_advdef.__all__:
+        module = getattr(keras_advdef, folder)
         for name in getattr(module, "__all__", ()):
             yield f"{folder}.{name}", getattr(module, name)
 
