@@ -131,10 +131,11 @@ class RandomLayer(keras.layers.Layer):
     A subclass writes `call` and draws only with keys from `next_key`. In return its
     draws are new at each call, in each thread and replica, and in a forked process.
     The state of its stream is saved in `.keras` files, weights and checkpoints, so that
-    training that is resumed draws as if it had never stopped; a server that loads such
-    a file calls `reseed`, or it draws what any other copy draws. An exported SavedModel
-    takes a new state from the operating system whenever it is loaded. Inside
-    `draw_scope` nothing is written at all.
+    training that is resumed with `keras.models.load_model` draws as if it had never
+    stopped. To serve such a file, load it with `models.load_for_serving`: what is
+    resumed draws what any other copy draws. An exported SavedModel takes a new state
+    from the operating system whenever it is loaded. Inside `draw_scope` nothing is
+    written at all.
 
     Args:
         seed: Integer in `[0, 2**31)` that starts the stream, or `None` for a seed
@@ -195,9 +196,8 @@ class RandomLayer(keras.layers.Layer):
 def reseed(model: keras.layers.Layer) -> None:
     """Starts the stream of every random layer anew, from the system's entropy.
 
-    For who serves a model from a `.keras` file: its layers go on with the stream that
-    they were saved with, as training that is resumed needs it. `model.export` writes
-    what takes a state of its own whenever it is loaded.
+    For who serves a model that was trained in this process, or whose weights were
+    restored; `models.load_for_serving` does it with a `.keras` file.
 
     Args:
         model: A model with random layers of this package somewhere in it.
