@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_advdef.core.answers import predicted_classes
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 _BATCH_SIZE = 200
@@ -18,7 +19,8 @@ def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
         model: Classifier that returns logits.
         images: Array of shape `(count, rows, cols, channels)` in `[0, 1]`.
     """
-    return model.predict(images, batch_size=_BATCH_SIZE, verbose=0).argmax(axis=-1)
+    outputs = model.predict(images, batch_size=_BATCH_SIZE, verbose=0)
+    return predicted_classes(outputs)
 
 
 def attack_curve(

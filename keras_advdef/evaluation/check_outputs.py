@@ -18,11 +18,11 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
         logits: What the evaluated model gave for the first image, `(1, classes)`.
 
     Raises:
-        ValueError: If the model, the reference or the surrogate gives NaN or infinity
-            for one of the first images, or one of the latter two knows another number
-            of classes.
+        ValueError: If the model gives NaN or infinity for the first image, the
+            reference or the surrogate for any, or one of the latter two knows another
+            number of classes.
     """
-    _check_finite("model", request.subject.model, logits)
+    check_finite("model", request.subject.model, logits)
     classes = _classes(request.subject.model, logits)
     for name in ("reference", "surrogate"):
         companion = getattr(request, name)
@@ -31,13 +31,13 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
         judge = Judge(
             companion.model, value_range=request.value_range, batch_size=request.size
         )
-        found = judge.logits(request.images[: request.size], 0)
+        found = judge.logits(request.images, 0)
         known = _classes(companion.model, found)
         if known != classes:
             rule = f"a model with {classes} classes, as the evaluated one"
             value = f"one with {known}"
             raise invalid(OWNER, name, rule, value)
-        _check_finite(name, companion.model, found)
+        check_finite(name, companion.model, found)
 
 
 def _classes(model: Any, logits: np.ndarray) -> int:
@@ -46,8 +46,20 @@ def _classes(model: Any, logits: np.ndarray) -> int:
     return logits.shape[1] - int(rejects)
 
 
-def _check_finite(name: str, model: Any, logits: np.ndarray) -> None:
-    if not np.isfinite(logits).all():
+def check_finite(name: str, model: Any, logits: np.ndarray) -> None:
+    """Raises if a model gives NaN or infinity for a clean image.
+
+    Args:
+        name: The argument that the model was passed as.
+        model: The model.
+        logits: What it gave for the images, `(count, classes)`.
+
+    Raises:
+        ValueError: If a value is not finite.
+    """
+    finite = np.isfinite(logits).all(axis=-1)
+    if not finite.all():
         rule = "a model with finite logits"
-        advice = "It gives NaN or infinity; train it again."
+        advice = f"It gives NaN or infinity for image {np.argmin(finite)}, counted "
+        advice += "from 0; train it again, or look at that image."
         raise invalid(OWNER, name, rule, model, advice=advice)

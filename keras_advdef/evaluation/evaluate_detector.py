@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
@@ -70,7 +71,7 @@ def evaluate_detector(
         truth = class_labels(
             _OWNER, labels, count=len(images), classes=found["probabilities"].shape[1]
         )
-        fooled = found["probabilities"].argmax(axis=-1) != truth
+        fooled = predicted_classes(found["probabilities"]) != truth
         scores[name], tried[name] = found["score"][fooled], len(images)
     images = np.asarray(taken(_OWNER, clean_images, argument="clean_images").images)
     clean = detector.predict(images, batch_size=batch_size, verbose=0)

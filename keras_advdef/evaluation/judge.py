@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.generation import padded
+from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
@@ -24,6 +25,8 @@ class Judge:
         batch_size: Images per pass.
         rejected: The class that stands for "adversarial", or `None`. An image that is
             given to it has not fooled the model.
+
+    What the model answers with NaN counts as wrong, whatever the class.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class Judge:
         counts = self.fooled(logits, labels).astype(np.int64)
         for again in seeds[1:]:
             counts += self.fooled(self.logits(images, again), labels)
-        return counts, logits.argmax(axis=-1)
+        return counts, predicted_classes(logits)
 
     def wrong(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
@@ -101,6 +104,6 @@ class Judge:
             logits: What the model gave, `(count, classes)`.
             labels: The true classes.
         """
-        predicted = logits.argmax(axis=-1)
+        predicted = predicted_classes(logits)
         wrong = predicted != labels
         return wrong if self.rejected is None else wrong & (predicted != self.rejected)

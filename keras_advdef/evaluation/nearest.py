@@ -13,6 +13,7 @@ from keras_advdef.attacks.fab import FAB
 from keras_advdef.attacks.generation import padded
 from keras_advdef.attacks.hop_skip_jump import HopSkipJump
 from keras_advdef.attacks.pgd import PGD
+from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.evaluation.derived_seed import derived_seed
 from keras_advdef.evaluation.forecast import Forecast
@@ -170,7 +171,7 @@ def find_nearest(
         return {
             "images": best,
             "norms": np.where(fooled, norms, np.inf),
-            "predicted": judge.logits(best, seed).argmax(axis=-1),
+            "predicted": predicted_classes(judge.logits(best, seed)),
         }
 
     parts = []

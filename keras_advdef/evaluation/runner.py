@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_advdef.attacks.generation import padded
 from keras_advdef.attacks.meter import meter
 from keras_advdef.core.norms import norm_per_image
+from keras_advdef.evaluation.check_outputs import check_finite
 from keras_advdef.evaluation.derived_seed import derived_seed
 from keras_advdef.evaluation.forecast import Forecast, Work, stage_work
 from keras_advdef.evaluation.judge import Judge
@@ -82,6 +83,8 @@ class Runner:
             self._judge.logits(images, derived_seed(seed, "clean", draw))
             for draw in range(self.draws)
         ]
+        for logits in draws:
+            check_finite("model", self._request.subject.model, logits)
         wrong = sum(logits.argmax(axis=-1) != self._labels for logits in draws)
         return {"wrong": np.asarray(wrong, np.int64), "logits": draws[0]}
 

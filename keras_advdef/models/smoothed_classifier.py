@@ -145,7 +145,10 @@ class SmoothedClassifier(ClassifierModel):
         def vote(index: Any) -> tf.Tensor:
             with draw_scope(fold_in(key, index)):
                 logits = classifier_logits(noisy, images)
-            return tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
+            votes = tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
+            # NaN votes for no class, so it cannot help to certify one.
+            is_nan = tf.reduce_any(tf.math.is_nan(logits), axis=-1, keepdims=True)
+            return tf.where(is_nan, 0.0, votes)
 
         def add(index: Any, state: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
             return (state[0] + vote(index + 1),)
@@ -185,13 +188,17 @@ class SmoothedClassifier(ClassifierModel):
         failure = _checked_failure(failure)
         images = taken("SmoothedClassifier.classify", images).images
         counts = self._counted(images, self.samples, batch_size, make_key(seed))
-        order = np.argsort(-counts, axis=1, kind="stable")
-        first, second = np.take_along_axis(counts, order[:, :2], axis=1).T
+        # Draws that the classifier answers with NaN compete as a class of their own.
+        lost = self.samples - counts.sum(axis=1)
+        ranked = np.column_stack([counts, lost])
+        order = np.argsort(-ranked, axis=1, kind="stable")
+        first, second = np.take_along_axis(ranked, order[:, :2], axis=1).T
         sure = [
             binomtest(int(most), int(most + next_most)).pvalue <= failure
             for most, next_most in zip(first, second, strict=True)
         ]
-        return np.where(sure, order[:, 0], ABSTAINED)
+        is_class = order[:, 0] < counts.shape[1]
+        return np.where(sure & is_class, order[:, 0], ABSTAINED)
 
     def certify(
         self,

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -43,3 +44,32 @@ class TestCompanions:
     def test_outputs_that_are_not_finite(self, make_request, name, bias):
         with pytest.raises(ValueError, match=f"`{name}` to be a model with finite"):
             check_outputs(make_request(**{name: _net(2, bias)}), LOGITS)
+
+    def test_the_last_image_of_the_last_batch(self, make_request, name):
+        images = np.linspace(0.0, 0.9, 10).reshape(5, 2, 1, 1)
+        text = f"`{name}` to be a model with finite.* for image 4, counted from 0"
+        request = make_request(images=images, labels=[0] * 5, batch_size=2)
+        check_outputs(request, LOGITS)
+        request = make_request(
+            images=images, labels=[0] * 5, batch_size=2, **{name: _nan_above(0.85)}
+        )
+        with pytest.raises(ValueError, match=text):
+            check_outputs(request, LOGITS)
+
+
+def _nan_above(limit):
+    """A net that has no answer to images with a pixel above the limit."""
+
+    @keras.saving.register_keras_serializable("tests")
+    class RootOfRest(keras.layers.Layer):
+        def call(self, images):
+            return keras.ops.sqrt(limit - images)
+
+    return keras.Sequential(
+        [
+            keras.Input((2, 1, 1)),
+            RootOfRest(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2),
+        ]
+    )

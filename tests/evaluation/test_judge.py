@@ -46,3 +46,19 @@ class TestJudge:
         assert judge.fooled(logits, labels).tolist() == [False, True, False]
         judge.rejected = None
         assert judge.fooled(logits, labels).tolist() == [False, True, True]
+
+    def test_nan_is_no_right_answer_and_not_noticed(self):
+        logits = np.zeros((2, 3))
+        logits[:, 0] = np.nan
+        judge = judge_of(lambda images: images)
+        # `argmax` alone would say 0, which is right.
+        assert judge.fooled(logits, np.array([0, 1])).tolist() == [True, True]
+        judge.rejected = 0
+        assert judge.fooled(logits, np.array([0, 1])).tolist() == [True, True]
+
+    def test_look_names_no_class_for_nan(self):
+        broken = linear_net([[np.nan, 0.0], [0.0, 1.0]], [0.0, 0.0])
+        counts, predicted = judge_of(broken).look(
+            np.zeros((1, 2, 1, 1)), np.array([0]), draws=2, seed=0
+        )
+        assert (counts.tolist(), predicted.tolist()) == ([2], [-1])

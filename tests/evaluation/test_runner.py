@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_advdef.attacks import FGSM, PGD, Attack
 from keras_advdef.core.model_view import ModelView
@@ -122,3 +123,13 @@ class TestRunner:
 def test_labels_must_fit(runner_of):
     with pytest.raises(ValueError, match="as many as the images"):
         runner_of(labels=[1, 1])
+
+
+def test_clean_images_without_a_finite_answer_are_named(runner_of):
+    def net(images):
+        pixels = images[:, :, 0, 0]
+        # The pixel of the last image alone is below 0.3.
+        return tf.math.log(pixels - 0.25) if images.shape[0] else pixels
+
+    with pytest.raises(ValueError, match="`model` to be a model with finite logits"):
+        runner_of(net)

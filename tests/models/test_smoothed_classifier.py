@@ -174,3 +174,15 @@ def test_bad_calls():
         model.certify(np.zeros((1, 8, 8, 1)), samples=0)
     with pytest.raises(ValueError, match="`images`"):
         model.certify(np.zeros((0, 8, 8, 1)))
+
+
+def test_nan_votes_for_no_class():
+    # `argmax` of NaN is 0, which would be certified with the largest radius.
+    broken = linear_net([[np.nan, 0.0], [0.0, 1.0]], [0.0, 0.0])
+    model = SmoothedClassifier(broken, stddev=STDDEV, samples=20)
+    images = linear_case()[1]
+    assert not model.predict(images, verbose=0).any()
+    assert model.classify(images, seed=0).tolist() == [ABSTAINED] * 4
+    found = model.certify(images, selection=10, samples=100, seed=0)
+    assert found.classes.tolist() == [ABSTAINED] * 4
+    assert not found.radii.any()
