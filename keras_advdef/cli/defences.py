@@ -31,7 +31,8 @@ def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
     if as_json:
         values = {key: dataclasses.asdict(card) for key, card in cards.items()}
         text = json.dumps(values if chosen is None else values[chosen], indent=2)
-        print_line(console, text)
+        for line in text.splitlines():
+            print_line(console, line)
     elif chosen is None:
         console.print(_overview(cards))
     else:

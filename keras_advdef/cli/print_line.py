@@ -2,12 +2,16 @@
 
 from rich.console import Console
 
+from keras_advdef.core.errors import printable
+
 
 def print_line(console: Console, text: str) -> None:
-    """Prints a line: no markup, no colours, no wrapping.
+    """Prints one line: no markup, no colours, no wrapping, no commands.
 
     Args:
         console: Where to print.
         text: The line.
     """
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True
+    )

@@ -84,10 +84,7 @@ class ReportedFailures:
         self._line(f"Warning: {message}")
 
     def _line(self, message: str) -> None:
-        # What a file says may hold commands for a terminal.
-        text = " ".join(message.split())
-        shown = "".join(letter if letter.isprintable() else "?" for letter in text)
-        print_line(self._console, shown)
+        print_line(self._console, " ".join(message.split()))
 
     def _outcome(self, error: BaseException) -> tuple[str, int]:
         if isinstance(error, KeyboardInterrupt):

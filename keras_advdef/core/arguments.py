@@ -68,16 +68,26 @@ def checked_number(
     >>> keras_advdef.core.arguments.checked_number("PGD", "epsilon", 1, low=0)
     1.0
     """
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    fits = real and math.isfinite(value) and low <= value <= high
-    if not fits or (low_open and value == low):
+    number = _as_float(value)
+    fits = math.isfinite(number) and low <= number <= high
+    if not fits or (low_open and number == low):
         rule = "a finite number"
         if low > -math.inf:
             rule += f" above {low:g}" if low_open else f" of at least {low:g}"
         if high < math.inf:
             rule += f" and at most {high:g}"
         raise invalid(owner, argument, rule, value)
-    return float(value)
+    return number
+
+
+def _as_float(value: Any) -> float:
+    """Returns a number as float: NaN for what is none, infinity beyond all floats."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def checked_choice(

@@ -37,14 +37,57 @@ def describe(value: Any) -> str:
         known = getattr(shape, "rank", 0) is not None
         size = f"shape {tuple(shape)}" if known else "unknown rank"
         return f"tensor of {size}, dtype {name}"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an integer of thousands of digits, which Python does not write
+        text = f"{type(value).__name__} of too many digits"
+    return shortened(text, _LONGEST_VALUE)
+
+
+def shortened(text: str, most: int) -> str:
+    """Returns a text, or its beginning and three dots.
+
+    Args:
+        text: Any text.
+        most: Its characters at most.
+
+    Example:
+
+    >>> keras_advdef.core.errors.shortened("a long name", 9)
+    'a long...'
+    """
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def printable(text: str) -> str:
+    r"""Returns a text in one line that commands no terminal.
+
+    Names of files and what lies in them may hold anything: line breaks, sequences that
+    clear a screen, letters that turn the direction of what follows.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text, with an escape for each character that is not to be printed.
+
+    Example:
+
+    >>> print(keras_advdef.core.errors.printable("a\x1b[2J b"))
+    a\x1b[2J b
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def _message(owner: str, argument: str, rule: str, value: Any, advice: str) -> str:
     received = f"{argument}={describe(value)}"
     text = f"`{owner}` expects `{argument}` to be {rule}. Received: {received}."
-    return f"{text} {advice}" if advice else text
+    return printable(f"{text} {advice}" if advice else text)
 
 
 def invalid(

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import lzma
+import math
 import os
 import stat
 import struct
@@ -21,6 +22,8 @@ from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+
+from keras_advdef.core.errors import printable, shortened
 
 # Built from a sentence that says what is wrong with a file.
 Refusal = Callable[[str], Exception]
@@ -40,7 +43,9 @@ _RAISED = (
     MemoryError,
     OSError,
     RuntimeError,
+    StopIteration,
     SyntaxError,
+    SystemError,
     TypeError,
     ValueError,
     lzma.LZMAError,
@@ -51,7 +56,9 @@ _RAISED = (
     zlib.error,
 )
 _LONGEST_REASON = 300
-_LARGEST_JSON = 64 * 2**20
+# None of our files comes near in size, or in how deep lists lie in lists.
+_LARGEST_JSON = 2**24
+_DEEPEST_JSON = 100
 _MEMORY_SHARE = 0.5
 _UNKNOWN_MEMORY = 8 * 2**30
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -107,9 +114,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror
     text = " ".join(text.split()).rstrip(".")
-    if len(text) > _LONGEST_REASON:
-        text = text[: _LONGEST_REASON - 3] + "..."
-    return text or type(error).__name__
+    return printable(shortened(text, _LONGEST_REASON)) or type(error).__name__
 
 
 def memory_budget() -> int:
@@ -192,7 +197,11 @@ def opened(path: Path, refuse: Refusal) -> Iterator[io.BufferedReader]:
 
 
 def read_json(path: Path, refuse: Refusal) -> Any:
-    """Returns the values of a JSON file.
+    """Returns the values of a JSON file, which can be written again as they are.
+
+    What Python reads and JSON does not know is refused: NaN, infinity and numbers
+    beyond all floats, halves of Unicode pairs; as well as a name that stands twice in
+    one object.
 
     Args:
         path: Where it lies.
@@ -215,4 +224,33 @@ def read_json(path: Path, refuse: Refusal) -> Any:
         if size > _LARGEST_JSON:
             raise refuse(f"It is larger than {_size(_LARGEST_JSON)}.")
         with reading(refuse, "It is no JSON ({})."):
-            return json.loads(file.read().decode("utf-8"))
+            text = file.read(size).decode("utf-8")
+            values = json.loads(text, object_pairs_hook=_named_once)
+            _check_values(values)
+    return values
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return values
+
+
+def _check_values(values: Any) -> None:
+    """Raises if values are nested too deeply or could not be written again."""
+    layer, depth = [values], 0
+    while layer:
+        below: list[Any] = []
+        for value in layer:
+            if isinstance(value, dict):
+                below += [*value, *value.values()]
+            elif isinstance(value, list):
+                below += value
+            elif isinstance(value, str):
+                value.encode("utf-8")
+            elif isinstance(value, (int, float)) and not math.isfinite(value):
+                raise ValueError("a number is not finite")
+        layer, depth = below, depth + 1
+        if depth > _DEEPEST_JSON:
+            raise ValueError(f"it is nested more than {_DEEPEST_JSON} times")

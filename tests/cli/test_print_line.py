@@ -10,3 +10,10 @@ def test_text_stays_as_it_is():
     text = "[bold]'8/255'[/bold] " + 20 * "word "
     print_line(Console(file=stream, width=20, force_terminal=True), text)
     assert stream.getvalue() == text + "\n"
+
+
+def test_names_of_files_command_nothing():
+    stream = io.StringIO()
+    name = "a:smile:\n\x1b[31m\u202eb\udcff"
+    print_line(Console(file=stream, force_terminal=True), name)
+    assert stream.getvalue() == "a:smile:\\n\\x1b[31m\\u202eb\\udcff\n"

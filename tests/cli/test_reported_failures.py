@@ -105,7 +105,7 @@ class TestReportedFailures:
 
     def test_commands_for_the_terminal_are_not_printed(self):
         code, text = _outcome(lambda: _raise(OSError("a \x1b[2J b")))
-        assert (code, text) == (2, "a ?[2J b\n")
+        assert (code, text) == (2, "a \\x1b[2J b\n")
 
     def test_warnings_are_lines(self):
         stream, before = io.StringIO(), warnings.showwarning

@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from keras_advdef.core.arguments import (
     checked_integer,
     checked_number,
 )
+from keras_advdef.core.errors import describe
 
 
 class TestCheckedInteger:
@@ -18,7 +20,9 @@ class TestCheckedInteger:
         assert type(checked) is int
         assert checked == 3
 
-    @pytest.mark.parametrize("value", [0, -1, 1.0, True, "3", None, math.nan])
+    @pytest.mark.parametrize(
+        "value", [0, -1, -(10**5000), 1.0, True, "3", None, math.nan], ids=describe
+    )
     def test_rejects(self, value):
         rule = "`PGD` expects `steps` to be an integer of at least 1"
         with pytest.raises(ValueError, match=rule):
@@ -44,6 +48,15 @@ class TestCheckedNumber:
     def test_rejects(self, value):
         rule = r"`PGD` expects `epsilon` to be a finite number\. Received"
         with pytest.raises(ValueError, match=rule):
+            checked_number("PGD", "epsilon", value)
+
+    @pytest.mark.parametrize(
+        "value",
+        [10**400, -(10**400), 10**5000, Fraction(10**400, 3)],
+        ids=describe,
+    )
+    def test_rejects_what_no_float_holds(self, value):
+        with pytest.raises(ValueError, match="`epsilon` to be a finite number"):
             checked_number("PGD", "epsilon", value)
 
     def test_rejects_arrays(self):

@@ -39,6 +39,11 @@ class TestDescribe:
         assert text.endswith("...")
         assert "\n" not in text
 
+    @pytest.mark.parametrize("value", [10**5000, -(10**5000)], ids=describe)
+    def test_numbers_of_thousands_of_digits(self, value):
+        assert describe(value) == "int of too many digits"
+        assert describe([value]) == "list of too many digits"
+
     def test_line_breaks_become_spaces(self):
         class Lines:
             def __repr__(self):
@@ -57,6 +62,13 @@ class TestMessages:
         assert str(error) == (
             "`PGD` expects `steps` to be an integer. Received: steps=0.5. Round it."
         )
+
+    @pytest.mark.parametrize("make", [invalid, wrong_type])
+    def test_names_of_files_command_no_terminal(self, make):
+        name = "a\n\x1b[2J\u202e\udcff"
+        text = str(make(f"--data {name}", "x", f"in {name}", name, advice=name))
+        assert text.isprintable()
+        assert text.count("a\\n\\x1b[2J\\u202e\\udcff") == 4
 
     @pytest.mark.parametrize("make", [invalid, wrong_type])
     def test_without_advice_it_ends_after_the_value(self, make):

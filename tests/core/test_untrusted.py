@@ -1,3 +1,4 @@
+import json
 import lzma
 import os
 import struct
@@ -43,6 +44,8 @@ class TestReading:
             tokenize.TokenError("open"),
             zipfile.BadZipFile("crc"),
             zlib.error("code -3"),
+            StopIteration("frames"),
+            SystemError("tile cannot extend outside image"),
             tf.errors.DataLossError(None, None, "checksum"),
         ],
         ids=lambda error: type(error).__name__,
@@ -142,12 +145,40 @@ class TestOpened:
 
 
 class TestReadJson:
+    def test_depth(self, tmp_path):
+        (tmp_path / "a.json").write_text("[" * 99 + "1" + "]" * 99)
+        values = read_json(tmp_path / "a.json", Refused)
+        assert json.dumps(values) == "[" * 99 + "1" + "]" * 99
+
+    def test_pairs_of_halves(self, tmp_path):
+        (tmp_path / "a.json").write_text('["\\ud83d\\ude00"]')
+        assert read_json(tmp_path / "a.json", Refused) == ["\U0001f600"]
+
     def test_values(self, tmp_path):
         (tmp_path / "a.json").write_text('{"a": [1, "ü"]}', encoding="utf-8")
         assert read_json(tmp_path / "a.json", Refused) == {"a": [1, "ü"]}
 
     @pytest.mark.parametrize(
-        "content", [b"", b"{", b"\xff\xfe", b"[" * 100000, b'{"a": 1} b']
+        "content",
+        [
+            b"",
+            b"{",
+            b"\xff\xfe",
+            b"\xef\xbb\xbf{}",
+            b'{"a": 1} b',
+            b"[" * 100000,
+            b"[" * 900 + b"]" * 900,
+            b'{"a":' * 900 + b"1" + b"}" * 900,
+            b"9" * 5000,
+            b'{"a": NaN}',
+            b"[-Infinity]",
+            b"[1e400]",
+            b"[" + b"9" * 400 + b"]",
+            b'{"a": {"b": 1, "c": 2, "b": 1}}',
+            b'["\\ud800"]',
+            b'{"\\udc00": 1}',
+        ],
+        ids=range(16),
     )
     def test_refuses_what_is_none(self, tmp_path, content):
         (tmp_path / "a.json").write_bytes(content)
@@ -157,5 +188,5 @@ class TestReadJson:
     def test_refuses_what_is_too_large(self, tmp_path):
         with (tmp_path / "a.json").open("wb") as file:
             file.truncate(2**40)
-        with pytest.raises(Refused, match="larger than 64 MiB"):
+        with pytest.raises(Refused, match="larger than 16 MiB"):
             read_json(tmp_path / "a.json", Refused)
