@@ -62,8 +62,7 @@ class Dataset:
                 fit the others.
         """
         owner = f"--data {name}"
-        train = unit_images(f"{owner}, x_train", x_train)
-        test = unit_images(f"{owner}, x_test", x_test)
+        train, test = unit_images(owner, {"x_train": x_train, "x_test": x_test})
         if train.shape[1:] != test.shape[1:]:
             rule = f"of the size of the training images, {train.shape[1:]}"
             raise invalid(owner, "x_test", rule, test.shape[1:])

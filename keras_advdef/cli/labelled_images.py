@@ -1,6 +1,7 @@
 """Images and their classes in the one form the commands work with."""
 
 import dataclasses
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,22 +15,52 @@ from keras_advdef.core.value_range import (
 )
 
 _MAX_CHANNELS = 4
+_MOST_LEVEL = 255
 _LISTED = 10
 
 
-def unit_images(owner: str, images: Any) -> np.ndarray:
+def unit_images(owner: str, arrays: dict[str, Any]) -> list[np.ndarray]:
     """Returns images in `[0, 1]` of shape `(count, rows, cols, channels)`.
+
+    A warning says where whole numbers are 0 and 1 alone, in all arrays: they are black
+    and white.
 
     Args:
         owner: What is named in error messages.
-        images: Array of shape `(count, rows, cols)` or `(count, rows, cols, channels)`,
-            whole numbers in `[0, 255]` or floats in `[0, 1]`; the whole numbers 0 and
-            1 alone are black and white.
+        arrays: The parts of a data set by name, each of shape `(count, rows, cols)` or
+            `(count, rows, cols, channels)`, whole numbers in `[0, 255]` or floats in
+            `[0, 1]`.
 
     Raises:
         ValueError: If shape or values do not fit, or memory is too small.
     """
-    array = np.asarray(images)
+    parts = {f"{owner}, {name}": np.asarray(part) for name, part in arrays.items()}
+    whole = [part for part in parts.values() if part.dtype.kind in "iu" and part.size]
+    _check_room(owner, whole)
+    highest = max((int(part.max()) for part in whole), default=_MOST_LEVEL)
+    if highest == 1:
+        warnings.warn(
+            f"{', '.join(parts)}: the whole numbers 0 and 1 alone are taken as black "
+            "and white. If they are dark pixels of [0, 255], pass them as floats, "
+            "divided by 255.",
+            stacklevel=3,
+        )
+    level = _MOST_LEVEL if highest > 1 else 1
+    return [_unit(part_owner, part, level) for part_owner, part in parts.items()]
+
+
+def _check_room(owner: str, parts: list[np.ndarray]) -> None:
+    def refuse(advice: str) -> ValueError:
+        shapes = [part.shape for part in parts]
+        return invalid(
+            owner, "images", "as many as fit into memory", shapes, advice=advice
+        )
+
+    needed = sum(part.nbytes + 4 * part.size for part in parts)
+    check_memory(needed, "They and their 32-bit floats", refuse)
+
+
+def _unit(owner: str, array: np.ndarray, level: int) -> np.ndarray:
     if array.ndim == 3:
         array = array[..., np.newaxis]
     if array.ndim == 4 and array.shape[-1] > _MAX_CHANNELS:
@@ -40,17 +71,11 @@ def unit_images(owner: str, images: Any) -> np.ndarray:
         raise invalid(owner, "images", rule, array, advice=advice)
     if array.dtype.kind in "iu" and array.size:
         low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 255:
+        if low < 0 or high > _MOST_LEVEL:
             rule = "whole numbers in [0, 255] or floats in [0, 1]"
             raise invalid(owner, "images", rule, (low, high))
-
-        def refuse(advice: str) -> ValueError:
-            rule = "as many as fit into memory"
-            return invalid(owner, "images", rule, array, advice=advice)
-
-        check_memory(4 * array.size, "Their 32-bit floats", refuse)
-        # Black and white as 0 and 1 are in the range already.
-        array = array.astype(np.float32) / np.float32(255 if high > 1 else 1)
+        array = array.astype(np.float32)
+        array /= np.float32(level)
     return checked_images(owner, array, ValueRange())
 
 
@@ -99,7 +124,7 @@ class LabelledImages:
 
         Args:
             name: What the user passed as `--data`; error messages repeat it.
-            images: As `unit_images` takes them.
+            images: Array as `unit_images` takes it.
             labels: Whole numbers of shape `(count,)` or `(count, 1)`, or one-hot.
             source: Where they come from, after "all 12 images of ".
             classes: Names of the classes in the order of their numbers, where there
@@ -113,7 +138,7 @@ class LabelledImages:
                 fit the other.
         """
         owner = f"--data {name}"
-        pixels = unit_images(f"{owner}, x_test", images)
+        [pixels] = unit_images(owner, {"x_test": images})
         numbers = label_numbers(f"{owner}, y_test", labels)
         is_one_hot = numbers.ndim == 2 and numbers.shape[1] > 1
         count = numbers.shape[1] if is_one_hot else max(int(numbers.max()) + 1, 1)

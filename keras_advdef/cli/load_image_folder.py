@@ -10,23 +10,33 @@ from keras_advdef.cli.labelled_images import LabelledImages
 from keras_advdef.cli.read_images import read_images
 from keras_advdef.cli.stratified_split import stratified_order, stratified_split
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import reading
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _PARTS = ("train", "test")
 _TEST_SHARE = 0.2
 _SPLIT_SEED = 0
+_LISTED = 10
 
 
 def _rejected(rule: str, value: Any, advice: str) -> ValueError:
     return invalid("keras-advdef", "--data", rule, value, advice=advice)
 
 
+def _entries(folder: Path) -> list[Path]:
+    def refuse(advice: str) -> ValueError:
+        return _rejected("a folder that can be read", str(folder), advice)
+
+    with reading(refuse, "It cannot be listed: {}."):
+        return sorted(folder.iterdir())
+
+
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(
+    return [
         entry
-        for entry in folder.iterdir()
+        for entry in _entries(folder)
         if entry.is_dir() and not entry.name.startswith((".", "__"))
-    )
+    ]
 
 
 def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
@@ -42,9 +52,9 @@ def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
                 advice += f" If the folders in {only} are the classes, name that."
         raise _rejected(rule, str(folder), advice)
     files = {
-        subfolder.name: sorted(
-            path for path in subfolder.iterdir() if path.suffix.lower() in _SUFFIXES
-        )
+        subfolder.name: [
+            path for path in _entries(subfolder) if path.suffix.lower() in _SUFFIXES
+        ]
         for subfolder in subfolders
     }
     for name, paths in files.items():
@@ -61,13 +71,14 @@ def _has_part(folder: Path, part: str) -> bool:
     return (folder / part).is_dir() and bool(_subfolders(folder / part))
 
 
-def _read(
-    files: dict[str, list[Path]], classes: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images and class numbers, class by class."""
+def _flat(files: dict[str, list[Path]]) -> list[Path]:
+    return [path for paths in files.values() for path in paths]
+
+
+def _numbers(files: dict[str, list[Path]], classes: list[str]) -> np.ndarray:
+    """Returns the class of each file, class by class."""
     numbers = [classes.index(name) for name in files]
-    labels = np.repeat(numbers, [len(paths) for paths in files.values()])
-    return read_images([path for paths in files.values() for path in paths]), labels
+    return np.repeat(numbers, [len(paths) for paths in files.values()])
 
 
 def _test_files(folder: Path, classes: list[str]) -> dict[str, list[Path]]:
@@ -75,7 +86,7 @@ def _test_files(folder: Path, classes: list[str]) -> dict[str, list[Path]]:
     unknown = [name for name in files if name not in classes]
     if unknown:
         rule = "a folder whose test/ has the classes of train/"
-        advice = f"train/ lacks {', '.join(unknown)}."
+        advice = f"train/ lacks {', '.join(unknown[:_LISTED])}."
         raise _rejected(rule, str(folder), advice)
     return files
 
@@ -102,17 +113,18 @@ def load_image_folder(spec: str) -> Dataset:
     if all(_has_part(folder, part) for part in _PARTS):
         files = _class_files(folder / "train", least=1)
         classes = list(files)
-        images, labels = _read(files, classes)
-        test_images, test_labels = _read(_test_files(folder, classes), classes)
+        test_files = _test_files(folder, classes)
+        labels = _numbers(files, classes)
+        images = read_images([*_flat(files), *_flat(test_files)])
         return Dataset.from_arrays(
             spec,
-            x_train=images,
+            x_train=images[: len(labels)],
             y_train=labels,
-            x_test=test_images,
-            y_test=test_labels,
+            x_test=images[len(labels) :],
+            y_test=_numbers(test_files, classes),
         )
     files = _class_files(folder, least=2)
-    images, labels = _read(files, list(files))
+    images, labels = read_images(_flat(files)), _numbers(files, list(files))
     test_count = max(round(_TEST_SHARE * len(labels)), len(files))
     train, test = stratified_split(labels, test_count=test_count, seed=_SPLIT_SEED)
     return Dataset.from_arrays(
@@ -148,7 +160,7 @@ def load_folder_test_images(spec: str) -> LabelledImages:
     else:
         source, files = folder, _class_files(folder, least=1)
         classes = list(files)
-    images, labels = _read(files, classes)
+    images, labels = read_images(_flat(files)), _numbers(files, classes)
     order = stratified_order(labels, seed=_SPLIT_SEED)
     return LabelledImages.from_arrays(
         spec,

@@ -10,19 +10,25 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.untrusted import check_memory, check_regular, reading
+from keras_advdef.core.untrusted import check_memory, opened, reading
 
+# Pillow looks at the contents, not at the name, and takes what would run programs
+# (EPS) or lies in formats that nobody means here.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 # A photograph with a preview or a second view, which Pillow counts as frames.
 _STILL_FORMATS = ("MPO",)
+_MOST_LEVEL = 255
+# 32-bit floats, and a copy of them in another order.
+_BYTES = 8
 
 
 def _rejected(rule: str, value: Any, advice: str) -> ValueError:
     return invalid("keras-advdef", "--data", rule, value, advice=advice)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Header:
     """What an image file says of itself before its pixels are read.
 
@@ -32,7 +38,8 @@ class _Header:
     rows: int
     columns: int
     mode: str
-    frames: int
+    is_cut: bool
+    is_animated: bool
 
     @property
     def channels(self) -> int:
@@ -48,13 +55,17 @@ def _opened(path: Path) -> Iterator[Any]:
     def refuse(advice: str) -> ValueError:
         return _rejected("a folder of readable images", str(path), advice)
 
-    check_regular(path, refuse)
     bomb = (Image.DecompressionBombError,)
     advice = "Remove or replace it ({})."
-    with reading(refuse, advice, also=bomb), warnings.catch_warnings():
+    with (
+        opened(path, refuse) as file,
+        reading(refuse, advice, also=bomb),
+        warnings.catch_warnings(),
+    ):
         # Pillow warns of sizes that `check_memory` judges.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
+        # Of the path, Pillow would map the pixels of a TIFF file and turn them wrongly.
+        with Image.open(file, formats=_FORMATS) as image:
             yield image
 
 
@@ -62,37 +73,67 @@ def _header(path: Path) -> _Header:
     """Returns the header of an image, or raises where its pixels cannot be taken."""
     with _opened(path) as image:
         columns, rows = image.size
-        is_still = image.format in _STILL_FORMATS
-        frames = 1 if is_still else getattr(image, "n_frames", 1)
-        header = _Header(rows, columns, image.mode, frames)
-    if header.mode not in (*_GREY_MODES, *_COLOUR_MODES):
-        advice = f"Convert it to 8 bits a channel; its mode is {header.mode}."
+        header = _Header(
+            rows=rows,
+            columns=columns,
+            mode=image.mode,
+            is_cut=_is_cut(image),
+            is_animated=image.format not in _STILL_FORMATS
+            # Counting all frames may take minutes.
+            and getattr(image, "is_animated", False),
+        )
+    if header.mode not in (*_GREY_MODES, *_COLOUR_MODES) or header.is_cut:
+        found = "16 bits" if header.is_cut else f"the mode {header.mode}"
+        advice = f"Convert it to 8 bits a channel; it has {found}."
         raise _rejected("a folder of 8-bit images", str(path), advice)
-    if header.frames > 1:
-        advice = f"It holds {header.frames} frames; save those you mean one by one."
+    if header.is_animated:
+        advice = "It holds several frames; save those you mean one by one."
         raise _rejected("a folder of still images", str(path), advice)
     return header
 
 
-def _pixels(path: Path, channels: int) -> np.ndarray:
-    """Returns one image as it is looked at, uint8, `(rows, cols, channels)`."""
+def _is_cut(image: Any) -> bool:
+    """Whether Pillow would make 8 bits of more, from what it hands its decoder."""
+    given: list[Any] = []
+    for tile in image.tile:
+        given += tile.args if isinstance(tile.args, tuple) else [tile.args]
+    if image.format == "PPM":
+        return any(isinstance(each, int) and each > _MOST_LEVEL for each in given)
+    # "RGB;16B"; of other formats ";16" says that a pixel of 3 channels has 16 bits.
+    deep = image.format in ("PNG", "TIFF")
+    return deep and any(isinstance(each, str) and ";16" in each for each in given)
+
+
+def _pixels(path: Path, channels: int) -> tuple[np.ndarray, bool]:
+    """Returns one image as it is looked at, and whether it is transparent somewhere.
+
+    The array is uint8, of shape `(rows, cols, channels)`.
+    """
     from PIL import ImageOps
 
     with _opened(path) as image:
         upright = ImageOps.exif_transpose(image)
         pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
-    return pixels.reshape(*pixels.shape[:2], channels)
+        is_clear = False
+        if upright.has_transparency_data:
+            is_clear = (
+                upright.convert("RGBA").getchannel("A").getextrema()[0] < _MOST_LEVEL
+            )
+    return pixels.reshape(*pixels.shape[:2], channels), is_clear
 
 
 def read_images(paths: Sequence[Path]) -> np.ndarray:
     """Reads images of one size, and looks at all their headers first.
 
+    A warning says where images are transparent: their colours are taken as they are
+    stored, also where nobody sees them.
+
     Args:
         paths: The files, one at least.
 
     Returns:
-        Array of shape `(count, rows, cols, channels)`, uint8, in colour if one of the
-        images is; turned as their EXIF orientation says.
+        Array of shape `(count, rows, cols, channels)`, float32 in `[0, 1]`, in colour
+        if one of the images is; turned as their EXIF orientation says.
 
     Raises:
         ValueError: If an image cannot be read, moves or has more than 8 bits a
@@ -106,17 +147,26 @@ def read_images(paths: Sequence[Path]) -> np.ndarray:
         value = f"{len(paths)} images, the first of {columns}x{rows}"
         return _rejected("a folder of images that fit into memory", value, advice)
 
-    # As bytes here, and as 32-bit floats for the model.
-    total = 5 * channels * sum(header.rows * header.columns for header in headers)
+    total = _BYTES * channels * sum(header.rows * header.columns for header in headers)
     check_memory(total, "Their pixels", refuse)
-    first = _pixels(paths[0], channels)
-    images = np.empty((len(paths), *first.shape), np.uint8)
+    first, _ = _pixels(paths[0], channels)
+    images = np.empty((len(paths), *first.shape), np.float32)
+    clear = []
     for row, path in enumerate(paths):
-        pixels = _pixels(path, channels)
+        pixels, is_clear = _pixels(path, channels)
         if pixels.shape != first.shape:
             rows, columns = first.shape[:2]
             advice = f"{paths[0]} is {columns}x{rows}; resize them alike."
             value = f"{path} of {pixels.shape[1]}x{pixels.shape[0]}"
             raise _rejected("a folder of images of one size", value, advice)
         images[row] = pixels
+        clear += [path] * is_clear
+    images /= np.float32(_MOST_LEVEL)
+    if clear:
+        warnings.warn(
+            f"Of {len(paths)} images, {len(clear)} are transparent in places, the "
+            f"first {clear[0]}. Their colours are taken as they are stored. If a "
+            "background belongs behind them, save them with it.",
+            stacklevel=2,
+        )
     return images

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_advdef.core.errors import shortened
 from keras_advdef.core.untrusted import Refusal, check_memory, opened, reading
 
 _SUFFIX = ".npy"
 _LISTED = 10
+_LONGEST_NAME = 40
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -52,7 +54,7 @@ def read_npz(
         chosen = list(members) if names is None else list(names)
         missing = [name for name in chosen if name not in members]
         if missing:
-            held = ", ".join(list(members)[:_LISTED]) or "nothing"
+            held = ", ".join(map(_short, list(members)[:_LISTED])) or "nothing"
             raise refuse(f"It lacks {', '.join(missing)} and holds {held}.")
         total = sum(members[name].file_size for name in chosen)
         check_memory(total, "What it holds", refuse)
@@ -64,16 +66,21 @@ def _members(archive: zipfile.ZipFile, refuse: Refusal) -> dict[str, zipfile.Zip
     for info in archive.infolist():
         name = info.filename.removesuffix(_SUFFIX)
         if name in members:
-            raise refuse(f"It holds {name} twice.")
+            raise refuse(f"It holds {_short(name)} twice.")
         members[name] = info
     return members
+
+
+def _short(name: str) -> str:
+    """A name as a sentence can hold it: an archive may give 65 000 letters."""
+    return shortened(name, _LONGEST_NAME)
 
 
 def _read(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, refuse: Refusal
 ) -> np.ndarray:
     name = info.filename.removesuffix(_SUFFIX)
-    advice = f"{name} cannot be read ({{}}); write plain numbers again."
+    advice = f"{_short(name)} cannot be read ({{}}); write plain numbers again."
     with reading(refuse, advice), archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
@@ -81,6 +88,8 @@ def _read(
         shape, _, dtype = _HEADERS[version](file)
         held = info.file_size - file.tell()
         claimed = math.prod(shape) * dtype.itemsize
+        if not dtype.itemsize:
+            raise ValueError("its elements have no bytes")
         if not dtype.hasobject and claimed != held:
             raise ValueError(f"its header claims {claimed} bytes, and it has {held}")
         file.seek(0, os.SEEK_SET)

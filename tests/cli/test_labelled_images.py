@@ -50,15 +50,31 @@ class TestLabelledImages:
             _images(labels)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-    def test_black_and_white(self, dtype):
+    def test_black_and_white_is_told(self, dtype):
         pixels = np.arange(60, dtype=dtype).reshape(3, 4, 5) % 2
-        np.testing.assert_array_equal(
-            _images([0, 1, 2], pixels).images, pixels[..., None]
-        )
+        with pytest.warns(UserWarning, match="toy, x_test: the whole numbers 0 and 1"):
+            found = _images([0, 1, 2], pixels).images
+        np.testing.assert_array_equal(found, pixels[..., None])
+
+    @pytest.mark.parametrize("highest", [2, 255])
+    def test_dark_images_beside_others_are_no_black_and_white(self, highest):
+        train, test = np.zeros((2, 2, 1), np.uint8), np.ones((2, 2, 1), np.uint8)
+        train[0, 0, 0] = highest
+        one, other = unit_images("toy", {"x_train": train, "x_test": test})
+        assert one.max() == np.float32(highest) / np.float32(255)
+        np.testing.assert_array_equal(other, np.float32(1) / np.float32(255))
+
+    def test_floats_stay_beside_whole_numbers(self):
+        floats = np.full((2, 2, 1), 0.5)
+        parts = {"x_train": floats, "x_test": np.full((2, 2, 1), 51, np.uint8)}
+        one, other = unit_images("toy", parts)
+        assert (one == 0.5).all()
+        np.testing.assert_allclose(other, 0.2, rtol=1e-6)
 
     def test_memory(self, monkeypatch):
-        monkeypatch.setattr(untrusted, "memory_budget", lambda: 1000)
+        monkeypatch.setattr(untrusted, "memory_budget", lambda: 1250)
         images = np.zeros((10, 5, 5), np.uint8)
-        assert unit_images("toy", images).dtype == np.float32
-        with pytest.raises(ValueError, match=r"fit into memory.*would take 1\.95 KiB"):
-            unit_images("toy", np.zeros((10, 10, 5), np.uint8))
+        [found] = unit_images("toy", {"x_test": images})
+        assert found.dtype == np.float32
+        with pytest.raises(ValueError, match=r"fit into memory.*would take 2\.44 KiB"):
+            unit_images("toy", {"x_train": images, "x_test": images})

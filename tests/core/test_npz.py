@@ -1,4 +1,5 @@
 import io
+import warnings
 import zipfile
 
 import numpy as np
@@ -47,6 +48,30 @@ class TestReadNpz:
             archive.writestr("a.npy", content.getvalue())
         found = read_npz(tmp_path / "second.npz", Refused)
         np.testing.assert_array_equal(found["a"], np.arange(3))
+
+    def test_long_names_are_cut(self, tmp_path):
+        name = "x" * 60000
+        for names in ([name], [name, name]):
+            with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+                for each in names:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # of the second
+                        archive.writestr(each, b"")
+            with pytest.raises(Refused, match=r"x{37}") as caught:
+                read_npz(tmp_path / "a.npz", Refused, names=["a"])
+            assert len(str(caught.value)) < 100
+
+    @pytest.mark.parametrize("descr", ["<U0", "|S0", "|V0"])
+    def test_elements_without_bytes(self, tmp_path, descr):
+        # A trillion of them fits into any file.
+        content = io.BytesIO()
+        np.save(content, np.zeros(10, np.uint8))
+        claim = content.getvalue()[:-10].replace(b"(10,)", b"(10000000000000000,)")
+        claim = claim.replace(b"|u1", descr.encode())[:128].ljust(128)
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("a.npy", claim)
+        with pytest.raises(Refused, match="its elements have no bytes"):
+            read_npz(tmp_path / "a.npz", Refused)
 
     def test_budget(self, path, monkeypatch):
         monkeypatch.setattr(untrusted, "memory_budget", lambda: 500)
