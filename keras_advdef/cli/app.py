@@ -82,8 +82,8 @@ def evaluate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A .keras file or the folder of a SavedModel. The latter is a "
-            "program: run none that you do not trust."
+            help="A .keras or .h5 file, or the folder of a SavedModel. The latter is a "
+            "program with your rights: load only what you trust, here and below."
         ),
     ],
     *,
@@ -112,10 +112,12 @@ def evaluate(
         typer.Option(help="Exit with 1 if the accuracy under all attacks is below."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="The undefended model, to compare with.")
+        str | None,
+        typer.Option(help="The undefended model, to compare with; as MODEL."),
     ] = None,
     surrogate: Annotated[
-        str | None, typer.Option(help="A model to transfer adversarial images from.")
+        str | None,
+        typer.Option(help="A model to transfer adversarial images from; as MODEL."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 128,
     precision: Annotated[

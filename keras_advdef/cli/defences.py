@@ -11,7 +11,7 @@ from rich.table import Table
 from keras_advdef.cli.defence_names import card_name, is_part
 from keras_advdef.cli.print_line import print_line
 from keras_advdef.core.cards import DefenceCard, all_cards
-from keras_advdef.evaluation.report_markdown import markdown_table
+from keras_advdef.evaluation.markdown import markdown_table
 
 
 def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
@@ -34,7 +34,7 @@ def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
         for line in text.splitlines():
             print_line(console, line)
     elif chosen is None:
-        console.print(_overview(cards))
+        console.print(_overview(cards), markup=False, emoji=False)
     else:
         if is_part(name or "", chosen):
             print_line(console, f"{name} is part of the defence {chosen}.")
@@ -48,7 +48,7 @@ def _overview(cards: dict[str, DefenceCard]) -> Table:
         table.add_column(column, no_wrap=True)
     table.add_column("what it does")
     for category in dict.fromkeys(card.category for card in cards.values()):
-        table.add_row(f"[bold]{category}[/bold]")
+        table.add_row(category, style="bold")
         for name, card in cards.items():
             if card.category == category:
                 table.add_row(f"  {name}", card.standing, card.summary)
@@ -85,7 +85,7 @@ def defences_table() -> str:
     """
     rows = [
         [
-            f"`{name}`",
+            name,
             card.category,
             card.summary,
             card.standing,
@@ -94,4 +94,4 @@ def defences_table() -> str:
         for name, card in all_cards().items()
     ]
     header = ["defence", "category", "what it does", "standing", "what broke it"]
-    return markdown_table(header, rows)
+    return markdown_table(header, rows, named=True)

@@ -51,8 +51,9 @@ def evaluate_robustness(
     last finished block, and returns at once where the report is already there.
 
     Args:
-        model: A Keras model; the path of a `.keras` file or a SavedModel; or a
-            function from images to logits.
+        model: A Keras model; the path of a `.keras` file, or of a SavedModel, which is
+            a program: load only those that you trust; or a function from images to
+            logits.
         images: Array `(count, rows, cols, channels)` in `value_range`; or a
             `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images and
             labels, of which no more is read than the budget takes.

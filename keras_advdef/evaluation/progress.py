@@ -3,6 +3,8 @@
 import sys
 import time
 
+from keras_advdef.core.errors import printable
+
 
 class Progress:
     """Base of the listeners; this one is silent.
@@ -39,7 +41,7 @@ class LineProgress(Progress):
         self._printed = 0.0
 
     def line(self, text: str) -> None:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{printable(text)}\n")
         sys.stdout.flush()
 
     def update(self, attack: str, *, left: int, seconds: float | None) -> None:

@@ -4,6 +4,7 @@ import base64
 import io
 from typing import Any
 
+from keras_advdef.core.errors import printable
 from keras_advdef.evaluation.report_markdown import report_tables
 
 
@@ -21,7 +22,7 @@ def report_html(data: dict[str, Any], figure: Any) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return template.render(
-        headline=data["headline"],
+        headline=printable(data["headline"]),
         alarmed=any(check["passed"] is False for check in data["checks"]),
         tables=report_tables(data),
         picture=base64.b64encode(buffer.getvalue()).decode(),

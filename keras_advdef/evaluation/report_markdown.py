@@ -1,9 +1,10 @@
 """A report as Markdown, and the tables it shares with the HTML page."""
 
-from collections.abc import Sequence
 from typing import Any
 
+from keras_advdef.core.errors import printable
 from keras_advdef.evaluation.accuracy_estimate import percent
+from keras_advdef.evaluation.markdown import escaped, markdown_table
 
 _VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
 
@@ -11,12 +12,12 @@ Table = tuple[str, list[str], list[list[str]]]
 
 
 def report_tables(data: dict[str, Any]) -> list[Table]:
-    """Returns title, header and rows of every table of a report.
+    """Returns title, header and rows of every table of a report, as plain text.
 
     Args:
         data: The contents of `report.json`.
     """
-    return [
+    tables = (
         _accuracies(data),
         _checks(data),
         _attacks(data),
@@ -25,6 +26,10 @@ def report_tables(data: dict[str, Any]) -> list[Table]:
         *_certified(data),
         _classes(data),
         _facts(data),
+    )
+    return [
+        (printable(title), header, [[*map(printable, row)] for row in rows])
+        for title, header, rows in tables
     ]
 
 
@@ -188,30 +193,7 @@ def report_markdown(data: dict[str, Any]) -> str:
     Args:
         data: The contents of `report.json`.
     """
-    parts = ["# Robustness report", f"**{data['headline']}**"]
+    parts = ["# Robustness report", f"**{escaped(data['headline']).strip()}**"]
     for title, header, rows in report_tables(data):
-        parts += [f"## {title}", markdown_table(header, rows)]
+        parts += [f"## {escaped(title)}", markdown_table(header, rows)]
     return "\n\n".join(parts) + "\n"
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    r"""Returns a Markdown table.
-
-    Args:
-        header: Titles of the columns.
-        rows: Cells, as many in each row.
-
-    Example:
-
-    >>> from keras_advdef.evaluation.report_markdown import markdown_table
-    >>> print(markdown_table(["a", "b"], [["1", "2|3"]]))
-    | a | b |
-    | --- | --- |
-    | 1 | 2\|3 |
-    """
-    lines = [list(header), ["---"] * len(header), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from keras_advdef.core.errors import printable
 from keras_advdef.evaluation.gallery import Gallery
 
 
@@ -43,7 +44,7 @@ def _draw_curves(figure: Any, data: dict[str, Any]) -> None:
     points = [{**each, "epsilon": each["radius"]} for each in certified["curve"]]
     draw_curve(proved, points, color="C2", marker="s")
     proved.set(
-        xlabel=f"{certified['norm']} radius",
+        xlabel=drawn(f"{certified['norm']} radius"),
         title="certified accuracy",
         xlim=(0, max(point["epsilon"] for point in points) or 1),
     )
@@ -56,12 +57,29 @@ def _draw_curve(axes: Any, data: dict[str, Any]) -> None:
     axes.axvline(data["epsilon"], color="0.4", linestyle="--", linewidth=1)
     low, high = data["value_range"]
     axes.set(
-        xlabel=f"epsilon ({data['norm']}, pixels from {low:g} to {high:g})",
+        xlabel=drawn(f"epsilon ({data['norm']}, pixels from {low:g} to {high:g})"),
         ylabel="accuracy (%), with 95 % intervals",
         ylim=(0, 100),
         xlim=(0, max(point["epsilon"] for point in data["curve"])),
     )
     axes.grid(alpha=0.3)
+
+
+def drawn(text: str) -> str:
+    r"""Returns what makes matplotlib draw a text as it is, in a legend too.
+
+    Args:
+        text: Any text.
+
+    Example:
+
+    >>> from keras_advdef.evaluation.report_plot import drawn
+    >>> print(drawn("US$ and A$"))
+    US\$ and A\$
+    """
+    # Between two of these stands a formula, and a legend leaves out names with this.
+    text = printable(text).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def draw_curve(axes: Any, points: list[dict[str, Any]], **style: Any) -> None:

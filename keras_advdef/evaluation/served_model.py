@@ -27,6 +27,9 @@ _RULE = "a SavedModel with one image input and one output"
 class ServedModel:
     """Calls the serving signature of a SavedModel.
 
+    A SavedModel is a program, which may read and write files as whoever loads it may:
+    load only those that you trust.
+
     Gradients pass where TensorFlow kept those of the operations. Inside a
     `draw_scope` the random defences of this package draw from the scope; other
     randomness draws as it likes. Where that is augmentation, which was to act in

@@ -134,6 +134,9 @@ def _configuration(model: keras.Model) -> bytes:
 def load_model(path: str | Path) -> Any:
     """Returns the model that lies at a path.
 
+    A SavedModel is a program: load only those that you trust. Files are read in the
+    `safe_mode` of Keras, which refuses layers that carry Python code.
+
     Args:
         path: A `.keras` or `.h5` file of Keras, or the folder of a SavedModel.
 

@@ -13,7 +13,7 @@ class TestSaveCurvePlot:
             "defended": [AccuracyEstimate(n, 20) for n in (19, 15, 10)],
         }
         save_curve_plot(
-            path, title="toy", epsilon=0.1, epsilons=[0.0, 0.1, 0.2], curves=curves
+            path, title="to$ $y^", epsilon=0.1, epsilons=[0.0, 0.1, 0.2], curves=curves
         )
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))

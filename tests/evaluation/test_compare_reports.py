@@ -1,6 +1,9 @@
 import pytest
 
+from keras_advdef.core.errors import printable
 from keras_advdef.evaluation import RobustnessReport, compare_reports
+from tests.support.hostile_text import HOSTILE_TEXT
+from tests.support.rendered_markdown import only_text, rendered
 
 
 def made_up(**changes):
@@ -69,3 +72,10 @@ def test_unknown_smallest_perturbation(nearest):
     unknown = made_up(duties={"smallest_perturbation": nearest})
     table = compare_reports([made_up(), unknown])
     assert "| median smallest perturbation | 0.1235 | unknown |" in table
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXT)
+def test_names_are_only_text(text):
+    table = compare_reports([made_up()] * 2, names=[text, "y"])
+    header = [token for token in rendered(table) if token.type == "inline"][:3]
+    assert [*map(only_text, header)] == ["", printable(text).strip(), "y"]

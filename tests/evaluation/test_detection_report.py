@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from keras_advdef.core.errors import printable
 from keras_advdef.evaluation import DetectionReport
+from tests.support.hostile_text import HOSTILE_TEXT
+from tests.support.rendered_markdown import only_text, rendered
 
 
 @pytest.fixture
@@ -54,3 +57,17 @@ class TestDetectionReport:
         (axes,) = report.plot().axes
         texts = [text.get_text() for text in axes.get_legend().get_texts()]
         assert [text.split(" ")[0] for text in texts] == ["PGD", "threshold"]
+
+    @pytest.mark.parametrize("name", HOSTILE_TEXT)
+    def test_names_are_only_text(self, report, name):
+        pytest.importorskip("matplotlib", reason="needs the extra `all`")
+        scores = {name: report.attacked["PGD"]}
+        report = DetectionReport(0.9, report.clean, scores, {name: 50})
+        inlines = [t for t in rendered(report.to_markdown()) if t.type == "inline"]
+        assert only_text(inlines[6]) == printable(name).strip()
+        figure = report.plot()
+        first, _ = figure.axes[0].get_legend().get_texts()
+        # What matplotlib makes of it: a formula, or a text without its escapes.
+        text, is_formula = first._preprocess_math(first.get_text())
+        assert not is_formula
+        assert text.strip() == f"{printable(name)} (AUC {report.auc(name):.3f})".strip()

@@ -26,6 +26,11 @@ def test_a_line_when_an_attack_begins(capsys):
     ]
 
 
+def test_nothing_but_text_reaches_the_terminal(capsys):
+    LineProgress().line("a \x1b[2J b\nc")
+    assert capsys.readouterr().out == "a \\x1b[2J b\\nc\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -1,3 +1,5 @@
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -37,3 +39,28 @@ class TestReadKeras:
             read_keras(tmp_path / "net.keras", Refused)
         monkeypatch.setattr(module, "_FREE_BYTES", budget.asked)
         assert read_keras(tmp_path / "net.keras", Refused).built
+
+    @pytest.mark.parametrize("suffix", [".keras", ".h5"])
+    def test_code_in_a_file_does_not_run(self, suffix, tmp_path):
+        ran = tmp_path / "ran"
+        code = keras.layers.Lambda(lambda x, at=str(ran): [open(at, "w").close(), x][1])
+        path = tmp_path / f"net{suffix}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the old format
+            keras.Sequential([keras.Input((2,)), code]).save(path)
+        ran.unlink()
+        with pytest.raises(Refused, match="safe_mode"):
+            read_keras(path, Refused)
+        assert not ran.exists()
+
+    @pytest.mark.parametrize("suffix", [".keras", ".h5"])
+    def test_savedmodel_in_a_file_is_not_loaded(self, suffix, tmp_path):
+        net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+        net.export(str(tmp_path / "served"), verbose=False)
+        served = keras.layers.TFSMLayer(str(tmp_path / "served"), "serve")
+        path = tmp_path / f"net{suffix}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the old format
+            keras.Sequential([keras.Input((2,)), served]).save(path)
+        with pytest.raises(Refused, match=r"safe_mode|Unknown layer"):
+            read_keras(path, Refused)

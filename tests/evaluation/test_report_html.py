@@ -7,7 +7,13 @@ import subprocess
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
+
+from keras_advdef.evaluation.report_html import report_html
+from keras_advdef.evaluation.report_markdown import report_tables
+from tests.support.hostile_text import HOSTILE_TEXT
+from tests.support.hostile_values import with_text
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _VOID = {"meta", "img"}
@@ -21,9 +27,13 @@ def page(report):
 class _Checker(html.parser.HTMLParser):
     def __init__(self):
         super().__init__()
-        self.open, self.sources = [], []
+        self.open, self.sources, self.tags, self.text = [], [], [], []
+
+    def handle_data(self, data):
+        self.text.append(data.strip())
 
     def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, attributes))
         self.sources += [v for k, v in attributes if k in ("src", "href")]
         if tag not in _VOID:
             self.open.append(tag)
@@ -41,6 +51,20 @@ def test_page_is_well_formed_and_alone(page):
     assert "<script" not in page
     assert not re.search(r"https?:|@import|url\(", page)
     assert 'name="viewport"' in page
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXT)
+def test_text_stays_text(text, report_values):
+    def tags_of(data):
+        checker = _Checker()
+        checker.feed(report_html(data, Figure(figsize=(0.1, 0.1))))
+        return checker.tags, "\n".join(checker.text)
+
+    data = with_text(report_values, text)
+    tags, shown = tags_of(data)
+    assert tags == tags_of(with_text(report_values, "x"))[0]
+    for _, _, rows in report_tables(data):
+        assert all(cell.strip() in shown for row in rows for cell in row)
 
 
 @pytest.mark.slow

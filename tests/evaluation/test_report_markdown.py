@@ -1,11 +1,16 @@
+from itertools import filterfalse
+
 import pytest
 
+from keras_advdef.core.errors import printable
 from keras_advdef.evaluation.report_markdown import (
-    markdown_table,
     percent,
     report_markdown,
     report_tables,
 )
+from tests.support.hostile_text import HOSTILE_TEXT
+from tests.support.hostile_values import with_text
+from tests.support.rendered_markdown import only_text, rendered
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ def data(report_values):
 
 def test_headline_stands_first(data):
     text = report_markdown(data)
-    assert text.startswith(f"# Robustness report\n\n**{data['headline']}**\n\n## ")
+    assert text.startswith("# Robustness report\n\n**Accuracy under a \\| b**\n\n## ")
 
 
 def test_every_row_is_as_long_as_its_header(data):
@@ -55,9 +60,24 @@ def test_percent():
     assert percent(estimate) == "50.0 % [25.0, 100.0]"
 
 
-def test_cells_keep_to_their_column():
-    table = markdown_table(["a"], [["x|y"], ["two\nlines"]])
-    assert table == "| a |\n| --- |\n| x\\|y |\n| two lines |"
+@pytest.mark.parametrize("text", HOSTILE_TEXT)
+def test_text_stays_text(data, text):
+    point = {"radius": 0.25, "accuracy": 0.5, "interval": [0.25, 0.75], "count": 8}
+    data["certified"] = {"method": "a bound", "norm": "l2", "curve": [point]}
+    data = with_text(data, text)
+    tables = report_tables(data)
+    markdown = report_markdown(data)
+    assert set(filterfalse(str.isprintable, markdown)) == {"\n"}
+    kinds = {token.type.partition("_")[0] for token in rendered(markdown)}
+    kinds -= {"paragraph", "inline"}
+    assert kinds == {"heading", "table", "thead", "tbody", "tr", "th", "td"}
+    inlines = [token for token in rendered(markdown) if token.type == "inline"]
+    headline = "".join(each.content for each in inlines.pop(1).children)
+    assert headline == printable(text).strip()
+    expected = ["Robustness report"]
+    for title, header, rows in tables:
+        expected += [title, *header, *(cell for row in rows for cell in row)]
+    assert [*map(only_text, inlines)] == [each.strip() for each in expected]
 
 
 def rows_of(data, title):

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from keras_advdef.core.errors import printable
 from keras_advdef.evaluation.gallery import Gallery
-from keras_advdef.evaluation.report_plot import report_plot
+from keras_advdef.evaluation.report_plot import drawn, report_plot
+from tests.support.hostile_text import HOSTILE_TEXT
 
 DATA = {
     "epsilon": 0.1,
@@ -71,3 +74,21 @@ def test_longest_curve_is_shown_whole():
     longer = {**DATA, "curve": [*DATA["curve"], point]}
     axes = report_plot(longer, None).axes[0]
     assert axes.get_xlim() == (0.0, 0.4)
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXT)
+def test_text_is_drawn_as_it_is(text):
+    shown = Figure().text(0, 0, drawn(text))
+    without_escapes, is_formula = shown._preprocess_math(shown.get_text())
+    assert not is_formula
+    assert without_escapes.strip() == printable(text).strip()
+    assert not shown.get_text().startswith("_")
+
+
+def test_labels_are_drawn_as_they_are():
+    points = [{"radius": 0.1, "accuracy": 0.8, "interval": [0.7, 0.9]}]
+    certified = {"method": "a bound", "norm": "$x", "curve": points}
+    figure = report_plot({**DATA, "norm": "$y$", "certified": certified}, None)
+    attacked, proved = (axes.get_xlabel() for axes in figure.axes)
+    assert attacked == r"epsilon (\$y\$, pixels from 0 to 1)"
+    assert proved == r"\$x radius"
