@@ -21,6 +21,12 @@ def keys():
     return [*made, *(fold_in(base, index) for index in range(4)), make_key(0)]
 
 
+def _rows(draws):
+    """64 bits of each number and the two behind it."""
+    bits = (np.asarray(draws) * 2**24).astype(np.uint64)
+    return bits[..., :-2] << 40 | bits[..., 1:-1] << 16 | bits[..., 2:] >> 8
+
+
 class TestBulkUniform:
     @pytest.mark.parametrize("shape", [[1], [1000], [3, 5, 5, 2], []])
     def test_equal_to_the_bit_in_every_mode(self, shape, in_every_mode):
@@ -77,22 +83,40 @@ class TestBulkUniform:
             # Of 4e8 pairs on a grid of 2^24, 24 agree by chance.
             assert len(np.intersect1d(first, second)) < 60
 
-    def test_no_two_of_many_calls_overlap(self):
-        # Of windows of 2^16 places of one sequence of 2^32, as streams of one stride
-        # are, four pairs would overlap among 400. Here 1e10 pairs of rows of 64 bits
-        # are compared, which are equal by chance once in 2e9.
-        def rows(call):
-            draws = bulk_uniform(fold_in(make_key(7), call), [2**16]).numpy()
-            bits = (draws * 2**24).astype(np.uint64)
-            return bits[:-2] << 40 | bits[1:-1] << 16 | bits[2:] >> 8
+    @pytest.mark.parametrize(
+        "size", [2**13, pytest.param(32 * 32 * 32 * 3, marks=pytest.mark.nightly)]
+    )
+    def test_no_two_of_thousands_of_calls_overlap(self, size):
+        # As a layer draws: one key for each call. 4000 windows of one sequence of 2^32
+        # numbers, as streams of one stride are, would overlap in 31 pairs, and in 366
+        # where each holds the numbers of 32 images of CIFAR.
+        @tf.function
+        def drawn(calls, size):
+            return tf.map_fn(
+                lambda call: bulk_uniform(fold_in(make_key(7), call), [size]),
+                calls,
+                fn_output_signature=tf.float32,
+            )
 
-        # Where one starts within another one, its first row is found in that.
-        starts = np.sort([rows(call)[0] for call in range(400)])
-        assert len(np.unique(starts)) == 400
-        for call in range(400):
-            places = np.searchsorted(starts, seen := rows(call))
-            found = starts[np.minimum(places, 399)] == seen
-            assert np.count_nonzero(found) == 1
+        # Of three numbers in a row 64 bits: 1.6e12 pairs of rows agree by chance once
+        # in 1e7 times. Where a window starts within another, its first row is found.
+        starts = np.sort(_rows(drawn(tf.range(4000), 3))[:, 0])
+        means, shared = [], 0
+        for calls in np.split(np.arange(4000), 50):
+            for window in drawn(tf.constant(calls), size).numpy():
+                rows = _rows(window)
+                places = np.searchsorted(starts, rows)
+                shared += np.count_nonzero(starts[np.minimum(places, 3999)] == rows) - 1
+                means.append(window.mean(dtype=np.float64))
+        assert len(np.unique(starts)) == 4000
+        assert shared == 0
+        # The means of independent windows vary as much as theory has it, and know
+        # nothing of the mean of the call before.
+        scores = (np.array(means) - 0.5) * np.sqrt(12 * size)
+        assert scipy.stats.kstest(scores, "norm").pvalue > _LEAST_P
+        assert abs((scores**2).mean() - 1) < 4 * np.sqrt(2 / 4000)
+        correlation = np.corrcoef(scores[:-1], scores[1:])[0, 1]
+        assert abs(correlation) < 4 / np.sqrt(4000)
 
     def test_shape_of_scalar_tensors(self):
         traced = tf.function(
