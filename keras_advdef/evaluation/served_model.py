@@ -1,10 +1,14 @@
 """ServedModel: a SavedModel as a function from images to what it returns."""
 
+import contextlib
+import copy
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager.context import anonymous_name
 from tensorflow.python.saved_model.nested_structure_coder import NotEncodableError
 
 from keras_advdef.core.card_asset import cards_in
@@ -31,8 +35,9 @@ class ServedModel:
     load only those that you trust.
 
     Gradients pass where TensorFlow kept those of the operations. Inside a
-    `draw_scope` the random defences of this package draw from the scope; other
-    randomness draws as it likes. Where that is augmentation, which was to act in
+    `draw_scope` the random defences of this package draw from the scope, and leave
+    their own streams alone; XLA cannot compile such a call. Other randomness draws as
+    it likes. Where that is augmentation, which was to act in
     training only, a warning says so.
 
     Args:
@@ -121,16 +126,39 @@ class ServedModel:
 
     def __call__(self, images: tf.Tensor) -> Any:
         """Returns what the SavedModel returns for images in its own range."""
+        images = images[..., 0] if self._takes_maps else images
+        given = {self._input: tf.cast(images, self._dtype)}
         key = scope_key()
-        for index, state in enumerate(self._states if key is not None else []):
+        if key is None:
+            return self._function(**given)[self._output]
+        with self._drawing_from(key) as function:
+            return function(**given)[self._output]
+
+    @contextlib.contextmanager
+    def _drawing_from(self, key: tf.Tensor) -> Iterator[Any]:
+        """The function on states of this call's own, which no other thread sees.
+
+        Those of the SavedModel go on where they were: at a key that nobody knows.
+        """
+        own = {}
+        for index, state in enumerate(self._states):
             words = fold_in(key, index)
             # An export of version 0.1 has no word before them.
             counter = tf.zeros([state.shape[0] - 2], tf.int64)
-            state.assign(tf.concat([counter, words], axis=0))
-        images = images[..., 0] if self._takes_maps else images
-        return self._function(**{self._input: tf.cast(images, self._dtype)})[
-            self._output
-        ]
+            with tf.device(state.device):
+                own[id(state.handle)] = handle = tf.raw_ops.VarHandleOp(
+                    dtype=tf.int64, shape=state.shape, shared_name=anonymous_name()
+                )
+                value = tf.concat([counter, words], axis=0)
+                tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+        function = copy.copy(self._function)
+        captured = function.captured_inputs
+        function.set_external_captures([own.get(id(each), each) for each in captured])
+        try:
+            yield function
+        finally:
+            for handle in own.values():
+                tf.raw_ops.DestroyResourceOp(resource=handle)
 
     def weights(self) -> list[tf.Variable]:
         """Returns its variables, for a fingerprint."""

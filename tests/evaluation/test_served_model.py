@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from keras_advdef.core.random_state import draw_scope
 from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 from tests.support.nets import linear_net, small_net
+from tests.support.threads import THREADS, called_by_threads
 
 
 @pytest.fixture
@@ -105,6 +108,42 @@ class TestServedModel:
         first, again, other = (logits(make_key(seed)).numpy() for seed in (1, 1, 2))
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
+
+    def test_a_scope_leaves_its_own_stream_alone(self, images, served):
+        model = served(small_net(front=[RandomNoise(0.1)]))
+        (state,) = model._states
+        before = state.numpy()
+        call = tf.function(model)
+        with draw_scope(make_key(0)):
+            eager = model(images)
+        np.testing.assert_array_equal(state, before)
+        model(images)
+        call(images)
+        assert state.numpy().tolist() == [before[0] + 512, *before[1:]]
+        with draw_scope(make_key(0)):
+            np.testing.assert_array_equal(model(images), eager)
+
+    def test_threads_draw_from_scopes_of_their_own(self, images, served):
+        model = served(small_net(front=[RandomNoise(0.1)]))
+        images = tf.constant(images)
+
+        def scoped(key):
+            with draw_scope(key):
+                return model(images)
+
+        ways = scoped, tf.function(scoped)
+        keys = [make_key(seed) for seed in range(THREADS)]
+        alone = [scoped(key).numpy() for key in keys]
+        turns, fresh = itertools.count(), []
+
+        def errors():
+            turn = next(turns) % THREADS
+            fresh.append(model(images).numpy())
+            return [np.abs(way(keys[turn]) - alone[turn]).max() for way in ways]
+
+        assert np.max(called_by_threads(errors, 80)) < 1e-6
+        # Those without a scope meanwhile draw what nobody else draws.
+        assert len({draw.tobytes() for draw in (*alone, *fresh)}) == THREADS + 80
 
     def test_says_how_to_export_a_model_that_augments(self, images, tmp_path):
         net = small_net(front=[keras.layers.RandomFlip(), keras.layers.Dropout(0.5)])
