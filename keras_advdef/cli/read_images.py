@@ -116,9 +116,8 @@ def _pixels(path: Path, channels: int) -> tuple[np.ndarray, bool]:
         pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
         is_clear = False
         if upright.has_transparency_data:
-            is_clear = (
-                upright.convert("RGBA").getchannel("A").getextrema()[0] < _MOST_LEVEL
-            )
+            opacity = np.asarray(upright.convert("RGBA").getchannel("A"))
+            is_clear = bool(opacity.min() < _MOST_LEVEL)
     return pixels.reshape(*pixels.shape[:2], channels), is_clear
 
 

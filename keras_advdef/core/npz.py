@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -46,19 +47,36 @@ def read_npz(
     >>> read_npz(path, ValueError)
     {'ones': array([1., 1.])}
     """
-    no_archive = "It is no complete archive ({}); write it again with `np.savez`."
     with opened(path, refuse) as file:
-        with reading(refuse, no_archive):
-            archive = zipfile.ZipFile(file)
-        members = _members(archive, refuse)
-        chosen = list(members) if names is None else list(names)
-        missing = [name for name in chosen if name not in members]
-        if missing:
-            held = ", ".join(map(_short, list(members)[:_LISTED])) or "nothing"
-            raise refuse(f"It lacks {', '.join(missing)} and holds {held}.")
-        total = sum(members[name].file_size for name in chosen)
-        check_memory(total, "What it holds", refuse)
-        return {name: _read(archive, members[name], refuse) for name in chosen}
+        return arrays_in(file, refuse, names=names)
+
+
+def arrays_in(
+    file: BinaryIO, refuse: Refusal, *, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Returns arrays of an open `.npz` file, as `read_npz`.
+
+    Args:
+        file: The file, or its bytes in a `BytesIO`.
+        refuse: Makes the error to raise from a sentence.
+        names: The arrays that must be there and are read; `None` for all.
+
+    Raises:
+        Exception: What `refuse` made.
+    """
+    with reading(
+        refuse, "It is no complete archive ({}); write it again with `np.savez`."
+    ):
+        archive = zipfile.ZipFile(file)
+    members = _members(archive, refuse)
+    chosen = list(members) if names is None else list(names)
+    missing = [name for name in chosen if name not in members]
+    if missing:
+        held = ", ".join(map(_short, list(members)[:_LISTED])) or "nothing"
+        raise refuse(f"It lacks {', '.join(missing)} and holds {held}.")
+    total = sum(members[name].file_size for name in chosen)
+    check_memory(total, "What it holds", refuse)
+    return {name: _read(archive, members[name], refuse) for name in chosen}
 
 
 def _members(archive: zipfile.ZipFile, refuse: Refusal) -> dict[str, zipfile.ZipInfo]:

@@ -7,10 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_advdef.core.npz import read_npz
+from keras_advdef.core.untrusted import Refusal
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation.nearest import Nearest
 
 _EACH = 4
+_RANK = 4
 _ARRAYS = ("clean", "adversarial", "norms", "labels", "predicted")
 
 
@@ -74,16 +77,28 @@ class Gallery:
         np.savez_compressed(path, **arrays)
 
     @classmethod
-    def load(cls, path: Path) -> "Gallery | None":
+    def load(cls, path: Path, refuse: Refusal) -> "Gallery | None":
         """Returns what `save` wrote; `None` if there is no such file.
 
         Args:
             path: A .npz file.
+            refuse: Makes the error to raise from a sentence.
+
+        Raises:
+            Exception: What `refuse` made.
         """
-        if not path.is_file():
+        if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as file:
-            return cls(**{name: file[name] for name in _ARRAYS})
+        arrays = read_npz(path, refuse, names=_ARRAYS)
+        shape = arrays["clean"].shape
+        shapes = {"clean": shape, "adversarial": shape}
+        fits = len(shape) == _RANK and 0 not in shape
+        for name, array in arrays.items():
+            fits &= array.dtype.kind in "fiu" and bool(np.isfinite(array).all())
+            fits &= array.shape == shapes.get(name, shape[:1])
+        if not fits:
+            raise refuse("Its arrays are no images with their classes.")
+        return cls(**arrays)
 
     def draw(self, axes: Any) -> None:
         """Draws clean images, perturbations and adversarial images, one column each.

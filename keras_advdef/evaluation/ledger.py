@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import invalid, shortened
 from keras_advdef.core.lock import locked
+from keras_advdef.core.npz import arrays_in
+from keras_advdef.core.untrusted import reason_of
 from keras_advdef.core.written import PARTIAL
 from keras_advdef.evaluation.progress import Progress
 from keras_advdef.evaluation.sealed import (
@@ -26,6 +28,8 @@ _FOLDER = "progress"
 _IDENTITY = "identity.json"
 _LOCK = "lock"
 _SUFFIX = ".part"
+_LISTED = 10
+_LONGEST_NAME = 40
 
 Arrays = dict[str, np.ndarray]
 
@@ -96,14 +100,15 @@ class Ledger:
                 raise cannot_write(output, error) from error
             return
         record = read_record(path, _IDENTITY)
-        if record is None:
+        identity = None if record is None else record.get("identity")
+        if not isinstance(identity, dict):
             rule = "a new folder, or one of an evaluation with the same settings"
             advice = (
                 f"{_FOLDER}/{_IDENTITY} in it, which says what was evaluated, is "
                 f"damaged; delete {_FOLDER}/ to begin anew, or choose another folder."
             )
             raise rejected(output, rule, advice)
-        check_identity(output, record["identity"], self.identity)
+        check_identity(output, identity, self.identity)
 
     @property
     def is_kept(self) -> bool:
@@ -125,10 +130,9 @@ class Ledger:
             return compute()
         path = self._output / _FOLDER / f"{name}{_SUFFIX}"
         about = f"{name} of {record_digest(self.identity, _IDENTITY)}"
-        found = read_sealed(path, about)
+        found = _arrays(read_sealed(path, about))
         if found is not None:
-            with np.load(io.BytesIO(found), allow_pickle=False) as file:
-                return {key: file[key] for key in file.files}
+            return found
         self._tell(self._output, path, what)
         arrays, content = compute(), io.BytesIO()
         np.savez_compressed(content, **dict[str, Any](arrays))
@@ -173,21 +177,34 @@ class Ledger:
                     self._output.rmdir()
 
 
-def check_identity(
-    output: Path, found: dict[str, Any], expected: dict[str, Any]
-) -> None:
+def _arrays(content: bytes | None) -> Arrays | None:
+    """Returns the arrays of a part; `None` if it is damaged."""
+    if content is None:
+        return None
+    try:
+        return arrays_in(io.BytesIO(content), ValueError)
+    except ValueError:
+        return None
+
+
+def check_identity(output: Path, found: Any, expected: dict[str, Any]) -> None:
     """Raises if a folder belongs to another evaluation.
 
     Args:
         output: The folder.
-        found: The identity that lies there.
+        found: The identity that lies there, or anything else.
         expected: The identity of the evaluation that wants to write there.
 
     Raises:
         ValueError: If they differ; the message says in what.
     """
-    names = sorted(found.keys() | expected.keys())
-    other = [name for name in names if found.get(name) != expected.get(name)]
+    there = found if isinstance(found, dict) else {}
+    names = sorted(there.keys() | expected.keys())
+    other = [
+        shortened(name, _LONGEST_NAME)
+        for name in names
+        if there.get(name) != expected.get(name)
+    ][:_LISTED]
     if other:
         rule = "a new folder, or one of an evaluation with the same settings"
         advice = f"What lies there has another {', '.join(other)}; choose another one."
@@ -204,7 +221,7 @@ def cannot_write(output: Path, error: OSError) -> ValueError:
     name = str(error.filename or "")
     where = f" ({name})" if name and PARTIAL not in name else ""
     advice = (
-        f"{error.strerror}{where}. What was finished before is whole: mend that, and "
+        f"{reason_of(error)}{where}. What was finished before is whole: mend that, and "
         "the same call goes on from there, or choose another folder."
     )
     return rejected(output, "a folder that can be written to", advice)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.core.errors import printable
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.chance import is_at_chance
 from keras_advdef.evaluation.duties import inference_time, measure_duties
@@ -95,7 +96,7 @@ def run_facts(
     seconds = {key: round(took, 2) for key, took in findings.seconds.items()}
     stages = findings.plan.stages
     return {
-        "command": shlex.join(sys.argv),
+        "command": printable(shlex.join(sys.argv)),
         "identity": identity,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((now - started).total_seconds(), 2),

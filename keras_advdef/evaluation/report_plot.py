@@ -60,7 +60,7 @@ def _draw_curve(axes: Any, data: dict[str, Any]) -> None:
         xlabel=drawn(f"epsilon ({data['norm']}, pixels from {low:g} to {high:g})"),
         ylabel="accuracy (%), with 95 % intervals",
         ylim=(0, 100),
-        xlim=(0, max(point["epsilon"] for point in data["curve"])),
+        xlim=(0, max(point["epsilon"] for point in data["curve"]) or 1),
     )
     axes.grid(alpha=0.3)
 

@@ -1,17 +1,20 @@
 """RobustnessReport: what an evaluation found, to read, to keep and to compare."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import Refusal, read_json, reading
 from keras_advdef.core.written import write_text, write_whole
 from keras_advdef.evaluation.gallery import Gallery
+from keras_advdef.evaluation.report_form import check_report
 from keras_advdef.evaluation.report_html import report_html
 from keras_advdef.evaluation.report_markdown import report_markdown
 from keras_advdef.evaluation.report_plot import report_plot
 from keras_advdef.evaluation.seal import Seal
-from keras_advdef.evaluation.sealed import read_json
 
 REPORT = "report.json"
 _GALLERY = "gallery.npz"
@@ -134,21 +137,29 @@ class RobustnessReport:
         """
         folder = Path(folder)
         path = folder / REPORT
-        with path.open("rb"):
-            pass
+        if not path.exists():
+            missing = errno.ENOENT
+            raise FileNotFoundError(missing, os.strerror(missing), str(path))
         seal = Seal.of(folder)
-        damaged = set() if seal is None else seal.damaged & KEPT
-        data = read_json(path)
-        if damaged or not isinstance(data, dict):
-            names = " and ".join(sorted(damaged)) or REPORT
-            rule = "a folder with a whole report"
-            advice = f"{names} in it is damaged."
-            raise invalid(
-                "RobustnessReport", "folder", rule, str(folder), advice=advice
-            )
-        has_gallery = seal is not None and _GALLERY in seal.files
-        gallery = Gallery.load(folder / _GALLERY) if has_gallery else None
+        for name in sorted(set() if seal is None else seal.damaged & KEPT):
+            raise _damaged(folder, name)("")
+        refuse = _damaged(folder, REPORT)
+        data = read_json(path, refuse)
+        with reading(refuse, "It is no report: {}."):
+            check_report(data)
+        gallery = None
+        if seal is not None and _GALLERY in seal.files:
+            gallery = Gallery.load(folder / _GALLERY, _damaged(folder, _GALLERY))
         return cls(data, gallery=gallery)
 
     def __repr__(self) -> str:
         return f"RobustnessReport({self.headline!r})"
+
+
+def _damaged(folder: Path, name: str) -> Refusal:
+    def refuse(advice: str) -> ValueError:
+        rule = "a folder with a whole report"
+        said = f"{name} in it is damaged. {advice}".rstrip()
+        return invalid("RobustnessReport", "folder", rule, str(folder), advice=said)
+
+    return refuse

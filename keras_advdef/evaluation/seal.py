@@ -32,7 +32,13 @@ class Seal:
             folder: Where it lies.
         """
         record = read_record(folder / SEAL, SEAL)
-        return None if record is None else cls(folder=folder, **record)
+        files = None if record is None else record.get("files")
+        if record is None or not isinstance(files, dict):
+            return None
+        # A name with folders in it would lead to other files.
+        if any(Path(name).name != name for name in files):
+            return None
+        return cls(folder=folder, identity=record.get("identity"), files=files)
 
     @staticmethod
     def write(folder: Path, identity: Any, names: Sequence[str]) -> None:

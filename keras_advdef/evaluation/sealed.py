@@ -1,12 +1,16 @@
 """Files that tell whether they are what was written, and where they belong."""
 
+import contextlib
 import hashlib
+import io
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_advdef.core import untrusted
-from keras_advdef.core.untrusted import opened
+from keras_advdef.core.untrusted import check_memory, opened
 from keras_advdef.core.written import write_text, write_whole
 
 _MAGIC = b"keras_advdef part 1\n"
@@ -43,7 +47,7 @@ def read_sealed(path: Path, about: str) -> bytes | None:
     (b'numbers', None)
     """
     try:
-        with opened(path, ValueError) as file:
+        with _opened(path) as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 return None
             seal = file.read(hashlib.sha256().digest_size)
@@ -51,6 +55,14 @@ def read_sealed(path: Path, about: str) -> bytes | None:
     except (OSError, ValueError):
         return None
     return content if seal == _seal(content, about) else None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """Opens a file that may be ours: no file of ours is larger than memory."""
+    with opened(path, ValueError) as file:
+        check_memory(os.fstat(file.fileno()).st_size, "It", ValueError)
+        yield file
 
 
 def _seal(content: bytes, about: str) -> bytes:
@@ -114,7 +126,7 @@ def file_digest(path: Path) -> str | None:
         path: Where it lies.
     """
     try:
-        with opened(path, ValueError) as file:
+        with _opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):
         return None

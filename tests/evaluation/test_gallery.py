@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -60,10 +62,35 @@ class TestGallery:
 
     def test_save_and_load(self, gallery, tmp_path):
         gallery.save(tmp_path / "gallery.npz")
-        loaded = Gallery.load(tmp_path / "gallery.npz")
+        loaded = Gallery.load(tmp_path / "gallery.npz", ValueError)
         for name, array in vars(gallery).items():
             np.testing.assert_array_equal(getattr(loaded, name), array)
-        assert Gallery.load(tmp_path / "none.npz") is None
+        assert Gallery.load(tmp_path / "none.npz", ValueError) is None
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"clean": np.zeros((3, 2, 2))},
+            {"clean": np.zeros((3, 2, 0, 1)), "adversarial": np.zeros((3, 2, 0, 1))},
+            {"adversarial": np.zeros((3, 2, 2, 2))},
+            {"norms": np.array([1.0, np.nan, 2.0])},
+            {"labels": np.zeros((3, 1))},
+            {"predicted": np.array(["a", "b", "c"])},
+        ],
+        ids=str,
+    )
+    def test_other_arrays_are_refused(self, gallery, tmp_path, changes):
+        dataclasses.replace(gallery, **changes).save(tmp_path / "gallery.npz")
+        with pytest.raises(ValueError, match="no images with their classes"):
+            Gallery.load(tmp_path / "gallery.npz", ValueError)
+
+    def test_other_files_are_refused(self, tmp_path):
+        (tmp_path / "gallery.npz").write_bytes(b"no archive")
+        with pytest.raises(ValueError, match="It is no complete archive"):
+            Gallery.load(tmp_path / "gallery.npz", ValueError)
+        np.savez(tmp_path / "gallery.npz", clean=np.zeros(3))
+        with pytest.raises(ValueError, match="It lacks adversarial"):
+            Gallery.load(tmp_path / "gallery.npz", ValueError)
 
 
 def shown(axes):

@@ -7,6 +7,7 @@ import pytest
 
 from keras_advdef.evaluation.ledger import Ledger, check_identity
 from keras_advdef.evaluation.progress import Progress
+from keras_advdef.evaluation.sealed import record_digest, write_record, write_sealed
 from tests.support.damages import BYTES, DAMAGES
 from tests.support.told import Told
 
@@ -126,6 +127,39 @@ class TestDamage:
         assert path.read_bytes() == whole
         expected = f"{path} is damaged and is computed again: part one."
         assert told.lines[1:] == [expected]
+
+    def test_part_of_no_arrays_is_computed_again(self, opened, tmp_path, told):
+        # As a whole one by its checksum, which everybody can compute.
+        written(opened(), "one")
+        ledger = opened()
+        about = f"one of {record_digest(ledger.identity, 'identity.json')}"
+        write_sealed(tmp_path / "progress" / "one.part", b"no archive", about)
+        assert ledger.part("one", values(2), "part one")["a"].tolist() == [2]
+        ledger.close(finished=False)
+        assert "one.part is damaged and is computed again" in told.lines[-1]
+
+    @pytest.mark.parametrize("record", [{}, {"identity": 3}, {"identity": ["seed"]}])
+    def test_identity_of_other_values_is_refused(self, record, opened, tmp_path):
+        written(opened(), "one")
+        path = tmp_path / "progress" / "identity.json"
+        write_record(path, record, "identity.json")
+        with pytest.raises(ValueError, match=r"identity\.json in it.*is damaged"):
+            opened()
+
+    def test_names_in_an_identity_are_cut(self, tmp_path):
+        found = {str(number) + "x" * 5000: 0 for number in range(5000)}
+        with pytest.raises(ValueError, match=r"has another 0x+") as caught:
+            check_identity(tmp_path, found, {"seed": 0})
+        assert len(str(caught.value)) < 1000
+        with pytest.raises(ValueError, match="has another seed"):
+            check_identity(tmp_path, None, {"seed": 0})
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+    def test_pipe_for_a_lock_is_refused(self, opened, tmp_path):
+        (tmp_path / "progress").mkdir()
+        os.mkfifo(tmp_path / "progress" / "lock")
+        with pytest.raises(ValueError, match="seekable"):
+            opened()
 
     def test_part_of_another_evaluation_or_name_does_not_count(self, opened, tmp_path):
         written(Ledger(tmp_path / "other", {"seed": 1}, Progress()), "one", "two")

@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from keras_advdef.evaluation import RobustnessReport
+from keras_advdef.evaluation.seal import Seal
 from tests.support.damages import BYTES
 
 
@@ -37,6 +40,29 @@ class TestRobustnessReport:
         report.save(tmp_path)
         BYTES["flipped"](tmp_path / name)
         with pytest.raises(ValueError, match=f"{name} in it is damaged"):
+            RobustnessReport.load(tmp_path)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+    def test_a_pipe_is_not_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "report.json")
+        with pytest.raises(ValueError, match=r"report\.json in it.*no plain file"):
+            RobustnessReport.load(tmp_path)
+
+    def test_load_other_values(self, report, tmp_path):
+        (tmp_path / "report.json").write_text("{}")
+        with pytest.raises(ValueError, match="It is no report: it lacks headline"):
+            RobustnessReport.load(tmp_path)
+        report.data["epsilon"] = "large"
+        (tmp_path / "report.json").write_text(report.to_json())
+        with pytest.raises(ValueError, match="It is no report: epsilon is not a num"):
+            RobustnessReport.load(tmp_path)
+
+    def test_load_another_gallery(self, report, tmp_path):
+        # As a whole one by its checksum, which everybody can compute.
+        (tmp_path / "report.json").write_text(report.to_json())
+        np.savez(tmp_path / "gallery.npz", clean=np.zeros(3))
+        Seal.write(tmp_path, {}, ["report.json", "gallery.npz"])
+        with pytest.raises(ValueError, match=r"gallery\.npz in it.*It lacks adversar"):
             RobustnessReport.load(tmp_path)
 
     def test_load_the_json_alone(self, report, tmp_path):

@@ -1,6 +1,7 @@
 import pytest
 
 from keras_advdef.evaluation.seal import SEAL, Seal
+from keras_advdef.evaluation.sealed import write_record
 from tests.support.damages import DAMAGES
 
 NAMES = ["a.txt", "b.txt"]
@@ -25,6 +26,21 @@ class TestSeal:
     def test_tells_damaged_files(self, damage, folder):
         DAMAGES[damage](folder / "b.txt")
         assert Seal.of(folder).damaged == {"b.txt"}
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {},
+            {"identity": 1},
+            {"files": ["a.txt"]},
+            {"files": {"../a.txt": "0"}},
+            {"files": {"/dev/zero": "0"}},
+        ],
+        ids=str,
+    )
+    def test_is_none_when_it_is_of_other_values(self, values, folder):
+        write_record(folder / SEAL, values, SEAL)
+        assert Seal.of(folder) is None
 
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_is_none_when_damaged_itself(self, damage, folder):

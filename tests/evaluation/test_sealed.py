@@ -44,6 +44,13 @@ class TestSealed:
             assert read(tmp_path / "a") is None
         assert read_sealed(tmp_path / "a", "a") is None
 
+    def test_what_is_larger_than_memory_is_not_read(self, tmp_path):
+        write_sealed(tmp_path / "a", b"numbers", "a")
+        with (tmp_path / "a").open("r+b") as file:
+            file.truncate(2**43)
+        assert file_digest(tmp_path / "a") is None
+        assert read_sealed(tmp_path / "a", "a") is None
+
     def test_another_place_is_no_place(self, tmp_path):
         write_sealed(tmp_path / "a", b"numbers", "a")
         assert read_sealed(tmp_path / "a", "b") is None
