@@ -6,9 +6,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.lock import locked
+from keras_advdef.core.lock import lock_at
+from keras_advdef.core.uninterrupted import uninterrupted
 from keras_advdef.core.untrusted import Refusal
 from keras_advdef.core.written import PARTIAL, writing
 
@@ -54,20 +56,34 @@ def _staging(output: Path) -> Iterator[Path]:
     with writing(output_refusal(output)):
         output.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(output)
+        opened, lock = _locked_folder(output)
+    with opened as name, lock:
+        yield Path(name)
+
+
+def _locked_folder(output: Path) -> tuple[tempfile.TemporaryDirectory[str], Any]:
+    """Returns a new folder and the lock in it."""
+    while True:
         opened = tempfile.TemporaryDirectory(
             dir=output, prefix=_STAGING, ignore_cleanup_errors=True
         )
-    with opened as name, (Path(name) / _LOCK).open("w") as lock:
-        locked(lock)
-        yield Path(name)
+        # Until it is locked, another run may take the folder for a leftover.
+        with contextlib.suppress(FileNotFoundError):
+            if (lock := lock_at(Path(opened.name) / _LOCK)) is not None:
+                return opened, lock
+        opened.cleanup()
 
 
 def _remove_leftovers(output: Path) -> None:
     """Removes what runs have left behind that were killed."""
-    for lock in output.glob(f"{_STAGING}*/{_LOCK}"):
-        with contextlib.suppress(OSError), lock.open("r+") as file:
-            if locked(file):
-                shutil.rmtree(lock.parent, ignore_errors=True)
+    for left in output.glob(f"{_STAGING}*"):
+        if left.is_symlink() or not left.is_dir():
+            continue
+        with contextlib.suppress(OSError):
+            lock = lock_at(left / _LOCK)
+            if lock is not None:
+                with lock:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def output_refusal(output: Path) -> Refusal:
@@ -116,7 +132,7 @@ def staged_output(
         with _staging(output) as staging:
             _check_replaceable(output, files, folder)
             yield staging
-            with writing(output_refusal(output)):
+            with writing(output_refusal(output)), uninterrupted():
                 _publish(staging, output, files=files, folder=folder)
     except BaseException:
         if created:

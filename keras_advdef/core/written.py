@@ -11,10 +11,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.uninterrupted import uninterrupted
 from keras_advdef.core.untrusted import Refusal, reason_of
 
 # What a killed process may leave behind begins so.
 PARTIAL = ".partial-"
+# So many letters `tempfile` adds.
+_RANDOM = 8
 _SAVED_MODEL = (
     "saved_model.pb",
     "saved_model.pbtxt",
@@ -69,6 +72,38 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    _keep_names(path.parent)
+
+
+def _keep_names(folder: Path) -> None:
+    """Puts the names in a folder on the disk, where its file system can do that."""
+    with contextlib.suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what killed processes were writing whole, but for the demo's.
+
+    Args:
+        folder: Where they were writing. Nobody else may be at work there.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_advdef.core.written import PARTIAL, remove_partial
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = tempfile.mkdtemp(dir=folder, prefix=PARTIAL)
+    >>> remove_partial(folder)
+    >>> list(folder.iterdir())
+    []
+    """
+    for left in folder.glob(PARTIAL + "?" * _RANDOM):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -142,23 +177,27 @@ def replacing(path: Path) -> Iterator[None]:
     'old'
     """
     parts = [path / name for name in _SAVED_MODEL] if path.is_dir() else [path]
-    with contextlib.ExitStack() as stack:
-        aside = {}
+    aside: dict[Path, Path] = {}
+    is_begun = False
+    try:
         for part in parts:
             if part.exists():
-                folder = tempfile.TemporaryDirectory(
-                    dir=part.parent, prefix=PARTIAL, ignore_cleanup_errors=True
-                )
-                aside[part] = Path(stack.enter_context(folder)) / part.name
+                folder = tempfile.mkdtemp(dir=part.parent, prefix=PARTIAL)
+                aside[part] = Path(folder) / part.name
                 os.replace(part, aside[part])
-        try:
-            yield
-        except BaseException:
-            for part in parts:
+        is_begun = True
+        yield
+    except BaseException:
+        with uninterrupted():
+            for part in parts if is_begun else ():
                 _remove(part)
             for part, old in aside.items():
-                os.replace(old, part)
-            raise
+                if old.exists():
+                    os.replace(old, part)
+                _remove(old.parent)
+        raise
+    for old in aside.values():
+        _remove(old.parent)
 
 
 def _remove(path: Path) -> None:

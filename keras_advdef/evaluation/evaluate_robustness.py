@@ -9,7 +9,7 @@ from keras_advdef.attacks.attack import Attack
 from keras_advdef.evaluation.evaluation import Evaluation
 from keras_advdef.evaluation.finished_report import finished_report, save_report
 from keras_advdef.evaluation.identity import identity_of
-from keras_advdef.evaluation.ledger import Ledger
+from keras_advdef.evaluation.ledger import Ledger, remove_parts
 from keras_advdef.evaluation.progress import LineProgress, Progress
 from keras_advdef.evaluation.report_data import report_data, run_facts
 from keras_advdef.evaluation.request import Request
@@ -131,9 +131,11 @@ def run_evaluation(
         ValueError: If `output` cannot be used.
     """
     identity = identity_of(request)
-    finished = None if output is None else finished_report(output, identity, progress)
-    if finished is not None:
-        return finished
+    if output is not None:
+        finished = finished_report(output, identity, progress)
+        if finished is not None:
+            remove_parts(output, identity)
+            return finished
     started = datetime.datetime.now(datetime.UTC)
     ledger = Ledger(output, identity, progress)
     is_finished = False

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.errors import invalid, shortened
-from keras_advdef.core.lock import locked
+from keras_advdef.core.lock import lock_at
 from keras_advdef.core.npz import arrays_in
 from keras_advdef.core.untrusted import reason_of
-from keras_advdef.core.written import PARTIAL
+from keras_advdef.core.written import PARTIAL, remove_partial
 from keras_advdef.evaluation.progress import Progress
 from keras_advdef.evaluation.sealed import (
     read_record,
@@ -65,24 +64,25 @@ class Ledger:
         if output is not None:
             try:
                 self._open(output)
-            except ValueError:
+            except BaseException:
                 self.close(finished=False)
                 raise
 
     def _open(self, output: Path) -> None:
         folder = output / _FOLDER
+        if folder.is_symlink():
+            rule = "a folder that only an evaluation has written to"
+            raise rejected(output, rule, f"{_FOLDER} in it is a link; move it away.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # A link would lead the lock, and what is written, to another place.
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            self._lock = os.fdopen(os.open(folder / _LOCK, flags, 0o600), "r+")
+            self._lock = lock_at(folder / _LOCK)
         except OSError as error:
             raise cannot_write(output, error) from error
-        if not locked(self._lock):
+        if self._lock is None:
             rule = "a folder that no other evaluation uses at the same time"
             raise rejected(output, rule, "Wait for it, or choose another one.")
-        for left in folder.glob(f"{PARTIAL}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for place in (output, folder):
+            remove_partial(place)
         self._check_identity(output, folder / _IDENTITY)
         self._is_ours = True
         self._resumed = sum(1 for _ in folder.glob(f"*{_SUFFIX}"))
@@ -160,20 +160,27 @@ class Ledger:
         Args:
             finished: Whether the parts are no longer needed.
         """
+        if self._lock is not None and os.name == "nt":
+            self._lock.close()  # no lock there, and no open file can be removed
+        if self._is_ours:
+            self._tidy(is_finished=finished)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-        if self._output is None or not self._is_ours:
+
+    def _tidy(self, *, is_finished: bool) -> None:
+        """Removes what nobody needs, while no other process can be at work."""
+        if self._output is None:
             return
         folder = self._output / _FOLDER
         parts = [*folder.glob(f"*{_SUFFIX}")]
-        if finished or not parts:
+        if is_finished or not parts:
             # What cannot be removed does no harm.
             with contextlib.suppress(OSError):
                 for path in (*parts, folder / _IDENTITY, folder / _LOCK):
                     path.unlink(missing_ok=True)
                 folder.rmdir()
-                if self._is_new and not finished:
+                if self._is_new and not is_finished:
                     self._output.rmdir()
 
 
@@ -185,6 +192,19 @@ def _arrays(content: bytes | None) -> Arrays | None:
         return arrays_in(io.BytesIO(content), ValueError)
     except ValueError:
         return None
+
+
+def remove_parts(output: Path, identity: dict[str, Any]) -> None:
+    """Removes what an evaluation left that was killed when its report was written.
+
+    Args:
+        output: Folder of the report.
+        identity: What makes the evaluation this one.
+    """
+    if (output / _FOLDER).is_dir():
+        # What cannot be removed does no harm.
+        with contextlib.suppress(ValueError):
+            Ledger(output, identity, Progress()).close(finished=True)
 
 
 def check_identity(output: Path, found: Any, expected: dict[str, Any]) -> None:

@@ -1,8 +1,13 @@
+import os
+import shutil
+import signal
 import tempfile
 
 import pytest
 
+from keras_advdef.cli import staged_output as staged_output_module
 from keras_advdef.cli.staged_output import staged_output
+from keras_advdef.core.lock import lock_at
 
 _NAMES = {"files": ("report.json",), "folder": "served"}
 
@@ -118,3 +123,58 @@ class TestStagedOutput:
                 _fill(other, "second")
         assert (tmp_path / "report.json").read_text() == "first"
         assert {path.name for path in tmp_path.iterdir()} == {"report.json", "served"}
+
+    def test_removes_what_was_killed_before_it_had_a_lock(self, tmp_path):
+        (tmp_path / ".partial-demo-abc").mkdir()
+        with staged_output(tmp_path, **_NAMES) as staging:
+            _fill(staging, "new")
+        assert {path.name for path in tmp_path.iterdir()} == {"report.json", "served"}
+
+    @pytest.mark.parametrize("name", ["folder", "lock"])
+    def test_links_are_not_followed(self, tmp_path, name):
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        (mine / "mine.txt").write_text("mine")
+        left = tmp_path / "out" / ".partial-demo-abc"
+        left.parent.mkdir()
+        if name == "folder":
+            left.symlink_to(mine)
+        else:
+            left.mkdir()
+            (left / "lock").symlink_to(mine / "new")
+        with staged_output(tmp_path / "out", **_NAMES) as staging:
+            _fill(staging, "new")
+        assert [path.name for path in mine.iterdir()] == ["mine.txt"]
+        assert (mine / "mine.txt").read_text() == "mine"
+
+    def test_taken_for_a_leftover_it_begins_again(self, tmp_path, monkeypatch):
+        """Another run removes the folder of this one before it is locked."""
+        tries = []
+
+        def late(path):
+            tries.append(path)
+            if len(tries) == 1:
+                shutil.rmtree(path.parent)
+            return lock_at(path)
+
+        monkeypatch.setattr(staged_output_module, "lock_at", late)
+        with staged_output(tmp_path, **_NAMES) as staging:
+            _fill(staging, "new")
+        assert len(tries) == 2
+        assert (tmp_path / "report.json").read_text() == "new"
+
+    def test_interrupted_while_it_is_published(self, tmp_path, monkeypatch):
+        replace = os.replace
+
+        def interrupted(source, target):
+            signal.raise_signal(signal.SIGINT)
+            replace(source, target)
+
+        def run():
+            with staged_output(tmp_path, **_NAMES) as staging:
+                _fill(staging, "new")
+                monkeypatch.setattr(os, "replace", interrupted)
+
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert _listed(tmp_path) == ["report.json", "served", "served/saved_model.pb"]

@@ -1,10 +1,19 @@
 import errno
 import os
+import shutil
+import signal
+import stat
 
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.written import replacing, write_text, write_whole, writing
+from keras_advdef.core.written import (
+    remove_partial,
+    replacing,
+    write_text,
+    write_whole,
+    writing,
+)
 
 
 def test_replaces_what_lies_there(tmp_path):
@@ -41,6 +50,40 @@ def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         write_text(path, "new")
     assert path.read_text() == "old"
     assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_file_and_its_name_are_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+
+    def sync(descriptor):
+        there = (tmp_path / "a.txt").exists()
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), there))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_text(tmp_path / "a.txt", "new")
+    assert synced == [(False, False), (True, True)]
+
+
+def test_what_a_killed_process_leaves_can_be_removed(tmp_path):
+    seen = []
+
+    def write(partial):
+        seen.append(partial.parent)
+        partial.write_text("half")
+
+    write_whole(tmp_path / "a.txt", write)
+    seen[0].mkdir()
+    (seen[0] / "a.txt").write_text("half")
+    remove_partial(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_links_are_no_leftovers(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("mine")
+    (tmp_path / ".partial-12345678").symlink_to(tmp_path / "mine")
+    remove_partial(tmp_path)
+    assert (tmp_path / "mine" / "mine.txt").read_text() == "mine"
 
 
 def test_partial_file_keeps_the_suffix(tmp_path):
@@ -161,6 +204,42 @@ class TestReplacing:
             _stopped(tmp_path)
         assert _contents(tmp_path) == before
         assert not (tmp_path / "assets").exists()
+
+    def test_interrupted_twice(self, tmp_path, monkeypatch):
+        """The second Ctrl-C comes while the old model is put back."""
+        _saved_model(tmp_path, "old")
+        before = _contents(tmp_path)
+        remove = shutil.rmtree
+
+        def interrupted(path, **options):
+            signal.raise_signal(signal.SIGINT)
+            remove(path, **options)
+
+        def write():
+            with replacing(tmp_path):
+                _saved_model(tmp_path, "half")
+                monkeypatch.setattr(shutil, "rmtree", interrupted)
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            write()
+        assert _contents(tmp_path) == before
+
+    def test_what_cannot_be_put_aside_stays(self, tmp_path, monkeypatch):
+        _saved_model(tmp_path, "old")
+        before = _contents(tmp_path)
+        replace = os.replace
+
+        def refuse(source, target):
+            if source.name == "variables":
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", refuse)
+        with pytest.raises(PermissionError), replacing(tmp_path):
+            pass
+        assert _contents(tmp_path) == before
+        assert not [*tmp_path.glob(".partial-*")]
 
     @pytest.mark.parametrize("old", [None, "old"])
     def test_files(self, tmp_path, old):

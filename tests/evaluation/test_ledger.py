@@ -1,11 +1,13 @@
 import errno
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_advdef.evaluation.ledger import Ledger, check_identity
+from keras_advdef.core.lock import lock_at
+from keras_advdef.evaluation.ledger import Ledger, check_identity, remove_parts
 from keras_advdef.evaluation.progress import Progress
 from keras_advdef.evaluation.sealed import record_digest, write_record, write_sealed
 from tests.support.damages import BYTES, DAMAGES
@@ -108,9 +110,40 @@ class TestLedger:
 
     def test_removes_what_a_killed_process_was_writing(self, opened, tmp_path):
         written(opened(), "one")
-        (tmp_path / "progress" / ".partial-abc").mkdir()
+        left = [
+            tmp_path / name
+            for name in ("progress/.partial-ab_cdef0", ".partial-12345678")
+        ]
+        others = [
+            tmp_path / name for name in (".partial-demo-12345678", ".partial-mine")
+        ]
+        for path in (*left, *others):
+            path.mkdir()
         opened().close(finished=False)
-        assert not (tmp_path / "progress" / ".partial-abc").exists()
+        assert [path for path in (*left, *others) if path.exists()] == others
+
+    def test_nobody_comes_in_before_all_is_removed(self, opened, tmp_path, monkeypatch):
+        ledger = opened()
+        ledger.part("one", values(1), "one")
+        held = []
+
+        def unlink(path, **options):
+            held.append(lock_at(tmp_path / "progress" / "lock") is None)
+            return remove(path, **options)
+
+        remove = Path.unlink
+        monkeypatch.setattr(Path, "unlink", unlink)
+        ledger.close(finished=True)
+        assert held == [True, True, True]
+
+    def test_parts_behind_a_finished_report_are_removed(self, opened, tmp_path, told):
+        written(opened(), "one")
+        remove_parts(tmp_path, {"seed": 1})
+        assert (tmp_path / "progress" / "one.part").exists()
+        remove_parts(tmp_path, {"seed": 0})
+        assert list(tmp_path.iterdir()) == []
+        remove_parts(tmp_path, {"seed": 0})
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestDamage:
@@ -215,6 +248,22 @@ class TestDamage:
         with pytest.raises(ValueError, match="a folder that can be written to"):
             opened()
         assert (tmp_path / "mine.txt").read_text() == "mine"
+
+    def test_pipe_in_the_place_of_the_lock_is_refused(self, opened, tmp_path):
+        (tmp_path / "progress").mkdir()
+        os.mkfifo(tmp_path / "progress" / "lock")
+        with pytest.raises(ValueError, match="It is no plain file"):
+            opened()
+
+    def test_link_in_the_place_of_the_folder_is_not_followed(self, opened, tmp_path):
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / ".partial-12345678").mkdir()
+        (tmp_path / "progress").symlink_to(tmp_path / "mine")
+        with pytest.raises(ValueError, match="progress in it is a link; move it away"):
+            opened()
+        assert [path.name for path in (tmp_path / "mine").iterdir()] == [
+            ".partial-12345678"
+        ]
 
     @pytest.mark.parametrize("place", ["out", "out/progress"])
     def test_file_in_the_place_of_a_folder(self, place, tmp_path):
