@@ -191,7 +191,7 @@ class TestDamage:
     def test_pipe_for_a_lock_is_refused(self, opened, tmp_path):
         (tmp_path / "progress").mkdir()
         os.mkfifo(tmp_path / "progress" / "lock")
-        with pytest.raises(ValueError, match="seekable"):
+        with pytest.raises(ValueError, match="It is no plain file"):
             opened()
 
     def test_part_of_another_evaluation_or_name_does_not_count(self, opened, tmp_path):
@@ -248,12 +248,6 @@ class TestDamage:
         with pytest.raises(ValueError, match="a folder that can be written to"):
             opened()
         assert (tmp_path / "mine.txt").read_text() == "mine"
-
-    def test_pipe_in_the_place_of_the_lock_is_refused(self, opened, tmp_path):
-        (tmp_path / "progress").mkdir()
-        os.mkfifo(tmp_path / "progress" / "lock")
-        with pytest.raises(ValueError, match="It is no plain file"):
-            opened()
 
     def test_link_in_the_place_of_the_folder_is_not_followed(self, opened, tmp_path):
         (tmp_path / "mine").mkdir()
