@@ -14,6 +14,7 @@ from keras_advdef.cli.load_keras_dataset import load_keras_dataset
 from keras_advdef.cli.load_npz import load_npz, load_npz_test_images
 from keras_advdef.cli.stratified_split import stratified_split
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import reading
 
 _KERAS_NAMES = ("mnist", "fashion_mnist", "cifar10")
 _DIGITS_TEST_COUNT = 400
@@ -106,9 +107,15 @@ def load_test_images(spec: str) -> LabelledImages:
 
 def _is_folder(spec: str) -> bool:
     """Whether a path is that of a folder; raises if nothing lies there."""
-    path = Path(spec)
-    if not spec or not path.exists():
+
+    def refuse(advice: str) -> ValueError:
         names = ", ".join(("digits", *_KERAS_NAMES))
         rule = f"one of {names}, or an existing .npz file or folder of images"
-        raise invalid("keras-advdef", "--data", rule, spec, advice="Check the path.")
-    return path.is_dir()
+        return invalid("keras-advdef", "--data", rule, spec, advice=advice)
+
+    path = Path(spec)
+    with reading(refuse, "It cannot be opened: {}."):
+        is_there, is_folder = path.exists(), path.is_dir()
+    if not spec or not is_there:
+        raise refuse("Check the path.")
+    return is_folder

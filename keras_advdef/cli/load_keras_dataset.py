@@ -1,6 +1,8 @@
 """Fetches the data sets that Keras can download."""
 
 import contextlib
+import gzip
+import pickle
 import socket
 from collections.abc import Iterator
 from types import TracebackType
@@ -8,15 +10,18 @@ from types import TracebackType
 import keras
 
 from keras_advdef.cli.dataset import Dataset
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import reading
 
 _TIMEOUT_SECONDS = 30.0
 
 
-class _DownloadFailure:
+class _LoadFailure:
     """Turns a failed download into an `OSError` that says how to go on.
 
-    `keras.utils.get_file` raises a plain `Exception` while it handles the network's
-    error, so the chain of causes, not the class, tells a failed download apart.
+    A damaged file in Keras's cache is refused. `keras.utils.get_file` raises a plain
+    `Exception` while it handles the network's error, so the chain of causes, not the
+    class, tells a failed download apart.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,7 +37,7 @@ class _DownloadFailure:
         trace: TracebackType | None,
     ) -> None:
         cause = error
-        while cause is not None and not isinstance(cause, OSError):
+        while cause is not None and not _is_of_network(cause):
             cause = cause.__context__
         if cause is not None:
             raise OSError(
@@ -40,6 +45,19 @@ class _DownloadFailure:
                 "`--data path.npz` with your own copy, or `--data digits`, works "
                 "offline."
             ) from error
+        if error is not None:
+            pickled = (pickle.UnpicklingError,)
+            with reading(self._refusal, "Keras says: {}.", also=pickled):
+                raise error
+
+    def _refusal(self, advice: str) -> ValueError:
+        rule = "a data set that is whole in Keras's cache"
+        advice += f" Remove what ~/.keras/datasets holds of {self._name}."
+        return invalid("keras-advdef", "--data", rule, self._name, advice=advice)
+
+
+def _is_of_network(error: BaseException) -> bool:
+    return isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile)
 
 
 @contextlib.contextmanager
@@ -63,9 +81,10 @@ def load_keras_dataset(name: str) -> Dataset:
 
     Raises:
         OSError: If it cannot be downloaded.
+        ValueError: If a file in the cache is damaged.
     """
     module = getattr(keras.datasets, name)
-    with _DownloadFailure(name), _socket_timeout(_TIMEOUT_SECONDS):
+    with _LoadFailure(name), _socket_timeout(_TIMEOUT_SECONDS):
         (x_train, y_train), (x_test, y_test) = module.load_data()
     return Dataset.from_arrays(
         name, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test

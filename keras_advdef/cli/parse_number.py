@@ -14,7 +14,7 @@ def parse_number(flag: str, text: str, *, rule: str) -> float:
         rule: What is accepted, for the message.
 
     Raises:
-        ValueError: If it is no finite number.
+        ValueError: If it is no finite number, or too small for a float.
 
     Example:
 
@@ -24,10 +24,19 @@ def parse_number(flag: str, text: str, *, rule: str) -> float:
     """
     try:
         # Not as an exact fraction: 1e999999999 has a billion digits.
-        parts = [float(part) for part in text.split("/", maxsplit=1)]
+        parts = [_decimal(part) for part in text.split("/", maxsplit=1)]
         number = parts[0] if len(parts) == 1 else parts[0] / parts[1]
     except (ValueError, ZeroDivisionError):
         raise invalid("keras-advdef", flag, rule, text) from None
-    if not all(map(math.isfinite, (*parts, number))):
+    vanished = number == 0.0 and parts[0] != 0.0
+    if vanished or not all(map(math.isfinite, (*parts, number))):
         raise invalid("keras-advdef", flag, rule, text)
+    return number
+
+
+def _decimal(text: str) -> float:
+    """Returns a number as float; raises where none is as small as what was typed."""
+    number = float(text)
+    if number == 0.0 and float(text.lower().partition("e")[0]) != 0.0:
+        raise ValueError("no float is as small")
     return number

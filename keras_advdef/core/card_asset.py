@@ -17,6 +17,8 @@ from keras_advdef.core.untrusted import check_memory, opened, read_json, reading
 
 _PREFIX = "keras_advdef_card_"
 _MOST_DRAWS = 1000
+# The facts of a card that are one of a few words.
+_CHOSEN = ("category", "standing", "gradient")
 
 
 class CardAsset(tf.saved_model.experimental.TrackableResource):
@@ -93,11 +95,11 @@ def cards_in(folder: str | Path) -> dict[str, DefenceCard]:
         # A name with folders in it was not written by this package.
         if file.startswith(_PREFIX) and Path(file).name == file:
             name = Path(file).stem.removeprefix(_PREFIX).partition("_")[0]
-            cards[name] = _read_card(Path(folder) / "assets" / file)
+            cards[name] = _read_card(Path(folder) / "assets" / file, name)
     return cards
 
 
-def _read_card(path: Path) -> DefenceCard:
+def _read_card(path: Path, name: str) -> DefenceCard:
     def refuse(advice: str) -> ValueError:
         rule = "a SavedModel with whole cards of its defences"
         advice += " Export the model again."
@@ -108,6 +110,8 @@ def _read_card(path: Path) -> DefenceCard:
         values["breaks"] = tuple(Break(**each) for each in values["breaks"])
         values["attacks"] = tuple(values["attacks"])
         card = DefenceCard(**values)
+        if not name.isidentifier():
+            raise ValueError("it is of no class")
         _check_card(card)
     return card
 
@@ -119,8 +123,9 @@ def _check_card(card: DefenceCard) -> None:
     texts += [text for each in card.breaks for text in dataclasses.astuple(each)]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("one of its facts is no text")
-    if card.standing not in get_args(get_type_hints(DefenceCard)["standing"]):
-        raise ValueError("its standing is unknown")
+    for name in _CHOSEN:
+        if getattr(card, name) not in get_args(get_type_hints(DefenceCard)[name]):
+            raise ValueError(f"its {name} is unknown")
     if type(card.eot_samples) is not int or not 1 <= card.eot_samples <= _MOST_DRAWS:
         raise ValueError(f"its draws of EOT are no integer in [1, {_MOST_DRAWS}]")
 

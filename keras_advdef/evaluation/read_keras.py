@@ -1,5 +1,7 @@
 """Reads Keras's model files that may be damaged or hostile."""
 
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.untrusted import Refusal, check_regular, reading
+from keras_advdef.core.untrusted import Refusal, check_memory, opened, reading
 
 # A file holds at least what its layers need; small ones may hold less, unbuilt parts.
 _FREE_BYTES = 2**30
@@ -37,6 +39,15 @@ class _WeightBudget:
         return create(**arguments)
 
 
+def _check_archive(archive: zipfile.ZipFile, refuse: Refusal) -> None:
+    """Raises where members of a `.keras` file are hidden, or too large."""
+    members = archive.infolist()
+    names = {info.filename for info in members}
+    if len(names) < len(members):
+        raise refuse("One of its parts lies in it twice.")
+    check_memory(sum(info.file_size for info in members), "What it holds", refuse)
+
+
 def read_keras(path: Path, refuse: Refusal) -> Any:
     """Returns what lies in a `.keras` or `.h5` file.
 
@@ -57,8 +68,13 @@ def read_keras(path: Path, refuse: Refusal) -> Any:
     >>> read_keras(path, ValueError).output_shape
     (None, 3)
     """
-    check_regular(path, refuse)
-    budget = _WeightBudget(_FREE_BYTES + _SHARE_OF_FILE * path.stat().st_size)
+    with opened(path, refuse) as file:
+        size = os.fstat(file.fileno()).st_size
+        check_memory(size, "It", refuse)
+        with reading(refuse, "It is no complete archive ({})."):
+            if zipfile.is_zipfile(file):
+                _check_archive(zipfile.ZipFile(file), refuse)
+    budget = _WeightBudget(_FREE_BYTES + _SHARE_OF_FILE * size)
     advice = (
         "Keras says: {}. A model with layers of your own is loaded in Python, with "
         "`custom_objects`, and given to `evaluate_robustness`."

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +13,19 @@ from tensorflow.python.eager.context import anonymous_name
 from tensorflow.python.saved_model.nested_structure_coder import NotEncodableError
 
 from keras_advdef.core.card_asset import cards_in
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import invalid, shortened
 from keras_advdef.core.fresh_state import own_state_after_fork
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import scope_key
-from keras_advdef.core.untrusted import reading
+from keras_advdef.core.untrusted import check_memory, check_regular, reading
 
 _SIGNATURE = "serving_default"
+# Folders of a SavedModel beside its own.
+_PARTS = ("variables", "assets", "assets.extra")
 _STATE = "random_state"
 # What Keras's own random layers draw from, augmentation and dropout.
 _KERAS_STATE = "seed_generator_state"
+_LONGEST_NAMES = 200
 _SAID = "TensorFlow says: {}."
 # Rows and columns alone.
 _MAP_RANK = 2
@@ -59,22 +63,19 @@ class ServedModel:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._check_files()
         self.cards = cards_in(folder)
-        with reading(self._refusal, _SAID, also=(NotEncodableError,)):
-            self._loaded = tf.saved_model.load(str(folder))
-            signatures = dict(self._loaded.signatures)
-        if _SIGNATURE not in signatures:
-            held = ", ".join(signatures) or "none"
-            advice = f"Its signatures: {held}. Write it with `model.export`."
-            raise self._refusal(advice)
-        self._function = signatures[_SIGNATURE]
-        inputs = self._function.structured_input_signature[1]
-        outputs = self._function.structured_outputs
+        self._function = self._signature()
+        with reading(self._refusal, _SAID):
+            inputs = dict(self._function.structured_input_signature[1])
+            outputs = dict(self._function.structured_outputs)
         if len(inputs) != 1 or len(outputs) != 1:
             advice = f"It has {len(inputs)} inputs and {len(outputs)} outputs."
             raise self._refusal(advice)
         ((self._input, spec),) = inputs.items()
         (self._output,) = outputs
+        if not isinstance(spec, tf.TensorSpec):
+            raise self._refusal(f"It takes a {type(spec).__name__}.")
         self._dtype = spec.dtype
         self.image_dtype = spec.dtype.name
         known = spec.shape.rank is not None
@@ -86,7 +87,7 @@ class ServedModel:
         self._states = [
             variable
             for variable in getattr(self._loaded, "variables", [])
-            if variable.name.partition(":")[0].endswith(_STATE)
+            if _is_state(variable)
         ]
         for state in self._states:
             own_state_after_fork(state)
@@ -99,6 +100,25 @@ class ServedModel:
         """Whether random layers of Keras draw anew at every call."""
         used = self._function.variables
         return any(_KERAS_STATE in variable.name for variable in used)
+
+    def _signature(self) -> Any:
+        """Loads the SavedModel and returns its serving signature."""
+        with reading(self._refusal, _SAID, also=(NotEncodableError,)):
+            self._loaded = tf.saved_model.load(str(self.folder))
+            signatures = dict(self._loaded.signatures)
+        if _SIGNATURE not in signatures:
+            held = shortened(", ".join(signatures) or "none", _LONGEST_NAMES)
+            advice = f"Its signatures: {held}. Write it with `model.export`."
+            raise self._refusal(advice)
+        return signatures[_SIGNATURE]
+
+    def _check_files(self) -> None:
+        """Raises where TensorFlow would wait for a pipe, or read a device."""
+        for folder in (self.folder, *(self.folder / name for name in _PARTS)):
+            if folder.is_dir():
+                for path in sorted(folder.iterdir()):
+                    if not path.is_dir():
+                        check_regular(path, self._refusal)
 
     def _check_input(self, spec: tf.TensorSpec) -> None:
         if not spec.dtype.is_floating and not spec.dtype.is_integer:
@@ -118,6 +138,8 @@ class ServedModel:
     def _try(self) -> None:
         """Calls it once, since a damaged graph may load and not run."""
         if self.image_shape and None not in self.image_shape:
+            needed = self._dtype.size * math.prod(self.image_shape)
+            check_memory(needed, "One image", self._refusal)
             with reading(self._refusal, _SAID):
                 self(tf.zeros((1, *self.image_shape)))
 
@@ -163,6 +185,12 @@ class ServedModel:
     def weights(self) -> list[tf.Variable]:
         """Returns its variables, for a fingerprint."""
         return list(getattr(self._loaded, "variables", []))
+
+
+def _is_state(variable: tf.Variable) -> bool:
+    """Whether a random layer of this package draws from a variable."""
+    is_ours = variable.dtype == tf.int64 and variable.shape.rank == 1
+    return is_ours and variable.name.partition(":")[0].endswith(_STATE)
 
 
 def _augmenting(folder: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from keras_advdef.core.cards import DefenceCard, card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.untrusted import reading
 from keras_advdef.evaluation.read_keras import read_keras
 from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.training.training_model import TrainingModel
@@ -155,14 +156,17 @@ def load_model(path: str | Path) -> Any:
     >>> load_model(path).output_shape
     (None, 3)
     """
-    if (Path(path) / "saved_model.pb").exists():
-        return ServedModel(path)
 
     def refuse(advice: str) -> ValueError:
         rule = "a .keras file, or the folder of a SavedModel"
         return invalid("load_model", "path", rule, str(path), advice=advice)
 
-    if not Path(path).exists() or Path(path).is_dir():
+    with reading(refuse, "It cannot be opened: {}."):
+        is_served = (Path(path) / "saved_model.pb").exists()
+        is_file = Path(path).exists() and not Path(path).is_dir()
+    if is_served:
+        return ServedModel(path)
+    if not is_file:
         raise refuse("Nothing of the kind lies there; check the path.")
     model = read_keras(Path(path), refuse)
     if not isinstance(model, keras.Model):

@@ -39,6 +39,10 @@ class TestLoadDataset:
         with pytest.raises(ValueError, match=f"digits, mnist.*--data='{spec}'"):
             load_dataset(spec)
 
+    def test_names_that_no_file_has(self):
+        with pytest.raises(ValueError, match="cannot be opened: File name too long"):
+            load_dataset("a" * 5000)
+
 
 class TestLoadTestImages:
     def test_known_names_have_a_test_part(self):

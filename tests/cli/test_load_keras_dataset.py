@@ -1,3 +1,5 @@
+import gzip
+import pickle
 import socket
 import urllib.error
 
@@ -5,6 +7,7 @@ import keras
 import pytest
 
 from keras_advdef.cli.load_keras_dataset import load_keras_dataset
+from keras_advdef.core.errors import is_rejection
 
 
 class TestLoadKerasDataset:
@@ -31,10 +34,34 @@ class TestLoadKerasDataset:
             load_keras_dataset("cifar10")
         assert socket.getdefaulttimeout() == before
 
-    def test_lets_defects_through(self, monkeypatch):
+    @pytest.mark.parametrize(
+        "error",
+        [
+            KeyError("x_train"),
+            EOFError("Compressed file ended"),
+            gzip.BadGzipFile("CRC check failed"),
+            pickle.UnpicklingError("invalid load key"),
+            ValueError("cannot reshape array"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_refuses_a_damaged_cache(self, monkeypatch, error):
         def load_data():
-            raise KeyError("x_train")
+            raise error
 
         monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
-        with pytest.raises(KeyError, match="x_train"):
+        text = r"whole in Keras's cache.*says: .*Remove what ~/\.keras/datasets holds"
+        with pytest.raises(ValueError, match=text) as caught:
+            load_keras_dataset("mnist")
+        assert is_rejection(caught.value)
+
+    def test_lets_defects_through(self, monkeypatch):
+        class Defect(Exception):
+            pass
+
+        def load_data():
+            raise Defect
+
+        monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
+        with pytest.raises(Defect):
             load_keras_dataset("mnist")

@@ -10,7 +10,9 @@ from keras_advdef.cli.parse_number import parse_number
         ("0.3", 0.3),
         ("-1", -1.0),
         ("1e-2", 0.01),
-        ("1e-999999999", 0.0),
+        ("0e-999999999", 0.0),
+        ("0/255", 0.0),
+        ("5e-324", 5e-324),
     ],
 )
 def test_reads_decimals_and_fractions(text, number):
@@ -32,7 +34,15 @@ def test_reads_decimals_and_fractions(text, number):
         # As a fraction it would take a billion digits, and minutes.
         "1e999999999",
         "1/1e999999999",
+        "1e-999999999",
+        "8/1e-400",
+        "1e-300/1e300",
+        "10**10**10",
+        "²",
+        "9" * 10**6,
+        "1e" + "9" * 10**6,
     ],
+    ids=range(18),
 )
 def test_refuses_the_rest(text):
     with pytest.raises(ValueError, match=r"`keras-advdef` expects `--epsilon` to be a"):

@@ -1,5 +1,9 @@
+import dataclasses
+import json
+
 import keras
 import pytest
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_advdef.attacks import FGSM
 from keras_advdef.core.card_asset import cards_in
@@ -52,3 +56,32 @@ def test_saved_model_loads_and_saves_after_export(exported, tmp_path):
     exported(net)
     net.save(tmp_path / "net.keras")
     assert len(keras.saving.load_model(tmp_path / "net.keras").layers) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("RandomNoise", {}, None),
+        ("Random\x1b[2J", {}, "it is of no class"),
+        ("RandomNoise", {"gradient": "none"}, "its gradient is unknown"),
+        ("RandomNoise", {"category": "magic"}, "its category is unknown"),
+        ("RandomNoise", {"standing": ["broken"]}, "one of its facts is no text"),
+        ("RandomNoise", {"eot_samples": 10**9}, "draws of EOT"),
+        ("RandomNoise", {"attacks": 3}, "not iterable"),
+        ("RandomNoise", {"breaks": ["a"]}, "must be a mapping"),
+    ],
+)
+def test_cards_of_others(tmp_path, name, changes, said):
+    file = f"keras_advdef_card_{name}.json"
+    saved = saved_model_pb2.SavedModel()
+    saved.meta_graphs.add().asset_file_def.add(filename=file)
+    (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    (tmp_path / "assets").mkdir()
+    card = all_cards()["RandomNoise"]
+    facts = {**dataclasses.asdict(card), **changes}
+    (tmp_path / "assets" / file).write_text(json.dumps(facts))
+    if said is None:
+        assert cards_in(tmp_path) == {name: card}
+        return
+    with pytest.raises(ValueError, match=f"A card in it is damaged.*{said}"):
+        cards_in(tmp_path)

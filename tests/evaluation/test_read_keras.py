@@ -1,10 +1,12 @@
 import warnings
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_advdef.core import untrusted
 from keras_advdef.evaluation import read_keras as module
 from keras_advdef.evaluation.read_keras import read_keras
 from keras_advdef.layers import BitDepthReduction, VariationalDense
@@ -39,6 +41,24 @@ class TestReadKeras:
             read_keras(tmp_path / "net.keras", Refused)
         monkeypatch.setattr(module, "_FREE_BYTES", budget.asked)
         assert read_keras(tmp_path / "net.keras", Refused).built
+
+    def test_parts_that_lie_there_twice(self, tmp_path):
+        path = tmp_path / "net.keras"
+        small_net().save(path)
+        twice = pytest.warns(UserWarning, match="Duplicate name")
+        with zipfile.ZipFile(path, "a") as archive, twice:
+            archive.writestr("config.json", "{}")
+        with pytest.raises(Refused, match="One of its parts lies in it twice"):
+            read_keras(path, Refused)
+
+    def test_parts_are_compared_with_the_memory(self, tmp_path, monkeypatch):
+        path = tmp_path / "net.keras"
+        small_net().save(path)
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("assets/zeros", bytes(2**20))
+        monkeypatch.setattr(untrusted, "memory_budget", lambda: 2**20)
+        with pytest.raises(Refused, match="What it holds would take 1"):
+            read_keras(path, Refused)
 
     @pytest.mark.parametrize("suffix", [".keras", ".h5"])
     def test_code_in_a_file_does_not_run(self, suffix, tmp_path):

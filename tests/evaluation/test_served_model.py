@@ -1,4 +1,5 @@
 import itertools
+import os
 
 import keras
 import numpy as np
@@ -6,10 +7,12 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
+from keras_advdef.core import untrusted
 from keras_advdef.core.export_model import export_model
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.evaluation import served_model
 from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 from tests.support.nets import linear_net, small_net
@@ -174,7 +177,49 @@ class Adds(tf.Module):
         return {"sum": first + second}
 
 
+class Odd(tf.Module):
+    """A classifier with variables whose names only sound like a random layer's."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = tf.Variable(1.0, name="random_state")
+        self.second = tf.Variable([1, 2], name="my_random_state", dtype=tf.int32)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2, 2, 1))])
+    def __call__(self, images):
+        sums = tf.reduce_sum(images, axis=(1, 2))
+        scale = self.first * tf.cast(self.second, tf.float32)
+        return {"logits": sums * scale}
+
+
+def test_states_of_others_are_left_alone(tmp_path):
+    module = Odd()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__)
+    served = ServedModel(tmp_path)
+    with draw_scope(make_key(0)):
+        assert served(tf.ones((1, 2, 2, 1))).numpy().tolist() == [[4.0, 8.0]]
+
+
 class TestRejections:
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+    @pytest.mark.parametrize(
+        "name", ["fingerprint.pb", "variables/variables.index", "assets/words.txt"]
+    )
+    def test_pipes_are_not_waited_for(self, net, tmp_path, name):
+        net.export(str(tmp_path), verbose=False)
+        (tmp_path / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match="It is no plain file"):
+            ServedModel(tmp_path)
+
+    def test_one_image_larger_than_memory(self, tmp_path, monkeypatch):
+        module = Odd()
+        tf.saved_model.save(module, str(tmp_path), signatures=module.__call__)
+        monkeypatch.setattr(untrusted, "memory_budget", lambda: 15)
+        monkeypatch.setattr(served_model, "cards_in", lambda folder: {})
+        with pytest.raises(ValueError, match="One image would take 16 bytes"):
+            ServedModel(tmp_path)
+
     def test_nothing_there(self, tmp_path):
         rule = "`folder` to be a SavedModel with one image input"
         with pytest.raises(ValueError, match=rule):

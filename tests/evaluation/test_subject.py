@@ -157,6 +157,10 @@ class TestLoadModel:
         with pytest.raises(ValueError, match=rule):
             load_model(tmp_path / name)
 
+    def test_names_that_no_file_has(self, tmp_path):
+        with pytest.raises(ValueError, match="cannot be opened: File name too long"):
+            load_model(tmp_path / ("a" * 5000))
+
     @pytest.mark.parametrize("name", ["broken.keras", "broken.h5", "broken.npz"])
     def test_no_model(self, name, tmp_path):
         (tmp_path / name).write_bytes(b"no model")
