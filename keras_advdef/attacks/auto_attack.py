@@ -132,7 +132,9 @@ class AutoAttack(Attack):
         for index, attack in enumerate(self.attacks, 1):
             key = fold_in(seed, index)
             found = attack.perturb(logits_fn, images, labels, epsilon, key)
-            success = self.confirm(logits_fn, found, labels, key) & ~broken
+            # Not with its own key, with which it may have confirmed success itself.
+            success = self.confirm(logits_fn, found, labels, fold_in(seed, -index))
+            success &= ~broken
             wide = per_image(success, images)
             result = tf.where(wide, found, result)
             broken |= success

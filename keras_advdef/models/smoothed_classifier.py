@@ -140,7 +140,7 @@ class SmoothedClassifier(ClassifierModel):
         images = tf.convert_to_tensor(images)
         noisy = self.ensemble.classifier
         # Inside a loop layers cannot move their own counters.
-        key = noisy.layers[0].next_key()
+        key = self._key()
 
         def vote(index: Any) -> tf.Tensor:
             with draw_scope(fold_in(key, index)):
@@ -187,7 +187,7 @@ class SmoothedClassifier(ClassifierModel):
 
         failure = _checked_failure(failure)
         images = taken("SmoothedClassifier.classify", images).images
-        counts = self._counted(images, self.samples, batch_size, make_key(seed))
+        counts = self._counted(images, self.samples, batch_size, self._key(seed))
         # Draws that the classifier answers with NaN compete as a class of their own.
         lost = self.samples - counts.sum(axis=1)
         ranked = np.column_stack([counts, lost])
@@ -237,7 +237,7 @@ class SmoothedClassifier(ClassifierModel):
         samples = checked_integer(owner, "samples", samples, low=1)
         failure = _checked_failure(failure)
         images = taken(owner, images).images
-        key, size = make_key(seed), batch_size
+        key, size = self._key(seed), batch_size
         chosen = self._counted(images, selection, size, fold_in(key, 0))
         counts = self._counted(images, samples, size, fold_in(key, 1))
         classes = chosen.argmax(axis=1)
@@ -246,6 +246,11 @@ class SmoothedClassifier(ClassifierModel):
         is_sure = chance > 0.5
         radii = self.stddev * norm.ppf(np.where(is_sure, chance, 0.5))
         return Certificates(np.where(is_sure, classes, ABSTAINED), radii)
+
+    def _key(self, seed: int | None = None) -> tf.Tensor:
+        """Returns the key of a seed, or the next one of the noise."""
+        noise = self.ensemble.classifier.layers[0]
+        return noise.next_key() if seed is None else make_key(seed)
 
     def _counted(
         self, images: Any, draws: int, batch_size: int, key: tf.Tensor

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_advdef.attacks import APGD, FAB, Attack, AutoAttack, Square
 from keras_advdef.attacks.compiled_attack import _PerShape, compiled_attack
+from keras_advdef.core.random_state import scope_key
 from keras_advdef.layers import RandomNoise
 from tests.attacks.test_gradient_attack import NEAREST, POINT
 from tests.support.check_attack import inside
@@ -125,3 +127,19 @@ class TestAutoAttack:
     def test_rejects(self, arguments, name):
         with pytest.raises(ValueError, match=f"`AutoAttack` expects `{name}`"):
             AutoAttack(0.1, **arguments)
+
+
+def test_success_is_confirmed_on_draws_that_no_attack_has_seen(images, labels):
+    keys, net = [], small_net()
+
+    def spy(images):
+        key = scope_key()
+        if tf.executing_eagerly() and key is not None:
+            keys.append(tuple(key.numpy()))
+        return net(images)
+
+    attack = AutoAttack(0.1, steps=2, queries=2)
+    attack(spy, tf.constant(images), tf.constant(labels), seed=0)
+    # FAB, too, confirms what it found.
+    assert len(keys) > 20
+    assert len(set(keys)) == len(keys)

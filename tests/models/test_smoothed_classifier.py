@@ -30,6 +30,27 @@ def smoothed():
     return SmoothedClassifier(net, stddev=STDDEV, samples=400)
 
 
+def test_certificates_draw_from_the_stream_of_the_noise(smoothed, monkeypatch):
+    # Not from TensorFlow's generator, which the system starts with 32 bits.
+    monkeypatch.setattr(tf.random, "uniform", None)
+    _, images = linear_case()
+    (state,) = [each for each in smoothed.weights if "random_state" in each.path]
+    counts, drawn = [], []
+    counted = smoothed._counted
+    monkeypatch.setattr(
+        smoothed, "_counted", lambda *args: drawn.append(counted(*args)) or drawn[-1]
+    )
+    for _ in range(2):
+        smoothed.classify(images)
+        smoothed.certify(images, selection=50, samples=400)
+        counts.append(int(state.numpy()[0]))
+    assert counts == [512, 1024]
+    assert not np.array_equal(drawn[0], drawn[3])
+    smoothed.classify(images, seed=3)
+    smoothed.certify(images, selection=50, samples=400, seed=3)
+    assert state.numpy()[0] == 1024
+
+
 class TestPredict:
     def test_votes_follow_the_normal_law(self, smoothed):
         _, images = linear_case()
