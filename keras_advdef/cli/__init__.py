@@ -29,8 +29,9 @@ def main() -> None:
     works without it.
 
     Raises:
-        SystemExit: Always; 0 for success, 2 for bad input or a missing extra, 70 for
-            what was not foreseen, 130 for Ctrl-C, 143 for SIGTERM.
+        SystemExit: Always, but for a defect; 0 for success, 1 for an accuracy below the
+            minimum, 2 for bad input or a missing extra, 70 for what was not foreseen,
+            130 for Ctrl-C, 141 for output that is read no more, 143 for SIGTERM.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from keras_advdef import __version__
+from keras_advdef.cli.output import Output
 from keras_advdef.cli.reported_failures import ReportedFailures
 
 app = typer.Typer(
@@ -33,7 +33,12 @@ def keras_advdef(
         ),
     ] = False,
 ) -> None:
-    """Defences against adversarial images, for Keras."""
+    """Defences against adversarial images, for Keras.
+
+    Exit codes: 0 for success; 1 for an accuracy below --minimum-robust-accuracy; 2 for
+    what cannot be used; 70 for an error of ours; 130 for Ctrl-C, 143 for SIGTERM and
+    141 for output that is read no more.
+    """
     del show_version
 
 
@@ -67,14 +72,14 @@ def demo(
     ] = 0,
 ) -> None:
     """Trains with and without a defence, attacks both, and writes a report."""
-    with ReportedFailures(Console(stderr=True)):
+    with ReportedFailures(Output(stderr=True)):
         from keras_advdef.cli.demo import run_demo
         from keras_advdef.cli.demo_settings import DemoSettings
 
         settings = DemoSettings.parse(
             data=data, output=output, epsilon=epsilon, epochs=epochs, seed=seed
         )
-        run_demo(settings, Console())
+        run_demo(settings, Output())
 
 
 @app.command()
@@ -133,9 +138,13 @@ def evaluate(
         ),
     ] = False,
 ) -> None:
-    """Attacks a model as its critics would, and writes a report."""
+    """Attacks a model as its critics would, and writes a report.
+
+    Exits with 0; with 1 if the accuracy is below the minimum; with 2 for what cannot be
+    used, 70 for an error of ours, 130 for Ctrl-C and 143 for SIGTERM.
+    """
     resume = "run the same command again to go on"
-    with ReportedFailures(Console(stderr=True), interrupted=resume):
+    with ReportedFailures(Output(stderr=True), interrupted=resume):
         from keras_advdef.cli import evaluate_settings as flags
         from keras_advdef.cli.evaluate import run_evaluate
 
@@ -155,7 +164,7 @@ def evaluate(
             seed=seed,
             allow_small_epsilon=allow_small_epsilon,
         )
-        run_evaluate(settings, Console())
+        run_evaluate(settings, Output())
 
 
 @app.command()
@@ -167,7 +176,7 @@ def defences(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Lists the defences: what they claim, and what broke them."""
-    with ReportedFailures(Console(stderr=True)):
+    with ReportedFailures(Output(stderr=True)):
         from keras_advdef.cli.defences import run_defences
 
-        run_defences(name, as_json=as_json, console=Console())
+        run_defences(name, as_json=as_json, console=Output())

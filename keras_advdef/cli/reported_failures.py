@@ -1,13 +1,14 @@
 """What a user reads, and the exit code, when a command cannot go on."""
 
+import contextlib
 import os
 import re
 import signal
 import tempfile
-import threading
 import traceback
 import types
 import warnings
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -15,7 +16,9 @@ import typer
 from rich.console import Console
 
 from keras_advdef.cli import missing_extra
+from keras_advdef.cli.output import ReaderGone
 from keras_advdef.cli.print_line import print_line
+from keras_advdef.cli.stop_signals import StopSignals
 from keras_advdef.core.errors import is_rejection
 from keras_advdef.core.untrusted import reason_of
 
@@ -24,12 +27,10 @@ _ALLOCATION = re.compile(r"OOM when allocating tensor with shape\[[\d,]*\]")
 _REJECTED = 2
 # EX_SOFTWARE of BSD's sysexits.h; 1 says that an accuracy is below the minimum.
 _UNEXPECTED = 70
-_INTERRUPTED = 130
-_TERMINATED = 143
-
-
-class Terminated(BaseException):
-    """Raised where a signal asks the process to end, so that it cleans up."""
+# As shells count what a signal has ended.
+_INTERRUPTED, _NOT_READ, _TERMINATED = (
+    128 + number for number in (signal.SIGINT, 13, signal.SIGTERM)
+)
 
 
 class ReportedFailures:
@@ -38,9 +39,9 @@ class ReportedFailures:
     A warning is one line too, without the line of code that gave it.
 
     Use it in a `with` statement around the command. Exit codes: 2 for bad input, for
-    files that cannot be read or written and for too little memory; 130 for Ctrl-C and
-    143 for SIGTERM; 70 for what was not foreseen, whose traceback goes to a file that
-    the line names.
+    files that cannot be read or written and for too little memory; 130 for Ctrl-C, 143
+    for SIGTERM and, without a line, 141 where nobody reads the output any more; 70 for
+    what was not foreseen, whose traceback goes to a file that the line names.
 
     Args:
         console: Where the line goes; usually standard error.
@@ -52,15 +53,13 @@ class ReportedFailures:
     ) -> None:
         self._console = console
         self._interrupted = interrupted
-        self._before: Any = None
+        self._signals = StopSignals()
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         self._warnings.__enter__()
         warnings.showwarning = self._show
-        # Python takes signals in its main thread only.
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, _terminate)
+        self._signals.__enter__()
 
     def __exit__(
         self,
@@ -68,15 +67,15 @@ class ReportedFailures:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
+        self._signals.__exit__(kind, error, trace)
         self._warnings.__exit__(kind, error, trace)
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
         if error is None or isinstance(error, (typer.Exit, SystemExit)):
             return
         if missing_extra(error) is not None:
             return  # `main` says what to install
         message, code = self._outcome(error)
-        self._line(message)
+        if message:
+            self._line(message)
         raise typer.Exit(code) from error
 
     def _show(self, message: Warning | str, *where: Any, **options: Any) -> None:
@@ -84,13 +83,17 @@ class ReportedFailures:
         self._line(f"Warning: {message}")
 
     def _line(self, message: str) -> None:
-        print_line(self._console, " ".join(message.split()))
+        # Where nobody reads it, the exit code still tells.
+        with contextlib.suppress(OSError, ReaderGone):
+            print_line(self._console, " ".join(message.split()))
 
     def _outcome(self, error: BaseException) -> tuple[str, int]:
-        if isinstance(error, KeyboardInterrupt):
-            return f"Interrupted; {self._interrupted}.", _INTERRUPTED
-        if isinstance(error, Terminated):
+        if self._signals.came == signal.SIGTERM:
             return f"Terminated; {self._interrupted}.", _TERMINATED
+        if self._signals.came == signal.SIGINT or isinstance(error, KeyboardInterrupt):
+            return f"Interrupted; {self._interrupted}.", _INTERRUPTED
+        if isinstance(error, ReaderGone):
+            return "", _NOT_READ
         if isinstance(error, OSError) or is_rejection(error):
             return str(error), _REJECTED
         if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
@@ -102,17 +105,22 @@ class ReportedFailures:
         return f"{message} {_written_traceback(error)}", _UNEXPECTED
 
 
-def _terminate(number: int, frame: types.FrameType | None) -> None:
-    raise Terminated
-
-
 def _written_traceback(error: BaseException) -> str:
     """Writes the traceback to a new file and says where it lies."""
     text = "".join(traceback.format_exception(error))
+    path = None
     try:
         number, path = tempfile.mkstemp(prefix="keras-advdef-", suffix=".txt")
-        with os.fdopen(number, "w", encoding="utf-8") as file:
+        with os.fdopen(
+            number, "w", encoding="utf-8", errors="backslashreplace"
+        ) as file:
             file.write(text)
     except OSError as failure:
-        return f"Its traceback could not be written ({reason_of(failure)})."
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return (
+            f"It was raised in {last.filename}, line {last.lineno}; its traceback "
+            f"could not be written ({reason_of(failure)})."
+        )
     return f"Please report it with its traceback, which lies in {path}."

@@ -1,6 +1,5 @@
 """Progress: what an evaluation tells while it runs."""
 
-import sys
 import time
 
 from keras_advdef.core.errors import printable
@@ -41,8 +40,8 @@ class LineProgress(Progress):
         self._printed = 0.0
 
     def line(self, text: str) -> None:
-        sys.stdout.write(f"{printable(text)}\n")
-        sys.stdout.flush()
+        # Unlike a method of `sys.stdout` it does not mind that there is none.
+        print(printable(text), flush=True)
 
     def update(self, attack: str, *, left: int, seconds: float | None) -> None:
         now = time.monotonic()

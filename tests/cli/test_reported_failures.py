@@ -1,6 +1,7 @@
 import concurrent.futures
 import io
 import os
+import resource
 import signal
 import tempfile
 import warnings
@@ -11,6 +12,7 @@ import tensorflow as tf
 import typer
 from rich.console import Console
 
+from keras_advdef.cli.output import Output, ReaderGone
 from keras_advdef.cli.reported_failures import ReportedFailures
 from keras_advdef.core.value_range import ValueRange
 
@@ -54,6 +56,34 @@ class TestReportedFailures:
         assert (code, text) == (143, "Terminated; nothing was written.\n")
         assert list(tmp_path.iterdir()) == []
         assert signal.getsignal(signal.SIGTERM) is before
+
+    @pytest.mark.parametrize(
+        ("number", "expected"),
+        [
+            (signal.SIGINT, (130, "Interrupted; nothing was written.\n")),
+            (signal.SIGTERM, (143, "Terminated; nothing was written.\n")),
+        ],
+    )
+    def test_libraries_may_make_an_error_of_a_signal(self, number, expected):
+        def work():
+            try:
+                signal.raise_signal(number)
+            except BaseException as error:
+                raise tf.errors.UnknownError(None, None, "in a callback") from error
+
+        assert _outcome(work) == expected
+
+    def test_output_that_nobody_reads(self):
+        assert _outcome(lambda: _raise(ReaderGone())) == (141, "")
+
+    def test_nobody_reads_the_line_either(self):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as file:
+            failures = ReportedFailures(Output(file=file))
+            with pytest.raises(typer.Exit) as caught, failures:
+                raise OSError("full")
+        assert caught.value.exit_code == 2
 
     def test_signals_are_left_alone_in_other_threads(self):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -101,7 +131,35 @@ class TestReportedFailures:
         monkeypatch.setattr(tempfile, "mkstemp", fail)
         code, text = _outcome(lambda: _raise(KeyError("a")))
         assert code == 70
+        line = _raise.__code__.co_firstlineno + 1
+        assert f"It was raised in {__file__}, line {line}; its traceback" in text
         assert "could not be written (No space left on device)" in text
+
+    def test_disk_that_is_full_in_the_middle(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        try:
+            code, text = _outcome(lambda: _raise(KeyError("a")))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert code == 70
+        assert "could not be written (File too large)" in text
+        assert list(tmp_path.iterdir()) == []
+
+    def test_no_folder_for_the_traceback(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+        code, text = _outcome(lambda: _raise(KeyError("a")))
+        assert code == 70
+        assert "could not be written (No such file or directory)" in text
+
+    def test_names_in_a_traceback_need_not_be_text(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        code, text = _outcome(lambda: _raise(KeyError("a\udcff")))
+        assert code == 70
+        [file] = tmp_path.iterdir()
+        assert str(file) in text
+        assert "KeyError: 'a" in file.read_text()
 
     def test_commands_for_the_terminal_are_not_printed(self):
         code, text = _outcome(lambda: _raise(OSError("a \x1b[2J b")))

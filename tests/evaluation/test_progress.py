@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from keras_advdef.evaluation.progress import (
@@ -29,6 +31,11 @@ def test_a_line_when_an_attack_begins(capsys):
 def test_nothing_but_text_reaches_the_terminal(capsys):
     LineProgress().line("a \x1b[2J b\nc")
     assert capsys.readouterr().out == "a \\x1b[2J b\\nc\n"
+
+
+def test_there_may_be_no_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # as under pythonw and `>&-`
+    LineProgress().line("a")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+import io
+import os
+
+import pytest
+
+from keras_advdef.cli.output import Output, ReaderGone
+from keras_advdef.cli.print_line import print_line
+
+
+def test_prints():
+    stream = io.StringIO()
+    print_line(Output(file=stream), "a")
+    assert stream.getvalue() == "a\n"
+
+
+def test_tells_that_nobody_reads():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as file:
+        output = Output(file=file)
+        with pytest.raises(ReaderGone):
+            print_line(output, "a")
+        # Nothing is left that would fail again, and later lines go nowhere.
+        print_line(output, "b")
+        file.write("c")
