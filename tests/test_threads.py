@@ -1,17 +1,20 @@
 """Random layers that many threads call at once: no draw comes twice."""
 
 import hashlib
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_advdef.attacks import PGD
 from keras_advdef.core.random_state import RandomLayer
 from keras_advdef.layers import GenerativeProjection, RandomNoise
 from keras_advdef.models import RandomSelfEnsemble
 from tests.support.cases import LAYERS, made
-from tests.support.threads import called_by_threads
+from tests.support.nets import small_net
+from tests.support.threads import called_by_threads, run_together
 
 _CALLS = 24
 _ALL_CALLS = pytest.param(10_000, marks=pytest.mark.nightly)
@@ -97,3 +100,85 @@ class TestNoDrawComesTwice:
         model.export(tmp_path / "served", verbose=False)
         served = tf.saved_model.load(tmp_path / "served")
         _assert_all_different(lambda: [_digests(served.serve(_IMAGES))], count)
+
+
+def _shared_net():
+    """A net in a net, a layer that is called twice, moving averages."""
+    keras.utils.set_random_seed(5)
+    twice = keras.layers.Conv2D(4, 3, padding="same", activation="relu")
+    inner = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
+    inputs = keras.Input((8, 8, 1))
+    hidden = keras.layers.Conv2D(4, 3, padding="same")(inputs)
+    hidden = keras.Sequential([keras.Input((8, 8, 4)), *inner])(twice(twice(hidden)))
+    return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(hidden)))
+
+
+def _close(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+class _Users:
+    """What threads do to one net while another one attacks it in bfloat16."""
+
+    labels = np.array([0, 1, 2, 0])
+    images = _IMAGES[:4]
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.net = _shared_net()
+        self.logits = self.net(self.images).numpy()
+        self.attacked = self._attacked("float32")
+        self.rounded = self._attacked("bfloat16")
+
+    def _attacked(self, precision):
+        # A new attack is traced anew.
+        attack = PGD(0.1, steps=2, precision=precision)
+        return attack.generate(self.net, self.images, self.labels, seed=0, verbose=0)
+
+    def attack_in_bfloat16(self, turn):
+        _close(self._attacked("bfloat16"), self.rounded)
+
+    def attack(self, turn):
+        _close(self._attacked("float32"), self.attacked)
+
+    def call(self, turn):
+        _close(self.net(self.images), self.logits)
+        _close(tf.function(self.net)(self.images), self.logits)
+
+    def predict_first(self, turn):
+        # Around the same layers, a model that no thread has called yet.
+        inputs = keras.Input((8, 8, 1))
+        model = keras.Model(inputs, self.net(inputs))
+        _close(model.predict(self.images, verbose=0), self.logits)
+
+    def copy_and_save(self, turn):
+        path = self.folder / "net.keras"
+        self.net.save(path)
+        with zipfile.ZipFile(path) as file:
+            assert b"bfloat16" not in file.read("config.json")
+        assert "bfloat16" not in keras.models.clone_model(self.net).to_json()
+        _close(keras.models.load_model(path)(self.images), self.logits)
+
+    def export(self, turn):
+        self.net.export(self.folder / "served", verbose=False)
+        served = tf.saved_model.load(self.folder / "served")
+        _close(served.serve(self.images), self.logits)
+
+    def train_another(self, turn):
+        other = small_net()
+        other.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+        other.fit(self.images, self.labels, verbose=0)
+        assert {each.compute_dtype for each in other.layers} == {"float32"}
+
+
+class TestBfloat16OfOneThread:
+    @pytest.mark.parametrize("rounds", [2, pytest.param(40, marks=pytest.mark.nightly)])
+    def test_nobody_else_sees_it(self, rounds, tmp_path):
+        users = _Users(tmp_path)
+        # What would be seen: pixels that moved the other way.
+        assert np.abs(users.attacked - users.rounded).max() > 0.01
+        others = [users.attack, users.call, users.predict_first, users.train_another]
+        files = [users.copy_and_save, users.export]
+        run_together([users.attack_in_bfloat16, *others, *files], rounds)
+        assert "bfloat16" not in users.net.to_json()
+        _close(users.net.predict(users.images, verbose=0), users.logits)

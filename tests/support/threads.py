@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,16 +24,31 @@ def called_by_threads(call: Callable[[], Any], count: int) -> list[Any]:
         call: The function.
         count: A multiple of eight.
     """
-    start = threading.Barrier(THREADS)
 
     def work(_: int) -> list[Any]:
-        start.wait()
         return [call() for _ in range(count // THREADS)]
+
+    made = run_together([work] * THREADS, 1)
+    return [each for thread in made for each in thread[0]]
+
+
+def run_together(works: Sequence[Callable[[int], Any]], rounds: int) -> list[list[Any]]:
+    """Returns what functions give that run at once, each in a thread of its own.
+
+    Args:
+        works: Functions of the number of the round.
+        rounds: How often each is called.
+    """
+    start = threading.Barrier(len(works))
+
+    def run(work: Callable[[int], Any]) -> list[Any]:
+        start.wait()
+        return [work(turn) for turn in range(rounds)]
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(_INTERVAL)
     try:
-        with ThreadPoolExecutor(THREADS) as pool:
-            return [each for made in pool.map(work, range(THREADS)) for each in made]
+        with ThreadPoolExecutor(len(works)) as pool:
+            return list(pool.map(run, works))
     finally:
         sys.setswitchinterval(interval)
