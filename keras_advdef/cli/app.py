@@ -68,7 +68,7 @@ def demo(
         typer.Option(min=1, help="Passes over the images. Default: by data set."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random draw.")
+        int, typer.Option(min=0, max=2**31 - 1, help="Seed of every random draw.")
     ] = 0,
 ) -> None:
     """Trains with and without a defence, attacks both, and writes a report."""

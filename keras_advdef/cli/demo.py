@@ -19,15 +19,18 @@ from keras_advdef.cli.demo_report import demo_report
 from keras_advdef.cli.demo_run import DemoRun
 from keras_advdef.cli.demo_settings import DemoSettings
 from keras_advdef.cli.save_curve_plot import save_curve_plot
+from keras_advdef.cli.small_network import small_network
 from keras_advdef.cli.stage_progress import StageProgress
 from keras_advdef.cli.staged_output import output_refusal, staged_output
 from keras_advdef.cli.train_classifier import train_classifier
-from keras_advdef.core.written import writing
+from keras_advdef.core.written import check_room, writing
 from keras_advdef.evaluation.chance import better_than_chance
 
 _FILES = ("model.keras", "report.json", "report.png")
 _SERVED = "served"
 _EVALUATION_STEPS = 40
+# For the graphs, the report and the picture.
+_SMALL_FILES = 8 * 2**20
 
 
 def _budget(settings: DemoSettings) -> Budget:
@@ -89,6 +92,14 @@ def _measure(
         seconds=progress.seconds,
     )
     return defended, run
+
+
+def _room(dataset: Dataset) -> int:
+    """Bytes that the files take at most."""
+    network = small_network(dataset.x_train.shape[1:], dataset.classes)
+    # The weights, the two means that Adam keeps of each, and the weights once more in
+    # the SavedModel.
+    return _SMALL_FILES + 4 * 4 * network.count_params()
 
 
 def _write(staging: Path, model: keras.Model, run: DemoRun) -> None:
@@ -157,6 +168,7 @@ def run_demo(settings: DemoSettings, console: Console) -> DemoRun:
             train=budget.train_images, test=budget.test_images, seed=settings.seed
         )
         _announce(progress, whole, dataset)
+        check_room(staging, _room(dataset), output_refusal(settings.output))
         model, run = _measure(settings, budget, dataset, progress=progress)
         with writing(output_refusal(settings.output)):
             _write(staging, model, run)

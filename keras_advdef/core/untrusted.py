@@ -146,10 +146,22 @@ def check_memory(needed: int, what: str, refuse: Refusal) -> None:
     """
     budget = memory_budget()
     if needed > budget:
-        raise refuse(f"{what} would take {_size(needed)}, and {_size(budget)} may be.")
+        raise refuse(
+            f"{what} would take {size_text(needed)}, and {size_text(budget)} may be."
+        )
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Returns a number of bytes as people say it.
+
+    Args:
+        count: Any number of at least 0.
+
+    Example:
+
+    >>> keras_advdef.core.untrusted.size_text(3 * 2**20)
+    '3 MiB'
+    """
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.3g} {unit}"
@@ -222,7 +234,7 @@ def read_json(path: Path, refuse: Refusal) -> Any:
     with opened(path, refuse) as file:
         size = os.fstat(file.fileno()).st_size
         if size > _LARGEST_JSON:
-            raise refuse(f"It is larger than {_size(_LARGEST_JSON)}.")
+            raise refuse(f"It is larger than {size_text(_LARGEST_JSON)}.")
         with reading(refuse, "It is no JSON ({})."):
             text = file.read(size).decode("utf-8")
             values = json.loads(text, object_pairs_hook=_named_once)

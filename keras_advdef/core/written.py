@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_advdef.core.uninterrupted import uninterrupted
-from keras_advdef.core.untrusted import Refusal, reason_of
+from keras_advdef.core.untrusted import Refusal, reason_of, size_text
 
 # What a killed process may leave behind begins so.
 PARTIAL = ".partial-"
@@ -114,6 +114,30 @@ def write_text(path: Path, text: str) -> None:
         text: Its contents.
     """
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def check_room(folder: Path, needed: int, refuse: Refusal) -> None:
+    """Raises if the disk of a folder has too little room, before the work is done.
+
+    Args:
+        folder: Where files are to be written.
+        needed: Bytes that they take.
+        refuse: Makes the error to raise from a sentence.
+
+    Raises:
+        Exception: What `refuse` made.
+
+    Example:
+
+    >>> from pathlib import Path
+    >>> from keras_advdef.core.written import check_room
+    >>> check_room(Path("."), 1, ValueError)
+    """
+    disk = shutil.disk_usage(folder)
+    # Some file systems do not say how large they are.
+    if disk.total and disk.free < needed:
+        sizes = f"{size_text(needed)} are needed, and {size_text(disk.free)} are free"
+        raise refuse(f"{os.strerror(errno.ENOSPC)}: {sizes}.")
 
 
 @contextlib.contextmanager

@@ -113,6 +113,7 @@ class Evaluation:
     def run(self) -> Findings:
         """Attacks the model and returns what was found."""
         plan, runner = self._planner.plan(), self._runner
+        self._check_room(plan)
         self._announce(plan)
         runner.look_at_clean()
         chance = better_than_chance(runner.clean_logits.argmax(axis=-1), self._labels)
@@ -158,6 +159,15 @@ class Evaluation:
             ),
             seconds=runner.seconds,
         )
+
+    def _check_room(self, plan: Plan) -> None:
+        """Raises if the disk cannot hold the images that the parts keep."""
+        request = self._request
+        images = min(request.count, request.budget.nearest)
+        if self._traits.is_random:
+            images += request.count * len(plan.stages)
+        size = request.images[0].size * np.dtype(np.float32).itemsize
+        self._ledger.check_room(images * size)
 
     def _announce(self, plan: Plan) -> None:
         """Tells what is planned, what it may cost, and what is left out."""

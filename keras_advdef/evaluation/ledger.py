@@ -13,7 +13,7 @@ from keras_advdef.core.errors import invalid, shortened
 from keras_advdef.core.lock import lock_at
 from keras_advdef.core.npz import arrays_in
 from keras_advdef.core.untrusted import reason_of
-from keras_advdef.core.written import PARTIAL, remove_partial
+from keras_advdef.core.written import PARTIAL, check_room, remove_partial
 from keras_advdef.evaluation.progress import Progress
 from keras_advdef.evaluation.sealed import (
     read_record,
@@ -27,6 +27,9 @@ _FOLDER = "progress"
 _IDENTITY = "identity.json"
 _LOCK = "lock"
 _SUFFIX = ".part"
+_WRITABLE = "a folder that can be written to"
+# Bytes that the report takes, and what stands in parts beside the images.
+_REPORT = 16 * 2**20
 _LISTED = 10
 _LONGEST_NAME = 40
 
@@ -114,6 +117,26 @@ class Ledger:
     def is_kept(self) -> bool:
         """Whether there is a folder, for the parts and for the report."""
         return self._output is not None
+
+    def check_room(self, needed: int) -> None:
+        """Raises if the disk has too little room, before the attacks take their time.
+
+        Args:
+            needed: Bytes of all parts; those that lie there already are counted off.
+
+        Raises:
+            ValueError: If so; what was written before stays.
+        """
+        if self._output is None:
+            return
+        output, folder = self._output, self._output / _FOLDER
+        there = sum(path.stat().st_size for path in folder.glob(f"*{_SUFFIX}"))
+
+        def refuse(said: str) -> ValueError:
+            advice = f"{said} Make room, or choose another one."
+            return rejected(output, _WRITABLE, advice)
+
+        check_room(folder, max(0, needed - there) + _REPORT, refuse)
 
     def part(self, name: str, compute: Callable[[], Arrays], what: str) -> Arrays:
         """Returns the arrays of a part: from its file, or computed and written to it.
@@ -244,7 +267,7 @@ def cannot_write(output: Path, error: OSError) -> ValueError:
         f"{reason_of(error)}{where}. What was finished before is whole: mend that, and "
         "the same call goes on from there, or choose another folder."
     )
-    return rejected(output, "a folder that can be written to", advice)
+    return rejected(output, _WRITABLE, advice)
 
 
 def in_the_way(output: Path, path: Path) -> ValueError:

@@ -20,7 +20,7 @@ def run(tmp_path, npz):
     stream = io.StringIO()
     output = tmp_path / "out"
     settings = DemoSettings.parse(
-        data=str(npz), output=output, epsilon="0.05", epochs=2, seed=0
+        data=str(npz), output=output, epsilon="0.05", epochs=2, seed=2**31 - 1
     )
     result = run_demo(settings, Console(file=stream, width=100))
     return result, output, stream.getvalue()
@@ -46,6 +46,10 @@ class TestRunDemo:
         np.testing.assert_allclose(served.serve(images), logits, atol=1e-5)
         right = int((logits.argmax(axis=-1) == arrays["y_test"]).sum())
         assert right == result.clean("defended").correct
+
+        files = [path for path in output.rglob("*") if path.is_file()]
+        needed = demo._room(result.dataset)
+        assert needed / 8 < sum(path.stat().st_size for path in files) < needed
 
 
 @pytest.fixture
@@ -86,6 +90,21 @@ class TestDisk:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert _contents(tmp_path) == before
+
+    def test_too_little_room_is_told_before_the_training(
+        self, write, tmp_path, monkeypatch
+    ):
+        def measure(*given, **named):
+            raise AssertionError("trains")
+
+        disk = shutil.disk_usage(tmp_path)._replace(total=2**40, free=2**20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
+        monkeypatch.setattr(demo, "_measure", measure)
+        with pytest.raises(
+            ValueError, match=r"to be a folder that.* are needed, and 1 MiB are free\."
+        ):
+            write()
+        assert not (tmp_path / "out").exists()
 
     def test_vanished(self, write, tmp_path, monkeypatch):
         def vanish(*given, **named):

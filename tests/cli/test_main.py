@@ -43,7 +43,13 @@ class TestMain:
         assert "--epsilon" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
-        "arguments", [("dmo",), ("demo", "--epochs", "0"), ("demo", "--seed", "-1")]
+        "arguments",
+        [
+            ("dmo",),
+            ("demo", "--epochs", "0"),
+            ("demo", "--seed", "-1"),
+            ("demo", "--seed", str(2**31)),
+        ],
     )
     def test_wrong_usage(self, monkeypatch, capsys, arguments):
         assert _exit_code(monkeypatch, *arguments) == 2

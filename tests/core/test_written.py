@@ -3,17 +3,21 @@ import os
 import shutil
 import signal
 import stat
+from collections import namedtuple
 
 import pytest
 import tensorflow as tf
 
 from keras_advdef.core.written import (
+    check_room,
     remove_partial,
     replacing,
     write_text,
     write_whole,
     writing,
 )
+
+Disk = namedtuple("Disk", ["total", "used", "free"])
 
 
 def test_replaces_what_lies_there(tmp_path):
@@ -180,6 +184,19 @@ def _contents(folder):
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+class TestCheckRoom:
+    @pytest.mark.parametrize(("total", "free"), [(9, 5), (0, 0)])
+    def test_fits(self, tmp_path, monkeypatch, total, free):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(total, 0, free))
+        check_room(tmp_path, 5, ValueError)
+
+    def test_does_not_fit(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(2**30, 0, 2**20))
+        said = "No space left on device: 3 MiB are needed, and 1 MiB are free."
+        with pytest.raises(ValueError, match=said):
+            check_room(tmp_path, 3 * 2**20, ValueError)
 
 
 class TestReplacing:

@@ -160,7 +160,33 @@ class TestEvaluation:
             stop_after(patch, 9)
             with pytest.raises(Stopped):
                 evaluate(tmp_path)
-        assert without_run(evaluate(tmp_path)) == without_run(whole)
+        needed, check = [], Ledger.check_room
+
+        def measured(ledger, images):
+            needed.append(images)
+            check(ledger, images)
+
+        def tidy(ledger, *, is_finished):
+            parts = tmp_path.glob("progress/*.part")
+            needed.append(sum(path.stat().st_size for path in parts))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "check_room", measured)
+            patch.setattr(Ledger, "_tidy", tidy)
+            assert without_run(evaluate(tmp_path)) == without_run(whole)
+        images, taken = needed
+        # What else stands in parts is little, and what it adds up to is allowed for.
+        assert images / 4 < taken < images + 2**20
+
+    def test_too_little_room_is_told_before_the_attacks(
+        self, evaluate, tmp_path, monkeypatch
+    ):
+        disk = shutil.disk_usage(tmp_path)._replace(total=2**40, free=2**20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
+        stop_after(monkeypatch, 0)
+        with pytest.raises(ValueError, match=r"are needed, and 1 MiB are free"):
+            evaluate(tmp_path / "out")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_searches_of_a_latent_space_are_told(evaluate, trained_net, capsys):

@@ -270,6 +270,22 @@ class TestDamage:
 
 
 class TestDisks:
+    def test_room_is_asked_for_beforehand(self, opened, tmp_path, monkeypatch):
+        written(opened(), "one")
+        there = (tmp_path / "progress" / "one.part").stat().st_size
+        free = 100 + 16 * 2**20
+        disk = shutil.disk_usage(tmp_path)._replace(total=2**40, free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
+        ledger = opened()
+        ledger.check_room(100 + there)
+        with pytest.raises(
+            ValueError, match=r"to be a folder that can.* 16 MiB are free\. Make room"
+        ):
+            ledger.check_room(101 + there)
+        ledger.close(finished=False)
+        assert (tmp_path / "progress" / "one.part").exists()
+        Ledger(None, {}, Progress()).check_room(2**60)
+
     @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
     def test_full_or_closed_disk_is_a_sentence(
         self, code, opened, tmp_path, monkeypatch
