@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import PGD
+import keras_advdef
+from keras_advdef.attacks import FGSM, PGD
+from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.random_state import RandomLayer
-from keras_advdef.layers import GenerativeProjection, RandomNoise
+from keras_advdef.layers import (
+    GenerativeProjection,
+    RandomNoise,
+    StochasticActivationPruning,
+)
 from keras_advdef.models import RandomSelfEnsemble
 from tests.support.cases import LAYERS, made
 from tests.support.nets import small_net
@@ -182,3 +188,47 @@ class TestBfloat16OfOneThread:
         run_together([users.attack_in_bfloat16, *others, *files], rounds)
         assert "bfloat16" not in users.net.to_json()
         _close(users.net.predict(users.images, verbose=0), users.logits)
+
+
+def _pruned_net():
+    pruning = StochasticActivationPruning(fraction=2.0, sampling="bernoulli")
+    return small_net(front=[keras.layers.ReLU(), pruning]), pruning
+
+
+class TestIdentityGradientOfOneThread:
+    @pytest.mark.parametrize("count", [8, pytest.param(24, marks=pytest.mark.nightly)])
+    def test_each_attack_finds_what_it_finds_alone(self, count):
+        net, pruning = _pruned_net()
+        images, labels = _IMAGES[:4], np.array([0, 1, 2, 0])
+        # One attacker knows of the pruning, and the other does not.
+        views = net, ModelView(net, identity=(pruning,))
+
+        def found():
+            return [
+                FGSM(0.1).generate(view, images, labels, seed=0, verbose=0)
+                for view in views
+            ]
+
+        alone = found()
+        assert np.abs(alone[0] - alone[1]).max() > 0.01
+        for both in called_by_threads(found, count):
+            _close(both, alone)
+        assert "call" not in vars(pruning)
+
+    @pytest.mark.nightly
+    def test_two_evaluations_give_what_one_gives(self):
+        net, _ = _pruned_net()
+        images = _IMAGES[:8]
+        labels = np.argmax(net(images), axis=1)
+
+        def evaluate(turn=0):
+            report = keras_advdef.evaluation.evaluate_robustness(
+                net, images, labels, epsilon=0.1, budget="quick", seed=0, verbose=0
+            )
+            run = ("run", "versions")
+            return {key: each for key, each in report.data.items() if key not in run}
+
+        alone = evaluate()
+        assert any("BPDA" in str(each) for each in alone["attacks"])
+        for reports in run_together([evaluate, evaluate], 2):
+            assert reports == [alone, alone]

@@ -1,7 +1,6 @@
 import gc
-import sys
+import itertools
 import weakref
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import tensorflow as tf
 from keras_advdef.attacks import FGSM, PGD
 from keras_advdef.attacks.compiled_attack import compiled_attack
 from tests.support.nets import linear_net, small_net
+from tests.support.threads import run_together
 
 _IMAGES = np.full((2, 2, 1, 1), 0.6, "float32")
 
@@ -24,15 +24,6 @@ def _collect():
     gc.unfreeze()
     gc.collect()
     gc.collect()
-
-
-@pytest.fixture
-def _hasty():
-    """Lets threads change places after nearly every step."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def test_functions_are_kept_for_the_same_attack_and_model(net):
@@ -88,19 +79,24 @@ def test_a_model_without_weak_references():
     assert compiled_attack(attack, Plain()) is not compiled_attack(attack, model)
 
 
-@pytest.mark.usefixtures("_hasty")
-def test_threads_that_share_an_attack_get_their_own_models():
-    attack, nets = FGSM(0.1), [_net(1.0), _net(-1.0)]
+@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.nightly)])
+def test_threads_that_share_an_attack_get_their_own_models(rounds):
+    # Each net tells by which pixels move, and where to; more nets than are kept.
+    slopes = [slope for slope in itertools.product((-1, 0, 1), repeat=2) if any(slope)]
+    nets = [linear_net(np.outer([1.0, -1.0], slope), np.zeros(2)) for slope in slopes]
+    expected = [(0.6 - 0.1 * np.array(slope)).reshape(2, 1, 1) for slope in slopes]
+    attack = FGSM(0.1)
 
-    def work(net, expected):
-        for _ in range(1000):
-            compiled = compiled_attack(attack, net)
-            assert compiled.fits(net, compiled.signature)
-        for _ in range(5):
-            found = attack.generate(net, _IMAGES, [0, 0], verbose=0)
-            np.testing.assert_allclose(found[:, 0, 0, 0], expected, rtol=1e-6)
-        return True
+    def work(place):
+        def alternate(turn):
+            which = (place + turn) % len(nets)
+            for _ in range(1000):
+                compiled = compiled_attack(attack, nets[which])
+                assert compiled.fits(nets[which], compiled.signature)
+            found = attack.generate(nets[which], _IMAGES, [0, 0], verbose=0)
+            return np.abs(found - expected[which]).max()
 
-    with ThreadPoolExecutor(2) as pool:
-        done = [pool.submit(work, *each) for each in zip(nets, (0.5, 0.7), strict=True)]
-    assert [each.result() for each in done] == [True, True]
+        return alternate
+
+    assert len(nets) == 8
+    assert np.max(run_together([work(place) for place in range(8)], rounds)) < 1e-6
