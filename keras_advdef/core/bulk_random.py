@@ -42,8 +42,8 @@ def bulk_uniform(key: tf.Tensor, shape: Sequence[Any] | tf.Tensor) -> tf.Tensor:
     """Draws float32 uniforms in `[0, 1)`, the same to the bit in eager, graph and XLA.
 
     As `random_numbers.uniform`, with other numbers, at a fraction of the cost: two
-    multiply-xorshift rounds over the place of each number. Philox makes 96 bits of the
-    key: where its stream starts, by which stride it runs, and a mask between the
+    multiply-xorshift rounds over the place of each number. Philox makes 95 bits of the
+    key: where its stream starts, by which odd stride it runs, and a mask between the
     rounds, so that no two streams have a stretch in common. Fit for noise, not for
     secrets: who sees some of the numbers may find the others of the same key, though
     not the key.

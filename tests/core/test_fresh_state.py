@@ -73,9 +73,12 @@ class TestFreshAtLoad:
 
     @pytest.mark.slow
     def test_under_op_determinism(self, served, in_fresh_process):
-        states = json.loads(in_fresh_process(_DETERMINISTIC, served))
+        states, draws = json.loads(in_fresh_process(_DETERMINISTIC, served))
         assert np.shape(states) == (2, 3)
         assert len(np.unique(states)) == 5
+        # Two loads, three ways to call, two calls, two numbers.
+        assert np.shape(draws) == (2, 3, 2, 2)
+        assert len(np.unique(draws)) == 24
 
 
 _DETERMINISTIC = """
@@ -85,7 +88,15 @@ import keras, tensorflow as tf
 keras.utils.set_random_seed(3)
 tf.config.experimental.enable_op_determinism()
 loaded = [tf.saved_model.load(sys.argv[1]) for _ in range(2)]
-print(json.dumps([model.variables[0].numpy().tolist() for model in loaded]))
+states = [model.variables[0].numpy().tolist() for model in loaded]
+
+def drawn(model):
+    ways = model.serve, tf.function(model.serve)
+    ways = *ways, tf.function(model.serve, jit_compile=True)
+    zeros = tf.zeros((1, 2))
+    return [[way(zeros).numpy()[0].tolist() for _ in range(2)] for way in ways]
+
+print(json.dumps([states, [drawn(model) for model in loaded]]))
 """
 
 

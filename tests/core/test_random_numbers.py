@@ -57,6 +57,31 @@ class TestFoldIn:
         keys = {tuple(fold_in(make_key(3), data).numpy()) for data in range(200)}
         assert len(keys) == 200
 
+    @pytest.mark.parametrize(
+        "count", [2**13, pytest.param(10**6, marks=pytest.mark.nightly)]
+    )
+    def test_no_two_of_a_million_keys_are_alike(self, count):
+        @tf.function
+        def folded(data):
+            return tf.map_fn(
+                lambda each: fold_in(make_key(3), each),
+                data,
+                fn_output_signature=tf.int64,
+            )
+
+        keys = folded(tf.range(count, dtype=tf.int64)).numpy()
+        assert len(np.unique(keys, axis=0)) == count
+        # Of 32-bit words as many agree as birthdays do, within five deviations.
+        alike = count**2 / 2**33
+        for word in keys.view(np.uint32).T:
+            assert abs(count - len(np.unique(word)) - alike) < 5 * np.sqrt(alike) + 1
+        # Each bit is even, and knows nothing of any other, of its key or the next one.
+        bits = np.unpackbits(keys.view(np.uint8), axis=1) * np.float32(2) - 1
+        assert np.abs(bits.mean(axis=0)).max() < 5 / np.sqrt(count)
+        pairs = bits.T @ bits / count - np.eye(128)
+        neighbours = bits[:-1].T @ bits[1:] / count
+        assert np.abs([pairs, neighbours]).max() < 5.5 / np.sqrt(count)
+
     def test_equal_in_every_mode(self, in_every_mode):
         data = tf.constant(2**40 + 5, tf.int64)
         eager, graph, compiled = in_every_mode(fold_in, make_key(3), data)
