@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf.fingerprint_pb2 import FingerprintDef
 from tensorflow.python.eager.context import anonymous_name
 from tensorflow.python.saved_model.nested_structure_coder import NotEncodableError
 
@@ -17,11 +18,12 @@ from keras_advdef.core.errors import invalid, shortened
 from keras_advdef.core.fresh_state import own_state_after_fork
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import scope_key
-from keras_advdef.core.untrusted import check_memory, check_regular, reading
+from keras_advdef.core.untrusted import check_memory, check_regular, opened, reading
 
 _SIGNATURE = "serving_default"
 # Folders of a SavedModel beside its own.
 _PARTS = ("variables", "assets", "assets.extra")
+_FINGERPRINT = "fingerprint.pb"
 _STATE = "random_state"
 # What Keras's own random layers draw from, augmentation and dropout.
 _KERAS_STATE = "seed_generator_state"
@@ -119,6 +121,13 @@ class ServedModel:
                 for path in sorted(folder.iterdir()):
                     if not path.is_dir():
                         check_regular(path, self._refusal)
+        if (self.folder / _FINGERPRINT).exists():
+            # TensorFlow would go on without it, and print a traceback.
+            with (
+                opened(self.folder / _FINGERPRINT, self._refusal) as file,
+                reading(self._refusal, f"{_FINGERPRINT} is damaged ({{}})."),
+            ):
+                FingerprintDef.FromString(file.read())
 
     def _check_input(self, spec: tf.TensorSpec) -> None:
         if not spec.dtype.is_floating and not spec.dtype.is_integer:

@@ -1,15 +1,9 @@
 """Files that are not what they claim: one sentence, code 2, nothing written."""
 
-import shutil
-
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from keras_advdef.cli.app import app
-from keras_advdef.cli.datasets import load_test_images
-from keras_advdef.core.errors import is_rejection
-from keras_advdef.evaluation.subject import load_model
 from tests.cli import hostile_files
 
 # Libraries warn of some of these files before they fail on them.
@@ -75,39 +69,3 @@ def test_model(sound, evaluate, tmp_path, make):
 )
 def test_companion(sound, evaluate, tmp_path, flag, make):
     _assert_refused(evaluate(flag, str(make(sound, tmp_path / "h.keras"))), tmp_path)
-
-
-def _is_refused(read, path):
-    try:
-        read(path)
-    except (ValueError, TypeError) as error:
-        if not is_rejection(error):
-            raise
-        return True
-    return False
-
-
-@pytest.mark.parametrize(
-    ("name", "read", "times"),
-    [
-        ("data.npz", load_test_images, 200),
-        ("images/a/0.png", load_test_images, 100),
-        ("net.keras", load_model, 10),
-        ("served/saved_model.pb", load_model, 10),
-        ("served/variables/variables.index", load_model, 5),
-    ],
-)
-def test_bytes_at_random(sound, tmp_path, name, read, times):
-    generator = np.random.default_rng(0)
-    whole = (sound / name).read_bytes()
-    top = tmp_path / name.split("/", maxsplit=1)[0]
-    shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
-    refused = 0
-    for _ in range(times):
-        content = bytearray(whole)
-        for place in generator.integers(len(whole), size=3):
-            content[place] = generator.integers(256)
-        (tmp_path / name).write_bytes(content)
-        refused += _is_refused(read, str(top))
-    # Some bytes say nothing, such as dates.
-    assert refused > times / 4

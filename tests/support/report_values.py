@@ -1,0 +1,52 @@
+"""What a small `report.json` holds."""
+
+
+def _estimate(correct, low, high):
+    return {"accuracy": correct / 10, "interval": [low, high], "count": 10}
+
+
+def small_report():
+    """With a reference and without randomness."""
+    clean, naive, adaptive = (
+        _estimate(9, 0.55, 1.0),
+        _estimate(5, 0.19, 0.81),
+        _estimate(3, 0.07, 0.65),
+    )
+    return {
+        "headline": "Accuracy under a | b",
+        "masking_suspected": True,
+        "clean": {**clean, "attacks": []},
+        "naive": {**naive, "attacks": ["PGD-20"]},
+        "adaptive": {**adaptive, "attacks": ["PGD-20", "Square-200"]},
+        "checks": [
+            {"name": "more_steps", "passed": True, "detail": "3 and 3."},
+            {"name": "input_gradients", "passed": False, "detail": "90 %."},
+            {"name": "transfer_vs_white_box", "passed": None, "detail": "Not run."},
+        ],
+        "curve": [{"epsilon": 0.0, **clean}, {"epsilon": 0.1, **adaptive}],
+        "per_class": [{"class": 7, "count": 10, "clean": clean, "adaptive": adaptive}],
+        "attacks": [
+            {"name": "PGD-20", "role": "naive", "images": 10, "accuracy_after": 0.5}
+        ],
+        "skipped": [{"attack": "transfer", "reason": "no surrogate given"}],
+        "defences": ["RandomNoise"],
+        "duties": {
+            "architecture": {"layers_added": 2, "parameters_added": None},
+            "clean_accuracy_change": {"difference": -0.1, "interval": [-0.25, 0.05]},
+            "small_epsilons": [{"epsilon": 0.05, **naive}],
+            "smallest_perturbation": {"median": 0.0123, "count": 8, "attack": "FAB-20"},
+        },
+        "images": {"evaluated": 10, "given": 12},
+        "seed": 3,
+        "epsilon": 0.1,
+        "norm": "linf",
+        "value_range": [0.0, 1.0],
+        "budget": "quick",
+        "versions": {"keras": "3", "numpy": "2"},
+        "run": {
+            "command": "python run.py",
+            "started": "2026-01-01T00:00:00+00:00",
+            "seconds": 12.3,
+            "inference": {"inference_time_ratio": 1.25},
+        },
+    }
