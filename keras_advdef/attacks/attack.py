@@ -7,13 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.generation import Job, fill_batches, generate
+from keras_advdef.attacks.generation import Job, fill_batches, generate, predict
 from keras_advdef.attacks.goal import check_eager, given_or_predicted
+from keras_advdef.attacks.guard import check_clean, crafted
 from keras_advdef.core.arguments import checked_choice
 from keras_advdef.core.epsilon import checked_epsilon, tell_small_epsilon
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.image_source import taken
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.looked_at import watched
 from keras_advdef.core.model_inputs import lone_images, with_channels
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
@@ -141,14 +142,18 @@ class Attack:
         logits_fn.build(tuple(images.shape[1:]))
         all_axes = with_channels(images)
         unit = self.value_range.to_unit(tf.cast(all_axes, tf.float32))
+        unit = tf.clip_by_value(unit, 0.0, 1.0)
         self.check_targets(target_labels)
         given = target_labels if self.targeted else labels
         if tf.executing_eagerly():
             check_eager(self, images, given, epsilon)
         key = make_key(seed)
-        goal = given_or_predicted(self, logits_fn, unit, given, key)
-        adversarial = self.perturb(logits_fn, unit, goal, self.radius(epsilon), key)
-        pixels = tf.stop_gradient(self.value_range.from_unit(adversarial))
+        with watched(unit) as looks:
+            goal = given_or_predicted(self, logits_fn, unit, given, key)
+            found = crafted(self, logits_fn, unit, goal, self.radius(epsilon), key)
+        if tf.executing_eagerly():
+            check_clean(self, logits_fn, unit, key, looks)
+        pixels = tf.stop_gradient(self.value_range.pixels_of(found))
         return pixels if all_axes is images else pixels[..., 0]
 
     def generate(
@@ -219,10 +224,9 @@ class Attack:
             batch_size: Images per compiled call.
 
         Returns:
-            Integer array of shape `(count,)`.
+            Integer array of shape `(count,)`; -1 where the model gives NaN.
         """
-        images = taken(type(self).__name__, images).images
-        return Job(self, model, images, None, batch_size=batch_size, seed=seed).labels
+        return predict(self, model, images, seed=seed, batch_size=batch_size)
 
     def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills `job.result`; attacks whose images may leave early override it.
@@ -236,6 +240,10 @@ class Attack:
             rule = "False, because this attack runs in one piece"
             raise invalid(type(self).__name__, "stop_early", rule, True)
         fill_batches(job, epsilon)
+
+    def companions(self) -> dict[str, Any]:
+        """Returns models that crafting looks at beside the attacked one, by name."""
+        return {}
 
     def logits_function(self, model: Any) -> LogitsFunction:
         """Returns the model as this attack calls it."""

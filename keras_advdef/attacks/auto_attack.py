@@ -154,7 +154,6 @@ class AutoAttack(Attack):
     def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills the job's result; each attack gets the images still standing."""
         del stop_early
-        job.result[...] = np.clip(job.images, *self.value_range)
         standing = np.flatnonzero(job.predictions() == job.labels)
         for index, attack in enumerate(self.attacks, 1):
             if not standing.size:

@@ -175,4 +175,6 @@ def step_past(
     from_iterate, from_image = tf.split(points + _OVERSHOOT * ways, 2)
     share = per_image(share, images)
     mixed = (1.0 - share) * from_iterate + share * from_image
+    # A plane that is not finite leads nowhere.
+    mixed = tf.where(tf.math.is_finite(mixed), mixed, iterate)
     return tf.clip_by_value(mixed, 0.0, 1.0)

@@ -9,9 +9,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_advdef.attacks.guard import crafted, finite_looks, kept_in_ball
 from keras_advdef.attacks.meter import meter
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.looked_at import watched
 from keras_advdef.core.model_view import viewed_model
 from keras_advdef.core.random_state import draw_scope
 
@@ -79,11 +81,15 @@ class CompiledAttack:
         attack = self._attack()
         return attack, attack.logits_function(self._model())
 
-    def _craft(self, images: Any, labels: Any, epsilon: Any, key: Any) -> tf.Tensor:
+    def _craft(
+        self, images: Any, labels: Any, epsilon: Any, key: Any
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns images, and whether clean logits are finite, if any were seen."""
         attack, logits_fn = self._parts()
         unit = attack.value_range.to_unit(images)
-        found = attack.perturb(logits_fn, unit, labels, epsilon, key)
-        return attack.value_range.from_unit(found)
+        with watched(unit) as looks:
+            found = crafted(attack, logits_fn, unit, labels, epsilon, key)
+        return attack.value_range.pixels_of(found), finite_looks(logits_fn, looks)
 
     def _logits(self, images: Any, key: Any) -> tf.Tensor:
         attack, logits_fn = self._parts()
@@ -100,7 +106,9 @@ class CompiledAttack:
 
     def _advance(self, state: Any, epsilon: Any, key: Any) -> Any:
         attack, logits_fn = self._parts()
-        return attack.advance(logits_fn, state, epsilon, key)
+        moved = attack.advance(logits_fn, state, epsilon, key)
+        best = kept_in_ball(moved["best"], moved["images"], epsilon, attack.norm)
+        return {**moved, "best": best}
 
 
 def compiled_attack(attack: Any, model: Any) -> CompiledAttack:

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from keras_advdef.attacks.compiled_attack import compiled_attack
 from keras_advdef.attacks.goal import given
+from keras_advdef.attacks.guard import check_finite
 from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.decided import decided
 from keras_advdef.core.image_source import taken
 from keras_advdef.core.model_inputs import check_fit
 from keras_advdef.core.random_numbers import fold_in, make_key
@@ -33,6 +34,7 @@ class Job:
         batch_size: Images per compiled call.
         seed: Integer or `None`.
         verbose: 0 for silence, 1 or "auto" for a progress bar.
+        must_be_finite: Whether to refuse a model whose logits are not.
     """
 
     def __init__(
@@ -45,8 +47,12 @@ class Job:
         batch_size: int,
         seed: int | None,
         verbose: str | int = 0,
+        must_be_finite: bool = True,
     ) -> None:
         owner = type(attack).__name__
+        self._attack = attack
+        self._must_be_finite = must_be_finite
+        self._looked_at: set[int] = set()
         self.range = attack.value_range
         self.shape = np.shape(images)
         self.images = checked_images(owner, images, self.range)
@@ -60,7 +66,8 @@ class Job:
         check_fit(owner, model, self.images)
         self.logits_fn.build(self.shape[1:])
         self.compiled = compiled_attack(attack, model)
-        self._first = self._checked_logits()
+        # Shows what the model is.
+        self._first = self._logits(slice(0, self.size))
         self.classes = self._first.shape[1]
         if labels is None:
             self.labels = self.predictions()
@@ -70,8 +77,9 @@ class Job:
 
     @functools.cached_property
     def result(self) -> np.ndarray:
-        """The adversarial images, to be filled."""
-        return np.empty(self.images.shape, np.float32)
+        """The adversarial images: the clean ones, until better ones are found."""
+        images = self.images.astype(np.float32)
+        return np.clip(images, self.range.low, self.range.high, out=images)
 
     @functools.cached_property
     def _losses(self) -> np.ndarray:
@@ -82,12 +90,12 @@ class Job:
 
         Args:
             index: Which image it is.
-            image: Where the run ended, in the value range.
+            image: Where the run ended, in `[0, 1]`.
             loss: Its loss.
             broken: Whether it succeeds; there is no later run then.
         """
         if broken or loss >= self._losses[index]:
-            self.result[index] = image
+            self.result[index] = self.range.pixels_of(image)
             self._losses[index] = loss
 
     def progress(self, total: int) -> keras.utils.Progbar:
@@ -108,19 +116,47 @@ class Job:
     def predictions(self) -> np.ndarray:
         """Returns the class that the model gives to each clean image."""
         rest = (self._logits(rows) for rows in self.slices()[1:])
-        return np.concatenate([each.argmax(axis=-1) for each in (self._first, *rest)])
+        return np.concatenate([decided(each).numpy() for each in (self._first, *rest)])
+
+    def check(self) -> None:
+        """Raises if a clean image has no finite logits; see `check_batch`."""
+        for rows in self.slices():
+            self.check_batch(rows)
+
+    def check_batch(self, rows: slice, is_finite: tf.Tensor | None = None) -> None:
+        """Raises if a clean image of a batch has no finite logits.
+
+        Args:
+            rows: The batch.
+            is_finite: What an attack has seen of that; a pass more if it has not.
+
+        Raises:
+            ValueError: If it has not.
+        """
+        if is_finite is not None:
+            self._check_finite("model", self.model, is_finite.numpy(), rows)
+        elif rows.start not in self._looked_at:
+            self._logits(rows)
+        for name, model in self._attack.companions().items():
+            compiled = compiled_attack(self._attack, model)
+            logits = compiled.logits(self.batch(rows), fold_in(self.key, rows.start))
+            is_finite = np.isfinite(logits.numpy()).all(axis=1)
+            self._check_finite(name, model, is_finite, rows)
+
+    def _check_finite(
+        self, name: str, model: Any, is_finite: np.ndarray, rows: slice
+    ) -> None:
+        owner, seen = type(self._attack).__name__, is_finite[: len(self.images[rows])]
+        check_finite(owner, name, model, seen, first=rows.start)
+        self._looked_at.add(rows.start)
 
     def _logits(self, rows: slice) -> np.ndarray:
         key = fold_in(self.key, rows.start)
         count = len(self.images[rows])
-        return self.compiled.logits(self.batch(rows), key).numpy()[:count]
-
-    def _checked_logits(self) -> np.ndarray:
-        """Returns the first batch's logits, which show what the model is."""
-        logits = self._logits(slice(0, self.size))
-        if not np.isfinite(logits).all():
-            rule = "a model with finite logits"
-            raise invalid("generate", "model", rule, self.model)
+        logits = self.compiled.logits(self.batch(rows), key).numpy()[:count]
+        if self._must_be_finite:
+            is_finite = np.isfinite(logits).all(axis=1)
+            self._check_finite("model", self.model, is_finite, rows)
         return logits
 
 
@@ -149,6 +185,9 @@ class SubJob:
         self.logits_fn = attack.logits_function(job.model)
         self.compiled = compiled_attack(attack, job.model)
 
+    def check(self) -> None:
+        """Does nothing: the whole job has been looked at."""
+
     def batch(self, rows: Any, size: int) -> tf.Tensor:
         """Returns some images as float32, padded to `size`; see `Job.batch`."""
         return self._job.batch(self._rows[rows], size)
@@ -158,7 +197,7 @@ class SubJob:
         del loss
         if broken:
             self.broken[index] = True
-            self._job.result[self._rows[index]] = image
+            self._job.result[self._rows[index]] = self.range.pixels_of(image)
 
 
 def fill_batches(job: Job, epsilon: tf.Tensor) -> None:
@@ -172,7 +211,8 @@ def fill_batches(job: Job, epsilon: tf.Tensor) -> None:
     for index, rows in enumerate(job.slices()):
         labels = tf.constant(padded(job.labels[rows], job.size))
         key = fold_in(job.key, index)
-        found = job.compiled.craft(job.batch(rows), labels, epsilon, key)
+        found, is_finite = job.compiled.craft(job.batch(rows), labels, epsilon, key)
+        job.check_batch(rows, is_finite)
         job.result[rows] = found.numpy()[: len(job.result[rows])]
         progress.update(min(rows.stop, job.count))
 
@@ -205,3 +245,34 @@ def generate(
     )
     attack.fill(job, radius, stop_early=stop_early)
     return job.result.reshape(job.shape)
+
+
+def predict(
+    attack: Any,
+    model: Any,
+    images: Any,
+    *,
+    seed: int | None,
+    batch_size: int,
+    must_be_finite: bool = False,
+) -> np.ndarray:
+    """Returns the classes that an attack sees; see `Attack.predict`.
+
+    Args:
+        attack: The attack.
+        model: The model.
+        images: Images, or a data set.
+        seed: Integer or `None`.
+        batch_size: Images per compiled call.
+        must_be_finite: Whether to refuse a model whose logits are not.
+    """
+    job = Job(
+        attack,
+        model,
+        taken(type(attack).__name__, images).images,
+        None,
+        batch_size=batch_size,
+        seed=seed,
+        must_be_finite=must_be_finite,
+    )
+    return job.labels

@@ -13,6 +13,7 @@ from keras_advdef.core.arguments import (
     checked_choice,
     checked_number,
 )
+from keras_advdef.core.decided import bounded
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.logits import LogitsFunction
@@ -189,7 +190,11 @@ class GradientAttack(SteppedAttack):
         losses, broken, gradient = self.slope(logits_fn, state, key)
         if self.return_best:
             state = self.remember(state, losses, broken)
-        return self.step(state, losses, gradient, epsilon, taken)
+        moved = self.step(state, losses, gradient, epsilon, taken)
+        # Where there is no loss there is no slope either: half the way back.
+        back = 0.5 * (state["images"] + state["iterate"])
+        is_lost = per_image(tf.math.is_nan(losses), back)
+        return {**moved, "iterate": tf.where(is_lost, back, moved["iterate"])}
 
     def remember(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
         """Returns the state with its best point compared with the current one."""
@@ -239,7 +244,7 @@ class GradientAttack(SteppedAttack):
             state.get("reference"),
         )
         losses = tf.cast(losses, tf.float32)
-        return (-losses if self.targeted else losses), tf.nn.softmax(logits)
+        return (-losses if self.targeted else losses), tf.nn.softmax(bounded(logits))
 
     def slope(
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from keras_advdef.core.decided import bounded
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_state import draw_scope
@@ -11,6 +12,8 @@ from keras_advdef.losses.margin import Margin
 _ROUNDING = 1e-5
 # Passes in bfloat16, with a head in float32, move them by up to a percent.
 _COARSE_ROUNDING = 2.0**-6
+# The lead of an image without an answer, whatever its logits' scale.
+_NO_ANSWER = 1e38
 # Logits that are all zero must not count as a success.
 _TINY = 1e-30
 
@@ -51,6 +54,8 @@ def exact_logits(
 def lead(logits: tf.Tensor, labels: tf.Tensor, *, targeted: bool) -> tf.Tensor:
     """Returns how far the wanted class is ahead of the best other one, in logits.
 
+    Where a model gives NaN, the label has been left, and no target been reached.
+
     Args:
         logits: Tensor of shape `(batch, classes)`.
         labels: Classes to leave or to reach, `(batch,)`.
@@ -67,7 +72,10 @@ def lead(logits: tf.Tensor, labels: tf.Tensor, *, targeted: bool) -> tf.Tensor:
     ...  for each in (False, True)]
     [-1.0, 1.0]
     """
-    margin = Margin(reduction=None).call(labels, logits)
+    margin = Margin(reduction=None).call(labels, bounded(logits))
+    # Not left to the maximum, which passes NaN over when it is compiled.
+    is_none = tf.reduce_any(tf.math.is_nan(logits), axis=-1)
+    margin = tf.where(is_none, _NO_ANSWER, margin)
     return -margin if targeted else margin
 
 
@@ -115,7 +123,7 @@ def leads_of(logits: tf.Tensor, labels: tf.Tensor, classes: tf.Tensor) -> tf.Ten
     """
     depth = logits.shape[-1]
     contrasts = tf.one_hot(classes, depth) - tf.one_hot(labels, depth)[:, None]
-    return tf.reduce_sum(contrasts * logits[:, None], axis=-1)
+    return tf.reduce_sum(contrasts * bounded(logits)[:, None], axis=-1)
 
 
 def least_lead(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
@@ -137,6 +145,8 @@ def least_lead(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
     >>> bool(1e-5 < least[0] < 1e-3)
     True
     """
-    largest = tf.reduce_max(tf.abs(tf.stop_gradient(logits)), axis=-1)
+    logits = bounded(tf.stop_gradient(logits))
+    size = tf.where(tf.math.is_nan(logits), 0.0, tf.abs(logits))
+    largest = tf.reduce_max(size, axis=-1)
     rounding = _COARSE_ROUNDING if is_coarse else _ROUNDING
     return tf.maximum(rounding * largest, _TINY)

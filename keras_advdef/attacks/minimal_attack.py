@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.confirm import confirm
+from keras_advdef.attacks.generation import predict
 from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
@@ -181,7 +182,14 @@ class MinimalAttack(Attack):
             A `Found` of arrays.
         """
         if labels is None and not self.targeted:
-            labels = self.predict(model, images, seed=seed, batch_size=batch_size)
+            labels = predict(
+                self,
+                model,
+                images,
+                seed=seed,
+                batch_size=batch_size,
+                must_be_finite=True,
+            )
         adversarial = self.generate(
             model,
             images,

@@ -113,6 +113,7 @@ def run_slots(attack: Any, job: Any, epsilon: tf.Tensor) -> None:
         job: The checked inputs.
         epsilon: Radius on the `[0, 1]` scale.
     """
+    job.check()
     slots = _Slots(attack, job, epsilon)
     progress, finished = job.progress(job.count), 0
     runs = attack.runs(job.classes)
@@ -130,7 +131,7 @@ def run_slots(attack: Any, job: Any, epsilon: tf.Tensor) -> None:
             slots.confirm()
         done = slots.state["broken"] | (slots.state["step"] >= attack.steps)
         for index, image, loss, broken in slots.release(done):
-            job.keep(index, job.range.from_unit(image), loss, broken)
+            job.keep(index, image, loss, broken)
             run = under_way.pop(index) + 1
             if run < runs and not broken:
                 waiting.append((index, run))

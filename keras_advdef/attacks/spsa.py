@@ -154,7 +154,10 @@ class SPSA(GradientAttack):
                 # Both see the same draw of a random model: only the pixels differ.
                 with draw_scope(fold_in(fresh, 1)):
                     losses.append(self.losses(logits_fn, state, pair)[0])
-            rise = tf.reshape(losses[0] - losses[1], [-1] + [1] * (len(shape) - 1))
+            rise = losses[0] - losses[1]
+            # One pair without an answer says nothing; the others still do.
+            rise = tf.where(tf.math.is_finite(rise), rise, 0.0)
+            rise = tf.reshape(rise, [-1] + [1] * (len(shape) - 1))
             summed = total[0] + tf.where(is_up, rise, -rise)
             # The shape of a draw is not known to the loop.
             return (tf.ensure_shape(summed, above.shape),)

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.attacks.confirm import needs_confirmation
+from keras_advdef.attacks.lead import lead
 from keras_advdef.attacks.slots import run_slots
 from keras_advdef.attacks.square_proposals import (
     moved_mass,
@@ -26,7 +27,6 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.losses.margin import Margin
 
 _START = 2**30 + 8
 
@@ -195,9 +195,8 @@ class Square(SteppedAttack):
         """Returns the margin to maximise and success."""
         with draw_scope(key):
             logits = logits_fn(images)
-        losses = Margin().call(labels, logits)
-        broken = is_broken(logits, labels, self.targeted)
-        return (-losses if self.targeted else losses), broken
+        losses = lead(logits, labels, targeted=self.targeted)
+        return losses, is_broken(logits, labels, self.targeted)
 
     def __str__(self) -> str:
         return f"Square-{self.queries}"

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.decided import decided
 from keras_advdef.core.norms import per_image
 
 State = dict[str, Any]
@@ -15,7 +16,7 @@ def stronger(
     """Merges two results of an attack: success first, then the larger loss.
 
     A broken image may have a smaller loss than an unbroken one, so loss alone would
-    throw successes away.
+    throw successes away. A loss of NaN is the smallest there is.
 
     Args:
         new: Images, losses `(batch,)` and whether each is broken `(batch,)`.
@@ -32,6 +33,7 @@ def stronger(
     >>> keras_advdef.attacks.strongest.stronger(new, old)[0].numpy().tolist()
     [[0.0, 0.0]]
     """
+    new = new[0], tf.where(tf.math.is_nan(new[1]), tf.float32.min, new[1]), new[2]
     better = (new[2] & ~old[2]) | ((new[2] == old[2]) & (new[1] > old[1]))
     wide = per_image(better, new[0])
     images = tf.where(wide, new[0], old[0])
@@ -55,6 +57,8 @@ def remember(state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
 def is_broken(probabilities: tf.Tensor, labels: tf.Tensor, targeted: bool) -> tf.Tensor:
     """Returns whether each image reached its target, or left its label.
 
+    An image without an answer, NaN, has left its label; see `decided`.
+
     Args:
         probabilities: Tensor of shape `(batch, classes)`.
         labels: Classes to leave or to reach, `(batch,)`.
@@ -69,5 +73,5 @@ def is_broken(probabilities: tf.Tensor, labels: tf.Tensor, targeted: bool) -> tf
     ...     tf.constant([[0.9, 0.1]]), tf.constant([1]), targeted=False).numpy()
     array([ True])
     """
-    hit = tf.argmax(probabilities, axis=-1, output_type=labels.dtype) == labels
+    hit = decided(probabilities) == tf.cast(labels, tf.int64)
     return hit if targeted else ~hit

@@ -69,6 +69,10 @@ class Transfer(Attack):
         surrogate_fn.build(tuple(images.shape[1:]))
         return self.attack.perturb(surrogate_fn, images, labels, epsilon, seed)
 
+    def companions(self) -> dict[str, Any]:
+        """Returns the surrogate; see `Attack.companions`."""
+        return {"surrogate": self.surrogate}
+
     def radius(self, epsilon: Any) -> tf.Tensor:
         """Returns the epsilon of the call or of the attack; see `Attack.radius`."""
         return self.attack.radius(epsilon)

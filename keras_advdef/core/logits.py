@@ -17,6 +17,7 @@ from keras_advdef.core.keras_private import (
     kept_losses,
     seed_state_variables,
 )
+from keras_advdef.core.looked_at import note
 from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.output_head import check_outputs, single_output
@@ -196,7 +197,9 @@ class LogitsFunction:
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
         pixels = self.view.seen(self.value_range.from_unit(images))
-        return self.view.logits(images, self._logits(pixels))
+        logits = self.view.logits(images, self._logits(pixels))
+        note(self, images, logits)
+        return logits
 
     def _logits(self, pixels: tf.Tensor) -> tf.Tensor:
         outputs = self._outputs if self._exact is None else self._bfloat16_outputs

@@ -58,8 +58,10 @@ def are_probabilities(outputs: np.ndarray) -> bool:
     if outputs.shape[1] == 1:
         # No sigmoid gives exactly 0 for all; a logit that nothing moves yet does.
         return bool(is_between and outputs.any())
-    sums = np.abs(outputs.sum(axis=-1) - 1.0)
-    return bool(is_between and sums.max() < _TOLERANCE)
+    if not is_between:
+        # The sum of logits may overflow.
+        return False
+    return bool(np.abs(outputs.sum(axis=-1) - 1.0).max() < _TOLERANCE)
 
 
 def logarithms(probabilities: tf.Tensor) -> tf.Tensor:

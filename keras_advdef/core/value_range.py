@@ -89,6 +89,13 @@ class ValueRange(NamedTuple):
         """Maps `[0, 1]` to `[low, high]`, for arrays and tensors alike."""
         return images if self.is_unit else images * self.span + self.low
 
+    def pixels_of(self, images: Any) -> Any:
+        """Maps `[0, 1]` to `[low, high]` and to nothing beyond it by rounding."""
+        if self.is_unit:
+            return images
+        clip = tf.clip_by_value if tf.is_tensor(images) else np.clip
+        return clip(self.from_unit(images), self.low, self.high)
+
     def epsilon_text(self, epsilon: float) -> str:
         """Returns an epsilon in both scales: of the range and of 0..255 or [0, 1]."""
         share = epsilon / self.span

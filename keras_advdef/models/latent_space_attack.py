@@ -161,6 +161,7 @@ class LatentSpaceAttack(Attack):
                     projection, behind, images, labels, start.latents
                 )
                 made = projection.generate(latents)
+            made = tf.where(tf.math.is_finite(made), made, images)
             candidate = project(made, images, epsilon, self.norm)
             ahead = self._measured(
                 logits_fn.exact, candidate, labels, fold_in(key, _JUDGE)

@@ -16,7 +16,7 @@ LABELS = np.array([1, 1, 1, 1])
 
 
 class Outside(Attack):
-    """Leaves the ball and the range."""
+    """Leaves the ball, which `Attack` would not let it do in `perturb`."""
 
     def __init__(self, epsilon=None, value_range=(0.0, 1.0)):
         super().__init__(
@@ -27,8 +27,8 @@ class Outside(Attack):
             training=False,
         )
 
-    def perturb(self, logits_fn, images, labels, epsilon, seed):
-        del logits_fn, labels, epsilon, seed
+    def generate(self, model, images, labels=None, **options):
+        del model, labels, options
         return 1.0 - images
 
 

@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.attacks import FGSM
+from keras_advdef.attacks.guard import (
+    check_clean,
+    check_finite,
+    finite_looks,
+    kept_in_ball,
+)
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import norm_per_image, project, random_surface_point
+from keras_advdef.core.random_numbers import make_key
+from tests.support.kernels import missing_kernels
+
+CLEAN = np.random.default_rng(0).uniform(size=(200, 4, 4, 3)).astype("float32")
+RADII = {"linf": 0.1, "l2": 0.7, "l1": 3.0}
+
+
+class TestKeptInBall:
+    @pytest.mark.parametrize("norm", RADII)
+    def test_leaves_the_surface_of_the_ball_to_the_bit(self, norm):
+        epsilon = RADII[norm]
+        clean = tf.constant(CLEAN.round(1))
+        points = [random_surface_point(make_key(0), clean, epsilon, norm)]
+        points.append(project(1.0 - clean, clean, epsilon, norm))
+        for found in (each.numpy() for each in points):
+            kept = kept_in_ball(tf.constant(found), clean, epsilon, norm)
+            assert kept.numpy().tobytes() == found.tobytes()
+
+    def test_leaves_the_sign_of_a_zero(self):
+        clean = tf.zeros((1, 2))
+        found = tf.constant([[-0.0, 1e-40]])
+        kept = kept_in_ball(found, clean, 0.1, "linf").numpy()
+        assert kept.tobytes() == found.numpy().tobytes()
+
+    @pytest.mark.parametrize("jit", [False, True])
+    @pytest.mark.parametrize("norm", RADII)
+    def test_pulls_back_what_lies_outside(self, norm, jit):
+        epsilon = RADII[norm]
+        found = tf.constant(5.0 * (np.roll(CLEAN, 1, axis=0) - 0.5))
+        call = tf.function(kept_in_ball, jit_compile=jit, autograph=False)
+        kept = call(found, tf.constant(CLEAN), tf.constant(epsilon), norm).numpy()
+        norms = norm_per_image(tf.constant(kept - CLEAN, tf.float64), norm)
+        # On the way to the clean image nothing is lost but what is too much.
+        np.testing.assert_allclose(norms, epsilon, rtol=1e-5)
+        assert kept.min() >= 0.0
+        assert kept.max() <= 1.0
+
+    def test_a_count_too_large_is_the_clean_image(self):
+        clean = tf.zeros((2, 3))
+        found = tf.constant([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+        kept = kept_in_ball(found, clean, 2.0, "l0").numpy()
+        assert kept.tolist() == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+    @pytest.mark.parametrize("jit", [False, True])
+    @pytest.mark.parametrize("norm", [*RADII, "l0"])
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_one_value_that_is_no_number(self, norm, value, jit):
+        found = CLEAN.copy()
+        found[3, 1, 1, 1] = value
+        call = tf.function(kept_in_ball, jit_compile=jit, autograph=False)
+        kept = call(tf.constant(found), tf.constant(CLEAN), 0.1, norm).numpy()
+        rest = np.arange(len(CLEAN)) != 3
+        np.testing.assert_array_equal(kept[rest], CLEAN[rest])
+        assert np.isfinite(kept).all()
+        norms = norm_per_image(tf.constant(kept - CLEAN), norm)
+        assert float(norms[3]) <= 0.1 * (1 + 1e-5)
+
+    def test_a_radius_that_is_no_number_gives_clean_images(self):
+        found = tf.constant(1.0 - CLEAN)
+        kept = kept_in_ball(found, tf.constant(CLEAN), np.float32(np.nan), "l2")
+        np.testing.assert_array_equal(kept, CLEAN)
+
+    def test_no_radius_at_all(self):
+        found = tf.constant(1.0 - CLEAN)
+        kept = kept_in_ball(found, tf.constant(CLEAN), np.float32(np.inf), "l2")
+        np.testing.assert_array_equal(kept, found)
+
+    @pytest.mark.parametrize("norm", [*RADII, "l0"])
+    def test_runs_where_the_attack_does(self, norm):
+        images = tf.constant(CLEAN)
+        assert not missing_kernels(
+            lambda found, clean: kept_in_ball(found, clean, 0.1, norm), images, images
+        )
+
+
+LOGITS = LogitsFunction(lambda images: tf.math.log(images[:, 0, :2, 0]))
+
+
+def test_finite_looks_takes_those_of_the_attacked_model_alone():
+    logits = tf.constant([[0.0, np.inf], [0.0, 1.0]])
+    other = LogitsFunction(lambda images: images)
+    assert finite_looks(LOGITS, [(other, logits)]) is None
+    found = finite_looks(LOGITS, [(other, logits[1:]), (LOGITS, logits)])
+    assert found.numpy().tolist() == [False, True]
+
+
+def test_check_finite_names_the_image():
+    is_finite = np.array([True, False, False])
+    match = "`PGD` expects `surrogate` to be a model with finite logits; it gives NaN"
+    with pytest.raises(ValueError, match=f"{match} or infinity for image 11"):
+        check_finite("PGD", "surrogate", len, is_finite, first=10)
+
+
+def test_check_clean_looks_where_nobody_did():
+    images = np.full((3, 4, 4, 1), 0.5, "float32")
+    check_clean(FGSM(0.1), LOGITS, tf.constant(images), make_key(0), [])
+    images[2, 0, 0] = 0.0
+    with pytest.raises(ValueError, match="for image 2"):
+        check_clean(FGSM(0.1), LOGITS, tf.constant(images), make_key(0), [])
