@@ -1,9 +1,14 @@
 """Ctrl-C and SIGTERM as exceptions, so that a command cleans up."""
 
+import _thread
 import signal
+import sys
 import threading
 import types
 from typing import Any
+
+# Seconds after which it is looked whether the exception has had its effect.
+_PAUSE = 1.0
 
 
 class Terminated(BaseException):
@@ -13,8 +18,10 @@ class Terminated(BaseException):
 class StopSignals:
     """Raises `KeyboardInterrupt` or `Terminated`, and knows which signal came.
 
-    Libraries turn what is raised inside them into errors of their own; the signal was
-    the reason all the same. To be used in a `with` statement.
+    Libraries turn what is raised inside them into errors of their own, or drop it: the
+    signal was the reason all the same, and what was dropped is raised again. While the
+    program cleans up after it, further signals change nothing. To be used in a `with`
+    statement.
 
     Attributes:
         came: Number of the last signal, or `None`.
@@ -22,6 +29,9 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.came: int | None = None
+        self._raised: BaseException | None = None
+        self._again: threading.Timer | None = None
+        self._has_ended = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -40,9 +50,30 @@ class StopSignals:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
+        self._has_ended = True
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
         while self._before:
             signal.signal(*self._before.popitem())
 
     def _stop(self, number: int, frame: types.FrameType | None) -> None:
+        if self._has_ended:
+            return
         self.came = number
-        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+        if self._again is not None:
+            self._again.cancel()
+        self._again = threading.Timer(_PAUSE, _thread.interrupt_main, [number])
+        self._again.daemon = True
+        self._again.start()
+        if not self._is_answered():
+            is_interrupt = number == signal.SIGINT
+            self._raised = KeyboardInterrupt() if is_interrupt else Terminated()
+            raise self._raised
+
+    def _is_answered(self) -> bool:
+        """Whether the program is cleaning up after what was raised."""
+        handled = sys.exc_info()[1]
+        while handled is not None and handled is not self._raised:
+            handled = handled.__context__
+        return handled is not None

@@ -1,8 +1,11 @@
 import concurrent.futures
+import contextlib
 import signal
+import time
 
 import pytest
 
+from keras_advdef.cli import stop_signals
 from keras_advdef.cli.stop_signals import StopSignals, Terminated
 
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
@@ -17,6 +20,56 @@ def test_raises_and_remembers(number):
         signal.raise_signal(number)
     assert signals.came == number
     assert {each: signal.getsignal(each) for each in KINDS} == before
+
+
+@pytest.mark.parametrize("number", KINDS)
+def test_what_a_library_drops_is_raised_again(number, monkeypatch):
+    monkeypatch.setattr(stop_signals, "_PAUSE", 0.01)
+    drops = []
+
+    def work():
+        while len(drops) < 3:
+            try:
+                signal.raise_signal(number)
+            except BaseException as error:
+                drops.append(error)
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            pass
+
+    def run():
+        with StopSignals():
+            work()
+
+    with pytest.raises(KINDS[number]) as caught:
+        run()
+    assert caught.value not in drops
+
+
+def test_further_signals_do_not_disturb_the_cleaning():
+    done = []
+
+    @contextlib.contextmanager
+    def cleaning():
+        try:
+            yield
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            with contextlib.suppress(KeyError):
+                raise KeyError  # while another error is handled, too
+            try:
+                raise OSError
+            except OSError:
+                signal.raise_signal(signal.SIGINT)
+            done.append(1)
+
+    def work():
+        with StopSignals(), cleaning():
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == [1]
 
 
 def test_signals_that_are_ignored_stay_so():
