@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_advdef.core.decided import decided
+from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.image_size import flattened
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
@@ -29,7 +29,7 @@ def decides(
 ) -> tf.Tensor:
     """Returns whether the model decides as the attack wants; one pass, no gradient.
 
-    A model that gives NaN has left its label; see `decided`.
+    A model that gives NaN has left its label; see `predicted_classes`.
 
     Args:
         logits_fn: The attacked model.
@@ -53,7 +53,7 @@ def decides(
     array([ True, False])
     """
     with draw_scope(key):
-        classes = decided(logits_fn(images))
+        classes = predicted_classes(logits_fn(images))
     hit = tf.reshape(classes, [-1, tf.shape(labels)[0]]) == tf.cast(labels, tf.int64)
     hit = tf.reshape(hit, [-1])
     return hit if targeted else ~hit
@@ -130,7 +130,7 @@ def _donors(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns for each image the nearest of the batch in its target class."""
     with draw_scope(key):
-        classes = decided(logits_fn(images))
+        classes = predicted_classes(logits_fn(images))
     fits = classes[None] == tf.cast(labels, tf.int64)[:, None]
     flat = flattened(images)
     # Up to a constant of each row, the square of the distance.

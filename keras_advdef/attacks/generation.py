@@ -10,8 +10,8 @@ import tensorflow as tf
 from keras_advdef.attacks.compiled_attack import compiled_attack
 from keras_advdef.attacks.goal import given
 from keras_advdef.attacks.guard import check_finite
+from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.decided import decided
 from keras_advdef.core.image_source import taken
 from keras_advdef.core.model_inputs import check_fit
 from keras_advdef.core.random_numbers import fold_in, make_key
@@ -116,7 +116,7 @@ class Job:
     def predictions(self) -> np.ndarray:
         """Returns the class that the model gives to each clean image."""
         rest = (self._logits(rows) for rows in self.slices()[1:])
-        return np.concatenate([decided(each).numpy() for each in (self._first, *rest)])
+        return predicted_classes(np.concatenate([self._first, *rest]))
 
     def check(self) -> None:
         """Raises if a clean image has no finite logits; see `check_batch`."""

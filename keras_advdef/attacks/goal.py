@@ -47,6 +47,7 @@ def given_or_predicted(
     """
     if labels is not None:
         return given(attack, labels)
+    # Of NaN, which a graph cannot refuse, some class: losses take no other label.
     with draw_scope(fold_in(key, _PREDICTION)):
         return tf.argmax(logits_fn(images), axis=-1)
 

@@ -9,11 +9,11 @@ from keras_advdef.attacks.loss_names import attack_loss
 from keras_advdef.attacks.starts import STARTS, first_iterate
 from keras_advdef.attacks.stepped_attack import SteppedAttack
 from keras_advdef.attacks.strongest import State, is_broken, remember
+from keras_advdef.core.answers import bounded
 from keras_advdef.core.arguments import (
     checked_choice,
     checked_number,
 )
-from keras_advdef.core.decided import bounded
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.logits import LogitsFunction

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_advdef.core.decided import bounded
+from keras_advdef.core.answers import bounded
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_state import draw_scope

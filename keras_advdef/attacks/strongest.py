@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_advdef.core.decided import decided
+from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.norms import per_image
 
 State = dict[str, Any]
@@ -57,7 +57,7 @@ def remember(state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
 def is_broken(probabilities: tf.Tensor, labels: tf.Tensor, targeted: bool) -> tf.Tensor:
     """Returns whether each image reached its target, or left its label.
 
-    An image without an answer, NaN, has left its label; see `decided`.
+    An image without an answer, NaN, has left its label; see `predicted_classes`.
 
     Args:
         probabilities: Tensor of shape `(batch, classes)`.
@@ -73,5 +73,5 @@ def is_broken(probabilities: tf.Tensor, labels: tf.Tensor, targeted: bool) -> tf
     ...     tf.constant([[0.9, 0.1]]), tf.constant([1]), targeted=False).numpy()
     array([ True])
     """
-    hit = decided(probabilities) == tf.cast(labels, tf.int64)
+    hit = predicted_classes(probabilities) == tf.cast(labels, tf.int64)
     return hit if targeted else ~hit
