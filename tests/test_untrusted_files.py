@@ -96,7 +96,8 @@ def refused(read, *arguments):
 @pytest.fixture(autouse=True)
 def _bounds(monkeypatch):
     monkeypatch.setattr(untrusted, "memory_budget", lambda: _BUDGET)
-    monkeypatch.setattr(read_keras, "_FREE_BYTES", _BUDGET)
+    for name in ("_FREE_BYTES", "_FREE_STORED"):
+        monkeypatch.setattr(read_keras, name, _BUDGET)
     before = signal.signal(signal.SIGPROF, _stop)
     yield
     signal.signal(signal.SIGPROF, before)

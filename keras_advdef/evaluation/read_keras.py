@@ -1,11 +1,13 @@
 """Reads Keras's model files that may be damaged or hostile."""
 
+import io
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import h5py
 import keras
 import tensorflow as tf
 
@@ -13,7 +15,11 @@ from keras_advdef.core.untrusted import Refusal, check_memory, opened, reading
 
 # A file holds at least what its layers need; small ones may hold less, unbuilt parts.
 _FREE_BYTES = 2**30
+# Keras does not compress weights; others may.
+_FREE_STORED = 2**28
 _SHARE_OF_FILE = 4
+_WEIGHTS = "model.weights.h5"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class _WeightBudget:
@@ -39,8 +45,48 @@ class _WeightBudget:
         return create(**arguments)
 
 
-def _check_archive(archive: zipfile.ZipFile, refuse: Refusal) -> None:
-    """Raises where members of a `.keras` file are hidden, or too large."""
+def _check_contents(file: BinaryIO, size: int, refuse: Refusal) -> None:
+    """Raises where members of a `.keras` file are hidden, or anything is too large."""
+    with reading(refuse, "It is no complete archive ({})."):
+        archive = zipfile.ZipFile(file) if zipfile.is_zipfile(file) else None
+    if archive is not None:
+        _check_members(archive, refuse)
+        if _WEIGHTS not in archive.namelist():
+            return
+        with reading(refuse, "Its weights cannot be read ({})."):
+            file = io.BytesIO(archive.read(_WEIGHTS))
+    file.seek(0)
+    if file.read(len(_HDF5)) != _HDF5:
+        return
+    with (
+        reading(refuse, "Its weights cannot be read ({})."),
+        h5py.File(file, "r") as root,
+    ):
+        stored = sum(_stored(root))
+    if stored > _FREE_STORED + _SHARE_OF_FILE * size:
+        advice = "Its weights are far larger than the file; save it again with Keras."
+        raise refuse(advice)
+
+
+def _stored(root: h5py.Group) -> Iterator[int]:
+    """Yields the bytes that each array in an HDF5 file takes once it is read."""
+    seen, waiting = set(), [root]
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            # Keras follows no other links.
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            found = group[name]
+            address = h5py.h5o.get_info(found.id).addr
+            if address not in seen and isinstance(found, h5py.Group):
+                waiting.append(found)
+            elif address not in seen and isinstance(found, h5py.Dataset):
+                yield found.nbytes
+            seen.add(address)
+
+
+def _check_members(archive: zipfile.ZipFile, refuse: Refusal) -> None:
     members = archive.infolist()
     names = {info.filename for info in members}
     if len(names) < len(members):
@@ -71,9 +117,7 @@ def read_keras(path: Path, refuse: Refusal) -> Any:
     with opened(path, refuse) as file:
         size = os.fstat(file.fileno()).st_size
         check_memory(size, "It", refuse)
-        with reading(refuse, "It is no complete archive ({})."):
-            if zipfile.is_zipfile(file):
-                _check_archive(zipfile.ZipFile(file), refuse)
+        _check_contents(file, size, refuse)
     budget = _WeightBudget(_FREE_BYTES + _SHARE_OF_FILE * size)
     advice = (
         "Keras says: {}. A model with layers of your own is loaded in Python, with "

@@ -1,6 +1,7 @@
 import warnings
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -42,15 +43,6 @@ class TestReadKeras:
         monkeypatch.setattr(module, "_FREE_BYTES", budget.asked)
         assert read_keras(tmp_path / "net.keras", Refused).built
 
-    def test_parts_that_lie_there_twice(self, tmp_path):
-        path = tmp_path / "net.keras"
-        small_net().save(path)
-        twice = pytest.warns(UserWarning, match="Duplicate name")
-        with zipfile.ZipFile(path, "a") as archive, twice:
-            archive.writestr("config.json", "{}")
-        with pytest.raises(Refused, match="One of its parts lies in it twice"):
-            read_keras(path, Refused)
-
     def test_parts_are_compared_with_the_memory(self, tmp_path, monkeypatch):
         path = tmp_path / "net.keras"
         small_net().save(path)
@@ -59,6 +51,54 @@ class TestReadKeras:
         monkeypatch.setattr(untrusted, "memory_budget", lambda: 2**20)
         with pytest.raises(Refused, match="What it holds would take 1"):
             read_keras(path, Refused)
+
+    @pytest.mark.parametrize("suffix", [".keras", ".h5"])
+    @pytest.mark.parametrize("change", ["zeros", "twice", "circle", "link"])
+    @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+    def test_stored_arrays_are_compared_with_the_file(
+        self, tmp_path, monkeypatch, suffix, change
+    ):
+        path = tmp_path / f"net{suffix}"
+        small_net().save(path)
+        members = {}
+        if suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                members = {name: archive.read(name) for name in archive.namelist()}
+            path.write_bytes(members[module._WEIGHTS])
+        with h5py.File(path, "a") as file:
+            if change == "circle":
+                file["again"] = file["/"]
+            elif change == "link":
+                file["again"] = h5py.ExternalLink("other.h5", "/large")
+            else:
+                # Four megabytes in a few thousand bytes.
+                zeros = file.create_dataset(
+                    "l", data=np.zeros(2**20, "f4"), compression=9
+                )
+                if change == "twice":
+                    file["again"] = zeros
+        if members:
+            members[module._WEIGHTS] = path.read_bytes()
+            with zipfile.ZipFile(path, "w") as archive:
+                for name, content in members.items():
+                    archive.writestr(name, content)
+        fits = change != "zeros"
+        monkeypatch.setattr(module, "_FREE_STORED", 2**22 if fits else 2**21)
+        monkeypatch.setattr(module, "_FREE_BYTES", 2**16)
+        if fits:
+            assert read_keras(path, Refused).built
+        else:
+            with pytest.raises(Refused, match="weights are far larger than the file"):
+                read_keras(path, Refused)
+
+    def test_parts_that_lie_there_twice(self, tmp_path):
+        path = tmp_path / "net.keras"
+        small_net().save(path)
+        twice = pytest.warns(UserWarning, match="Duplicate name")
+        with zipfile.ZipFile(path, "a") as archive, twice:
+            archive.writestr("config.json", "{}")
+        with pytest.raises(ValueError, match=r"^One of its parts lies in it twice\.$"):
+            read_keras(path, ValueError)
 
     @pytest.mark.parametrize("suffix", [".keras", ".h5"])
     def test_code_in_a_file_does_not_run(self, suffix, tmp_path):
