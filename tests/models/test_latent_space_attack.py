@@ -222,3 +222,33 @@ def test_projection_inside_a_model(model, net):
     assert projection_of(len) is None
     layer = GenerativeProjection(small_generator())
     assert checked_projection(small_net(front=[layer])) is layer
+
+
+class _NoneBeyond(keras.layers.Layer):
+    """NaN for a row whose first value is above a bound."""
+
+    def __init__(self, bound, **kwargs):
+        super().__init__(**kwargs)
+        self.bound = bound
+
+    def call(self, inputs):
+        return tf.where(inputs[:, :1] > self.bound, np.nan, inputs)
+
+
+@pytest.mark.parametrize("how", ["generate", "eager"])
+def test_a_leap_to_where_there_is_no_answer(how, bright):
+    """Adam leaps to latents whose logits are NaN; what comes back is an image."""
+    classifier = linear_net(WEIGHTS, np.array(BIAS), SHAPE)
+    classifier = keras.Sequential([*classifier.layers, _NoneBeyond(0.05)])
+    model = DefenseGAN(affine_generator(), classifier, steps=10, restarts=1, seed=0)
+    images = (0.35 * bright[0]).astype("float32")
+    leaps = LatentSpaceAttack(0.3, steps=6, restarts=2, learning_rate=3.0)
+    goal = {"labels": np.ones(6, int), "seed": 0}
+    if how == "eager":
+        found = leaps(model, images, **goal).numpy()
+    else:
+        found = leaps.generate(model, images, verbose=0, batch_size=4, **goal)
+    assert np.isfinite(found).all()
+    assert found.min() >= 0.0
+    assert found.max() <= 1.0
+    assert inside(found, images, 0.3, "linf")
