@@ -19,7 +19,7 @@ from keras_advdef.core.keras_private import (
 )
 from keras_advdef.core.looked_at import note
 from keras_advdef.core.model_inputs import call_classifier
-from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.model_view import ModelView, inlined, inlined_calls
 from keras_advdef.core.output_head import check_outputs, single_output
 from keras_advdef.core.precision import (
     PRECISIONS,
@@ -30,6 +30,7 @@ from keras_advdef.core.precision import (
 )
 from keras_advdef.core.probabilities import hides_head, logits_of
 from keras_advdef.core.random_state import RandomLayer, draw_scope, scope_key
+from keras_advdef.core.random_stream import kept_states
 from keras_advdef.core.value_range import ValueRange
 
 # A constant scale: the optimizer's own grows to 2**15, where input gradients overflow.
@@ -235,10 +236,11 @@ class LogitsFunction:
             return forward(images)
         with (
             kept_losses(self.model),
-            keras.StatelessScope(state_mapping=self._drawn_seed_states()),
+            kept_states(self._drawn_seed_states()),
+            inlined_calls(self.model),
             self.view.applied(),
         ):
-            return forward(images, training=self.training)
+            return inlined(forward)(images, training=self.training)
 
     def _bfloat16_outputs(self, images: tf.Tensor) -> Any:
         with in_bfloat16(self.model, keep=self._head):

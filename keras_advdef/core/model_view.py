@@ -2,13 +2,18 @@
 
 import contextlib
 import dataclasses
+import functools
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
 import tensorflow as tf
 
+from keras_advdef.core.function_scope import FunctionScope
 from keras_advdef.core.gradients import straight_through
+from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.soft_gradients import soft_gradients
 from keras_advdef.core.unaware import unaware_of_defences
 
@@ -113,15 +118,11 @@ class _CallOfThread:
     def __init__(self, original: Callable[..., Any]) -> None:
         self.original = original
         self.holders = 0
-        self._thread = threading.local()
+        self.scope = FunctionScope()
 
     @property
     def current(self) -> Callable[..., Any]:
-        return getattr(self._thread, "call", self.original)
-
-    @current.setter
-    def current(self, call: Callable[..., Any]) -> None:
-        self._thread.call = call
+        return self.scope.value() or self.original
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.current(*args, **kwargs)
@@ -160,13 +161,77 @@ def replaced_call(
         if not isinstance(call, _CallOfThread):
             attributes["call"] = call = _CallOfThread(call)
         call.holders += 1
-    outer = call.current
-    call.current = replace(outer)
     try:
-        yield
+        with call.scope.holding(replace(call.current)):
+            yield
     finally:
-        call.current = outer
         with _lock:
             call.holders -= 1
             if not call.holders:
                 del attributes["call"]
+
+
+@contextlib.contextmanager
+def inlined_calls(model: keras.layers.Layer) -> Iterator[None]:
+    """Makes what the layers of a model have as a `tf.function` a part of the caller.
+
+    Its trace would know nothing of a view, of draws and of what is kept, or would go
+    on with all of it after the view has ended. Other threads see nothing of it.
+
+    Args:
+        model: Any model.
+
+    Example:
+
+    >>> class Doubled(keras.layers.Layer):
+    ...     @tf.function
+    ...     def call(self, inputs):
+    ...         return 2.0 * inputs
+    >>> layer = Doubled()
+    >>> with keras_advdef.core.model_view.inlined_calls(layer):
+    ...     float(layer(tf.constant(3.0)))
+    6.0
+    """
+    with contextlib.ExitStack() as stack:
+        for layer in flat_layers(model):
+            if keeps_traces(_original(layer.call)):
+                stack.enter_context(replaced_call(layer, inlined))
+        yield
+
+
+def _original(call: Callable[..., Any]) -> Callable[..., Any]:
+    return call.original if isinstance(call, _CallOfThread) else call
+
+
+def keeps_traces(function: Any) -> bool:
+    """Returns whether something is a `tf.function`, which is traced only once.
+
+    Args:
+        function: Anything.
+
+    Example:
+
+    >>> keras_advdef.core.model_view.keeps_traces(tf.function(len))
+    True
+    """
+    return isinstance(function, tf.types.experimental.PolymorphicFunction)
+
+
+def inlined(function: Any) -> Callable[..., Any]:
+    """Returns what a `tf.function` traces, and any other function as it is.
+
+    Args:
+        function: Any function.
+
+    Example:
+
+    >>> import keras_advdef
+    >>> keras_advdef.core.model_view.inlined(len) is len
+    True
+    """
+    if not keeps_traces(function):
+        return function
+    plain = function.python_function
+    if inspect.ismethod(plain):
+        return functools.partial(tf.autograph.to_graph(plain.__func__), plain.__self__)
+    return tf.autograph.to_graph(plain)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_policies import own_policy, policies_of_thread
@@ -16,6 +15,7 @@ from keras_advdef.core.keras_private import (
     inner_layers,
     producer,
 )
+from keras_advdef.core.model_view import keeps_traces
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -154,18 +154,14 @@ def check_switch(model: Any) -> None:
     """
     if not isinstance(model, keras.layers.Layer):
         raise cannot_switch("a model that is no Keras layer")
-    if _keeps_traces(getattr(model, "logits", None)):
+    if keeps_traces(getattr(model, "logits", None)):
         raise cannot_switch(f"`{model.name}`, whose `logits` is a `tf.function`")
     for layer in _computing_layers(model):
         name = _policy_name(layer)
         if name not in _POLICIES:
             raise cannot_switch(f"`{layer.name}`, which has the dtype policy {name}")
-        if _keeps_traces(layer.call):
+        if keeps_traces(layer.call):
             raise cannot_switch(f"`{layer.name}`, whose `call` is a `tf.function`")
-
-
-def _keeps_traces(function: Any) -> bool:
-    return isinstance(function, tf.types.experimental.PolymorphicFunction)
 
 
 def head_layers(model: Any) -> list[keras.layers.Layer]:

@@ -1,7 +1,6 @@
 """Saved, replica-aware randomness for layers, and the scope that replaces it."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from keras_advdef.core.card_asset import CardAsset
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.fresh_state import FreshAtLoad, fresh_state
+from keras_advdef.core.function_scope import FunctionScope
 from keras_advdef.core.keras_private import conversion_format, flat_layers
 from keras_advdef.core.random_numbers import SEED_LIMIT, fold_in
 from keras_advdef.core.random_stream import (
@@ -22,29 +22,15 @@ from keras_advdef.core.random_stream import (
     replica_number,
 )
 
-_FuncGraph = tf.__internal__.FuncGraph
-
-_active = threading.local()
+_scope = FunctionScope()
 
 
 class _DrawScope:
-    """One entered `draw_scope`: its key, its graph, how many draws it has served."""
+    """One entered `draw_scope`: its key, and how many draws it has served."""
 
     def __init__(self, key: tf.Tensor) -> None:
         self.key = key
-        self.function = _current_function()
         self.draws = 0
-
-
-def _current_function() -> Any:
-    """Returns the graph of the function that is being traced, `None` in eager mode."""
-    if tf.executing_eagerly():
-        return None
-    graph = tf.compat.v1.get_default_graph()
-    # Loops and branches have graphs of their own, which are of its subclasses.
-    while isinstance(graph, _FuncGraph) and type(graph) is not _FuncGraph:
-        graph = graph.outer_graph
-    return graph
 
 
 @contextlib.contextmanager
@@ -72,12 +58,8 @@ def draw_scope(key: tf.Tensor) -> Iterator[None]:
     >>> bool(np.all(first == second))
     True
     """
-    outer = getattr(_active, "scope", None)
-    _active.scope = _DrawScope(key)
-    try:
+    with _scope.holding(_DrawScope(key)):
         yield
-    finally:
-        _active.scope = outer
 
 
 def scope_key() -> tf.Tensor | None:
@@ -95,8 +77,8 @@ def scope_key() -> tf.Tensor | None:
     >>> keras_advdef.core.random_state.scope_key() is None
     True
     """
-    scope = getattr(_active, "scope", None)
-    if scope is None or scope.function is not _current_function():
+    scope = _scope.value()
+    if scope is None:
         return None
     scope.draws += 1
     return fold_in(fold_in(scope.key, scope.draws), replica_number())

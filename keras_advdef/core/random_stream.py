@@ -1,6 +1,8 @@
 """Saved streams of keys: one variable, which each draw reads and moves on at once."""
 
+import contextlib
 import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -8,11 +10,19 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.fresh_state import own_state_after_fork, replica_variables
+from keras_advdef.core.function_scope import (
+    FunctionScope,
+    current_function,
+    is_symbolic_call,
+    outer_functions,
+)
 from keras_advdef.core.keras_private import in_stateless_scope
 from keras_advdef.core.random_numbers import KEYS, PHILOX, philox
 
 # By how much `RngReadAndSkip` moves the counter on.
 _BLOCKS = 256
+
+_kept = FunctionScope()
 
 
 def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
@@ -98,16 +108,52 @@ def advance(state: Any) -> tf.Tensor:
     return philox(current[2:], counter, [2], tf.int64)
 
 
+@contextlib.contextmanager
+def kept_states(mapping: Sequence[tuple[Any, Any]] = ()) -> Iterator[None]:
+    """Keeps every variable, random states among them, from being changed.
+
+    But for what is drawn in a `tf.function` that is traced within: that goes on with
+    its trace long after, and would draw the same for ever.
+
+    Args:
+        mapping: Variables, each with the value that it has meanwhile.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.RandomNoise(0.1, seed=5)
+    >>> with keras_advdef.core.random_stream.kept_states():
+    ...     noise = layer(np.zeros((1, 2)))
+    >>> layer.random_state.numpy()
+    array([0, 0, 5])
+    """
+    with keras.StatelessScope(state_mapping=mapping), _kept.holding(True):
+        yield
+
+
+def _is_kept() -> bool:
+    function = current_function()
+    if not in_stateless_scope():
+        return False
+    if function is None or is_symbolic_call(function) or _kept.value():
+        return True
+    return not (
+        _kept.is_left() or any(map(is_symbolic_call, outer_functions(function)))
+    )
+
+
 def _read_and_skip(state: Any) -> tf.Tensor:
-    if in_stateless_scope():
+    if _is_kept():
         current = tf.convert_to_tensor(state)
         state.assign(current + tf.constant([_BLOCKS, 0, 0], tf.int64))
         return current
+    # A scope of its own, which knows of no other value than that of the variable.
+    with keras.StatelessScope():
+        variables = replica_variables(state.value)
     read = [
         tf.raw_ops.RngReadAndSkip(
             resource=variable.handle, alg=PHILOX, delta=tf.constant(1, tf.uint64)
         )
-        for variable in replica_variables(state.value)
+        for variable in variables
     ]
     return read[0]
 

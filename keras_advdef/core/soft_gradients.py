@@ -1,10 +1,11 @@
 """The scope in which layers show attackers their smoothest gradient."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
-_active = threading.local()
+from keras_advdef.core.function_scope import FunctionScope
+
+_soft = FunctionScope()
 
 
 @contextlib.contextmanager
@@ -29,12 +30,8 @@ def soft_gradients() -> Iterator[None]:
     ...     bool(np.all(slopes() == 1.0))
     False
     """
-    outer = are_gradients_soft()
-    _active.soft = True
-    try:
+    with _soft.holding(True):
         yield
-    finally:
-        _active.soft = outer
 
 
 def are_gradients_soft() -> bool:
@@ -45,4 +42,4 @@ def are_gradients_soft() -> bool:
     >>> keras_advdef.core.soft_gradients.are_gradients_soft()
     False
     """
-    return getattr(_active, "soft", False)
+    return _soft.value() is not None

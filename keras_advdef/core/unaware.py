@@ -1,10 +1,11 @@
 """The scope in which this package's defences stand aside, for an unaware attacker."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
-_active = threading.local()
+from keras_advdef.core.function_scope import FunctionScope
+
+_unaware = FunctionScope()
 
 
 @contextlib.contextmanager
@@ -21,12 +22,8 @@ def unaware_of_defences() -> Iterator[None]:
     ...     layer(np.full((1, 1, 1, 1), 0.6, "float32")).numpy().item() < 0.7
     True
     """
-    outer = is_unaware()
-    _active.unaware = True
-    try:
+    with _unaware.holding(True):
         yield
-    finally:
-        _active.unaware = outer
 
 
 def is_unaware() -> bool:
@@ -37,4 +34,4 @@ def is_unaware() -> bool:
     >>> keras_advdef.core.unaware.is_unaware()
     False
     """
-    return getattr(_active, "unaware", False)
+    return _unaware.value() is not None

@@ -12,7 +12,11 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_view import ModelView, replaced_call, viewed_model
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.layers import BitDepthReduction, StochasticActivationPruning
+from keras_advdef.layers import (
+    BitDepthReduction,
+    RandomNoise,
+    StochasticActivationPruning,
+)
 from tests.support.nets import linear_net, small_net
 from tests.support.threads import called_by_threads, in_other_thread
 
@@ -23,14 +27,14 @@ def gradient(model, images):
     return input_gradient(lambda x: (logits(x)[:, 0], None), images)[2].numpy()
 
 
-class _Rounding(keras.layers.Layer):
+class Rounding(keras.layers.Layer):
     def call(self, inputs):
         return tf.round(inputs)
 
 
 class TestModelView:
     def test_identity_gradient_and_back(self, images):
-        rounding = _Rounding()
+        rounding = Rounding()
         net = small_net(front=[rounding])
         view = ModelView(net, identity=(rounding,))
         plain = keras.Sequential([keras.Input((8, 8, 1)), *net.layers[1:]])
@@ -51,7 +55,7 @@ class TestModelView:
         assert "call" not in vars(layer)
 
     def test_identity_is_local_to_its_thread(self, images):
-        rounding = _Rounding()
+        rounding = Rounding()
         net = small_net(front=[rounding])
         view = ModelView(net, identity=(rounding,))
         expected = gradient(view, images)
@@ -149,3 +153,91 @@ class TestReplacedCall:
                 assert float(layer(tf.constant(2.0))) == 15.0
             assert float(layer(tf.constant(2.0))) == 3.0
         assert float(layer(tf.constant(2.0))) == 2.0
+
+
+class Traced(keras.Model):
+    """A net whose `call` is a `tf.function`, with a condition that it converts."""
+
+    def __init__(self, front):
+        super().__init__()
+        self.front = front
+        self.rest = small_net()
+
+    @tf.function
+    def call(self, images):
+        if tf.reduce_sum(images) > 1e9:
+            images = 0.0 * images
+        return self.rest(self.front(images))
+
+
+class TracedWithin(Traced):
+    """The same with a function that nobody can see from outside."""
+
+    def __init__(self, front):
+        super().__init__(front)
+        self.within = tf.function(lambda images: self.rest(self.front(images)))
+
+    def call(self, images):
+        return self.within(images)
+
+
+class TestTracedModels:
+    """What is traced while a model is attacked goes on with it long after."""
+
+    @pytest.mark.parametrize("before", [False, True])
+    def test_views_hold_and_end(self, before, images):
+        rounding = BitDepthReduction(1)
+        net = Traced(rounding)
+        images = tf.constant(images)
+        plain, rounded = net.rest(images), net.rest(tf.round(images))
+        if before:
+            net(images)
+        else:
+            net.built = True
+        view = LogitsFunction(ModelView(net, unaware=True))
+        np.testing.assert_allclose(view(images), plain, atol=1e-6)
+        np.testing.assert_allclose(net(images), rounded, atol=1e-6)
+        np.testing.assert_allclose(LogitsFunction(net)(images), rounded, atol=1e-6)
+
+    def test_identity_gradient(self, images):
+        net = Traced(Rounding())
+        net(images)
+        expected = gradient(net.rest, np.round(images))
+        view = ModelView(net, identity=(net.front,))
+        np.testing.assert_allclose(gradient(view, images), expected, atol=1e-6)
+        with pytest.raises(ValueError, match="without any gradient"):
+            gradient(net, images)
+        assert "call" not in vars(net)
+
+    @pytest.mark.parametrize("way", ["eager", "graph"])
+    def test_draws_come_from_the_scope_and_go_on_after_it(self, way, images):
+        net = Traced(RandomNoise(0.5, seed=3))
+        net.built = True
+        function = LogitsFunction(net)
+
+        def scoped(key):
+            with draw_scope(key):
+                return function(tf.constant(images))
+
+        call = scoped if way == "eager" else tf.function(scoped)
+        first, again, other = (call(make_key(key)).numpy() for key in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+        assert net.front.random_state.numpy()[0] == 0
+        assert not np.array_equal(net(images), net(images))
+
+    @pytest.mark.parametrize("kind", [Traced, TracedWithin])
+    @pytest.mark.parametrize("first", ["attack", "functional"])
+    def test_no_draw_comes_twice(self, kind, first, images):
+        net = kind(RandomNoise(0.5))
+        images = tf.constant(images)
+        if first == "attack":
+            net.built = True
+            LogitsFunction(net)(images)
+            model = net
+        else:
+            inputs = keras.Input((8, 8, 1))
+            model = keras.Model(inputs, net(inputs))
+        draws = [model(images), net(images), model(images), net(images)]
+        draws += [model.predict(images, verbose=0) for _ in range(2)]
+        assert len({np.asarray(draw).tobytes() for draw in draws}) == 6

@@ -7,6 +7,7 @@ from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_stream import (
     add_random_state,
     advance,
+    kept_states,
     of_today,
     replica_number,
     stream_key,
@@ -100,6 +101,43 @@ class TestAdvance:
         assert keys.shape == (10_000, 2)
         assert len(np.unique(keys, axis=0)) == 10_000
         assert state.numpy().tolist() == [256 * 10_000, 0, 5]
+
+
+class TestKeptStates:
+    def test_keeps_what_is_drawn_itself(self, state):
+        with kept_states():
+            keys = [advance(state).numpy().tolist() for _ in range(2)]
+        assert keys == [fold_in([5, 0], place).numpy().tolist() for place in (0, 256)]
+        assert state.numpy().tolist() == [0, 0, 5]
+
+    def test_but_not_in_a_function_that_is_traced_within(self, state):
+        @tf.function
+        def draw():
+            return advance(state)
+
+        @tf.function
+        def outer():
+            with kept_states():
+                return advance(state), draw()
+
+        outer()
+        assert state.numpy().tolist() == [256, 0, 5]
+        draw()
+        assert state.numpy().tolist() == [512, 0, 5]
+
+    def test_variables_have_other_values(self, state):
+        with kept_states([(state, tf.constant([512, 0, 5], tf.int64))]):
+            key = advance(state)
+        np.testing.assert_array_equal(key, fold_in([5, 0], 512))
+
+    def test_a_call_without_state_in_a_function(self, state):
+        @tf.function
+        def call():
+            with keras.StatelessScope() as scope:
+                return advance(state), scope.get_current_value(state)
+
+        assert call()[1].numpy().tolist() == [256, 0, 5]
+        assert state.numpy().tolist() == [0, 0, 5]
 
 
 class TestReplicaNumber:
