@@ -81,6 +81,62 @@ def test_adversarial_training_under_mirrored_strategy():
     assert unbuilt == pytest.approx(built, rel=1e-5)
 
 
+DIVERGED = """
+import json
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+import keras, keras_advdef as advdef
+x = np.random.default_rng(0).uniform(0, 1, (48, 8, 8, 1)).astype("float32")
+y = np.arange(48) % 3
+bad = x.copy()
+# In the third batch, and of its two halves in the second.
+bad[44, 3, 3] = np.nan
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+def trained(optimizer, images, dtype="float32"):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        net = keras.Sequential([
+            keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, dtype=dtype),
+            keras.layers.BatchNormalization(), keras.layers.ReLU(),
+            keras.layers.Flatten(), keras.layers.Dense(3)])
+        model = advdef.training.AdversarialTrainingModel(
+            net, advdef.attacks.FGSM(0.05), seed=0, dtype=dtype)
+        model.compile(optimizer, loss)
+    data = tf.data.Dataset.from_tensor_slices((images, y[:len(images)])).batch(16)
+    said = ""
+    try:
+        model.fit(data, verbose=0, shuffle=False)
+    except ValueError as error:
+        said = str(error)
+    variables = [*model.variables, *model.optimizer.variables]
+    return said, [part.numpy() for each in variables
+                  for part in strategy.experimental_local_results(each.value)]
+found = []
+for dtype in ("float32", "mixed_float16"):
+    said, kept = trained("adam", bad, dtype)
+    _, expected = trained("adam", x[:32], dtype)
+    same = all(np.array_equal(a, b) for a, b in zip(kept, expected, strict=True))
+    found.append([said, same, len(kept)])
+said, kept = trained(keras.optimizers.SGD(1e38), x)
+found.append([said, all(np.isfinite(each).all() for each in kept), len(kept)])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+def test_a_step_of_one_replica_is_undone_on_all():
+    single, half, steep = run_fresh(DIVERGED)
+    for said, is_same, count in (single, half):
+        assert "`images` to be finite, which failed in batch 3 of epoch 1" in said
+        assert is_same
+        assert count > 20
+    assert "to be finite, which failed in batch" in steep[0]
+    assert steep[1]
+
+
 TRANSFORMS = """
 import json
 import numpy as np, tensorflow as tf

@@ -158,7 +158,7 @@ class AdversarialTrainingModel(TrainingModel):
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: If images or labels do not fit the attack or the model.
+            ValueError: If images or labels do not fit, or as of `TrainingModel.fit`.
         """
         held_out = kwargs.get("validation_data")
         self._check_arrays(self.check_training, x, y)

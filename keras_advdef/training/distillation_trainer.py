@@ -85,6 +85,9 @@ class DistillationTrainer(TrainingModel):
     wants a trained teacher and another net as student, and ignores sample weights.
     Here there is no loss on labels: they are for metrics only.
 
+    Where a batch, its loss or the weights after it are not finite, training stops with
+    an error and the net keeps the weights it had before that batch.
+
     Args:
         teacher: A built `keras.Model` that returns logits. `fit_teacher` trains it;
             pass a trained one to leave that out.
@@ -154,6 +157,10 @@ class DistillationTrainer(TrainingModel):
         """Those of the student."""
         return self.classifier.trainable_variables
 
+    def step_variables(self) -> list[Any]:
+        """Returns those of the student."""
+        return self.classifier.variables
+
     def compile(
         self,
         optimizer: Any = "adam",
@@ -198,7 +205,7 @@ class DistillationTrainer(TrainingModel):
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: If the trainer is not compiled.
+            ValueError: If the trainer is not compiled, or as of `TrainingModel.fit`.
         """
         if not self.compiled:
             rule = "compiled before `fit_teacher`"

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_advdef.training.parts import parts_of
+
 
 class FirstBatch:
     """A step function of Keras whose first batch is checked while it is concrete.
@@ -63,3 +65,26 @@ class FirstBatch:
             return None
         value = self._strategy.experimental_local_results(value)[0]
         return value.numpy() if isinstance(value, tf.Tensor) else value
+
+
+def checking_first(
+    model: keras.Model,
+    function: Callable[[Any], Any],
+    check: Callable[[Any, Any], None],
+) -> FirstBatch:
+    """Returns a step function of a model whose next batch is checked.
+
+    Args:
+        model: The model that trains or is tested.
+        function: What Keras made of its step, or what this returned for it.
+        check: Takes the images and labels of a batch, as NumPy arrays.
+    """
+    if isinstance(function, FirstBatch):
+        function.is_due = True
+        return function
+    return FirstBatch(
+        function,
+        lambda batch: check(*parts_of(batch)[:2]),
+        steps=model.steps_per_execution,
+        strategy=model.distribute_strategy,
+    )

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.keras_training import scale_loss_for_distribution
+from keras_advdef.training.finite_step import FiniteStep
 
 
 def scaling_where_needed(
@@ -26,7 +27,12 @@ def scaling_where_needed(
 
 
 def update_net(
-    optimizer: Any, tape: tf.GradientTape, loss: tf.Tensor, net: keras.Model
+    optimizer: Any,
+    tape: tf.GradientTape,
+    loss: tf.Tensor,
+    *,
+    net: keras.Model,
+    step: FiniteStep,
 ) -> None:
     """Moves the trainable weights of one net, and no other, along a gradient.
 
@@ -37,6 +43,7 @@ def update_net(
         tape: What watched the loss, still open.
         loss: Mean over the images of this replica.
         net: The net.
+        step: The running step of training, which looks at loss and gradients.
     """
     with tape:
         own = [tf.cast(each, loss.dtype) for each in net.losses]
@@ -44,4 +51,5 @@ def update_net(
         scaled = optimizer.scale_loss(total)
     variables = net.trainable_variables
     gradients = tape.gradient(scaled, variables)
+    step.look(total, gradients, optimizer)
     optimizer.apply_gradients(zip(gradients, variables, strict=True))

@@ -20,7 +20,9 @@ from keras_advdef.core.logits import LogitsModel
 from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.training.check_distribution import check_distribution
 from keras_advdef.training.example_loss import reduced, single_loss, values_and_mask
-from keras_advdef.training.first_batch import FirstBatch
+from keras_advdef.training.finite_guard import FiniteGuard
+from keras_advdef.training.finite_step import without_flaws
+from keras_advdef.training.first_batch import FirstBatch, checking_first
 from keras_advdef.training.parts import alone, parts_of
 
 
@@ -32,6 +34,9 @@ class TrainingModel(LogitsModel):
     in place. A subclass writes `losses_per_example`; the base does what Keras's own
     training step does: compiled loss and metrics, sample and class weights, the
     layers' own losses once, loss scaling, distribution.
+
+    A batch stops training with an error, before any callback sees it, if it or its loss
+    or the new weights are not finite. Model and optimizer stay as they were before it.
 
     Args:
         classifier: A `keras.Model` that maps images to logits or probabilities.
@@ -53,6 +58,7 @@ class TrainingModel(LogitsModel):
         owner = type(self).__name__
         self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
         self.built = classifier.built
+        self._guard = FiniteGuard(owner)
         prepare_for_workers(self)
 
     def check_training(self, images: np.ndarray, labels: Any) -> None:
@@ -71,7 +77,10 @@ class TrainingModel(LogitsModel):
         """
         self.train_function: Any
         super().make_train_function(force)
-        self.train_function = self._checking(self.train_function, self.check_training)
+        made, check = self.train_function, self.check_training
+        if not isinstance(made, FirstBatch):
+            made = self._guard.watching(made)
+        self.train_function = checking_first(self, made, check)
 
     def make_test_function(self, force: bool = False) -> None:
         """Makes the function of a test step, which checks its first batch.
@@ -81,18 +90,8 @@ class TrainingModel(LogitsModel):
         """
         self.test_function: Any
         super().make_test_function(force)
-        self.test_function = self._checking(self.test_function, self.check_test)
-
-    def _checking(self, function: Any, check: Any) -> FirstBatch:
-        if isinstance(function, FirstBatch):
-            function.is_due = True
-            return function
-        return FirstBatch(
-            function,
-            lambda batch: check(*parts_of(batch)[:2]),
-            steps=self.steps_per_execution,
-            strategy=self.distribute_strategy,
-        )
+        check = self.check_test
+        self.test_function = checking_first(self, self.test_function, check)
 
     def prepare(self, images: Any, labels: Any) -> Any:
         """Returns what a step needs before its loss, made outside the weight tape."""
@@ -149,7 +148,8 @@ class TrainingModel(LogitsModel):
         Raises:
             ValueError: If the model was not compiled with a single loss, or with
                 options that do not work under the distribution strategy, or with a
-                weight decay that defeats a `constraints.Parseval`.
+                weight decay that defeats a `constraints.Parseval`; or if a batch, its
+                loss or the weights after it are not finite.
         """
         # Looked at now, so that a wrong one is told before anything is traced.
         _ = self.example_loss
@@ -159,7 +159,7 @@ class TrainingModel(LogitsModel):
             with self.distribute_strategy.scope():
                 self(x[:1])
         check_weight_decay(self, self.optimizer)
-        return super().fit(x, y, *args, **kwargs)
+        return self._guard.training(super().fit, x, y, *args, **kwargs)
 
     @property
     def example_loss(self) -> Any:
@@ -233,6 +233,9 @@ class TrainingModel(LogitsModel):
         images, labels, weights = parts_of(data)
         if not self.built:
             self(images)
+        batch = {"images": images, "labels": labels, "sample_weight": weights}
+        step = self._guard.begin_training(self, batch, self.step_variables())
+        labels = without_flaws(labels)
         prepared = self.prepare(images, labels)
         with tf.GradientTape() as tape:
             values, outputs = self.losses_per_example(images, labels, prepared)
@@ -244,9 +247,15 @@ class TrainingModel(LogitsModel):
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_weights
         gradients = tape.gradient(scaled, variables)
+        step.look(loss, gradients, self.optimizer)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         logs = self.compute_metrics(images, labels, outputs, sample_weight=weights)
+        step.end()
         return worker_logs(self, logs)
+
+    def step_variables(self) -> list[Any]:
+        """Returns the variables that a step may write, those of metrics left out."""
+        return self.variables
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of one evaluation step; see `keras.Model.test_step`."""

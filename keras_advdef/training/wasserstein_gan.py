@@ -16,8 +16,10 @@ from keras_advdef.core.random_state import checked_seed
 from keras_advdef.core.random_stream import add_random_state, advance, of_today
 from keras_advdef.training.check_distribution import check_distribution
 from keras_advdef.training.finite_guard import FiniteGuard
+from keras_advdef.training.finite_step import FiniteStep
 from keras_advdef.training.image_batches import check_images, images_of, in_parts
 from keras_advdef.training.net_update import scaling_where_needed, update_net
+from keras_advdef.training.optimizer_pair import check_no_loss, optimizer_pair
 from keras_advdef.training.wasserstein_losses import (
     critic_losses,
     made_images,
@@ -26,7 +28,6 @@ from keras_advdef.training.wasserstein_losses import (
 
 _OWNER = "WassersteinGAN"
 _LOGS = ("critic_loss", "generator_loss", "gradient_penalty", "distance")
-_NOT_COMPILED = ("loss", "loss_weights", "metrics", "weighted_metrics")
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -48,8 +49,8 @@ class WassersteinGAN(keras.Model):
     latents and give images. Both nets are trained in place. Give the critic no batch
     normalisation: the penalty is one of single images.
 
-    Where a loss or weight is no longer finite, `fit` stops with an error and the model
-    keeps the last weights, at most 100 batches old, that were.
+    Where images, a loss or a weight are not finite, training stops with an error and
+    the model keeps the weights it had before that batch.
 
     Args:
         generator: A built Sequential or functional model from latents
@@ -115,6 +116,7 @@ class WassersteinGAN(keras.Model):
         self.random_state = add_random_state(self, seed)
         self._means = {name: keras.metrics.Mean(name) for name in _LOGS}
         self.built = True
+        self._guard = FiniteGuard(_OWNER)
         prepare_for_workers(self)
 
     def compile(
@@ -132,24 +134,12 @@ class WassersteinGAN(keras.Model):
             ValueError: If both optimizers are the same object, or a loss or metrics
                 are given.
         """
-        for name in _NOT_COMPILED:
-            if kwargs.get(name) is not None:
-                rule = "left out, since the critic is the loss"
-                raise invalid(_OWNER, name, rule, kwargs[name])
-        if optimizer is None:
-            optimizer = keras.optimizers.Adam(1e-4, beta_1=0.5, beta_2=0.9)
-        optimizer = keras.optimizers.get(optimizer)
-        if critic_optimizer is None:
-            config = keras.optimizers.serialize(optimizer)
-            critic_optimizer = keras.optimizers.deserialize(config)
-        critic_optimizer = keras.optimizers.get(critic_optimizer)
-        if critic_optimizer is optimizer:
-            rule = "another object than `optimizer`"
-            raise invalid(_OWNER, "critic_optimizer", rule, critic_optimizer)
+        check_no_loss(_OWNER, kwargs)
+        optimizers = optimizer_pair(_OWNER, optimizer, critic_optimizer)
         if kwargs.get("auto_scale_loss", True):
             nets = (self.generator, self.critic)
-            optimizer = scaling_where_needed(optimizer, nets)
-            critic_optimizer = scaling_where_needed(critic_optimizer, nets)
+            optimizers = [scaling_where_needed(each, nets) for each in optimizers]
+        optimizer, critic_optimizer = optimizers
         super().compile(optimizer=optimizer, **kwargs)
         self.critic_optimizer = critic_optimizer
         # Keras would build one optimizer, with the weights of both nets.
@@ -186,17 +176,22 @@ class WassersteinGAN(keras.Model):
 
         Raises:
             ValueError: If the images are not as the generator's or outside `[0, 1]`, an
-                option fails under the distribution strategy, or training diverges.
+                option fails under the distribution strategy, or a batch, a loss or the
+                weights after it are not finite.
         """
         check_images(_OWNER, x, self.image_shape)
         check_distribution(self)
-        if self.compiled:
-            state = (self, self.optimizer, self.critic_optimizer)
-            guard = FiniteGuard(_OWNER, [v for each in state for v in each.variables])
-            # First, so that no other callback saves what is not finite.
-            others = keras.tree.flatten(kwargs.pop("callbacks", None) or [])
-            kwargs["callbacks"] = [guard, *others]
-        return super().fit(x, y, **kwargs)
+        return self._guard.training(super().fit, x, y, **kwargs)
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes the function of a training step, which stops where it diverges.
+
+        Args:
+            force: As in Keras.
+        """
+        self.train_function: Any
+        super().make_train_function(force)
+        self.train_function = self._guard.watching(self.train_function)
 
     def call(self, latents: Any, training: bool | None = None) -> Any:
         """Returns the generator's images."""
@@ -218,11 +213,16 @@ class WassersteinGAN(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of `critic_steps` updates and one of the generator."""
-        parts = in_parts(images_of(data, self.image_shape), self.critic_steps)
+        images = images_of(data, self.image_shape)
+        state = (self, self.optimizer, self.critic_optimizer)
+        variables = [v for each in state for v in each.variables]
+        step = self._guard.begin({"images": images}, variables)
+        parts, count = in_parts(images, self.critic_steps), self.critic_steps
         key = advance(self.random_state)
-        for step in range(self.critic_steps):
-            self._update_critic(parts[step], fold_in(key, step))
-        self._update_generator(tf.shape(parts)[1], fold_in(key, self.critic_steps))
+        for index in range(count):
+            self._update_critic(parts[index], fold_in(key, index), step)
+        self._update_generator(tf.shape(parts)[1], fold_in(key, count), step)
+        step.end()
         return self._logs()
 
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -243,18 +243,19 @@ class WassersteinGAN(keras.Model):
         nets, weight = (self.generator, self.critic), self.gradient_penalty
         return critic_losses(*nets, images, key, weight=weight, training=training)
 
-    def _update_critic(self, images: tf.Tensor, key: tf.Tensor) -> None:
+    def _update_critic(self, images: Any, key: Any, step: FiniteStep) -> None:
         with tf.GradientTape() as tape:
             losses = self._critic_losses(images, key, training=True)
-        update_net(self.critic_optimizer, tape, losses["critic_loss"], self.critic)
+        loss = losses["critic_loss"]
+        update_net(self.critic_optimizer, tape, loss, net=self.critic, step=step)
         del losses["made"]
         self._record(tf.shape(images)[0], losses)
 
-    def _update_generator(self, count: tf.Tensor, key: tf.Tensor) -> None:
+    def _update_generator(self, count: Any, key: Any, step: FiniteStep) -> None:
         with tf.GradientTape() as tape:
             made = made_images(self.generator, count, key, training=True)
             loss = -tf.reduce_mean(scores(self.critic, made, training=True))
-        update_net(self.optimizer, tape, loss, self.generator)
+        update_net(self.optimizer, tape, loss, net=self.generator, step=step)
         self._record(count, {"generator_loss": loss})
 
     def _record(self, count: tf.Tensor, values: dict[str, tf.Tensor]) -> None:

@@ -3,11 +3,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_advdef.training.finite_step import FiniteStep, new_record
 from keras_advdef.training.net_update import scaling_where_needed, update_net
 
 
 def net(**options):
     return keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, **options)])
+
+
+def begun():
+    return FiniteStep(new_record(), [], [], {})
 
 
 def test_one_step_of_plain_descent_on_one_net():
@@ -18,7 +23,7 @@ def test_one_step_of_plain_descent_on_one_net():
     images = tf.constant([[1.0, 2.0]])
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(first(images) * second(images))
-    update_net(optimizer, tape, loss, first)
+    update_net(optimizer, tape, loss, net=first, step=begun())
     slope = float(np.squeeze(images @ before[1][0] + before[1][1]))
     expected = before[0][0] - 0.5 * slope * np.transpose(images)
     np.testing.assert_allclose(first.get_weights()[0], expected, rtol=1e-5)
@@ -32,7 +37,7 @@ def test_losses_of_the_nets_own_layers_count():
     before = model.get_weights()[0]
     with tf.GradientTape() as tape:
         loss = 0.0 * tf.reduce_sum(model(tf.ones((1, 2))))
-    update_net(optimizer, tape, loss, model)
+    update_net(optimizer, tape, loss, net=model, step=begun())
     np.testing.assert_allclose(model.get_weights()[0], 0.5 * before, rtol=1e-6)
 
 
