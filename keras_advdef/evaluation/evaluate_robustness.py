@@ -74,7 +74,8 @@ def evaluate_robustness(
         batch_size: Images per compiled call.
         precision: "float32", or "bfloat16" for attacks that are faster where the
             processor has such units; success is decided in float32.
-        output: Folder for the report and for what a stopped run needs to go on.
+        output: Folder for the report and for what a stopped run needs to go on. A
+            plain function is known by its name alone: give another one its own folder.
         seed: Fixes every draw.
         verbose: 0 for silence, 1 or "auto" for lines about plan and progress.
         allow_small_epsilon: Whether an epsilon under 0.1 % of the range is meant.

@@ -20,6 +20,20 @@ class TestApp:
         assert result.exit_code == 0
         assert result.stdout.strip() == __version__
 
+    @pytest.mark.parametrize(
+        ("command", "texts"),
+        [
+            ((), ("1 for an accuracy below", "70 for an error", "143 for SIGTERM")),
+            (("evaluate",), ("1 if the accuracy", "143 for SIGTERM", "SavedModel")),
+            (("evaluate",), ("program with your rights", "only what you trust")),
+        ],
+    )
+    def test_help_tells_of_codes_and_risks(self, invoke, command, texts):
+        # Without what boxes and columns put between the words.
+        words = invoke(*command, "--help").stdout.replace("│", " ").split()
+        shown = " ".join(words)
+        assert [text for text in texts if text not in shown] == []
+
     def test_passes_flags_on(self, invoke, monkeypatch):
         calls = []
         monkeypatch.setattr(demo, "run_demo", lambda *given: calls.append(given))

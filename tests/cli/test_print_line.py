@@ -10,7 +10,7 @@ from tests.support.hostile_text import HOSTILE_TEXT
 
 def test_text_stays_as_it_is():
     stream = io.StringIO()
-    text = "[bold]'8/255'[/bold] " + 20 * "word "
+    text = "[bold]'8/255'[/bold]" + 20 * " word"
     print_line(Console(file=stream, width=20, force_terminal=True), text)
     assert stream.getvalue() == text + "\n"
 
