@@ -19,6 +19,7 @@ NO_DEFENCE = {
     "RobustAccuracy",
     "TrainingModel",
     "export_model",
+    "load_for_serving",
     "rewrite",
 }
 FOLDERS = ("callbacks", "constraints", "data", "layers", "losses", "models")
