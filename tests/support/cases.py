@@ -166,4 +166,6 @@ def case_id(value) -> str:
     """A readable pytest id for a class or its arguments."""
     if isinstance(value, type):
         return value.__name__
-    return ",".join(f"{name}={item}" for name, item in value.items())
+    # The name of a function, whose `repr` differs between the workers.
+    shown = {name: getattr(item, "__name__", item) for name, item in value.items()}
+    return ",".join(f"{name}={item}" for name, item in shown.items())
