@@ -25,6 +25,7 @@ from tests.support.hostile_models import (
     hostile_images,
     hostile_labels,
     plain,
+    targeted_cases,
 )
 
 CASES = attack_cases()
@@ -72,8 +73,8 @@ def test_returns_finite_images_of_the_ball(cls, arguments):
         pytest.param(
             cls, arguments, how, id=f"{case_id(cls)}-{case_id(arguments)}-{how}"
         )
-        for how in ("generate", "early", "graph", "jit")
-        for cls, arguments in CASES
+        for how in ("eager", "generate", "early", "graph", "jit")
+        for cls, arguments in [*CASES, *targeted_cases()]
         if how != "early" or leaves(cls)
     ],
 )

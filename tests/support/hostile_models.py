@@ -7,7 +7,6 @@ attack meets them all. On the clean images, whose pixels are eighths, all are fi
 import inspect
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM, PGD, Transfer
@@ -87,17 +86,21 @@ def hostile_labels(count=14):
 
 
 def attack_cases():
-    """Every public attack in the ways of its contract; nightly aimed at targets too."""
-    cases = [(cls, arguments) for cls, arguments in ATTACKS]
+    """Every public attack in the ways of its contract."""
     transfers = (FGSM(0.1), PGD(0.5, norm="l2", steps=3))
-    cases += [(Transfer, {"surrogate": hostile, "attack": a}) for a in transfers]
-    for cls, arguments in ATTACKS:
-        takes = "targeted" in inspect.signature(cls).parameters
-        aims = arguments.get("loss") == "kl" or "target_classes" in arguments
-        if takes and not aims:
-            aimed = {**arguments, "targeted": True}
-            cases.append(pytest.param(cls, aimed, marks=pytest.mark.nightly))
-    return cases
+    aimed_at = [(Transfer, {"surrogate": hostile, "attack": a}) for a in transfers]
+    return [*ATTACKS, *aimed_at]
+
+
+def targeted_cases():
+    """Those of them that take a target, aimed at one."""
+    return [
+        (cls, {**arguments, "targeted": True})
+        for cls, arguments in ATTACKS
+        if "targeted" in inspect.signature(cls).parameters
+        and arguments.get("loss") != "kl"
+        and "target_classes" not in arguments
+    ]
 
 
 def goal_of(attack, labels):
