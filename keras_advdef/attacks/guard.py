@@ -137,7 +137,7 @@ def check_finite(
     """Raises if a model has no finite logits for a clean image.
 
     Args:
-        owner: Name of the class that attacks.
+        owner: Name of the class or function that attacks.
         name: Which of its models it is.
         model: The model.
         is_finite: Whether the logits of each image are.
@@ -153,7 +153,8 @@ def check_finite(
     """
     if not is_finite.all():
         index = first + int(np.argmin(is_finite))
-        rule = f"a model with finite logits; it gives NaN or infinity for image {index}"
+        rule = "a model with finite logits; it gives NaN or infinity "
+        rule += f"for image {index}, counted from 0"
         advice = "Repair or train the model again, or leave such images out."
         raise invalid(owner, name, rule, viewed_model(model), advice=advice)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.attacks.guard import check_finite
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.logits import LogitsModel
 from keras_advdef.evaluation.judge import Judge
@@ -22,7 +23,8 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
             reference or the surrogate for any, or one of the latter two knows another
             number of classes.
     """
-    check_finite("model", request.subject.model, logits)
+    is_finite = np.isfinite(logits).all(axis=1)
+    check_finite(OWNER, "model", request.subject.model, is_finite)
     classes = _classes(request.subject.model, logits)
     for name in ("reference", "surrogate"):
         companion = getattr(request, name)
@@ -37,29 +39,11 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
             rule = f"a model with {classes} classes, as the evaluated one"
             value = f"one with {known}"
             raise invalid(OWNER, name, rule, value)
-        check_finite(name, companion.model, found)
+        is_finite = np.isfinite(found).all(axis=1)
+        check_finite(OWNER, name, companion.model, is_finite)
 
 
 def _classes(model: Any, logits: np.ndarray) -> int:
     """Returns the number of classes, without the one that stands for "adversarial"."""
     rejects = isinstance(model, LogitsModel) and model.rejects
     return logits.shape[1] - int(rejects)
-
-
-def check_finite(name: str, model: Any, logits: np.ndarray) -> None:
-    """Raises if a model gives NaN or infinity for a clean image.
-
-    Args:
-        name: The argument that the model was passed as.
-        model: The model.
-        logits: What it gave for the images, `(count, classes)`.
-
-    Raises:
-        ValueError: If a value is not finite.
-    """
-    finite = np.isfinite(logits).all(axis=-1)
-    if not finite.all():
-        rule = "a model with finite logits"
-        advice = f"It gives NaN or infinity for image {np.argmin(finite)}, counted "
-        advice += "from 0; train it again, or look at that image."
-        raise invalid(OWNER, name, rule, model, advice=advice)

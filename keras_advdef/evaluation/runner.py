@@ -9,15 +9,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.generation import padded
+from keras_advdef.attacks.guard import check_finite
 from keras_advdef.attacks.meter import meter
 from keras_advdef.core.norms import norm_per_image
-from keras_advdef.evaluation.check_outputs import check_finite
 from keras_advdef.evaluation.derived_seed import derived_seed
 from keras_advdef.evaluation.forecast import Forecast, Work, stage_work
 from keras_advdef.evaluation.judge import Judge
 from keras_advdef.evaluation.ledger import Arrays, Ledger
 from keras_advdef.evaluation.progress import Progress
-from keras_advdef.evaluation.request import Request
+from keras_advdef.evaluation.request import OWNER, Request
 from keras_advdef.evaluation.stage import Stage
 
 # Evaluations of each attacked image of a random model on fresh draws.
@@ -84,7 +84,8 @@ class Runner:
             for draw in range(self.draws)
         ]
         for logits in draws:
-            check_finite("model", self._request.subject.model, logits)
+            is_finite = np.isfinite(logits).all(axis=1)
+            check_finite(OWNER, "model", self._request.subject.model, is_finite)
         wrong = sum(logits.argmax(axis=-1) != self._labels for logits in draws)
         return {"wrong": np.asarray(wrong, np.int64), "logits": draws[0]}
 

@@ -11,6 +11,7 @@ from keras_advdef.evaluation.ledger import Ledger, check_identity, remove_parts
 from keras_advdef.evaluation.progress import Progress
 from keras_advdef.evaluation.sealed import record_digest, write_record, write_sealed
 from tests.support.damages import BYTES, DAMAGES
+from tests.support.marks import needs_pipes
 from tests.support.told import Told
 
 
@@ -187,7 +188,7 @@ class TestDamage:
         with pytest.raises(ValueError, match="has another seed"):
             check_identity(tmp_path, None, {"seed": 0})
 
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+    @needs_pipes
     def test_pipe_for_a_lock_is_refused(self, opened, tmp_path):
         (tmp_path / "progress").mkdir()
         os.mkfifo(tmp_path / "progress" / "lock")

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from keras_advdef.evaluation import RobustnessReport
 from keras_advdef.evaluation.seal import Seal
 from tests.support.damages import BYTES
+from tests.support.marks import needs_pipes
 
 
 class TestRobustnessReport:
@@ -42,7 +43,7 @@ class TestRobustnessReport:
         with pytest.raises(ValueError, match=f"{name} in it is damaged"):
             RobustnessReport.load(tmp_path)
 
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+    @needs_pipes
     def test_a_pipe_is_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "report.json")
         with pytest.raises(ValueError, match=r"report\.json in it.*no plain file"):

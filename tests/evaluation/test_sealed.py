@@ -13,6 +13,7 @@ from keras_advdef.evaluation.sealed import (
     write_sealed,
 )
 from tests.support.damages import DAMAGES
+from tests.support.marks import needs_pipes
 
 
 class TestSealed:
@@ -37,7 +38,7 @@ class TestSealed:
             )
             assert read_sealed(path, "a") is None
 
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+    @needs_pipes
     def test_a_pipe_is_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "a")
         for read in (read_json, file_digest):

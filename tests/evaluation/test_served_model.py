@@ -15,6 +15,7 @@ from keras_advdef.core.random_state import draw_scope
 from keras_advdef.evaluation import served_model
 from keras_advdef.evaluation.served_model import ServedModel
 from keras_advdef.layers import BitDepthReduction, RandomNoise
+from tests.support.marks import needs_pipes
 from tests.support.nets import linear_net, small_net
 from tests.support.threads import THREADS, called_by_threads
 
@@ -201,7 +202,7 @@ def test_states_of_others_are_left_alone(tmp_path):
 
 
 class TestRejections:
-    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes")
+    @needs_pipes
     @pytest.mark.parametrize(
         "name", ["fingerprint.pb", "variables/variables.index", "assets/words.txt"]
     )

@@ -1,0 +1,9 @@
+"""Why some tests are left out on some machines."""
+
+import os
+
+import pytest
+
+needs_pipes = pytest.mark.skipif(
+    not hasattr(os, "mkfifo"), reason="Windows has no pipes"
+)
