@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.golden.model_forms import PAGE, outcomes, page
+from tests.golden.model_forms import outcomes
 from tests.support.form_operations import OPERATIONS, outcome
 from tests.support.model_forms import FORMS
 
@@ -26,10 +26,6 @@ def _case(index, operation, form):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_forms_in_operations(operation, form):
     assert outcome(operation, form) == _RECORDED[form.name][operation]
-
-
-def test_page_shows_what_is_recorded():
-    assert PAGE.read_text(encoding="utf-8") == page(_RECORDED)
 
 
 def test_no_form_is_refused_everywhere():

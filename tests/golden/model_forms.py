@@ -1,8 +1,9 @@
-"""Writes what each operation gives for each form of model.
+"""Records what each operation gives for each form of model.
 
-`python -m tests.golden.model_forms` runs all of them, which takes some half an hour on
-two cores; `python -m tests.golden.model_forms FORM ...` runs a few forms again. Both
-write `model_forms.json`, which the tests compare with, and `docs/model_forms.md`.
+`python -m tests.golden.model_forms` runs every form, which takes about half an hour on
+two cores; `python -m tests.golden.model_forms FORM ...` runs only those named. Both
+write `model_forms.json`, which the tests compare with, and `docs/model_forms.md`. After
+a change of the page's words alone, `python -m tests.golden.refresh` writes the page.
 """
 
 import json
@@ -14,15 +15,20 @@ from tests.support.model_forms import BODIES, FORMS, HEADS
 
 OUTCOMES = Path(__file__).with_name("model_forms.json")
 PAGE = Path(__file__).parents[2] / "docs" / "model_forms.md"
-_INTRODUCTION = """# Forms of models, and what can be done with them
+_INTRODUCTION = """# Which forms of model work
 
-Written by `python -m tests.golden.model_forms`. Each form stands in
-`tests/support/model_forms.py`, each operation in `tests/support/form_operations.py`.
+A classifier may end in a softmax, in one sigmoid unit or in logits; it may take images
+in 0..255 or without a channel axis. This page lists every form that the tests try, and
+what each operation does with it.
 
-**=** means that the operation gives for the form what it gives for the same net with
-its logits laid bare: the same history to 1e-5, the same images to rounding (to 1e-3
-where a head cannot be undone and the logarithm of the probabilities stands in). A
-number names the sentence below with which the operation is refused.
+**=** means: the result is the same as for the same net with plain logits. Training has
+the same history to 1e-5, and attacks give the same images up to rounding (to 1e-3 where
+the head cannot be undone and the logarithm of the probabilities is used). A number
+refers to the list below the tables: the operation refuses that form with this message.
+
+The forms are defined in `tests/support/model_forms.py`, the operations in
+`tests/support/form_operations.py`. `python -m tests.golden.model_forms` runs them all
+and writes this page.
 """
 
 
@@ -32,7 +38,7 @@ def outcomes() -> dict[str, dict[str, str]]:
 
 
 def page(recorded: dict[str, dict[str, str]]) -> str:
-    """Returns the page of the recorded outcomes."""
+    """Returns the page that shows them."""
     sentences: list[str] = []
     tables = []
     for title, forms in (("Heads", HEADS), ("Bodies", BODIES)):
@@ -60,7 +66,7 @@ def _row(name: str, cells: dict[str, str], sentences: list[str]) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Runs the forms of these names, or all, and writes both files."""
+    """Runs the named forms, or all, and writes both files."""
     recorded = outcomes() if names else {}
     for form in FORMS:
         if not names or form.name in names:
