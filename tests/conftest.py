@@ -88,7 +88,7 @@ def make_request():
             "seed": 0,
             "allow_small_epsilon": False,
         }
-        from keras_advdef.evaluation.request import Request
+        from keras_advdef.evaluation._request.request import Request
 
         return Request.parse(**{**defaults, **changes})
 

@@ -18,11 +18,12 @@ _PACKAGE = _ROOT / "keras_advdef"
 _FILES = sorted(_PACKAGE.rglob("*.py"))
 _NAMES = [str(file.relative_to(_PACKAGE)) for file in _FILES]
 _MODULES = [name for name in _NAMES if "/" in name and not name.endswith("__init__.py")]
+_HELPERS = [name for name in _MODULES if "/_" in name]
+_OPEN = [name for name in _MODULES if "/_" not in name]
 
 # Each folder may import itself and what stands before it.
 _ORDER = (
     "core",
-    "data",
     "losses",
     "constraints",
     "layers",
@@ -43,7 +44,7 @@ def _tree(name):
     return ast.parse((_PACKAGE / name).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", _MODULES)
+@pytest.mark.parametrize("name", _OPEN)
 def test_module_has_its_test(name):
     folder, module = name.rsplit("/", 1)
     assert (_ROOT / "tests" / folder / f"test_{module}").is_file()
@@ -77,9 +78,76 @@ def test_imports_are_seen():
     assert _imported_folders(ast.parse(source)) == {"core", "cli"}
 
 
+def _importers():
+    """Returns the files that import each module, the `__init__` of folders apart."""
+    importers = {_dotted(name): set() for name in _MODULES}
+    for name in _NAMES:
+        for imported in set(_imported(_tree(name))) & set(importers):
+            importers[imported].add(name)
+    return importers
+
+
+def _dotted(name):
+    return ".".join(("keras_advdef", *Path(name).with_suffix("").parts))
+
+
+_IMPORTERS = _importers()
+
+
+@pytest.mark.parametrize("name", _HELPERS)
+def test_helper_stands_beside_its_users(name):
+    # Below the folder that holds the first part with an underscore.
+    home, _ = name.split("/_", 1)
+    users = _IMPORTERS[_dotted(name)]
+    assert users, "nobody imports it"
+    assert not {user for user in users if not user.startswith(f"{home}/")}
+
+
+@pytest.mark.parametrize("name", [name for name in _OPEN if name.startswith("core/")])
+def test_ground_carries_other_folders(name):
+    users = _IMPORTERS[_dotted(name)]
+    assert {user for user in users if not user.startswith("core/")}, "only core uses it"
+
+
+def _bears_public_names(name):
+    return any(
+        getattr(public, "__module__", None) == _dotted(name)
+        for _, public in public_names()
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in _OPEN if not name.startswith(("core/", "cli/"))]
+)
+def test_file_without_underscore_is_a_public_name(name):
+    assert _bears_public_names(name)
+
+
+def _code_lines(text):
+    """Counts the lines that are neither empty, nor comment, nor docstring."""
+    holders = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    free = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, holders) and ast.get_docstring(node, clean=False):
+            doc = node.body[0]
+            free |= set(range(doc.lineno, doc.end_lineno + 1))
+    lines = enumerate(map(str.strip, text.splitlines()), 1)
+    return sum(
+        bool(line) and not line.startswith("#") and number not in free
+        for number, line in lines
+    )
+
+
 @pytest.mark.parametrize("name", _NAMES)
 def test_file_is_short(name):
-    assert len((_PACKAGE / name).read_text().splitlines()) <= _LONGEST_FILE
+    assert _code_lines((_PACKAGE / name).read_text(encoding="utf-8")) <= _LONGEST_FILE
+
+
+def test_code_is_counted_without_words():
+    text = (
+        '"""Doc."""\n\n# Why.\na = 1\n\ndef f():\n    """Two\n    lines."""\n    b = 2'
+    )
+    assert _code_lines(text) == 3
 
 
 def _body_lines(function):
@@ -125,11 +193,11 @@ def test_snake_case(name, snake):
 
 
 def _exported_classes():
-    """Returns the public classes of each module that defines some."""
+    """Returns the public classes of each module; those of core bear a topic's name."""
     classes = {}
     for name, public in public_names():
-        if inspect.isclass(public):
-            short = name.split(".")[1]
+        if inspect.isclass(public) and not name.startswith("core."):
+            short = name.rpartition(".")[2]
             classes.setdefault(public.__module__, []).append(short)
     return classes
 

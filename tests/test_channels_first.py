@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_advdef as advdef
-from keras_advdef.evaluation.gallery import Gallery
+from keras_advdef.evaluation._measure.gallery import Gallery
 from tests.support.generators import small_generator
 
 FIRST = {"data_format": "channels_first"}

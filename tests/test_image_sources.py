@@ -11,7 +11,7 @@ from keras_advdef.evaluation import (
     certify_lipschitz_margin,
     evaluate_detector,
 )
-from keras_advdef.evaluation.identity import identity_of
+from keras_advdef.evaluation._request.identity import identity_of
 from keras_advdef.layers import BitDepthReduction
 from keras_advdef.models import FeatureSqueezingDetector, SmoothedClassifier
 from tests.support.nets import linear_net

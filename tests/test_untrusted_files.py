@@ -16,19 +16,23 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.cli.datasets import load_test_images
-from keras_advdef.cli.read_images import read_images
+from keras_advdef.cli.data.datasets import load_test_images
+from keras_advdef.cli.data.read_images import read_images
 from keras_advdef.core import untrusted
-from keras_advdef.core.card_asset import cards_in
-from keras_advdef.core.cards import DefenceCard
+from keras_advdef.core.cards import DefenceCard, cards_in
 from keras_advdef.core.errors import invalid, is_rejection
-from keras_advdef.evaluation import RobustnessReport, compare_reports, read_keras
-from keras_advdef.evaluation.ledger import Ledger
-from keras_advdef.evaluation.progress import Progress
-from keras_advdef.evaluation.seal import SEAL, Seal
-from keras_advdef.evaluation.sealed import record_digest, write_record, write_sealed
-from keras_advdef.evaluation.served_model import ServedModel
-from keras_advdef.evaluation.subject import load_model
+from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation import RobustnessReport, compare_reports
+from keras_advdef.evaluation._report.seal import SEAL, Seal
+from keras_advdef.evaluation._request import read_keras
+from keras_advdef.evaluation._request.served_model import ServedModel
+from keras_advdef.evaluation._request.subject import load_model
+from keras_advdef.evaluation._run.ledger import Ledger
+from keras_advdef.evaluation._run.sealed import (
+    record_digest,
+    write_record,
+    write_sealed,
+)
 from keras_advdef.layers import RandomNoise
 from tests.support import hostile_files
 from tests.support.hostile_files import formats_of, npz_of

@@ -15,13 +15,8 @@ import numpy as np
 from mnist_data import Mnist, load_mnist
 from reproduction import Clock, command, parse_arguments, percent, publish, table
 
-from keras_advdef.attacks import FGSM, PGD, Attack
-from keras_advdef.models import (
-    DefenseGAN,
-    LatentSpaceAttack,
-    mnist_critic,
-    mnist_generator,
-)
+from keras_advdef.attacks import FGSM, PGD, Attack, LatentSpaceAttack
+from keras_advdef.models import DefenseGAN, mnist_critic, mnist_generator
 from keras_advdef.training import WassersteinGAN
 
 TITLE = "Samangouei et al. 2018: Defense-GAN on MNIST"

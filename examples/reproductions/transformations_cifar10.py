@@ -34,8 +34,8 @@ from keras_advdef.evaluation import (
     RobustnessReport,
     evaluate_robustness,
 )
+from keras_advdef.evaluation._measure.duties import paired_difference
 from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
-from keras_advdef.evaluation.duties import paired_difference
 from keras_advdef.training import AdversarialTrainingModel
 
 TITLE = "Input transformations on CIFAR-10, against attacks that know of them"

@@ -5,9 +5,10 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks import apgd_momentum, apgd_sparse
+from keras_advdef.attacks import _apgd_momentum as apgd_momentum
+from keras_advdef.attacks import _apgd_sparse as apgd_sparse
+from keras_advdef.attacks._strongest import State
 from keras_advdef.attacks.gradient_attack import GradientAttack
-from keras_advdef.attacks.strongest import State
 from keras_advdef.core.logits import LogitsFunction
 
 
@@ -89,7 +90,7 @@ class APGD(GradientAttack):
         )
         self._windows = apgd_momentum.windows(self.steps)
 
-    def begin(
+    def init_state(
         self,
         logits_fn: LogitsFunction,
         images: tf.Tensor,
@@ -98,22 +99,22 @@ class APGD(GradientAttack):
         key: tf.Tensor,
         run: tf.Tensor,
     ) -> State:
-        """Returns the state before the first step; see `SteppedAttack.begin`."""
+        """Returns the state before the first step; see `SteppedAttack.init_state`."""
         is_sparse = self.norm == "l1"
         radius = apgd_sparse.first_radius(epsilon) if is_sparse else epsilon
-        state = super().begin(logits_fn, images, labels, radius, key, run)
-        schedule = apgd_sparse.begin if is_sparse else apgd_momentum.begin
+        state = super().init_state(logits_fn, images, labels, radius, key, run)
+        schedule = apgd_sparse.init_state if is_sparse else apgd_momentum.init_state
         return schedule(state, epsilon)
 
-    def remember(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
+    def keep_best(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
         """Compares the current point with the best one, if it is in the real ball."""
         if self.norm == "l1":
             inside = state["scale"] <= 1.0
             losses = tf.where(inside, losses, tf.float32.min)
             broken &= inside
-        return super().remember(state, losses, broken)
+        return super().keep_best(state, losses, broken)
 
-    def step(
+    def update(
         self,
         state: State,
         losses: tf.Tensor,

@@ -7,19 +7,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.generation import Job, fill_batches, generate, predict
-from keras_advdef.attacks.goal import check_eager, given_or_predicted
-from keras_advdef.attacks.guard import check_clean, crafted
-from keras_advdef.core.arguments import checked_choice
-from keras_advdef.core.epsilon import checked_epsilon, tell_small_epsilon
-from keras_advdef.core.errors import invalid
+from keras_advdef.attacks._generate import Job, fill_batches, generate, predict
+from keras_advdef.attacks._goal import check_eager, given_or_predicted
+from keras_advdef.attacks._guard import check_clean, crafted
+from keras_advdef.core.errors import checked_choice, invalid
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.looked_at import watched
 from keras_advdef.core.model_inputs import lone_images, with_channels
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import make_key
-from keras_advdef.core.value_range import ValueRange
+from keras_advdef.core.value_range import (
+    ValueRange,
+    checked_epsilon,
+    tell_small_epsilon,
+)
+from keras_advdef.core.watched_logits import watched
 
 
 class Attack:

@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.attacks._confirm import confirm
+from keras_advdef.attacks._generate import SubJob
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.attacks.confirm import confirm
 from keras_advdef.attacks.fab import FAB
-from keras_advdef.attacks.generation import SubJob
+from keras_advdef.attacks.losses.targeted_dlr import TargetedDLR
 from keras_advdef.attacks.square import Square
-from keras_advdef.attacks.targeted_dlr import TargetedDLR
-from keras_advdef.core.arguments import checked_choice, checked_integer
+from keras_advdef.core.errors import checked_choice, checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in

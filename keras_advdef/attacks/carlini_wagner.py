@@ -7,12 +7,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.adam import adam
-from keras_advdef.attacks.draws import mean_over_draws
-from keras_advdef.attacks.lead import exact_logits, lead, least_lead
+from keras_advdef.attacks._adam import adam
+from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks.minimal_attack import MinimalAttack
-from keras_advdef.core.arguments import checked_integer, checked_number
+from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.gradients import input_gradient
+from keras_advdef.core.logit_margin import (
+    full_precision_logits,
+    least_margin,
+    logit_margin,
+)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
@@ -187,9 +191,11 @@ class CarliniWagner(MinimalAttack):
         def draw(sample: Any) -> tuple[tf.Tensor, ...]:
             def losses(points: tf.Tensor) -> tuple[tf.Tensor, Any]:
                 candidates = _pixels(points)
-                logits = exact_logits(logits_fn, candidates, fold_in(key, sample))
-                ahead = lead(logits, labels, targeted=self.targeted)
-                missing = self.confidence + least_lead(logits) - ahead
+                logits = full_precision_logits(
+                    logits_fn, candidates, fold_in(key, sample)
+                )
+                ahead = logit_margin(logits, labels, targeted=self.targeted)
+                missing = self.confidence + least_margin(logits) - ahead
                 squares = _squares(candidates - clean)
                 loss = squares + constant * tf.maximum(missing, 0.0)
                 return loss, (squares, logits)
@@ -200,8 +206,8 @@ class CarliniWagner(MinimalAttack):
             return loss, squares, logits, gradient
 
         loss, squares, logits, gradient = mean_over_draws(draw, self.eot_samples)
-        ahead = lead(logits, labels, targeted=self.targeted)
-        success = ahead >= self.confidence + least_lead(logits)
+        ahead = logit_margin(logits, labels, targeted=self.targeted)
+        success = ahead >= self.confidence + least_margin(logits)
         return loss, squares, success, gradient
 
     def _adam(self, state: State, gradient: tf.Tensor, index: tf.Tensor) -> State:

@@ -7,12 +7,17 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks.draws import mean_over_draws
-from keras_advdef.attacks.lead import lead, leads_of, least_lead, likeliest_wrong
+from keras_advdef.attacks._draws import mean_over_draws
+from keras_advdef.attacks._slopes import slopes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
-from keras_advdef.attacks.slopes import slopes
-from keras_advdef.core.arguments import checked_integer, checked_number
-from keras_advdef.core.image_size import value_count
+from keras_advdef.core.errors import checked_integer, checked_number
+from keras_advdef.core.image_layout import value_count
+from keras_advdef.core.logit_margin import (
+    class_margins,
+    least_margin,
+    likeliest_wrong,
+    logit_margin,
+)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
@@ -110,13 +115,15 @@ class DeepFool(MinimalAttack):
         def look(total: tf.Tensor, index: Any) -> tuple[tf.Tensor, tf.Tensor]:
             key = fold_in(fold_in(seed, _CHECK), index)
             logits = self._logits(logits_fn, self._points(images, total), key)
-            return logits, lead(logits, labels, targeted=False) < least_lead(logits)
+            return logits, logit_margin(logits, labels, targeted=False) < least_margin(
+                logits
+            )
 
         def body(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
             total, logits, active = state
             points = self._points(images, total)
             gradients = self._slopes(logits_fn, points, leads, fold_in(seed, index))
-            step = self._nearest(gradients, leads(logits), least_lead(logits))
+            step = self._nearest(gradients, leads(logits), least_margin(logits))
             total = tf.where(per_image(active, images), total + step, total)
             logits, active_still = look(total, index + 1)
             return total, logits, active & active_still
@@ -124,7 +131,7 @@ class DeepFool(MinimalAttack):
         total = tf.zeros_like(images)
         logits, active = look(total, 0)
         likely = likeliest_wrong(logits, labels, self.candidates)
-        leads = functools.partial(leads_of, labels=labels, classes=likely)
+        leads = functools.partial(class_margins, labels=labels, classes=likely)
         state = (total, logits, active)
         if self.differentiable:
             return self._points(images, fixed_loop(body, state, self.steps)[0])
@@ -149,7 +156,7 @@ class DeepFool(MinimalAttack):
 
         def draw(sample: Any) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
-                return (logits_fn.exact(points),)
+                return (logits_fn.full_precision(points),)
 
         return mean_over_draws(draw, self.eot_samples)[0]
 

@@ -7,17 +7,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.boundary_step import (
+from keras_advdef.attacks._boundary_step import (
     linearized_boundary,
     mean_logits,
     step_past,
 )
-from keras_advdef.attacks.lead import lead, leads_of, least_lead, likeliest_wrong
+from keras_advdef.attacks._early_stopping import run_slots
+from keras_advdef.attacks._strongest import State
 from keras_advdef.attacks.minimal_attack import MinimalAttack
-from keras_advdef.attacks.slots import run_slots
-from keras_advdef.attacks.strongest import State
-from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_integer, invalid
+from keras_advdef.core.logit_margin import (
+    class_margins,
+    least_margin,
+    likeliest_wrong,
+    logit_margin,
+)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import norm_per_image, per_image, random_surface_point
@@ -101,7 +105,7 @@ class FAB(MinimalAttack):
             value_range=value_range,
         )
         is_coarse = precision == "bfloat16"
-        self._least_lead = functools.partial(least_lead, is_coarse=is_coarse)
+        self._least_lead = functools.partial(least_margin, is_coarse=is_coarse)
         integer = functools.partial(checked_integer, "FAB", low=1)
         self.steps = integer("steps", steps)
         self.restarts = integer("restarts", restarts)
@@ -273,7 +277,7 @@ class FAB(MinimalAttack):
         iterate = step_past(plane, iterate, images, self.norm)
         checked = fold_in(key, _CHECK)
         logits = mean_logits(logits_fn, iterate, checked, samples=self.eot_samples)
-        leads = lead(logits, state["labels"], targeted=self.targeted)
+        leads = logit_margin(logits, state["labels"], targeted=self.targeted)
         behind = leads > self._least_lead(logits)
         norms = norm_per_image(iterate - images, self.norm)
         nearer = behind & (norms <= epsilon * _SLACK) & (-norms > state["best_loss"])
@@ -291,9 +295,9 @@ class FAB(MinimalAttack):
 
     def _ahead(self, logits: tf.Tensor, state: State) -> tf.Tensor:
         """Returns how far other classes are ahead, one of them or each in a column."""
-        ahead = leads_of(logits, state["labels"], state["likely"])
+        ahead = class_margins(logits, state["labels"], state["likely"])
         if self.targeted:
-            ahead = lead(logits, state["labels"], targeted=True)[:, tf.newaxis]
+            ahead = logit_margin(logits, state["labels"], targeted=True)[:, tf.newaxis]
         return ahead - _LEADS * self._least_lead(logits)[:, tf.newaxis]
 
     def __str__(self) -> str:

@@ -4,17 +4,17 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from keras_advdef.attacks.draws import mean_over_draws
-from keras_advdef.attacks.loss_names import attack_loss
-from keras_advdef.attacks.starts import STARTS, first_iterate
+from keras_advdef.attacks._draws import mean_over_draws
+from keras_advdef.attacks._loss_names import attack_loss
+from keras_advdef.attacks._starts import STARTS, first_iterate
+from keras_advdef.attacks._strongest import State, is_broken, keep_best
 from keras_advdef.attacks.stepped_attack import SteppedAttack
-from keras_advdef.attacks.strongest import State, is_broken, remember
 from keras_advdef.core.answers import bounded
-from keras_advdef.core.arguments import (
+from keras_advdef.core.errors import (
     checked_choice,
     checked_number,
+    invalid,
 )
-from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import (
@@ -141,11 +141,13 @@ class GradientAttack(SteppedAttack):
         """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
         if self.return_best or self.restarts > 1:
             return super().perturb(logits_fn, images, labels, epsilon, seed)
-        state = self.begin(logits_fn, images, labels, epsilon, seed, tf.constant(0))
+        state = self.init_state(
+            logits_fn, images, labels, epsilon, seed, tf.constant(0)
+        )
         state = self.repeat(logits_fn, state, epsilon, seed, self.steps)
         return state["iterate"]
 
-    def begin(
+    def init_state(
         self,
         logits_fn: LogitsFunction,
         images: tf.Tensor,
@@ -154,7 +156,7 @@ class GradientAttack(SteppedAttack):
         key: tf.Tensor,
         run: tf.Tensor,
     ) -> State:
-        """Returns the state before the first step; see `SteppedAttack.begin`."""
+        """Returns the state before the first step; see `SteppedAttack.init_state`."""
         key = fold_in(key, _START)
         rows, labels = labels, sparse_labels(labels)
         with draw_scope(fold_in(key, 1)):
@@ -178,7 +180,7 @@ class GradientAttack(SteppedAttack):
             state["velocity"] = tf.zeros_like(images)
         return state
 
-    def move(
+    def step(
         self,
         logits_fn: LogitsFunction,
         state: State,
@@ -189,18 +191,18 @@ class GradientAttack(SteppedAttack):
         """Looks at the current point and takes one step from it."""
         losses, broken, gradient = self.slope(logits_fn, state, key)
         if self.return_best:
-            state = self.remember(state, losses, broken)
-        moved = self.step(state, losses, gradient, epsilon, taken)
+            state = self.keep_best(state, losses, broken)
+        moved = self.update(state, losses, gradient, epsilon, taken)
         # Where there is no loss there is no slope either: half the way back.
         back = 0.5 * (state["images"] + state["iterate"])
         is_lost = per_image(tf.math.is_nan(losses), back)
         return {**moved, "iterate": tf.where(is_lost, back, moved["iterate"])}
 
-    def remember(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
+    def keep_best(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
         """Returns the state with its best point compared with the current one."""
-        return remember(state, losses, broken)
+        return keep_best(state, losses, broken)
 
-    def step(
+    def update(
         self,
         state: State,
         losses: tf.Tensor,
@@ -264,7 +266,9 @@ class GradientAttack(SteppedAttack):
         broken = is_broken(probabilities, state["labels"], self.targeted)
         return losses, broken, gradient
 
-    def look(self, logits_fn: LogitsFunction, state: State, key: tf.Tensor) -> State:
+    def evaluate(
+        self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
+    ) -> State:
         """Compares the current point with the best one; a forward pass."""
         key = fold_in(key, _LAST)
 
@@ -274,4 +278,4 @@ class GradientAttack(SteppedAttack):
 
         losses, probabilities = mean_over_draws(draw, self.eot_samples)
         broken = is_broken(probabilities, state["labels"], self.targeted)
-        return self.remember(state, losses, broken)
+        return self.keep_best(state, losses, broken)

@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks.decisions import (
+from keras_advdef.attacks._decisions import (
     Decide,
     decides,
     first_points,
     to_boundary,
 )
 from keras_advdef.attacks.minimal_attack import MinimalAttack
-from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.image_size import value_count
+from keras_advdef.core.errors import checked_integer
+from keras_advdef.core.image_layout import value_count
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image, steepest_step
 from keras_advdef.core.random_numbers import fold_in, normal, uniform

@@ -6,12 +6,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.lead import exact_logits, lead, least_lead
+from keras_advdef.attacks._pixel_pairs import best_pair
+from keras_advdef.attacks._slopes import slopes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
-from keras_advdef.attacks.pixel_pairs import best_pair
-from keras_advdef.attacks.slopes import slopes
-from keras_advdef.core.arguments import checked_number
-from keras_advdef.core.image_size import flattened, value_count
+from keras_advdef.core.errors import checked_number
+from keras_advdef.core.image_layout import flattened, value_count
+from keras_advdef.core.logit_margin import (
+    full_precision_logits,
+    least_margin,
+    logit_margin,
+)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
@@ -111,12 +115,12 @@ class JSMA(MinimalAttack):
         ) -> tuple[Any, ...]:
             key = fold_in(seed, index)
             logits, rise, fall = _derivatives(logits_fn, points, targets, key)
-            ahead = lead(logits, labels, targeted=self.targeted)
+            ahead = logit_margin(logits, labels, targeted=self.targeted)
             free = unused & (points < 1.0)
             pair = best_pair(*map(flattened, (rise, -fall, free)))
             # One pair more must not exceed epsilon.
             affordable = 2.0 * tf.cast(index + 1, tf.float32) <= epsilon
-            active &= (ahead < least_lead(logits)) & affordable
+            active &= (ahead < least_margin(logits)) & affordable
             active &= tf.reduce_any(pair, axis=1)
             raised = tf.reshape(pair, tf.shape(points)) & per_image(active, points)
             higher = tf.minimum(points + theta, 1.0)
@@ -144,7 +148,7 @@ class JSMA(MinimalAttack):
         """Returns the classes to reach: the labels, or the most likely wrong ones."""
         if self.targeted:
             return labels
-        logits = exact_logits(logits_fn, images, key)
+        logits = full_precision_logits(logits_fn, images, key)
         others = tf.where(_is_class(logits, labels), tf.float32.min, logits)
         return tf.argmax(others, axis=1, output_type=labels.dtype)
 
@@ -205,7 +209,7 @@ def _derivatives(
     kept: list[tf.Tensor] = []
 
     def outputs(images: tf.Tensor) -> tf.Tensor:
-        logits = exact_logits(logits_fn, images, key)
+        logits = full_precision_logits(logits_fn, images, key)
         kept.append(logits)
         is_target = _is_class(logits, targets)
         own = tf.reduce_sum(tf.where(is_target, logits, 0.0), axis=1)

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.attacks._confirm import confirm
+from keras_advdef.attacks._generate import predict
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.attacks.confirm import confirm
-from keras_advdef.attacks.generation import predict
-from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in
@@ -19,7 +19,7 @@ _CLEAN = 2**30 + 4
 _SLACK = 1.0 + 1e-6
 
 
-class Found(NamedTuple):
+class MinimalAttackResult(NamedTuple):
     """What a `MinimalAttack` found, for each image.
 
     Args:
@@ -30,7 +30,8 @@ class Found(NamedTuple):
 
     Example:
 
-    >>> found = keras_advdef.attacks.Found(np.zeros((1, 2, 2, 1)), [0.5], [True])
+    >>> found = keras_advdef.attacks.MinimalAttackResult(
+    ...     np.zeros((1, 2, 2, 1)), [0.5], [True])
     >>> found.norms
     [0.5]
     """
@@ -121,7 +122,7 @@ class MinimalAttack(Attack):
         labels: tf.Tensor,
         epsilon: tf.Tensor,
         seed: tf.Tensor,
-    ) -> Found:
+    ) -> MinimalAttackResult:
         """Returns what counts of the candidates, on the `[0, 1]` scale, in any graph.
 
         Args:
@@ -138,7 +139,9 @@ class MinimalAttack(Attack):
         success = self._succeeds(logits_fn, candidates, labels, seed)
         success = (before | success) & (norms <= epsilon * _SLACK)
         adversarial = tf.where(per_image(success, images), candidates, images)
-        return Found(adversarial, tf.where(success, norms, np.inf), success)
+        return MinimalAttackResult(
+            adversarial, tf.where(success, norms, np.inf), success
+        )
 
     def perturb(
         self,
@@ -162,7 +165,7 @@ class MinimalAttack(Attack):
         seed: int | None = None,
         batch_size: int = 128,
         verbose: str | int = "auto",
-    ) -> Found:
+    ) -> MinimalAttackResult:
         """Returns adversarial images with the norm and the success of each.
 
         Success is measured on the returned images, in float32 and, for a random
@@ -179,7 +182,7 @@ class MinimalAttack(Attack):
             verbose: 0 for silence, 1 or "auto" for a progress bar.
 
         Returns:
-            A `Found` of arrays.
+            A `MinimalAttackResult` of arrays.
         """
         if labels is None and not self.targeted:
             labels = predict(
@@ -205,7 +208,9 @@ class MinimalAttack(Attack):
         success = (reached == goal) if self.targeted else (reached != goal)
         clean = np.asarray(images, np.float32)
         norms = norm_per_image(tf.constant(adversarial - clean), self.norm).numpy()
-        return Found(adversarial, np.where(success, norms, np.inf), success)
+        return MinimalAttackResult(
+            adversarial, np.where(success, norms, np.inf), success
+        )
 
     def radius(self, epsilon: Any) -> tf.Tensor:
         """Returns epsilon on the `[0, 1]` scale, infinite if there is none."""

@@ -6,23 +6,23 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks.confirm import needs_confirmation
-from keras_advdef.attacks.lead import lead
-from keras_advdef.attacks.slots import run_slots
-from keras_advdef.attacks.square_proposals import (
+from keras_advdef.attacks._confirm import needs_confirmation
+from keras_advdef.attacks._early_stopping import run_slots
+from keras_advdef.attacks._square_proposals import (
     moved_mass,
     recolored_square,
     stripes,
     tiles,
 )
+from keras_advdef.attacks._strongest import State, is_broken
 from keras_advdef.attacks.stepped_attack import SteppedAttack
-from keras_advdef.attacks.strongest import State, is_broken
-from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.data_format import (
+from keras_advdef.core.errors import checked_integer
+from keras_advdef.core.image_layout import (
     checked_data_format,
     from_channels_last,
     to_channels_last,
 )
+from keras_advdef.core.logit_margin import logit_margin
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
@@ -96,7 +96,7 @@ class Square(SteppedAttack):
             value_range=value_range,
         )
 
-    def begin(
+    def init_state(
         self,
         logits_fn: LogitsFunction,
         images: tf.Tensor,
@@ -105,7 +105,7 @@ class Square(SteppedAttack):
         key: tf.Tensor,
         run: tf.Tensor,
     ) -> State:
-        """Returns the state of stripes or tiles; see `SteppedAttack.begin`."""
+        """Returns the state of stripes or tiles; see `SteppedAttack.init_state`."""
         del run
         key = fold_in(key, _START)
         first = stripes if self.norm == "linf" else tiles
@@ -121,7 +121,7 @@ class Square(SteppedAttack):
             "loss": losses,
         }
 
-    def move(
+    def step(
         self,
         logits_fn: LogitsFunction,
         state: State,
@@ -195,7 +195,7 @@ class Square(SteppedAttack):
         """Returns the margin to maximise and success."""
         with draw_scope(key):
             logits = logits_fn(images)
-        losses = lead(logits, labels, targeted=self.targeted)
+        losses = logit_margin(logits, labels, targeted=self.targeted)
         return losses, is_broken(logits, labels, self.targeted)
 
     def __str__(self) -> str:

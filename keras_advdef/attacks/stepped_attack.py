@@ -4,11 +4,11 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from keras_advdef.attacks._confirm import confirm, needs_confirmation
+from keras_advdef.attacks._early_stopping import run_slots
+from keras_advdef.attacks._strongest import State, stronger
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.attacks.confirm import confirm, needs_confirmation
-from keras_advdef.attacks.slots import run_slots
-from keras_advdef.attacks.strongest import State, stronger
-from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
@@ -18,10 +18,10 @@ from keras_advdef.core.random_numbers import fold_in
 class SteppedAttack(Attack):
     """Base of attacks that repeat one step on a state per image.
 
-    A subclass writes `begin`, `move` and, where the last point has not been looked at
-    by then, `look`. In return broken images leave a compiled attack and waiting ones
-    take their places: a row of the state belongs to one image alone and counts its
-    own steps.
+    A subclass writes `init_state`, `step` and, where the last point has not been looked
+    at by then, `evaluate`. In return broken images leave a compiled attack and waiting
+    ones take their places: a row of the state belongs to one image alone and counts
+    its own steps.
 
     Args:
         epsilon: Radius of the ball, in the units of `value_range`.
@@ -88,7 +88,7 @@ class SteppedAttack(Attack):
         del logits_fn, images
         return 0
 
-    def begin(
+    def init_state(
         self,
         logits_fn: LogitsFunction,
         images: tf.Tensor,
@@ -111,9 +111,9 @@ class SteppedAttack(Attack):
             A dictionary of tensors whose first axis is the batch, with "images",
             "labels" and what `moving` names.
         """
-        raise NotImplementedError(f"`{type(self).__name__}` must write `begin`.")
+        raise NotImplementedError(f"`{type(self).__name__}` must write `init_state`.")
 
-    def move(
+    def step(
         self,
         logits_fn: LogitsFunction,
         state: State,
@@ -130,9 +130,11 @@ class SteppedAttack(Attack):
             key: Key for this step's draws.
             taken: Steps taken before, float32, a scalar or `(batch,)`.
         """
-        raise NotImplementedError(f"`{type(self).__name__}` must write `move`.")
+        raise NotImplementedError(f"`{type(self).__name__}` must write `step`.")
 
-    def look(self, logits_fn: LogitsFunction, state: State, key: tf.Tensor) -> State:
+    def evaluate(
+        self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
+    ) -> State:
         """Returns the state with its best point compared with the current one."""
         del logits_fn, key
         return state
@@ -150,9 +152,9 @@ class SteppedAttack(Attack):
         def once(index: Any) -> tuple[tf.Tensor, ...]:
             key = fold_in(seed, index)
             run = tf.cast(index, tf.int32)
-            state = self.begin(logits_fn, images, labels, epsilon, key, run)
+            state = self.init_state(logits_fn, images, labels, epsilon, key, run)
             state = self.repeat(logits_fn, state, epsilon, key, self.steps)
-            state = self.look(logits_fn, state, key)
+            state = self.evaluate(logits_fn, state, key)
             broken = state["broken"]
             if needs_confirmation(logits_fn):
                 labels_here = state["labels"]
@@ -195,7 +197,7 @@ class SteppedAttack(Attack):
     ) -> State:
         """Returns the state before the first step, for images in `value_range`."""
         unit = self.value_range.to_unit(images)
-        state = self.begin(logits_fn, unit, labels, epsilon, key, run)
+        state = self.init_state(logits_fn, unit, labels, epsilon, key, run)
         return {**state, "step": tf.zeros_like(state["labels"], tf.float32)}
 
     def advance(
@@ -208,7 +210,7 @@ class SteppedAttack(Attack):
         """Returns the state some steps later; images out of steps stand still."""
         count = min(self.segment, self.steps)
         state = self.repeat(logits_fn, state, epsilon, key, count)
-        return {**self.look(logits_fn, state, key), "step": state["step"] + count}
+        return {**self.evaluate(logits_fn, state, key), "step": state["step"] + count}
 
     def repeat(
         self,
@@ -227,7 +229,7 @@ class SteppedAttack(Attack):
             taken = tf.cast(index, tf.float32)
             if "step" in state:
                 taken += state["step"]
-            moved = self.move(logits_fn, current, epsilon, fold_in(key, index), taken)
+            moved = self.step(logits_fn, current, epsilon, fold_in(key, index), taken)
             if "step" in state:
                 moved = _where(taken < self.steps, moved, current, names)
             return tuple(moved[name] for name in names)

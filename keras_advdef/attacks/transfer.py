@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.core.arguments import checked_instance
+from keras_advdef.core.errors import checked_instance
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import NORMS
 

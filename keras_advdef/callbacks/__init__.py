@@ -1,5 +1,6 @@
 """Callbacks for adversarial training and its measurement."""
 
+from keras_advdef.callbacks.epoch_shuffle import EpochShuffle
 from keras_advdef.callbacks.kl_annealing import KLAnnealing
 from keras_advdef.callbacks.perturbation_schedule import PerturbationSchedule
 from keras_advdef.callbacks.robust_accuracy import RobustAccuracy
@@ -7,6 +8,7 @@ from keras_advdef.callbacks.sample_grid import SampleGrid
 from keras_advdef.callbacks.singular_values import SingularValues
 
 __all__ = [
+    "EpochShuffle",
     "KLAnnealing",
     "PerturbationSchedule",
     "RobustAccuracy",

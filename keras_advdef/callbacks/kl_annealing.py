@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from keras_advdef.core.arguments import checked_choice, checked_number
+from keras_advdef.core.errors import checked_choice, checked_number
 from keras_advdef.layers.set_kl_weight import variational_layers
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_advdef.core.arguments import checked_choice
-from keras_advdef.core.errors import invalid, wrong_type
+from keras_advdef.core.errors import checked_choice, invalid, wrong_type
 
 
 class PerturbationSchedule(keras.callbacks.Callback):

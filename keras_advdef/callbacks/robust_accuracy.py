@@ -6,10 +6,9 @@ import keras
 import numpy as np
 
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.core.arguments import checked_instance, checked_integer
-from keras_advdef.core.class_labels import class_labels
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_instance, checked_integer, invalid
 from keras_advdef.core.keras_training import callbacks_beside
+from keras_advdef.core.value_range import class_labels
 
 _NAME = "val_robust_accuracy"
 

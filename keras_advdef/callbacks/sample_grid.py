@@ -8,10 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_instance, checked_integer
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_instance, checked_integer, invalid
+from keras_advdef.core.files import atomic_write, writing
 from keras_advdef.core.random_state import checked_seed
-from keras_advdef.core.written import write_whole, writing
 from keras_advdef.training import WassersteinGAN
 
 _OWNER = "SampleGrid"
@@ -93,7 +92,7 @@ class SampleGrid(keras.callbacks.Callback):
         data = tf.io.encode_png(self._grid(images)).numpy()
         path = self.folder / f"epoch-{epoch + 1:04d}.png"
         with writing(self._refusal):
-            write_whole(path, lambda partial: partial.write_bytes(data))
+            atomic_write(path, lambda partial: partial.write_bytes(data))
 
     def _refusal(self, advice: str) -> ValueError:
         rule = "a folder that can be written to"

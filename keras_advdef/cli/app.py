@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from keras_advdef import __version__
-from keras_advdef.cli.output import Output
-from keras_advdef.cli.reported_failures import ReportedFailures
+from keras_advdef.cli._output import Output
+from keras_advdef.cli._reported_failures import ReportedFailures
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
@@ -73,8 +73,8 @@ def demo(
 ) -> None:
     """Trains with and without a defence, attacks both, and writes a report."""
     with ReportedFailures(Output(stderr=True)):
-        from keras_advdef.cli.demo import run_demo
-        from keras_advdef.cli.demo_settings import DemoSettings
+        from keras_advdef.cli.demo.demo import run_demo
+        from keras_advdef.cli.demo.settings import DemoSettings
 
         settings = DemoSettings.parse(
             data=data, output=output, epsilon=epsilon, epochs=epochs, seed=seed
@@ -145,7 +145,7 @@ def evaluate(
     """
     resume = "run the same command again to go on"
     with ReportedFailures(Output(stderr=True), interrupted=resume):
-        from keras_advdef.cli import evaluate_settings as flags
+        from keras_advdef.cli import _evaluate_settings as flags
         from keras_advdef.cli.evaluate import run_evaluate
 
         settings = flags.EvaluateSettings(

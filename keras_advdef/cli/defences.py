@@ -8,10 +8,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from keras_advdef.cli.defence_names import card_name, is_part
-from keras_advdef.cli.print_line import print_line
+from keras_advdef.cli._defence_names import card_name, is_part
+from keras_advdef.cli._print_line import print_line
 from keras_advdef.core.cards import DefenceCard, all_cards
-from keras_advdef.evaluation.markdown import markdown_table
+from keras_advdef.core.markdown import markdown_table
 
 
 def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:

@@ -5,14 +5,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from keras_advdef.cli.datasets import load_test_images
-from keras_advdef.cli.evaluate_settings import EvaluateSettings
-from keras_advdef.cli.print_line import print_line
-from keras_advdef.cli.rich_progress import RichProgress
+from keras_advdef.cli._evaluate_settings import EvaluateSettings
+from keras_advdef.cli._print_line import print_line
+from keras_advdef.cli._rich_progress import RichProgress
+from keras_advdef.cli.data.datasets import load_test_images
 from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.evaluation.evaluate_robustness import run_evaluation
-from keras_advdef.evaluation.request import Request
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 _BELOW = 1

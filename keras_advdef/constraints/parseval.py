@@ -5,13 +5,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import (
+from keras_advdef.core.cards import DefenceCard, defence
+from keras_advdef.core.errors import (
     checked_instance,
     checked_integer,
     checked_number,
+    invalid,
 )
-from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.errors import invalid
 
 # Björck's step; beyond it singular values near one move away from it.
 _HIGHEST_BETA = 0.5

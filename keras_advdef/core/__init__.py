@@ -1,1 +1,19 @@
 """The ground: knows Keras and TensorFlow, nothing else of this package."""
+
+from keras_advdef.core.cards import Break, DefenceCard, defence
+from keras_advdef.core.gradients import straight_through
+from keras_advdef.core.logits import LogitsFunction, LogitsModel
+from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.random_state import RandomLayer, draw_scope
+
+__all__ = [
+    "Break",
+    "DefenceCard",
+    "LogitsFunction",
+    "LogitsModel",
+    "ModelView",
+    "RandomLayer",
+    "defence",
+    "draw_scope",
+    "straight_through",
+]

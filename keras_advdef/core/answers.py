@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.model_view import viewed_model
+
 # Stands where a class would, and is never a label.
 NO_ANSWER = -1
 # The difference of two is a float32, too.
@@ -61,3 +64,31 @@ def bounded(logits: tf.Tensor) -> tf.Tensor:
     """
     beyond = tf.abs(logits) > _LARGEST
     return tf.where(beyond, tf.stop_gradient(tf.sign(logits) * _LARGEST), logits)
+
+
+def check_finite(
+    owner: str, name: str, model: Any, is_finite: np.ndarray, *, first: int = 0
+) -> None:
+    """Raises if a model has no finite logits for a clean image.
+
+    Args:
+        owner: Name of the class or function that attacks.
+        name: Which of its models it is.
+        model: The model.
+        is_finite: Whether the logits of each image are.
+        first: Index of the first of these images.
+
+    Raises:
+        ValueError: If they are not.
+
+    Example:
+
+    >>> keras_advdef.core.answers.check_finite(
+    ...     "PGD", "model", len, np.array([True, True]))
+    """
+    if not is_finite.all():
+        index = first + int(np.argmin(is_finite))
+        rule = "a model with finite logits; it gives NaN or infinity "
+        rule += f"for image {index}, counted from 0"
+        advice = "Repair or train the model again, or leave such images out."
+        raise invalid(owner, name, rule, viewed_model(model), advice=advice)

@@ -7,11 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.card_asset import CardAsset
-from keras_advdef.core.cards import card_of
+from keras_advdef.core.cards import CardAsset, card_of
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.files import replacing, writing
 from keras_advdef.core.keras_private import get_input_signature
-from keras_advdef.core.written import replacing, writing
 
 
 def export_model(

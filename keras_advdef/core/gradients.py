@@ -1,9 +1,12 @@
 """Derivatives with respect to images, and forward values with another derivative."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from keras_advdef.core._function_scope import FunctionScope
 
 
 def input_gradient(
@@ -115,3 +118,75 @@ def straight_through(images: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
     # The difference is an exact zero, and subtracting zero keeps every bit of the
     # value, -0.0 included; a custom gradient would be lost in a SavedModel.
     return tf.stop_gradient(transformed) - (tf.stop_gradient(images) - images)
+
+
+_soft = FunctionScope()
+
+
+@contextlib.contextmanager
+def soft_gradients() -> Iterator[None]:
+    """Makes layers that have a differentiable approximation use it backward.
+
+    Their outputs stay the same. Attacks that know of such a layer do better so than
+    with the identity, which says nothing of what the layer removes.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.JPEGCompression(10)
+    >>> images = tf.random.stateless_uniform((1, 8, 8, 1), (0, 0))
+    >>> def slopes():
+    ...     with tf.GradientTape() as tape:
+    ...         tape.watch(images)
+    ...         compressed = layer(images)
+    ...     return tape.gradient(compressed, images)
+    >>> bool(np.all(slopes() == 1.0))
+    True
+    >>> with keras_advdef.core.gradients.soft_gradients():
+    ...     bool(np.all(slopes() == 1.0))
+    False
+    """
+    with _soft.holding(True):
+        yield
+
+
+def are_gradients_soft() -> bool:
+    """Returns whether layers shall use their differentiable approximation.
+
+    Example:
+
+    >>> keras_advdef.core.gradients.are_gradients_soft()
+    False
+    """
+    return _soft.value() is not None
+
+
+_unaware = FunctionScope()
+
+
+@contextlib.contextmanager
+def bypass_defences() -> Iterator[None]:
+    """Makes the defences inside a model pass their inputs on while it is called.
+
+    What a model gives in this scope is what an attacker sees who does not know of the
+    defences. It shows by how much a naive evaluation overrates them.
+
+    Example:
+
+    >>> layer = keras_advdef.layers.BitDepthReduction(bits=1)
+    >>> with keras_advdef.core.gradients.bypass_defences():
+    ...     layer(np.full((1, 1, 1, 1), 0.6, "float32")).numpy().item() < 0.7
+    True
+    """
+    with _unaware.holding(True):
+        yield
+
+
+def are_defences_bypassed() -> bool:
+    """Returns whether defences shall pass their inputs on.
+
+    Example:
+
+    >>> keras_advdef.core.gradients.are_defences_bypassed()
+    False
+    """
+    return _unaware.value() is not None

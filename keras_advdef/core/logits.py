@@ -8,8 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_choice
-from keras_advdef.core.errors import wrong_type
+from keras_advdef.core.errors import checked_choice, wrong_type
 from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_private import (
     flat_layers,
@@ -17,10 +16,8 @@ from keras_advdef.core.keras_private import (
     kept_losses,
     seed_state_variables,
 )
-from keras_advdef.core.looked_at import note
-from keras_advdef.core.model_inputs import call_classifier
+from keras_advdef.core.model_inputs import call_classifier, lone_images
 from keras_advdef.core.model_view import ModelView, inlined, inlined_calls
-from keras_advdef.core.output_head import check_outputs, single_output
 from keras_advdef.core.precision import (
     PRECISIONS,
     cannot_switch,
@@ -28,10 +25,16 @@ from keras_advdef.core.precision import (
     head_layers,
     in_bfloat16,
 )
-from keras_advdef.core.probabilities import hides_head, logits_of
 from keras_advdef.core.random_state import RandomLayer, draw_scope, scope_key
 from keras_advdef.core.random_stream import kept_states
+from keras_advdef.core.softmax_head import (
+    check_outputs,
+    hides_head,
+    logits_of,
+    single_output,
+)
 from keras_advdef.core.value_range import ValueRange
+from keras_advdef.core.watched_logits import note
 
 # A constant scale: the optimizer's own grows to 2**15, where input gradients overflow.
 _FLOAT16_SCALE = 2.0**10
@@ -160,7 +163,7 @@ class LogitsFunction:
             self._head = head_layers(self.model)
 
     @property
-    def exact(self) -> "LogitsFunction":
+    def full_precision(self) -> "LogitsFunction":
         """The same model at its own precision; itself without `precision`."""
         return self if self._exact is None else self._exact
 
@@ -260,3 +263,63 @@ class LogitsFunction:
             if key is not None:
                 drawn.append((state, tf.cast(tf.abs(key), state.dtype)))
         return drawn
+
+
+def classifier_logits(
+    classifier: Any, images: Any, *, training: bool = False
+) -> tf.Tensor:
+    """Calls a classifier as Keras does, and undoes its softmax.
+
+    Unlike `LogitsFunction`, which attacks use, it lets moving averages move and random
+    layers count on, so that a model made of classifiers can be trained.
+
+    Args:
+        classifier: A `keras.Model` that returns logits, or probabilities if it ends in
+            a softmax of Keras.
+        images: Tensor of shape `(batch, rows, cols, channels)`.
+        training: Whether it is called as in training.
+
+    Returns:
+        Float32 tensor of shape `(batch, classes)`.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((2,)), keras.layers.Dense(3, activation="softmax")])
+    >>> from keras_advdef.core.logits import classifier_logits
+    >>> classifier_logits(model, np.zeros((1, 2))).numpy().tolist()
+    [[0.0, 0.0, 0.0]]
+    """
+    if isinstance(classifier, LogitsModel):
+        return tf.cast(classifier.logits(images, training=training), tf.float32)
+    outputs = call_classifier(classifier, images, training=training)
+    return logits_behind(classifier, images, outputs)
+
+
+def logits_behind(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
+    """Returns the logits for what a classifier returned, at no further pass.
+
+    Args:
+        classifier: A `keras.Model`.
+        images: What it was called on.
+        outputs: What it returned.
+
+    Returns:
+        Float32 tensor of shape `(batch, classes)`.
+
+    Example:
+
+    >>> model = keras.Sequential(
+    ...     [keras.Input((2,)), keras.layers.Dense(1, activation="sigmoid")])
+    >>> from keras_advdef.core.logits import logits_behind
+    >>> x = np.zeros((1, 2))
+    >>> logits_behind(model, x, model(x)).numpy().tolist()
+    [[0.0, 0.0]]
+    """
+
+    def run(probes: tf.Tensor) -> Any:
+        with kept_losses(classifier), keras.StatelessScope():
+            return call_classifier(classifier, probes, training=False)
+
+    images = tf.convert_to_tensor(lone_images("classifier_logits", images))
+    return logits_of("classifier_logits", classifier, images, outputs, run)

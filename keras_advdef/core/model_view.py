@@ -11,18 +11,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.function_scope import FunctionScope
-from keras_advdef.core.gradients import straight_through
+from keras_advdef.core._function_scope import FunctionScope
+from keras_advdef.core.gradients import (
+    bypass_defences,
+    soft_gradients,
+    straight_through,
+)
 from keras_advdef.core.keras_private import flat_layers
-from keras_advdef.core.soft_gradients import soft_gradients
-from keras_advdef.core.unaware import unaware_of_defences
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelView:
     """A model together with what its attacker knows and does; attacks take it as model.
 
-    Attributes:
+    Args:
         model: A Keras model or a function from images to logits.
         unaware: Whether this package's defences stand aside.
         soft: Whether layers use the differentiable approximation that they have.
@@ -56,7 +58,7 @@ class ModelView:
         """Makes the model behave as viewed while it is called or traced."""
         with contextlib.ExitStack() as stack:
             if self.unaware:
-                stack.enter_context(unaware_of_defences())
+                stack.enter_context(bypass_defences())
             if self.soft:
                 stack.enter_context(soft_gradients())
             for operation in self.identity:

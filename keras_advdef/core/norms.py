@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_advdef.core.image_size import flattened, value_count
+from keras_advdef.core.image_layout import flattened, value_count
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, normal, uniform
 

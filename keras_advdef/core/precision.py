@@ -7,12 +7,13 @@ from typing import Any
 import keras
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_policies import own_policy, policies_of_thread
 from keras_advdef.core.keras_private import (
     flat_layers,
     has_graph,
     inbound_tensors,
     inner_layers,
+    own_policy,
+    policies_of_thread,
     producer,
 )
 from keras_advdef.core.model_view import keeps_traces

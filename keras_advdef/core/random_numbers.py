@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.errors import checked_integer
 
 SEED_LIMIT = 2**31
 # The number that TensorFlow's operations know Philox by.

@@ -7,17 +7,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.card_asset import CardAsset
-from keras_advdef.core.cards import card_of
-from keras_advdef.core.errors import invalid
-from keras_advdef.core.fresh_state import FreshAtLoad, fresh_state
-from keras_advdef.core.function_scope import FunctionScope
+from keras_advdef.core._function_scope import FunctionScope
+from keras_advdef.core.cards import CardAsset, card_of
+from keras_advdef.core.errors import checked_integer, invalid
 from keras_advdef.core.keras_private import conversion_format, flat_layers
 from keras_advdef.core.random_numbers import SEED_LIMIT, fold_in
 from keras_advdef.core.random_stream import (
+    FreshAtLoad,
     add_random_state,
     advance,
+    fresh_state,
     of_today,
     replica_number,
 )

@@ -5,9 +5,13 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.image_source import taken
-from keras_advdef.evaluation.one_hidden_layer import OWNER, OneHiddenLayer, taken_apart
+from keras_advdef.core.value_range import class_labels
+from keras_advdef.evaluation._certify.one_hidden_layer import (
+    OWNER,
+    OneHiddenLayer,
+    taken_apart,
+)
 
 # Halvings of the bracket around each radius, of which the lower end counts.
 _HALVINGS = 24

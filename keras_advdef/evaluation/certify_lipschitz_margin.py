@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.image_source import taken
-from keras_advdef.evaluation.lipschitz_bound import lipschitz_bound
+from keras_advdef.core.value_range import class_labels
+from keras_advdef.evaluation._certify.lipschitz_bound import lipschitz_bound
 
 # Logits are float32; so much of their size may be rounding.
 _ROUNDING = 1e-5

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.markdown import markdown_table
 from keras_advdef.evaluation.accuracy_estimate import percent
-from keras_advdef.evaluation.markdown import markdown_table
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 # What must agree for accuracies to be comparable.

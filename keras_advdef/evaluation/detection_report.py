@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.core.markdown import markdown_table
+from keras_advdef.evaluation._report.report_plot import drawn
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
-from keras_advdef.evaluation.markdown import markdown_table
-from keras_advdef.evaluation.report_plot import drawn
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.answers import predicted_classes
-from keras_advdef.core.class_labels import class_labels
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.image_source import taken
+from keras_advdef.core.value_range import class_labels
 from keras_advdef.evaluation.detection_report import DetectionReport
 
 _OWNER = "evaluate_detector"

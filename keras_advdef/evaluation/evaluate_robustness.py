@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.evaluation.evaluation import Evaluation
-from keras_advdef.evaluation.finished_report import finished_report, save_report
-from keras_advdef.evaluation.identity import identity_of
-from keras_advdef.evaluation.ledger import Ledger, remove_parts
-from keras_advdef.evaluation.progress import LineProgress, Progress
-from keras_advdef.evaluation.report_data import report_data, run_facts
-from keras_advdef.evaluation.request import Request
+from keras_advdef.core.progress import LineProgress, Progress
+from keras_advdef.evaluation._report.finished_report import finished_report, save_report
+from keras_advdef.evaluation._report.report_data import report_data, run_facts
+from keras_advdef.evaluation._request.identity import identity_of
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.evaluation import Evaluation
+from keras_advdef.evaluation._run.ledger import Ledger, remove_parts
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 

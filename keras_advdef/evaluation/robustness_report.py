@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.files import atomic_write, atomic_write_text
 from keras_advdef.core.untrusted import Refusal, read_json, reading
-from keras_advdef.core.written import write_text, write_whole
-from keras_advdef.evaluation.gallery import Gallery
-from keras_advdef.evaluation.report_form import check_report
-from keras_advdef.evaluation.report_html import report_html
-from keras_advdef.evaluation.report_markdown import report_markdown
-from keras_advdef.evaluation.report_plot import report_plot
-from keras_advdef.evaluation.seal import Seal
+from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._report.report_form import check_report
+from keras_advdef.evaluation._report.report_html import report_html
+from keras_advdef.evaluation._report.report_markdown import report_markdown
+from keras_advdef.evaluation._report.report_plot import report_plot
+from keras_advdef.evaluation._report.seal import Seal
 
 REPORT = "report.json"
 _GALLERY = "gallery.npz"
@@ -111,15 +111,15 @@ class RobustnessReport:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if self.gallery is not None:
-            write_whole(folder / _GALLERY, self.gallery.save)
-        write_whole(folder / "report.png", lambda p: self.plot().savefig(p, dpi=150))
+            atomic_write(folder / _GALLERY, self.gallery.save)
+        atomic_write(folder / "report.png", lambda p: self.plot().savefig(p, dpi=150))
         texts = {
             "report.md": self.to_markdown(),
             "report.html": self.to_html(),
             REPORT: self.to_json(),
         }
         for name, text in texts.items():
-            write_text(folder / name, text)
+            atomic_write_text(folder / name, text)
         written = [*texts, "report.png", *([_GALLERY] if self.gallery else [])]
         Seal.write(folder, self.data["run"].get("identity"), written)
 

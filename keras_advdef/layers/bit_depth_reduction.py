@@ -5,11 +5,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.cards import DefenceCard, defence
+from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.gradients import straight_through
+from keras_advdef.layers._published import BROKEN_BY_BPDA, EVADED_SQUEEZING, SQUEEZING
 from keras_advdef.layers.input_transform import InputTransform
-from keras_advdef.layers.published import BROKEN_BY_BPDA, EVADED_SQUEEZING, SQUEEZING
 
 _MOST_BITS = 8
 

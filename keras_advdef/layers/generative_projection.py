@@ -5,13 +5,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_choice, checked_integer, checked_number
 from keras_advdef.core.cards import Break, DefenceCard, defence
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+    invalid,
+)
+from keras_advdef.core.generators import Projections, latent_search, latent_shapes
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.keras_private import kept_losses
-from keras_advdef.core.latent_search import Projections, latent_search
-from keras_advdef.core.latent_shapes import latent_shapes
 from keras_advdef.layers.input_transform import InputTransform
 
 DEFENSE_GAN = (
@@ -61,7 +64,7 @@ class GenerativeProjection(InputTransform):
 
     `z* = argmin_z ||G(z) - x||^2`, looked for by gradient descent with momentum on the
     mean squared error from several random starts, of which each image keeps its own
-    best; see `core.latent_search`. The starts are normals of variance
+    best; see `core.generators`. The starts are normals of variance
     `1 / latent_dim`, as in the authors' code, drawn anew at every call.
 
     In the backward pass attacks and training see the identity (BPDA). If asked, they

@@ -7,26 +7,29 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
-from keras_advdef.core.data_format import to_channels_last
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_integer, invalid
 from keras_advdef.core.gradients import straight_through
+from keras_advdef.core.image_layout import to_channels_last
 from keras_advdef.core.keras_private import make_default_seed
-from keras_advdef.core.nearest_patches import MOST_ROWS, pick_nearest
-from keras_advdef.core.patch_grid import grid_patches, patch_starts
-from keras_advdef.core.patch_sample import sample_patches
 from keras_advdef.core.random_numbers import integers
-from keras_advdef.core.resizable_weight import ResizableWeight
-from keras_advdef.core.stitching import stitch_patches
 from keras_advdef.core.value_range import checked_images
-from keras_advdef.layers.input_transform import InputTransform
-from keras_advdef.layers.published import (
+from keras_advdef.layers._published import (
     BROKEN_BY_BPDA_AND_EOT,
     COUNTERING,
     COUNTERING_CLAIM,
 )
+from keras_advdef.layers._quilting import (
+    MOST_ROWS,
+    grid_patches,
+    patch_starts,
+    pick_nearest,
+    sample_patches,
+    stitch_patches,
+)
+from keras_advdef.layers._resizable_weight import ResizableWeight
+from keras_advdef.layers.input_transform import InputTransform
 
 _ADAPT = "ImageQuilting.adapt"
 # Images read at once; together with the sample this bounds the memory of `adapt`.

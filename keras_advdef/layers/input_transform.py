@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_choice
-from keras_advdef.core.data_format import (
+from keras_advdef.core.errors import checked_choice
+from keras_advdef.core.gradients import are_defences_bypassed
+from keras_advdef.core.image_layout import (
     checked_data_format,
     from_channels_last,
     to_channels_last,
@@ -17,7 +18,6 @@ from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import RandomLayer, draw_scope
-from keras_advdef.core.unaware import is_unaware
 from keras_advdef.core.value_range import ValueRange
 
 _ACTIVE = ("always", "inference", "training")
@@ -102,7 +102,7 @@ class InputTransform(RandomLayer):
             training
         )
         unit = self.value_range.to_unit(tf.cast(images, tf.float32))
-        acts = active and not is_unaware()
+        acts = active and not are_defences_bypassed()
         order = self.data_format if self.is_spatial else "channels_last"
         unit = to_channels_last(unit, order)
         unit = self.transform(unit) if acts else self.pass_through(unit)

@@ -6,18 +6,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_choice, checked_integer
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.compiled import compiled
-from keras_advdef.core.data_format import shape_channels_last
-from keras_advdef.core.errors import invalid
-from keras_advdef.core.gradients import straight_through
-from keras_advdef.core.image_shape import checked_image_shape
-from keras_advdef.core.jpeg import EXACT, SOFT, compress, quantization_tables
+from keras_advdef.core.errors import checked_choice, checked_integer, invalid
+from keras_advdef.core.gradients import are_gradients_soft, straight_through
+from keras_advdef.core.image_layout import shape_channels_last
 from keras_advdef.core.random_numbers import integers
-from keras_advdef.core.soft_gradients import are_gradients_soft
+from keras_advdef.layers._image_shape import checked_image_shape
+from keras_advdef.layers._jpeg import EXACT, SOFT, compress, quantization_tables
+from keras_advdef.layers._published import BROKEN_BY_BPDA
 from keras_advdef.layers.input_transform import InputTransform
-from keras_advdef.layers.published import BROKEN_BY_BPDA
 
 _SUBSAMPLINGS = ("4:2:0", "4:4:4")
 _GRADIENTS = ("straight_through", "soft")

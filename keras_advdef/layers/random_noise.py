@@ -5,13 +5,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_choice, checked_number
-from keras_advdef.core.bulk_random import bulk_normal
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.compiled import compiled
+from keras_advdef.core.errors import checked_choice, checked_number
+from keras_advdef.core.gradients import are_defences_bypassed
 from keras_advdef.core.random_numbers import normal
 from keras_advdef.core.random_state import RandomLayer
-from keras_advdef.core.unaware import is_unaware
+from keras_advdef.layers._bulk_random import bulk_normal
 
 _GENERATORS = ("hash", "philox")
 
@@ -48,8 +48,8 @@ class RandomNoise(RandomLayer):
 
     Args:
         stddev: Number of at least 0. Standard deviation, in the units of the input.
-        generator: "hash" for `core.bulk_random`, or "philox" for TensorFlow's bits, the
-            reference, at several times the cost on a CPU.
+        generator: "hash" for numbers by a hash of their place, or "philox" for
+            TensorFlow's bits, the reference, at several times the cost on a CPU.
         **kwargs: `seed`, `name`, `dtype`; see `RandomLayer`.
 
     Input shape:
@@ -85,7 +85,7 @@ class RandomNoise(RandomLayer):
         Returns:
             Tensor of the same shape and dtype.
         """
-        if self.stddev == 0.0 or is_unaware():
+        if self.stddev == 0.0 or are_defences_bypassed():
             return inputs
         inputs = tf.convert_to_tensor(inputs)
         make = _hashed if self.generator == "hash" else _reference

@@ -5,11 +5,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_choice, checked_integer, checked_number
 from keras_advdef.core.cards import Break, DefenceCard, defence
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import (
+    checked_choice,
+    checked_integer,
+    checked_number,
+    invalid,
+)
 from keras_advdef.core.random_numbers import fold_in, integers
-from keras_advdef.core.resampling import METHODS, apply_matrices, resize_matrix
+from keras_advdef.layers._resampling import METHODS, apply_matrices, resize_matrix
 from keras_advdef.layers.input_transform import InputTransform
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_advdef.core.arguments import checked_integer
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_integer, invalid
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.layers.variational_layer import VariationalLayer
 

@@ -5,14 +5,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_choice, checked_number
-from keras_advdef.core.bulk_random import bulk_uniform
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.compiled import compiled
-from keras_advdef.core.logarithm import unit_log1p
-from keras_advdef.core.multinomial import drawn_outcomes
+from keras_advdef.core.errors import checked_choice, checked_number
+from keras_advdef.core.gradients import are_defences_bypassed
 from keras_advdef.core.random_state import RandomLayer
-from keras_advdef.core.unaware import is_unaware
+from keras_advdef.layers._bulk_random import bulk_uniform, unit_log1p
+from keras_advdef.layers._multinomial import drawn_outcomes
 
 _SAMPLINGS = ("multinomial", "bernoulli")
 
@@ -103,7 +102,7 @@ class StochasticActivationPruning(RandomLayer):
         Returns:
             Tensor of the same shape and dtype.
         """
-        if is_unaware():
+        if are_defences_bypassed():
             return inputs
         inputs = tf.convert_to_tensor(inputs)
         prune = _multinomial if self.sampling == "multinomial" else _bernoulli

@@ -5,20 +5,20 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_integer, checked_number
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.compiled import compiled
-from keras_advdef.core.data_format import shape_channels_last
+from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.gradients import straight_through
-from keras_advdef.core.image_shape import checked_image_shape
+from keras_advdef.core.image_layout import shape_channels_last
 from keras_advdef.core.random_numbers import uniform
-from keras_advdef.core.total_variation import least_variation
-from keras_advdef.layers.input_transform import InputTransform
-from keras_advdef.layers.published import (
+from keras_advdef.layers._image_shape import checked_image_shape
+from keras_advdef.layers._published import (
     BROKEN_BY_BPDA_AND_EOT,
     COUNTERING,
     COUNTERING_CLAIM,
 )
+from keras_advdef.layers._total_variation import least_variation
+from keras_advdef.layers.input_transform import InputTransform
 
 
 @defence(

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.cards import defence
-from keras_advdef.layers.variational_card import variational_card
+from keras_advdef.layers._variational_card import variational_card
 from keras_advdef.layers.variational_layer import VariationalLayer
 
 

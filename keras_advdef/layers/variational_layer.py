@@ -6,17 +6,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import (
+from keras_advdef.core.errors import (
     checked_choice,
     checked_instance,
     checked_number,
+    invalid,
 )
-from keras_advdef.core.errors import invalid
-from keras_advdef.core.lazy_distributions import distributions
+from keras_advdef.core.gradients import are_defences_bypassed
 from keras_advdef.core.random_state import RandomLayer
 from keras_advdef.core.random_stream import of_today
-from keras_advdef.core.unaware import is_unaware
-from keras_advdef.layers.weight_estimators import (
+from keras_advdef.layers._distributions import distributions
+from keras_advdef.layers._weight_estimators import (
     ESTIMATORS,
     LinearMap,
     NormalWeights,
@@ -188,7 +188,7 @@ class VariationalLayer(RandomLayer):
         linear = LinearMap(self.apply_kernel, -1 if is_last else 1)
         inputs = tf.cast(inputs, self.compute_dtype)
         kernel, bias = self._kernel_weights(), self._bias_weights()
-        if self._deterministic or is_unaware():
+        if self._deterministic or are_defences_bypassed():
             outputs = posterior_mean(linear, inputs, kernel=kernel, bias=bias)
         else:
             estimate = ESTIMATORS[self.estimator]

@@ -5,8 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_number
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_number, invalid
 from keras_advdef.core.value_range import sparse_labels
 
 # Keeps the determinant of equal members above zero, as in the authors' code.

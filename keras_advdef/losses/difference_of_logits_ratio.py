@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.ranking import largest
+from keras_advdef.core.logit_margin import largest
 from keras_advdef.losses.margin import Margin
 
 _TINY = 1e-12

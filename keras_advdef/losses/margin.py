@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_advdef.core.logit_margin import margin_over_label
 from keras_advdef.core.value_range import sparse_labels
 
 
@@ -45,10 +46,4 @@ class Margin(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
         """Returns the margin of each image, shape `(batch,)`."""
-        logits = tf.convert_to_tensor(y_pred)
-        is_label = tf.one_hot(
-            sparse_labels(y_true), logits.shape[-1], on_value=True, off_value=False
-        )
-        lowest = logits.dtype.min
-        label = tf.reduce_max(tf.where(is_label, logits, lowest), axis=-1)
-        return tf.reduce_max(tf.where(is_label, lowest, logits), axis=-1) - label
+        return margin_over_label(tf.convert_to_tensor(y_pred), sparse_labels(y_true))

@@ -4,9 +4,7 @@ from keras_advdef.core.export_model import export_model
 from keras_advdef.models.averaging_ensemble import AveragingEnsemble
 from keras_advdef.models.defense_gan import DefenseGAN
 from keras_advdef.models.feature_squeezing_detector import FeatureSqueezingDetector
-from keras_advdef.models.latent_space_attack import LatentSpaceAttack
 from keras_advdef.models.load_for_serving import load_for_serving
-from keras_advdef.models.member_dlr import MemberDLR
 from keras_advdef.models.mnist_critic import mnist_critic
 from keras_advdef.models.mnist_generator import mnist_generator
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
@@ -17,8 +15,6 @@ __all__ = [
     "AveragingEnsemble",
     "DefenseGAN",
     "FeatureSqueezingDetector",
-    "LatentSpaceAttack",
-    "MemberDLR",
     "RandomSelfEnsemble",
     "SmoothedClassifier",
     "SqueezingAware",

@@ -6,15 +6,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_instance
-from keras_advdef.core.card_asset import CardAsset
-from keras_advdef.core.cards import Break, DefenceCard, card_of, defence
-from keras_advdef.core.classifier_logits import classifier_logits
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.cards import Break, CardAsset, DefenceCard, card_of, defence
+from keras_advdef.core.errors import checked_instance, invalid
 from keras_advdef.core.keras_private import has_graph
-from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.logits import LogitsModel, classifier_logits
 from keras_advdef.core.model_inputs import call_classifier
-from keras_advdef.core.output_head import logits_spec
+from keras_advdef.core.softmax_head import logits_spec
 
 _OWNER = "AveragingEnsemble"
 _FEWEST_MEMBERS = 2

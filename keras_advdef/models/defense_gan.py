@@ -6,10 +6,10 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.classifier_logits import classifier_logits
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.generators import mean_squares
 from keras_advdef.core.keras_private import has_graph
-from keras_advdef.core.latent_search import mean_squares
+from keras_advdef.core.logits import classifier_logits
 from keras_advdef.core.model_inputs import with_channels
 from keras_advdef.layers.generative_projection import (
     DEFENSE_GAN,
@@ -18,7 +18,7 @@ from keras_advdef.layers.generative_projection import (
     DEFENSE_GAN_COST,
     GenerativeProjection,
 )
-from keras_advdef.models.detector import Detector
+from keras_advdef.models._detector import Detector
 
 # Arguments that the search takes.
 _SEARCH = (

@@ -6,12 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_instance
 from keras_advdef.core.cards import Break, DefenceCard, defence
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_instance, invalid
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_inputs import with_channels
-from keras_advdef.models.detector import Detector
+from keras_advdef.models._detector import Detector
 
 # The largest L1 distance between two distributions: nothing is above it.
 _FARTHEST = 2.0

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.errors import checked_integer
 
 
 def mnist_critic(width: int = 64) -> keras.Sequential:

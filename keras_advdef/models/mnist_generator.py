@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_advdef.core.arguments import checked_integer
+from keras_advdef.core.errors import checked_integer
 
 
 def mnist_generator(width: int = 64, *, latent_dim: int = 128) -> keras.Sequential:

@@ -5,15 +5,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_choice, checked_integer
 from keras_advdef.core.cards import Break, DefenceCard, defence
-from keras_advdef.core.classifier_logits import classifier_logits
+from keras_advdef.core.errors import checked_choice, checked_integer
+from keras_advdef.core.gradients import are_defences_bypassed
 from keras_advdef.core.keras_private import kept_losses
+from keras_advdef.core.logits import classifier_logits
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope, key_of_passes
-from keras_advdef.core.unaware import is_unaware
-from keras_advdef.models.classifier_model import ClassifierModel
+from keras_advdef.models._classifier_model import ClassifierModel
 
 _COMBINATIONS = ("probabilities", "logits")
 
@@ -110,7 +110,7 @@ class RandomSelfEnsemble(ClassifierModel):
         """
         is_sum = self.combine == "logits"
         # Without its noise every pass is the same.
-        if training or is_unaware():
+        if training or are_defences_bypassed():
             logits = classifier_logits(self.classifier, images, training=training)
             return logits if is_sum else tf.nn.log_softmax(logits)
         images = tf.convert_to_tensor(images)

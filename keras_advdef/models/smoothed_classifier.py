@@ -6,17 +6,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_integer, checked_number
 from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.classifier_logits import classifier_logits
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_integer, checked_number, invalid
 from keras_advdef.core.image_source import taken
 from keras_advdef.core.keras_private import kept_losses
+from keras_advdef.core.logits import classifier_logits
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import RandomNoise
-from keras_advdef.models.classifier_model import ClassifierModel
+from keras_advdef.models._classifier_model import ClassifierModel
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
 
 ABSTAINED = -1

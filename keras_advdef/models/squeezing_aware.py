@@ -5,10 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks.attack_loss import AttackLoss
-from keras_advdef.attacks.lead import lead
-from keras_advdef.core.arguments import checked_number
-from keras_advdef.core.errors import wrong_type
+from keras_advdef.attacks.losses.attack_loss import AttackLoss
+from keras_advdef.core.errors import checked_number, wrong_type
+from keras_advdef.core.logit_margin import logit_margin
 from keras_advdef.models.feature_squeezing_detector import (
     FeatureSqueezingDetector,
     distances,
@@ -71,7 +70,7 @@ class SqueezingAware(AttackLoss):
             rule = "a `FeatureSqueezingDetector`"
             raise wrong_type("SqueezingAware", "model", rule, detector)
         members = logits_fn.member_logits(images)
-        ahead = lead(members[:, 0], labels, targeted=False) - self.confidence
+        ahead = logit_margin(members[:, 0], labels, targeted=False) - self.confidence
         threshold = tf.convert_to_tensor(detector.threshold)
         noticed = tf.maximum(distances(members) - threshold, 0.0)
         return tf.minimum(ahead, 0.0) - self.weight * tf.reduce_sum(noticed, axis=1)

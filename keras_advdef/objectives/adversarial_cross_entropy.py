@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_number
 from keras_advdef.core.cards import DefenceCard, defence
+from keras_advdef.core.errors import checked_number
 from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.objectives.objective import Objective
 

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_integer
 from keras_advdef.core.cards import DefenceCard, defence
+from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key, normal
 from keras_advdef.core.random_state import draw_scope, scope_key
-from keras_advdef.core.slope_derivatives import Logits, through_slopes
+from keras_advdef.objectives._slope_derivatives import Logits, through_slopes
 from keras_advdef.objectives.penalty import Penalty
 
 # Mixtures of the logits whose slopes are taken in one pass: those of ten classes.

@@ -5,10 +5,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks.lead import likeliest_wrong
-from keras_advdef.core.arguments import checked_choice, checked_integer, checked_number
 from keras_advdef.core.cards import DefenceCard, defence
+from keras_advdef.core.errors import checked_choice, checked_integer, checked_number
 from keras_advdef.core.gradients import jacobian
+from keras_advdef.core.logit_margin import likeliest_wrong
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image

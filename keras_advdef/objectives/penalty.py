@@ -4,8 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_number
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_number, invalid
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 

@@ -4,10 +4,9 @@ from typing import Any
 
 import keras
 
-from keras_advdef.core.arguments import checked_number
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_number, invalid
 from keras_advdef.layers import RandomNoise
-from keras_advdef.surgery.names import Names
+from keras_advdef.surgery._names import Names
 from keras_advdef.surgery.rewrite import rewrite
 from keras_advdef.surgery.split_activation import CONVOLUTIONS
 

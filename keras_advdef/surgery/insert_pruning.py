@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import RELU_OPERATIONS, ReluFunction
 from keras_advdef.layers import StochasticActivationPruning
-from keras_advdef.surgery.names import Names
+from keras_advdef.surgery._names import Names
 from keras_advdef.surgery.rewrite import rewrite
 from keras_advdef.surgery.split_activation import fused_activation
 

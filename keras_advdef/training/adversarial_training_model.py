@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.core.arguments import checked_choice, checked_instance
+from keras_advdef.core.errors import checked_choice, checked_instance
 from keras_advdef.core.keras_training import MonitoredMetrics, compiled_metric_names
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import checked_seed, draw_scope
@@ -22,12 +22,12 @@ from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEn
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.objective import Objective
 from keras_advdef.objectives.penalty import Penalty, checked_gradient
-from keras_advdef.training.augmentation import Augmentation, BehindAugmentation
-from keras_advdef.training.check_batch import check_batch
-from keras_advdef.training.count_right import count_right
-from keras_advdef.training.crafting import Crafting, checked_attack, inner_attack
-from keras_advdef.training.example_loss import named_labels
-from keras_advdef.training.parts import alone, parts_of
+from keras_advdef.training._augmentation import Augmentation, BehindAugmentation
+from keras_advdef.training._check_batch import check_batch
+from keras_advdef.training._count_right import count_right
+from keras_advdef.training._crafting import Crafting, checked_attack, inner_attack
+from keras_advdef.training._example_loss import named_labels
+from keras_advdef.training._parts import alone, parts_of
 from keras_advdef.training.training_model import TrainingModel
 
 _COMBINATIONS = ("max", "average", "random")

@@ -5,16 +5,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_instance, checked_number
 from keras_advdef.core.cards import Break, DefenceCard, defence
-from keras_advdef.core.classifier_logits import classifier_logits, logits_behind
 from keras_advdef.core.duplicate import duplicate
-from keras_advdef.core.errors import invalid
-from keras_advdef.core.output_head import undone
+from keras_advdef.core.errors import checked_instance, checked_number, invalid
+from keras_advdef.core.logits import classifier_logits, logits_behind
+from keras_advdef.core.softmax_head import undone
 from keras_advdef.core.value_range import sparse_labels
 from keras_advdef.layers import ImageQuilting
+from keras_advdef.training._example_loss import reduced
 from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
-from keras_advdef.training.example_loss import reduced
 from keras_advdef.training.training_model import TrainingModel
 
 # What these hold of the images is no weight of training: a student needs it too.

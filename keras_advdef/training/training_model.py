@@ -7,8 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.constraints import check_weight_decay
-from keras_advdef.core.arguments import checked_instance
-from keras_advdef.core.classifier_logits import classifier_logits
+from keras_advdef.core.errors import checked_instance
 from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_training import (
     loss_tracker,
@@ -16,14 +15,14 @@ from keras_advdef.core.keras_training import (
     unscale_loss_for_distribution,
     worker_logs,
 )
-from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.logits import LogitsModel, classifier_logits
 from keras_advdef.core.model_inputs import call_classifier
-from keras_advdef.training.check_distribution import check_distribution
-from keras_advdef.training.example_loss import reduced, single_loss, values_and_mask
-from keras_advdef.training.finite_guard import FiniteGuard
-from keras_advdef.training.finite_step import without_flaws
-from keras_advdef.training.first_batch import FirstBatch, checking_first
-from keras_advdef.training.parts import alone, parts_of
+from keras_advdef.training._check_distribution import check_distribution
+from keras_advdef.training._example_loss import reduced, single_loss, values_and_mask
+from keras_advdef.training._finite_guard import FiniteGuard
+from keras_advdef.training._finite_step import without_flaws
+from keras_advdef.training._first_batch import FirstBatch, checking_first
+from keras_advdef.training._parts import alone, parts_of
 
 
 class TrainingModel(LogitsModel):

@@ -6,24 +6,27 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.arguments import checked_integer, checked_number
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.errors import checked_integer, checked_number, invalid
 from keras_advdef.core.export_model import export_model
+from keras_advdef.core.generators import check_critic, latent_shapes
 from keras_advdef.core.keras_training import prepare_for_workers, worker_logs
-from keras_advdef.core.latent_shapes import check_critic, latent_shapes
 from keras_advdef.core.random_numbers import fold_in, make_key, normal
 from keras_advdef.core.random_state import checked_seed
 from keras_advdef.core.random_stream import add_random_state, advance, of_today
-from keras_advdef.training.check_distribution import check_distribution
-from keras_advdef.training.finite_guard import FiniteGuard
-from keras_advdef.training.finite_step import FiniteStep
-from keras_advdef.training.image_batches import check_images, images_of, in_parts
-from keras_advdef.training.net_update import scaling_where_needed, update_net
-from keras_advdef.training.optimizer_pair import check_no_loss, optimizer_pair
-from keras_advdef.training.wasserstein_losses import (
+from keras_advdef.training._check_distribution import check_distribution
+from keras_advdef.training._finite_guard import FiniteGuard
+from keras_advdef.training._finite_step import FiniteStep
+from keras_advdef.training._gan_step import (
+    check_images,
+    check_no_loss,
     critic_losses,
+    images_of,
+    in_parts,
     made_images,
+    optimizer_pair,
+    scaling_where_needed,
     scores,
+    update_net,
 )
 
 _OWNER = "WassersteinGAN"

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.adam import adam
+from keras_advdef.attacks._adam import adam
 
 
 def test_same_steps_as_keras():

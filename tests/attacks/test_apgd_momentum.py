@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import apgd_momentum
+from keras_advdef.attacks import _apgd_momentum as apgd_momentum
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_checkpoints_are_those_of_the_paper(steps, places):
 def _state():
     half = tf.fill((1, 2, 1, 1), 0.5)
     state = {"iterate": half, "images": half, "best_loss": tf.zeros(1)}
-    return apgd_momentum.begin(state, tf.constant(0.1))
+    return apgd_momentum.init_state(state, tf.constant(0.1))
 
 
 def _run(losses, steps=10):
@@ -72,7 +72,7 @@ def test_rows_may_be_at_different_steps():
     table = apgd_momentum.windows(10)
     half = tf.fill((2, 2, 1, 1), 0.5)
     state = {"iterate": half, "images": half, "best_loss": tf.zeros(2)}
-    state = apgd_momentum.begin(state, tf.constant(0.1))
+    state = apgd_momentum.init_state(state, tf.constant(0.1))
     state["last_loss"] = tf.constant([9.0, 9.0])
     state = apgd_momentum.step(
         state,

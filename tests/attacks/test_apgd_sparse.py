@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks import apgd_sparse
+from keras_advdef.attacks import _apgd_sparse as apgd_sparse
 from keras_advdef.core.norms import norm_per_image
 
 SHAPE = (1, 4, 1, 1)
@@ -22,7 +22,7 @@ def _step(state, taken, loss=1.0):
 def _state():
     half = tf.fill(SHAPE, 0.5)
     state = {"iterate": half, "images": half, "best_loss": tf.zeros(1)}
-    return apgd_sparse.begin(state, tf.constant(0.1))
+    return apgd_sparse.init_state(state, tf.constant(0.1))
 
 
 def test_balls_shrink_from_three_epsilons_to_one():

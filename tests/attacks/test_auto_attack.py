@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import APGD, FAB, Attack, AutoAttack, Square
-from keras_advdef.attacks.compiled_attack import _PerShape, compiled_attack
+from keras_advdef.attacks._compiled_attack import _PerShape, compiled_attack
 from keras_advdef.core.random_state import scope_key
 from keras_advdef.layers import RandomNoise
 from tests.attacks.test_gradient_attack import NEAREST, POINT

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.boundary_step import (
+from keras_advdef.attacks._boundary_step import (
     linearized_boundary,
     mean_logits,
     nearest_plane,

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM, PGD
-from keras_advdef.attacks.compiled_attack import compiled_attack
+from keras_advdef.attacks._compiled_attack import compiled_attack
 from tests.support.nets import linear_net, small_net
 from tests.support.threads import run_together
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.confirm import confirm, needs_confirmation
+from keras_advdef.attacks._confirm import confirm, needs_confirmation
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import RandomNoise

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.decisions import decides, first_points, to_boundary
+from keras_advdef.attacks._decisions import decides, first_points, to_boundary
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key, uniform
 from keras_advdef.core.random_state import scope_key

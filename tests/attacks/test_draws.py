@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.draws import mean_over_draws
+from keras_advdef.attacks._draws import mean_over_draws
 
 
 @pytest.mark.parametrize("count", [1, 3, 30])

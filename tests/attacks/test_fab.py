@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
-from keras_advdef.attacks.compiled_attack import compiled_attack
+from keras_advdef.attacks._compiled_attack import compiled_attack
 from keras_advdef.attacks.deep_fool import DeepFool
 from keras_advdef.attacks.fab import FAB
 from keras_advdef.core.logits import LogitsFunction

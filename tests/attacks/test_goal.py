@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM
-from keras_advdef.attacks.goal import check_eager, given, given_or_predicted
+from keras_advdef.attacks._goal import check_eager, given, given_or_predicted
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 

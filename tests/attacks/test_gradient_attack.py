@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import FGSM, PGD, AttackLoss
+from keras_advdef.attacks import FGSM, PGD
+from keras_advdef.attacks.losses import AttackLoss
 from keras_advdef.layers import RandomNoise
 from tests.support.check_attack import inside
 from tests.support.nets import linear_net, small_net

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM
-from keras_advdef.attacks.guard import (
+from keras_advdef.attacks._guard import (
     check_clean,
     check_finite,
     finite_looks,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import ClassificationLoss, KLToClean, TargetedDLR
-from keras_advdef.attacks.loss_names import attack_loss
+from keras_advdef.attacks._loss_names import attack_loss
+from keras_advdef.attacks.losses import ClassificationLoss, KLToClean, TargetedDLR
 from keras_advdef.losses import DifferenceOfLogitsRatio, Margin
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.pixel_pairs import best_pair
+from keras_advdef.attacks._pixel_pairs import best_pair
 from tests.support.kernels import missing_kernels
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.slopes import slopes
+from keras_advdef.attacks._slopes import slopes
 
 
 class TestSlopes:

@@ -23,7 +23,9 @@ def estimates(attack, model, images, seed=0):
     logits_fn = LogitsFunction(model)
     images = tf.constant(images, tf.float32)
     labels = tf.zeros(len(images), tf.int64)
-    state = attack.begin(logits_fn, images, labels, 0.1, make_key(0), tf.constant(0))
+    state = attack.init_state(
+        logits_fn, images, labels, 0.1, make_key(0), tf.constant(0)
+    )
     gradient = attack.slope(logits_fn, state, make_key(seed))[2]
     return gradient.numpy().reshape(len(images), -1)
 

@@ -178,9 +178,9 @@ class TestState:
         )
         return attack, logits_fn, state
 
-    def move(self, attack, logits_fn, state, taken=0.0):
+    def step(self, attack, logits_fn, state, taken=0.0):
         taken = tf.constant(taken, tf.float32)
-        return attack.move(logits_fn, state, 1e-3, make_key(1), taken)
+        return attack.step(logits_fn, state, 1e-3, make_key(1), taken)
 
     def test_loss_is_the_margin_of_the_best_point(self, parts, net):
         attack, logits_fn, state = parts
@@ -188,13 +188,13 @@ class TestState:
             logits = np.sort(net(state["best"]), axis=-1)
             expected = logits[:, -2] - logits[:, -1]
             np.testing.assert_allclose(state["best_loss"], expected, atol=1e-6)
-            state = self.move(attack, logits_fn, state)
+            state = self.step(attack, logits_fn, state)
 
     def test_only_a_rise_is_kept(self, parts):
         attack, logits_fn, state = parts
         low = tf.constant([LOWEST, np.inf] * 3, tf.float32)
         state = {**state, "best": state["images"], "loss": low}
-        moved = self.move(attack, logits_fn, state)
+        moved = self.step(attack, logits_fn, state)
         changed = np.any(moved["best"] != state["best"], axis=(1, 2, 3))
         assert changed.tolist() == [True, False] * 3
         np.testing.assert_array_equal(moved["loss"][1::2], low[1::2])
@@ -205,7 +205,7 @@ class TestState:
         broken = tf.constant([True, False] * 3)
         low = tf.fill([6], tf.float32.min)
         state = {**state, "best": state["images"], "broken": broken, "loss": low}
-        moved = self.move(attack, logits_fn, state)
+        moved = self.step(attack, logits_fn, state)
         changed = np.any(moved["best"] != state["best"], axis=(1, 2, 3))
         assert changed.tolist() == [False, True] * 3
 
@@ -215,14 +215,14 @@ class TestState:
         attack, logits_fn, state = parts
         state = {**state, "best_loss": tf.fill([6], tf.float32.min)}
         state = {**state, "loss": tf.fill([6], np.float32(np.inf))}
-        moved = self.move(attack, logits_fn, state)
+        moved = self.step(attack, logits_fn, state)
         np.testing.assert_array_equal(moved["best"], state["best"])
 
     def test_rows_count_for_themselves(self, parts):
         attack, logits_fn, state = parts
         state = {**state, "loss": tf.fill([6], tf.float32.min)}
         taken = [0.0, 0.0, 0.0, 5000.0, 5000.0, 5000.0]
-        moved = self.move(attack, logits_fn, {**state, "best": state["images"]}, taken)
+        moved = self.step(attack, logits_fn, {**state, "best": state["images"]}, taken)
         changed = np.sum(moved["best"] != state["images"], axis=(1, 2, 3))
         # Sides 7 and 1 of 8.
         assert changed.tolist() == [49] * 3 + [1] * 3
@@ -253,7 +253,7 @@ class TestPrecision:
         x, y = tf.constant(digits.x_test[:20]), tf.constant(digits.y_test[:20])
         attack = Square(0.2, queries=60, precision=precision)
         logits_fn = attack.logits_function(trained_net)
-        state = attack.begin(logits_fn, x, y, 0.2, make_key(0), tf.constant(0))
+        state = attack.init_state(logits_fn, x, y, 0.2, make_key(0), tf.constant(0))
         early = attack.repeat(logits_fn, state, 0.2, make_key(0), 5)
         late = attack.repeat(logits_fn, early, 0.2, make_key(1), 40)
         rise = (late["loss"] - early["loss"])[early["broken"]].numpy()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.square_patches import bumps
+from keras_advdef.attacks._square_proposals import bumps
 from tests.support.kernels import missing_kernels
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.square_proposals import (
+from keras_advdef.attacks._square_proposals import (
     moved_mass,
     recolored_square,
     side_length,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks.starts import STARTS, first_iterate
+from keras_advdef.attacks._starts import STARTS, first_iterate
 from keras_advdef.core.random_numbers import make_key
 from tests.support.check_attack import distance, inside
 

@@ -25,7 +25,7 @@ class Counting(SteppedAttack):
             value_range=(0.0, 1.0),
         )
 
-    def begin(self, logits_fn, images, labels, epsilon, key, run):
+    def init_state(self, logits_fn, images, labels, epsilon, key, run):
         number = tf.zeros(tf.shape(labels)) + tf.cast(run, tf.float32)
         return {
             "images": images,
@@ -36,7 +36,7 @@ class Counting(SteppedAttack):
             "broken": tf.zeros_like(labels, tf.bool),
         }
 
-    def move(self, logits_fn, state, epsilon, key, taken):
+    def step(self, logits_fn, state, epsilon, key, taken):
         moved = state["iterate"] + 0.01
         return {**state, "iterate": moved, "best": moved}
 

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks.strongest import is_broken, remember, stronger
+from keras_advdef.attacks._strongest import is_broken, keep_best, stronger
 
 
 def test_success_first_then_loss():
@@ -26,7 +26,7 @@ def test_remember_updates_the_best_only():
         "broken": tf.constant([False]),
         "other": 3,
     }
-    new = remember(state, tf.constant([2.0]), tf.constant([False]))
+    new = keep_best(state, tf.constant([2.0]), tf.constant([False]))
     assert (new["best"].numpy().item(), new["best_loss"].numpy().item()) == (1.0, 2.0)
     assert (new["other"], state["best"].numpy().item()) == (3, 0.0)
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
-from keras_advdef.cli.budget import Budget
-from keras_advdef.cli.dataset import Dataset
-from keras_advdef.cli.demo_run import DemoRun
-from keras_advdef.cli.demo_settings import DemoSettings
+from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.cli.demo._budget import Budget
+from keras_advdef.cli.demo._run import DemoRun
+from keras_advdef.cli.demo.settings import DemoSettings
+from keras_advdef.evaluation._verdict.chance import better_than_chance
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
-from keras_advdef.evaluation.chance import better_than_chance
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from keras_advdef import __version__
-from keras_advdef.cli import demo
 from keras_advdef.cli.app import app
+from keras_advdef.cli.demo import demo
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import importlib
 
 import pytest
 
-from keras_advdef.cli import defence_names
-from keras_advdef.cli.defence_names import card_name
+from keras_advdef.cli import _defence_names as defence_names
+from keras_advdef.cli._defence_names import card_name
 from keras_advdef.core.cards import all_cards
 
 # Public names of the defences' folders that carry no card: bases and tools.

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_advdef.cli.evaluate_settings import (
+from keras_advdef.cli._evaluate_settings import (
     parse_epsilon,
     parse_minimum,
     parse_value_range,

@@ -33,7 +33,7 @@ class TestMain:
 
     def test_other_missing_modules_are_defects(self, monkeypatch):
         monkeypatch.delitem(sys.modules, "keras_advdef.cli.app", raising=False)
-        monkeypatch.setitem(sys.modules, "keras_advdef.cli.reported_failures", None)
+        monkeypatch.setitem(sys.modules, "keras_advdef.cli._reported_failures", None)
         monkeypatch.setattr(sys, "argv", ["keras-advdef", "demo"])
         with pytest.raises(ModuleNotFoundError, match="reported_failures"):
             main()

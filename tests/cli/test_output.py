@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from keras_advdef.cli.output import Output, ReaderGone
-from keras_advdef.cli.print_line import print_line
+from keras_advdef.cli._output import Output, ReaderGone
+from keras_advdef.cli._print_line import print_line
 
 
 def test_prints():

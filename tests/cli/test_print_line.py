@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from keras_advdef.cli.print_line import print_line
+from keras_advdef.cli._print_line import print_line
 from keras_advdef.core.errors import printable
 from tests.support.hostile_text import HOSTILE_TEXT
 

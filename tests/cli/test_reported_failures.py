@@ -12,8 +12,8 @@ import tensorflow as tf
 import typer
 from rich.console import Console
 
-from keras_advdef.cli.output import Output, ReaderGone
-from keras_advdef.cli.reported_failures import ReportedFailures
+from keras_advdef.cli._output import Output, ReaderGone
+from keras_advdef.cli._reported_failures import ReportedFailures
 from keras_advdef.core.value_range import ValueRange
 
 

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from keras_advdef.cli.rich_progress import RichProgress
+from keras_advdef.cli._rich_progress import RichProgress
 
 
 def show(*, terminal):

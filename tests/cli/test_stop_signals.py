@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from keras_advdef.cli import stop_signals
-from keras_advdef.cli.stop_signals import StopSignals, Terminated
+from keras_advdef.cli import _stop_signals as stop_signals
+from keras_advdef.cli._stop_signals import StopSignals, Terminated
 
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 

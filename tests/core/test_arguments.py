@@ -4,13 +4,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from keras_advdef.core.arguments import (
+from keras_advdef.core.errors import (
     checked_choice,
     checked_instance,
     checked_integer,
     checked_number,
+    describe,
 )
-from keras_advdef.core.errors import describe
 
 
 class TestCheckedInteger:

@@ -6,8 +6,7 @@ import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_advdef.attacks import FGSM
-from keras_advdef.core.card_asset import cards_in
-from keras_advdef.core.cards import all_cards
+from keras_advdef.core.cards import all_cards, cards_in
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import small_net

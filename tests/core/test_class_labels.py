@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_advdef.core.class_labels import class_labels
+from keras_advdef.core.value_range import class_labels
 
 
 @pytest.mark.parametrize("classes", [3, None])

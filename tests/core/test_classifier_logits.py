@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.classifier_logits import classifier_logits
+from keras_advdef.core.logits import classifier_logits
 from keras_advdef.models import AveragingEnsemble
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import small_net

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.core.data_format import (
+from keras_advdef.core.image_layout import (
     checked_data_format,
     from_channels_last,
     shape_channels_last,

@@ -1,11 +1,11 @@
 import pytest
 
-from keras_advdef.core.epsilon import (
+from keras_advdef.core.value_range import (
+    ValueRange,
     checked_epsilon,
     small_epsilon,
     tell_small_epsilon,
 )
-from keras_advdef.core.value_range import ValueRange
 
 _UNIT, _BYTES = ValueRange(), ValueRange(0.0, 255.0)
 

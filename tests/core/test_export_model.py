@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.card_asset import cards_in
+from keras_advdef.core.cards import cards_in
 from keras_advdef.core.export_model import export_model
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 from tests.support.nets import small_net

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.fresh_state import (
+from keras_advdef.core.random_stream import (
     FreshAtLoad,
     fresh_state,
     replica_variables,
@@ -67,7 +67,7 @@ class TestFreshAtLoad:
         _even_bits(self._initialized(64))
 
     def test_does_without_that_source(self, monkeypatch, tmp_path):
-        source = "keras_advdef.core.fresh_state._SYSTEM_SOURCE"
+        source = "keras_advdef.core.random_stream._SYSTEM_SOURCE"
         monkeypatch.setattr(source, str(tmp_path / "missing"))
         _even_bits(self._initialized(64))
 
@@ -104,7 +104,7 @@ _FORK = """
 import json, os, signal, sys
 import numpy as np, tensorflow as tf
 import keras, keras_advdef
-from keras_advdef.evaluation.served_model import ServedModel
+from keras_advdef.evaluation._request.served_model import ServedModel
 
 zeros = np.zeros((1, 2), np.float32)
 noise = keras_advdef.layers.RandomNoise(1.0, seed=5)

@@ -2,7 +2,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.function_scope import (
+from keras_advdef.core._function_scope import (
     FunctionScope,
     current_function,
     is_symbolic_call,

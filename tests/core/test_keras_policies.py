@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from keras_advdef.core.keras_policies import own_policy, policies_of_thread
+from keras_advdef.core.keras_private import own_policy, policies_of_thread
 from tests.support.threads import in_other_thread
 
 

@@ -3,7 +3,7 @@ import math
 import keras
 import pytest
 
-from keras_advdef.core.latent_shapes import check_critic, latent_shapes
+from keras_advdef.core.generators import check_critic, latent_shapes
 
 
 def _generator(latents=(5,), *, shape=(2, 2, 3)):

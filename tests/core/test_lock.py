@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from keras_advdef.core import lock
-from keras_advdef.core.lock import lock_at, locked
+from keras_advdef.core import files as lock
+from keras_advdef.core.files import lock_at, locked
 
 
 def test_one_at_a_time(tmp_path):

@@ -386,7 +386,7 @@ class TestGradientScale:
         model = _sequential(keras.layers.Dense(3, dtype="mixed_float16"))
         function = LogitsFunction(model, precision="bfloat16")
         assert function.gradient_scale == 1.0
-        assert function.exact.gradient_scale == 1024.0
+        assert function.full_precision.gradient_scale == 1024.0
         assert function(images).dtype == tf.float32
 
 
@@ -395,16 +395,16 @@ class TestPrecision:
         for model in (Opaque(), len):
             function = LogitsFunction(model)
             assert function.precision == "float32"
-            assert function.exact is function
+            assert function.full_precision is function
 
     def test_exact_is_the_model_as_it_is(self, images):
         model = _WITH_SOFTMAX["dense"]()
         function = LogitsFunction(model, training=True, precision="bfloat16")
         assert function.precision == "bfloat16"
-        assert function.exact.training
-        assert function.exact.exact is function.exact
+        assert function.full_precision.training
+        assert function.full_precision.full_precision is function.full_precision
         expected = LogitsFunction(model)(images)
-        np.testing.assert_array_equal(function.exact(images), expected)
+        np.testing.assert_array_equal(function.full_precision(images), expected)
         assert np.abs(function(images) - expected).max() > 0
         np.testing.assert_allclose(function(images), expected, atol=0.05)
 
@@ -414,10 +414,10 @@ class TestPrecision:
         )
         function = LogitsFunction(model, precision="bfloat16")
         function.build(_SHAPE)
-        for one in (function, function.exact):
+        for one in (function, function.full_precision):
             logits = one(images).numpy()
             assert np.abs(logits.sum(axis=-1) - 1).max() > 1e-3
-        exact = tf.nn.softmax(function.exact(images))
+        exact = tf.nn.softmax(function.full_precision(images))
         np.testing.assert_allclose(exact, model(images), rtol=1e-5)
 
     @pytest.mark.parametrize("precision", ["float16", None, 16])
@@ -443,7 +443,7 @@ class TestPrecision:
         np.testing.assert_array_equal(
             logits, tf.cast(tf.cast(logits, tf.bfloat16), tf.float32)
         )
-        np.testing.assert_allclose(logits, function.exact(images), atol=0.05)
+        np.testing.assert_allclose(logits, function.full_precision(images), atol=0.05)
 
 
 class TestIsRandom:
@@ -466,7 +466,7 @@ class TestIsRandom:
         )
         function = LogitsFunction(model, training=training, precision=precision)
         assert function.is_random is (draws_in_training if training else draws)
-        assert function.exact.is_random is function.is_random
+        assert function.full_precision.is_random is function.is_random
 
     def test_plain_function(self):
         assert LogitsFunction(lambda images: images, training=True).is_random is False

@@ -4,8 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM, PGD
-from keras_advdef.core.classifier_logits import classifier_logits
-from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.logits import LogitsFunction, classifier_logits
 from keras_advdef.core.model_inputs import (
     call_classifier,
     check_fit,

@@ -117,7 +117,7 @@ class TestModelView:
         view = ModelView(net, temperature=2.0)
         fast = LogitsFunction(view, precision="bfloat16")
         np.testing.assert_allclose(2.0 * fast(images), exact, atol=0.05)
-        np.testing.assert_allclose(2.0 * fast.exact(images), exact, atol=1e-6)
+        np.testing.assert_allclose(2.0 * fast.full_precision(images), exact, atol=1e-6)
 
 
 def test_viewed_model(net):

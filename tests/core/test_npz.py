@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.core import untrusted
-from keras_advdef.core.npz import read_npz
+from keras_advdef.core.untrusted import read_npz
 
 
 class Refused(Exception):

@@ -183,7 +183,7 @@ class TestInputGradients:
         policies, weights = _policies(model), weights_of(model)
         variables = list(model.variables)
         function = LogitsFunction(model, precision="bfloat16")
-        exact = _input_gradient(function.exact)(images).numpy()
+        exact = _input_gradient(function.full_precision)(images).numpy()
         for rough in in_every_mode(_input_gradient(function), images):
             assert np.isfinite(rough).all()
             assert rough.dtype == tf.float32
@@ -201,7 +201,7 @@ class TestInputGradients:
         model = _mobile_net()
         function = LogitsFunction(model, precision="bfloat16")
         gradient = tf.function(_input_gradient(function))(images)
-        exact = tf.function(_input_gradient(function.exact))(images)
+        exact = tf.function(_input_gradient(function.full_precision))(images)
         # An untrained net of 53 layers rounds a lot, and Keras's own mixed precision
         # rounds the same.
         assert _cosine(gradient, exact) > 0.9
@@ -327,12 +327,12 @@ class TestOtherThreads:
         images = tf.constant(images)
         model = small_net()
         function = LogitsFunction(model, precision="bfloat16")
-        expected = [function.exact(images).numpy(), function(images).numpy()]
+        expected = [function.full_precision(images).numpy(), function(images).numpy()]
         assert np.abs(expected[0] - expected[1]).max() > 1e-5
         policies = _policies(model)
 
         def both():
-            return function.exact(images).numpy(), function(images).numpy()
+            return function.full_precision(images).numpy(), function(images).numpy()
 
         for found in called_by_threads(both, 32):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
@@ -355,7 +355,7 @@ class TestExactPixels:
         model = small_net(front=[*front, Spy(6)])
         function = LogitsFunction(model, precision="bfloat16")
         function(images)
-        function.exact(images)
+        function.full_precision(images)
         for rough, exact in zip(seen[-2], seen[-1], strict=True):
             assert rough.dtype == tf.float32
             np.testing.assert_array_equal(rough, exact)
@@ -474,7 +474,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match=text):
             call(tf.constant(images))
         _assert_same(policies, model)
-        function.exact(images)
+        function.full_precision(images)
 
     def test_what_fails_in_float32_too_is_told_as_it_is(self):
         function = LogitsFunction(small_net(), precision="bfloat16")

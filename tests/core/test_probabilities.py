@@ -7,9 +7,8 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM
-from keras_advdef.core.classifier_logits import classifier_logits
-from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.probabilities import (
+from keras_advdef.core.logits import LogitsFunction, classifier_logits
+from keras_advdef.core.softmax_head import (
     are_probabilities,
     logarithms,
     stands_for_logits,
@@ -151,7 +150,7 @@ class TestLookLeavesNoTrace:
         with pytest.warns(UserWarning, match=_HIDDEN):
             LogitsFunction(model)(images)
         key = id(model)
-        from keras_advdef.core import probabilities
+        from keras_advdef.core import softmax_head as probabilities
 
         assert key in probabilities._known
         del model

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.ranking import largest
+from keras_advdef.core.logit_margin import largest
 from tests.support.kernels import missing_kernels
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.soft_gradients import are_gradients_soft, soft_gradients
+from keras_advdef.core.gradients import are_gradients_soft, soft_gradients
 from keras_advdef.layers import JPEGCompression
 from tests.support.threads import in_other_thread
 

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from keras_advdef.core.uninterrupted import uninterrupted
+from keras_advdef.core.files import uninterrupted
 
 
 class Stopped(BaseException):

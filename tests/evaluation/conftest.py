@@ -7,12 +7,12 @@ import pytest
 
 from keras_advdef.attacks import PGD
 from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
-from keras_advdef.evaluation.judge import Judge
-from keras_advdef.evaluation.ledger import Ledger
-from keras_advdef.evaluation.progress import Progress
-from keras_advdef.evaluation.runner import Runner
-from keras_advdef.evaluation.traits import Traits
+from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._run.judge import Judge
+from keras_advdef.evaluation._run.ledger import Ledger
+from keras_advdef.evaluation._run.runner import Runner
 from tests.support.report_values import small_report
 
 
@@ -36,7 +36,7 @@ def make_traits():
             "naive": ModelView(model),
             "adaptive": ModelView(model),
         }
-        return Traits(**{**defaults, **changes})
+        return ProbeResult(**{**defaults, **changes})
 
     return make
 

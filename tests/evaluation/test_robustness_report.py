@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from keras_advdef.evaluation import RobustnessReport
-from keras_advdef.evaluation.seal import Seal
+from keras_advdef.evaluation._report.seal import Seal
 from tests.support.damages import BYTES
 from tests.support.marks import needs_pipes
 

@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
+from keras_advdef.core.generators import mean_squares
 from keras_advdef.core.keras_private import flat_layers
-from keras_advdef.core.latent_search import mean_squares
 from keras_advdef.core.precision import in_bfloat16
 from keras_advdef.core.random_numbers import make_key, normal
 from keras_advdef.core.random_state import draw_scope

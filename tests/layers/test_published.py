@@ -1,5 +1,5 @@
 from keras_advdef.core.cards import all_cards
-from keras_advdef.layers import published
+from keras_advdef.layers import _published as published
 
 
 def test_what_is_shared_is_cited_by_several_cards():

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from keras_advdef.core.random_numbers import make_key, uniform
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.total_variation import least_variation
 from keras_advdef.layers import TotalVariationMinimization
+from keras_advdef.layers._total_variation import least_variation
 
 
 class TestTotalVariationMinimization:

@@ -4,7 +4,7 @@ from keras_advdef.layers import (
     VariationalDense,
     VariationalDepthwiseConv2D,
 )
-from keras_advdef.layers.variational_card import variational_card
+from keras_advdef.layers._variational_card import variational_card
 
 
 def test_layers_share_all_but_the_summary():

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_advdef.core.cards import card_of
 from keras_advdef.layers import VariationalConv2D
-from keras_advdef.layers.weight_estimators import ESTIMATORS
+from keras_advdef.layers._weight_estimators import ESTIMATORS
 from tests.support.fresh_process import run_fresh
 
 PEER = """

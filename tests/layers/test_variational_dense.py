@@ -4,7 +4,7 @@ import pytest
 
 from keras_advdef.core.cards import card_of
 from keras_advdef.layers import VariationalDense
-from keras_advdef.layers.weight_estimators import ESTIMATORS
+from keras_advdef.layers._weight_estimators import ESTIMATORS
 from tests.support.fresh_process import run_fresh
 
 PEER = """

@@ -5,17 +5,17 @@ import tensorflow as tf
 
 from keras_advdef.attacks import PGD
 from keras_advdef.callbacks import KLAnnealing
-from keras_advdef.core.lazy_distributions import distributions
+from keras_advdef.core.gradients import bypass_defences
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.unaware import unaware_of_defences
 from keras_advdef.layers import (
     VariationalConv2D,
     VariationalDense,
     VariationalLayer,
 )
-from keras_advdef.layers.weight_estimators import ESTIMATORS
+from keras_advdef.layers._distributions import distributions
+from keras_advdef.layers._weight_estimators import ESTIMATORS
 from keras_advdef.models import RandomSelfEnsemble
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.fresh_process import run_fresh
@@ -276,7 +276,7 @@ class TestDraws:
         model = bayesian_net()
         quiet = bayesian_net(deterministic=True)
         quiet.set_weights(model.get_weights())
-        with unaware_of_defences():
+        with bypass_defences():
             found = model(images)
         np.testing.assert_array_equal(found, quiet(images))
 
@@ -303,7 +303,7 @@ class TestDeterministic:
             np.testing.assert_array_equal(one, two)
         other.save_weights(tmp_path / "b.weights.h5")
         model.load_weights(tmp_path / "b.weights.h5")
-        with unaware_of_defences():
+        with bypass_defences():
             np.testing.assert_array_equal(model(images), other(images))
         assert not np.array_equal(model(images), other(images))
 

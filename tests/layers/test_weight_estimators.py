@@ -4,7 +4,7 @@ import tensorflow as tf
 from scipy import stats
 
 from keras_advdef.core.random_numbers import make_key
-from keras_advdef.layers.weight_estimators import (
+from keras_advdef.layers._weight_estimators import (
     ESTIMATORS,
     LinearMap,
     NormalWeights,

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
-from keras_advdef.core.card_asset import cards_in
+from keras_advdef.core.cards import cards_in
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.models import AveragingEnsemble
 from keras_advdef.models.averaging_ensemble import log_mean_probability

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.models.classifier_model import ClassifierModel
+from keras_advdef.models._classifier_model import ClassifierModel
 from tests.support.nets import small_net
 
 

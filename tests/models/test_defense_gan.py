@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.card_asset import cards_in
+from keras_advdef.core.cards import cards_in
+from keras_advdef.core.gradients import bypass_defences
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key, normal
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.unaware import unaware_of_defences
 from keras_advdef.models import DefenseGAN
 from tests.support.generators import small_generator
 from tests.support.nets import small_net, sparse_loss, weights_of
@@ -93,7 +93,7 @@ class TestDefenseGAN:
         np.testing.assert_allclose(tape.gradient(score, x), wanted, atol=1e-6)
 
     def test_an_unaware_attacker_sees_the_classifier(self, model, images):
-        with unaware_of_defences():
+        with bypass_defences():
             logits = LogitsFunction(model)(tf.constant(images)).numpy()
         np.testing.assert_allclose(logits[:, :3], model.classifier(images), atol=1e-4)
         assert (logits.argmax(axis=1) < 3).all()

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.models.detector import Detector
+from keras_advdef.models._detector import Detector
 
 
 class Brightness(Detector):

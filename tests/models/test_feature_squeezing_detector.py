@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.card_asset import cards_in
+from keras_advdef.core.cards import cards_in
+from keras_advdef.core.gradients import bypass_defences
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.unaware import unaware_of_defences
 from keras_advdef.layers import BitDepthReduction, MedianSmoothing
 from keras_advdef.models import FeatureSqueezingDetector
 from keras_advdef.models.feature_squeezing_detector import distances
@@ -107,7 +107,7 @@ class TestFeatureSqueezingDetector:
 
     def test_an_unaware_attacker_sees_no_detector(self, detector, images):
         detector.calibrate(images, 0.5)
-        with unaware_of_defences():
+        with bypass_defences():
             logits = LogitsFunction(detector)(tf.constant(images)).numpy()
         assert (logits.argmax(axis=1) < 3).all()
 

@@ -4,14 +4,14 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
-from keras_advdef.core.card_asset import cards_in
+from keras_advdef.core.cards import cards_in
+from keras_advdef.core.gradients import bypass_defences
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.random_state import draw_scope, key_of_passes
-from keras_advdef.core.unaware import unaware_of_defences
 from keras_advdef.core.value_range import ValueRange
-from keras_advdef.evaluation.subject import Subject
-from keras_advdef.evaluation.traits import probe
+from keras_advdef.evaluation._plan.traits import probe
+from keras_advdef.evaluation._request.subject import EvaluatedModel
 from keras_advdef.layers import RandomNoise
 from keras_advdef.models import RandomSelfEnsemble
 from keras_advdef.training import AdversarialTrainingModel
@@ -136,13 +136,13 @@ class TestRandomSelfEnsemble:
 
     def test_unaware_attacker_sees_one_quiet_pass(self, noisy, net, images):
         model = RandomSelfEnsemble(noisy)
-        with unaware_of_defences():
+        with bypass_defences():
             found = model(images)
         np.testing.assert_allclose(found, tf.nn.softmax(net(images)), atol=1e-5)
 
     def test_evaluation_averages_fewer_calls(self, noisy, images, labels):
         def draws(model):
-            subject = Subject.of(model)
+            subject = EvaluatedModel.of(model)
             options = {"value_range": ValueRange(), "seed": 0}
             return probe(subject, images, labels, **options).draws
 

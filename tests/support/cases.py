@@ -133,9 +133,9 @@ OBJECTIVES = [
 # by themselves.
 ABSTRACT = {
     advdef.attacks.Attack,
-    advdef.attacks.AttackLoss,
+    advdef.attacks.losses.AttackLoss,
     advdef.attacks.GradientAttack,
-    advdef.attacks.LogitsLoss,
+    advdef.attacks.losses.LogitsLoss,
     advdef.attacks.MinimalAttack,
     advdef.attacks.SteppedAttack,
     advdef.attacks.Transfer,

@@ -1,6 +1,6 @@
 """A listener that keeps what it is told."""
 
-from keras_advdef.evaluation.progress import Progress
+from keras_advdef.core.progress import Progress
 
 
 class Told(Progress):

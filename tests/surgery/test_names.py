@@ -1,6 +1,6 @@
 import keras
 
-from keras_advdef.surgery.names import Names
+from keras_advdef.surgery._names import Names
 
 
 def test_are_new_in_nested_models_too():

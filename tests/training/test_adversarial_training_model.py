@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import FGSM, PGD, KLToClean
+from keras_advdef.attacks import FGSM, PGD
+from keras_advdef.attacks.losses import KLToClean
 from keras_advdef.callbacks import PerturbationSchedule, RobustAccuracy
 from keras_advdef.constraints import Parseval
-from keras_advdef.core.card_asset import cards_in
+from keras_advdef.core.cards import cards_in
 from keras_advdef.layers import RandomNoise
 from keras_advdef.objectives import (
     AdversarialCrossEntropy,

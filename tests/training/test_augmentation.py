@@ -12,7 +12,7 @@ from keras_advdef.objectives import (
     DeepDefense,
 )
 from keras_advdef.training import AdversarialTrainingModel
-from keras_advdef.training.augmentation import Augmentation, BehindAugmentation
+from keras_advdef.training._augmentation import Augmentation, BehindAugmentation
 from tests.support.nets import sparse_loss
 
 layers = keras.layers

@@ -4,7 +4,7 @@ import pytest
 
 from keras_advdef.attacks import FGSM
 from keras_advdef.layers import BitDepthReduction
-from keras_advdef.training.check_batch import check_batch
+from keras_advdef.training._check_batch import check_batch
 from tests.support.nets import small_net
 
 _ATTACKS = [FGSM(0.1), FGSM(8.0, value_range=(0, 255))]

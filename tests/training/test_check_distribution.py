@@ -2,7 +2,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training.check_distribution import check_distribution
+from keras_advdef.training._check_distribution import check_distribution
 
 
 def compiled(**options):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.training import AdversarialTrainingModel
-from keras_advdef.training.count_right import count_right
+from keras_advdef.training._count_right import count_right
 
 _IMAGES = tf.zeros((4, 2, 2, 1))
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras_advdef.attacks import FGSM, PGD
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.objectives import CrossEntropy, Objective
-from keras_advdef.training.crafting import Crafting, checked_attack, inner_attack
+from keras_advdef.training._crafting import Crafting, checked_attack, inner_attack
 
 # What `combine` does to the loss stands in test_adversarial_training_model.py.
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training.example_loss import (
+from keras_advdef.training._example_loss import (
     ignored_class,
     named_labels,
     reduced,

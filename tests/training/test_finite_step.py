@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training.finite_step import (
+from keras_advdef.training._finite_step import (
     NAMES,
     FiniteStep,
     empty_record,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training.first_batch import FirstBatch
+from keras_advdef.training._first_batch import FirstBatch
 
 
 def looked_at(iterator, steps=1):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from keras_advdef.training.parts import alone, parts_of
+from keras_advdef.training._parts import alone, parts_of
 
 
 def test_alone():

@@ -1,0 +1,38 @@
+"""The step of Adam, for attacks that descend on something else than pixels."""
+
+import tensorflow as tf
+
+_MEAN, _SQUARE, _GUARD = 0.9, 0.999, 1e-8
+
+
+def adam(
+    gradient: tf.Tensor,
+    moments: tuple[tf.Tensor, tf.Tensor],
+    *,
+    taken: tf.Tensor,
+    learning_rate: float,
+) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+    """Returns what to take from a point, and the new moments (Kingma and Ba 2015).
+
+    Args:
+        gradient: Gradient at the point.
+        moments: Running means of gradients and of their squares, zero at first.
+        taken: Steps taken before, float32.
+        learning_rate: Length of a step whose gradient stays the same.
+
+    Returns:
+        The step and the moments, all of the gradient's shape.
+
+    Example:
+
+    >>> zero = tf.zeros(2)
+    >>> step, _ = keras_advdef.attacks._adam.adam(
+    ...     tf.constant([5.0, -0.1]), (zero, zero), taken=0.0, learning_rate=0.5)
+    >>> step.numpy().round(4)
+    array([ 0.5, -0.5], dtype=float32)
+    """
+    count = taken + 1.0
+    mean = _MEAN * moments[0] + (1.0 - _MEAN) * gradient
+    square = _SQUARE * moments[1] + (1.0 - _SQUARE) * tf.square(gradient)
+    size = tf.sqrt(square / (1.0 - _SQUARE**count)) + _GUARD
+    return learning_rate * mean / (1.0 - _MEAN**count) / size, (mean, square)

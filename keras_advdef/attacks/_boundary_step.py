@@ -1,0 +1,180 @@
+"""Steps to the boundary of the linearized model and a little past it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks._draws import mean_over_draws
+from keras_advdef.attacks._hyperplanes import project_on_hyperplane
+from keras_advdef.attacks._slopes import slopes
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import norm_per_image, per_image
+from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.core.random_state import draw_scope
+
+# Value `(batch,)` at some points, and gradient there, of what is zero on a boundary.
+Plane = tuple[tf.Tensor, tf.Tensor]
+
+_DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+_MOST_TOWARDS_IMAGE, _OVERSHOOT = 0.1, 1.05
+
+
+def mean_logits(
+    logits_fn: LogitsFunction, images: tf.Tensor, key: tf.Tensor, *, samples: int
+) -> tf.Tensor:
+    """Returns logits, averaged over draws.
+
+    Args:
+        logits_fn: The attacked model.
+        images: Images in `[0, 1]`.
+        key: Key for the draws of a random model.
+        samples: Number of draws.
+
+    Returns:
+        Float32 tensor of shape `(batch, classes)`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    >>> logits_fn = keras_advdef.core.logits.LogitsFunction(model)
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> keras_advdef.attacks._boundary_step.mean_logits(
+    ...     logits_fn, tf.zeros((3, 2)), key, samples=1).shape
+    TensorShape([3, 2])
+    """
+
+    def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+        with draw_scope(fold_in(key, sample)):
+            return (logits_fn(images),)
+
+    return mean_over_draws(draw, samples)[0]
+
+
+def linearized_boundary(
+    logits_fn: LogitsFunction,
+    points: tf.Tensor,
+    ahead: Callable[[tf.Tensor], tf.Tensor],
+    key: tf.Tensor,
+    *,
+    samples: int,
+    norm: str,
+) -> Plane:
+    """Returns the boundary of the model linearized at points, the nearest of several.
+
+    Args:
+        logits_fn: The attacked model.
+        points: Points in `[0, 1]`, `(batch, ...)`.
+        ahead: Function of the logits that returns what is zero on each boundary,
+            `(batch, count)`; each takes a backward pass.
+        key: Key for the draws of a random model.
+        samples: Draws over which values and gradients are averaged.
+        norm: "linf", "l2" or "l1", in which distances are measured.
+
+    Returns:
+        The value `(batch,)` at the points, and the gradient there.
+
+    Example:
+
+    >>> logits_fn = keras_advdef.core.logits.LogitsFunction(lambda x: x)
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> value, weights = keras_advdef.attacks._boundary_step.linearized_boundary(
+    ...     logits_fn, tf.constant([[0.6, 0.4]]), lambda z: z[:, 1:] - z[:, :1], key,
+    ...     samples=1, norm="l2")
+    >>> round(float(value[0]), 4), weights.numpy().tolist()
+    (-0.2, [[-1.0, 1.0]])
+    """
+
+    def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+        with draw_scope(fold_in(key, sample)):
+            values, gradients = slopes(
+                lambda images: ahead(logits_fn(images)),
+                points,
+                scale=logits_fn.gradient_scale,
+            )
+        return values, *gradients
+
+    values, *gradients = mean_over_draws(draw, samples)
+    return nearest_plane(values, gradients, norm)
+
+
+def nearest_plane(
+    values: tf.Tensor, gradients: Sequence[tf.Tensor], norm: str
+) -> Plane:
+    """Returns, for each image, the boundary that is nearest if all are hyperplanes.
+
+    Args:
+        values: What is zero on each boundary, `(batch, count)`.
+        gradients: The gradients of these, `count` tensors of the images' shape.
+        norm: "linf", "l2" or "l1", in which distances are measured.
+
+    Returns:
+        The value `(batch,)` and the gradient of that boundary. A zero gradient is
+        taken only where there is no other.
+
+    Example:
+
+    >>> gradients = tf.constant([[1.0, 0.0]]), tf.constant([[4.0, 4.0]])
+    >>> value, weights = keras_advdef.attacks._boundary_step.nearest_plane(
+    ...     tf.constant([[-1.0, -2.0]]), gradients, "l2")
+    >>> value.numpy().tolist(), weights.numpy().tolist()
+    ([-2.0], [[4.0, 4.0]])
+    """
+    value, weights = values[:, 0], gradients[0]
+    distance = _distance(value, weights, norm)
+    for index, gradient in enumerate(gradients[1:], 1):
+        other = _distance(values[:, index], gradient, norm)
+        is_nearer = other < distance
+        value = tf.where(is_nearer, values[:, index], value)
+        weights = tf.where(per_image(is_nearer, weights), gradient, weights)
+        distance = tf.minimum(other, distance)
+    return value, weights
+
+
+def _distance(value: tf.Tensor, weights: tf.Tensor, norm: str) -> tf.Tensor:
+    slope = norm_per_image(weights, _DUAL[norm])
+    return tf.where(slope > 0, tf.abs(value) / slope, np.inf)
+
+
+def step_past(
+    plane: Plane, iterate: tf.Tensor, images: tf.Tensor, norm: str
+) -> tf.Tensor:
+    """Returns the next point: past the hyperplane, and a little nearer to the image.
+
+    With `d1` and `d2` the shortest ways of iterate and image to the hyperplane within
+    the box, it is `(1 - a) (iterate + 1.05 d1) + a (image + 1.05 d2)`, clipped, where
+    `a = min(|d1| / (|d1| + |d2|), 0.1)` (Croce and Hein 2020).
+
+    Args:
+        plane: Value and gradient at the iterate.
+        iterate: Points in `[0, 1]`, shape `(batch, ...)`.
+        images: The images to stay near to, same shape.
+        norm: "linf", "l2" or "l1".
+
+    Returns:
+        Tensor of the shape of `images`.
+
+    Example:
+
+    >>> image = tf.constant([[0.5, 0.5]])
+    >>> plane = tf.constant([-0.2]), tf.constant([[1.0, 0.0]])
+    >>> keras_advdef.attacks._boundary_step.step_past(
+    ...     plane, image, image, "l2").numpy().round(4)
+    array([[0.71, 0.5 ]], dtype=float32)
+    """
+    value, weights = plane
+    axes = list(range(1, images.shape.rank))
+    offset = value - tf.reduce_sum(weights * iterate, axes)
+    points = tf.concat([iterate, images], 0)
+    # Both at once: the loop inside takes as many turns as for the slower of them.
+    twice = tf.concat([weights, weights], 0), tf.concat([offset, offset], 0)
+    ways = project_on_hyperplane(points, *twice, norm) - points
+    near, far = tf.split(norm_per_image(ways, norm), 2)
+    share = tf.minimum(tf.math.divide_no_nan(near, near + far), _MOST_TOWARDS_IMAGE)
+    from_iterate, from_image = tf.split(points + _OVERSHOOT * ways, 2)
+    share = per_image(share, images)
+    mixed = (1.0 - share) * from_iterate + share * from_image
+    # A plane that is not finite leads nowhere.
+    mixed = tf.where(tf.math.is_finite(mixed), mixed, iterate)
+    return tf.clip_by_value(mixed, 0.0, 1.0)

@@ -1,0 +1,159 @@
+"""The compiled functions of attacks, kept for the models that each attacked last."""
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.attacks._guard import crafted, finite_looks, kept_in_ball
+from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.meter import meter
+from keras_advdef.core.model_view import viewed_model
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.watched_logits import watched
+
+# Models whose functions are kept for an attack: some threads may share it.
+_MOST_MODELS = 4
+
+_lock = threading.Lock()
+# Not an attribute of the attack, which could then be neither pickled nor copied.
+_kept: weakref.WeakKeyDictionary[Any, dict[int, "CompiledAttack"]]
+_kept = weakref.WeakKeyDictionary()
+
+
+class _PerShape:
+    """A function that is traced once for each combination of argument shapes.
+
+    A `tf.function` would do the same, and warn of frequent tracing as soon as a few
+    models have been attacked.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = tf.function(function, autograph=False)
+        self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        shapes = tuple(str(each.shape) for each in tf.nest.flatten(arguments))
+        traced = self._traced.get(shapes)
+        if traced is None:
+            began = time.perf_counter()
+            traced = self._function.get_concrete_function(*arguments)
+            meter.tracing += time.perf_counter() - began
+            self._traced[shapes] = traced
+        return traced(*arguments)
+
+
+class CompiledAttack:
+    """The compiled functions of one attack on one model; keeps neither of them.
+
+    Args:
+        attack: Returns the attack.
+        model: Returns the attacked model.
+        signature: What the functions depend on beside the identity of both.
+    """
+
+    def __init__(
+        self,
+        attack: Callable[[], Any],
+        model: Callable[[], Any],
+        signature: tuple[Any, ...],
+    ) -> None:
+        self._attack = attack
+        self._model = model
+        self.signature = signature
+        self.craft = _PerShape(self._craft)
+        self.logits = _PerShape(self._logits)
+        self.start = _PerShape(self._start)
+        self.advance = _PerShape(self._advance)
+        self.confirm = _PerShape(self._confirm)
+
+    def fits(self, model: Any, signature: tuple[Any, ...]) -> bool:
+        """Returns whether the functions are those of a model as it is now."""
+        return self._model() is model and self.signature == signature
+
+    def _parts(self) -> tuple[Any, LogitsFunction]:
+        """Returns the attack, and the model as it calls it; for each trace anew."""
+        attack = self._attack()
+        return attack, attack.logits_function(self._model())
+
+    def _craft(
+        self, images: Any, labels: Any, epsilon: Any, key: Any
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns images, and whether clean logits are finite, if any were seen."""
+        attack, logits_fn = self._parts()
+        unit = attack.value_range.to_unit(images)
+        with watched(unit) as looks:
+            found = crafted(attack, logits_fn, unit, labels, epsilon, key)
+        return attack.value_range.pixels_of(found), finite_looks(logits_fn, looks)
+
+    def _logits(self, images: Any, key: Any) -> tf.Tensor:
+        attack, logits_fn = self._parts()
+        with draw_scope(key):
+            return logits_fn.full_precision(attack.value_range.to_unit(images))
+
+    def _start(self, images: Any, labels: Any, epsilon: Any, key: Any, run: Any) -> Any:
+        attack, logits_fn = self._parts()
+        return attack.start(logits_fn, images, labels, epsilon, key, run)
+
+    def _confirm(self, images: Any, labels: Any, key: Any) -> tf.Tensor:
+        attack, logits_fn = self._parts()
+        return attack.confirm(logits_fn, images, labels, key)
+
+    def _advance(self, state: Any, epsilon: Any, key: Any) -> Any:
+        attack, logits_fn = self._parts()
+        moved = attack.advance(logits_fn, state, epsilon, key)
+        best = kept_in_ball(moved["best"], moved["images"], epsilon, attack.norm)
+        return {**moved, "best": best}
+
+
+def compiled_attack(attack: Any, model: Any) -> CompiledAttack:
+    """Returns an attack's compiled functions for a model, in any thread.
+
+    They are kept for the last few models and made anew if attack or model changed.
+    What was compiled for an attack or a model goes when it goes.
+
+    Args:
+        attack: The attack.
+        model: The attacked model, built.
+
+    Example:
+
+    >>> from keras_advdef.attacks._compiled_attack import compiled_attack
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    >>> attack = keras_advdef.attacks.FGSM(0.1)
+    >>> compiled_attack(attack, model) is compiled_attack(attack, model)
+    True
+    """
+    signature = _signature(attack, model)
+    with _lock:
+        kept = _kept.setdefault(attack, {})
+        found = kept.pop(id(model), None)
+        if found is None or not found.fits(model, signature):
+            reference = _reference(model, kept)
+            found = CompiledAttack(weakref.ref(attack), reference, signature)
+        # Behind all others: the one in front was used the longest ago.
+        kept[id(model)] = found
+        for oldest in list(kept)[:-_MOST_MODELS]:
+            kept.pop(oldest, None)
+    return found
+
+
+def _reference(model: Any, kept: dict[int, CompiledAttack]) -> Callable[[], Any]:
+    place = id(model)
+    try:
+        # Called by the garbage collector, at any time: it must not take the lock.
+        return weakref.ref(model, lambda _: kept.pop(place, None))
+    except TypeError:
+        return lambda: model
+
+
+def _signature(attack: Any, model: Any) -> tuple[Any, ...]:
+    """What a compiled function depends on: settings and the layers' identities."""
+    model = viewed_model(model)
+    layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
+    return (repr(attack), *map(id, layers))

@@ -1,0 +1,119 @@
+"""Keeps a compiled attack full: broken images leave, waiting ones take their places."""
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks._confirm import needs_confirmation
+from keras_advdef.core.batches import block_size, padded
+from keras_advdef.core.meter import meter
+from keras_advdef.core.random_numbers import fold_in
+
+
+class _Slots:
+    """A batch of attack states whose rows belong to different images."""
+
+    def __init__(self, attack: Any, job: Any, epsilon: tf.Tensor) -> None:
+        self.attack = attack
+        self.job = job
+        self.epsilon = epsilon
+        self.owners = np.zeros(0, np.int64)
+        self.state: dict[str, np.ndarray] = {}
+        self.calls = 0
+
+    def _next_key(self) -> tf.Tensor:
+        self.calls += 1
+        return fold_in(self.job.key, self.calls)
+
+    def admit(self, admitted: list[tuple[int, int]]) -> None:
+        """Adds images, each with the number of its run, with fresh starts."""
+        rows, runs = np.array(admitted, np.int64).T
+        size = block_size(len(rows), self.job.size)
+        labels = tf.constant(padded(self.job.labels[rows], size))
+        run = tf.constant(padded(runs, size), tf.int32)
+        images, key = self.job.batch(rows, size), self._next_key()
+        fresh = self.job.compiled.start(images, labels, self.epsilon, key, run)
+        for name, value in fresh.items():
+            added = value.numpy()[: len(rows)]
+            known = self.state.get(name, added[:0])
+            self.state[name] = np.concatenate([known, added])
+        self.owners = np.concatenate([self.owners, rows])
+
+    def advance(self) -> None:
+        """Moves every row on, in the smallest block that holds them."""
+        count = len(self.owners)
+        block = block_size(count, self.job.size)
+        packed = {k: tf.constant(padded(v, block)) for k, v in self.state.items()}
+        advance = self.job.compiled.advance
+        moved = advance(packed, self.epsilon, self._next_key())
+        before = self.state["step"]
+        self.state = {name: value.numpy()[:count] for name, value in moved.items()}
+        meter.rows += block * int((self.state["step"] - before).max())
+
+    def confirm(self) -> None:
+        """Takes back successes that do not hold on a second look; they go on."""
+        suspects = np.flatnonzero(self.state["broken"])
+        if not suspects.size:
+            return
+        size = block_size(len(suspects), self.job.size)
+        images, labels = (
+            tf.constant(padded(self.state[name][suspects], size))
+            for name in ("best", "labels")
+        )
+        confirm = self.job.compiled.confirm
+        held = confirm(images, labels, self._next_key()).numpy()[: len(suspects)]
+        lost = suspects[~held]
+        self.state["broken"][lost] = False
+        self.state["best_loss"][lost] = np.finfo(np.float32).min
+
+    def release(self, done: np.ndarray) -> list[tuple[int, Any, float, bool]]:
+        """Removes finished rows and returns `(index, image, loss, broken)` of each."""
+        state = self.state
+        finished = [
+            (
+                int(self.owners[row]),
+                *(state[k][row] for k in ("best", "best_loss")),
+                bool(state["broken"][row]),
+            )
+            for row in np.flatnonzero(done)
+        ]
+        self.owners = self.owners[~done]
+        self.state = {name: value[~done] for name, value in state.items()}
+        return finished
+
+
+def run_slots(attack: Any, job: Any, epsilon: tf.Tensor) -> None:
+    """Attacks every image until it is broken or out of runs; the job keeps the best.
+
+    Args:
+        attack: An attack with `start`, `advance`, `confirm`, `steps` and `runs`.
+        job: The checked inputs.
+        epsilon: Radius on the `[0, 1]` scale.
+    """
+    job.check()
+    slots = _Slots(attack, job, epsilon)
+    progress, finished = job.progress(job.count), 0
+    runs = attack.runs(job.classes)
+    waiting = deque((index, 0) for index in range(job.count))
+    under_way: dict[int, int] = {}
+    must_confirm = needs_confirmation(job.logits_fn)
+    while waiting or len(slots.owners):
+        free = min(job.size - len(slots.owners), len(waiting))
+        if free:
+            admitted = [waiting.popleft() for _ in range(free)]
+            under_way.update(admitted)
+            slots.admit(admitted)
+        slots.advance()
+        if must_confirm:
+            slots.confirm()
+        done = slots.state["broken"] | (slots.state["step"] >= attack.steps)
+        for index, image, loss, broken in slots.release(done):
+            job.keep(index, image, loss, broken)
+            run = under_way.pop(index) + 1
+            if run < runs and not broken:
+                waiting.append((index, run))
+            else:
+                finished += 1
+        progress.update(finished)

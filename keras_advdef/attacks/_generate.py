@@ -1,0 +1,273 @@
+"""Runs an attack over arrays: checks, batches, padding, progress."""
+
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks._compiled_attack import compiled_attack
+from keras_advdef.attacks._goal import given
+from keras_advdef.core.answers import check_finite, predicted_classes
+from keras_advdef.core.batches import padded
+from keras_advdef.core.errors import checked_integer
+from keras_advdef.core.image_source import taken
+from keras_advdef.core.model_inputs import check_fit
+from keras_advdef.core.random_numbers import fold_in, make_key
+from keras_advdef.core.value_range import checked_images, checked_labels
+
+
+class Job:
+    """Checked inputs of one `generate` call, handed out in batches, and its result.
+
+    Args:
+        attack: The attack.
+        model: The attacked model.
+        images: Array `(count, rows, cols, channels)` or `(count, rows, cols)`.
+        labels: The classes to leave, or to reach; `None` for the predictions.
+        batch_size: Images per compiled call.
+        seed: Integer or `None`.
+        verbose: 0 for silence, 1 or "auto" for a progress bar.
+        must_be_finite: Whether to refuse a model whose logits are not.
+    """
+
+    def __init__(
+        self,
+        attack: Any,
+        model: Any,
+        images: Any,
+        labels: Any,
+        *,
+        batch_size: int,
+        seed: int | None,
+        verbose: str | int = 0,
+        must_be_finite: bool = True,
+    ) -> None:
+        owner = type(attack).__name__
+        self._attack = attack
+        self._must_be_finite = must_be_finite
+        self._looked_at: set[int] = set()
+        self.range = attack.value_range
+        self.shape = np.shape(images)
+        self.images = checked_images(owner, images, self.range)
+        self.count = len(self.images)
+        size = checked_integer(owner, "batch_size", batch_size, low=1)
+        self.size = min(size, self.count)
+        self.key = make_key(seed)
+        self.verbose = int(verbose in ("auto", 1))
+        self.model = model
+        self.logits_fn = attack.logits_function(model)
+        check_fit(owner, model, self.images)
+        self.logits_fn.build(self.shape[1:])
+        self.compiled = compiled_attack(attack, model)
+        # Shows what the model is.
+        self._first = self._logits(slice(0, self.size))
+        self.classes = self._first.shape[1]
+        if labels is None:
+            self.labels = self.predictions()
+        else:
+            checked_labels(owner, labels, count=self.count, classes=self.classes)
+            self.labels = given(attack, labels).numpy()
+
+    @functools.cached_property
+    def result(self) -> np.ndarray:
+        """The adversarial images: the clean ones, until better ones are found."""
+        images = self.images.astype(np.float32)
+        return np.clip(images, self.range.low, self.range.high, out=images)
+
+    @functools.cached_property
+    def _losses(self) -> np.ndarray:
+        return np.full(self.count, -np.inf, np.float32)
+
+    def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
+        """Puts the end of a run into the result if it is the best of its image.
+
+        Args:
+            index: Which image it is.
+            image: Where the run ended, in `[0, 1]`.
+            loss: Its loss.
+            broken: Whether it succeeds; there is no later run then.
+        """
+        if broken or loss >= self._losses[index]:
+            self.result[index] = self.range.pixels_of(image)
+            self._losses[index] = loss
+
+    def progress(self, total: int) -> keras.utils.Progbar:
+        """Returns a progress bar over images, silent unless `verbose` says else."""
+        return keras.utils.Progbar(total, verbose=self.verbose, unit_name="image")
+
+    def batch(self, rows: Any, size: int | None = None) -> tf.Tensor:
+        """Returns some images as float32, padded to `size`, by default the batch's."""
+        images = self.images[rows].astype(np.float32)
+        np.clip(images, self.range.low, self.range.high, out=images)
+        return tf.constant(padded(images, size or self.size))
+
+    def slices(self) -> list[slice]:
+        """Returns the rows of each batch."""
+        starts = range(0, self.count, self.size)
+        return [slice(start, start + self.size) for start in starts]
+
+    def predictions(self) -> np.ndarray:
+        """Returns the class that the model gives to each clean image."""
+        rest = (self._logits(rows) for rows in self.slices()[1:])
+        return predicted_classes(np.concatenate([self._first, *rest]))
+
+    def check(self) -> None:
+        """Raises if a clean image has no finite logits; see `check_batch`."""
+        for rows in self.slices():
+            self.check_batch(rows)
+
+    def check_batch(self, rows: slice, is_finite: tf.Tensor | None = None) -> None:
+        """Raises if a clean image of a batch has no finite logits.
+
+        Args:
+            rows: The batch.
+            is_finite: What an attack has seen of that; a pass more if it has not.
+
+        Raises:
+            ValueError: If it has not.
+        """
+        if is_finite is not None:
+            self._check_finite("model", self.model, is_finite.numpy(), rows)
+        elif rows.start not in self._looked_at:
+            self._logits(rows)
+        for name, model in self._attack.companions().items():
+            compiled = compiled_attack(self._attack, model)
+            logits = compiled.logits(self.batch(rows), fold_in(self.key, rows.start))
+            is_finite = np.isfinite(logits.numpy()).all(axis=1)
+            self._check_finite(name, model, is_finite, rows)
+
+    def _check_finite(
+        self, name: str, model: Any, is_finite: np.ndarray, rows: slice
+    ) -> None:
+        owner, seen = type(self._attack).__name__, is_finite[: len(self.images[rows])]
+        check_finite(owner, name, model, seen, first=rows.start)
+        self._looked_at.add(rows.start)
+
+    def _logits(self, rows: slice) -> np.ndarray:
+        key = fold_in(self.key, rows.start)
+        count = len(self.images[rows])
+        logits = self.compiled.logits(self.batch(rows), key).numpy()[:count]
+        if self._must_be_finite:
+            is_finite = np.isfinite(logits).all(axis=1)
+            self._check_finite("model", self.model, is_finite, rows)
+        return logits
+
+
+class SubJob:
+    """Some images of a job, handed to another attack; only successes come back.
+
+    Args:
+        job: The whole job.
+        attack: The attack that takes over.
+        rows: Indices of its images.
+        key: Key for its draws.
+    """
+
+    def __init__(self, job: Job, attack: Any, rows: np.ndarray, key: tf.Tensor) -> None:
+        self._job = job
+        self._rows = rows
+        self.key = key
+        self.range = job.range
+        self.count = len(rows)
+        # The whole job's size, so that its few block sizes serve every attack.
+        self.size = job.size
+        self.labels = job.labels[rows]
+        self.classes = job.classes
+        self.progress = job.progress
+        self.broken = np.zeros(self.count, bool)
+        self.logits_fn = attack.logits_function(job.model)
+        self.compiled = compiled_attack(attack, job.model)
+
+    def check(self) -> None:
+        """Does nothing: the whole job has been looked at."""
+
+    def batch(self, rows: Any, size: int) -> tf.Tensor:
+        """Returns some images as float32, padded to `size`; see `Job.batch`."""
+        return self._job.batch(self._rows[rows], size)
+
+    def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
+        """Puts a success into the whole job's result; see `Job.keep`."""
+        del loss
+        if broken:
+            self.broken[index] = True
+            self._job.result[self._rows[index]] = self.range.pixels_of(image)
+
+
+def fill_batches(job: Job, epsilon: tf.Tensor) -> None:
+    """Fills a job's result batch by batch, each run to its end.
+
+    Args:
+        job: The checked inputs.
+        epsilon: Radius on the `[0, 1]` scale.
+    """
+    progress = job.progress(job.count)
+    for index, rows in enumerate(job.slices()):
+        labels = tf.constant(padded(job.labels[rows], job.size))
+        key = fold_in(job.key, index)
+        found, is_finite = job.compiled.craft(job.batch(rows), labels, epsilon, key)
+        job.check_batch(rows, is_finite)
+        job.result[rows] = found.numpy()[: len(job.result[rows])]
+        progress.update(min(rows.stop, job.count))
+
+
+def generate(
+    attack: Any,
+    model: Any,
+    images: Any,
+    labels: Any,
+    *,
+    target_labels: Any,
+    epsilon: Any,
+    seed: int | None,
+    batch_size: int,
+    verbose: str | int,
+    stop_early: bool,
+) -> np.ndarray:
+    """Returns adversarial images; see `Attack.generate`."""
+    attack.check_targets(target_labels)
+    radius = attack.radius(attack.checked_epsilon(epsilon))
+    images, labels, _ = taken(type(attack).__name__, images, labels)
+    job = Job(
+        attack,
+        model,
+        images,
+        target_labels if attack.targeted else labels,
+        batch_size=batch_size,
+        seed=seed,
+        verbose=verbose,
+    )
+    attack.fill(job, radius, stop_early=stop_early)
+    return job.result.reshape(job.shape)
+
+
+def predict(
+    attack: Any,
+    model: Any,
+    images: Any,
+    *,
+    seed: int | None,
+    batch_size: int,
+    must_be_finite: bool = False,
+) -> np.ndarray:
+    """Returns the classes that an attack sees; see `Attack.predict`.
+
+    Args:
+        attack: The attack.
+        model: The model.
+        images: Images, or a data set.
+        seed: Integer or `None`.
+        batch_size: Images per compiled call.
+        must_be_finite: Whether to refuse a model whose logits are not.
+    """
+    job = Job(
+        attack,
+        model,
+        taken(type(attack).__name__, images).images,
+        None,
+        batch_size=batch_size,
+        seed=seed,
+        must_be_finite=must_be_finite,
+    )
+    return job.labels

@@ -1,0 +1,167 @@
+"""The last look at what an attack returns: finite, in the ball, in the range."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_advdef.core.answers import check_finite
+from keras_advdef.core.image_layout import value_count
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import norm_per_image, per_image
+from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.core.random_state import draw_scope
+
+# Folded into an attack's key for the pass that only looks at the clean images.
+_CLEAN = 2**30 + 10
+# Norms of honest perturbations come out larger by float32 rounding: by this share, and
+# by two roundings of a float32 near one for each value.
+_SHARE = 1e-5
+_ROUNDING = 2.0**-22
+# How the roundings of many values add up in each norm, as a power of their number.
+_POWERS = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
+
+
+def kept_in_ball(
+    found: tf.Tensor, images: tf.Tensor, epsilon: Any, norm: str
+) -> tf.Tensor:
+    """Returns what an attack found, to the bit, where it is an image of the ball.
+
+    What lies outside of `[0, 1]` is clipped, what lies outside of the ball is pulled
+    back towards the clean image ("l0": all the way), and where a value is no finite
+    number the clean image stands. So no attack on whatever model returns anything
+    else than `norm <= epsilon * (1 + 1e-5)`, up to the rounding of its values, which
+    is two float32 units at one for "linf", `sqrt(values)` of these for "l2" and
+    `values` for "l1".
+
+    Args:
+        found: What the attack found, float32 of shape `(batch, ...)`.
+        images: Clean images in `[0, 1]`, same shape.
+        epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`; a count for
+            "l0".
+        norm: "linf", "l2", "l1" or "l0".
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+
+    >>> clean = tf.fill((3, 2), 0.5)
+    >>> found = tf.constant([[0.6, 0.5], [0.9, 0.5], [np.nan, 0.5]])
+    >>> keras_advdef.attacks._guard.kept_in_ball(found, clean, 0.1, "linf").numpy()
+    array([[0.6, 0.5],
+           [0.6, 0.5],
+           [0.5, 0.5]], dtype=float32)
+    """
+    pixels = tf.clip_by_value(found, 0.0, 1.0)
+    perturbation = pixels - images
+    norms = norm_per_image(perturbation, norm)
+    slack = _ROUNDING * value_count(images) ** _POWERS[norm] if norm in _POWERS else 0.0
+    fits = norms <= epsilon * (1.0 + _SHARE) + slack
+    share = 0.0 if norm == "l0" else epsilon / norms
+    pulled = images + per_image(share, images) * perturbation
+    pixels = tf.where(per_image(fits, images), pixels, pulled)
+    pixels = tf.where(per_image(_are_finite(pixels), images), pixels, images)
+    # Even a zero keeps its sign, so that nobody sees that this was here.
+    return tf.where(pixels == found, found, pixels)
+
+
+def _are_finite(images: tf.Tensor) -> tf.Tensor:
+    axes = list(range(1, images.shape.rank))
+    return tf.reduce_all(tf.math.is_finite(images), axes)
+
+
+def crafted(
+    attack: Any,
+    logits_fn: LogitsFunction,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    epsilon: tf.Tensor,
+    seed: tf.Tensor,
+) -> tf.Tensor:
+    """Returns finite images of the ball, whatever an attack's `perturb` returns.
+
+    Args:
+        attack: The attack.
+        logits_fn: The attacked model.
+        images: Clean images in `[0, 1]`.
+        labels: As in `Attack.perturb`.
+        epsilon: As in `Attack.perturb`.
+        seed: As in `Attack.perturb`.
+
+    Returns:
+        Float32 tensor of the shape of `images`, in `[0, 1]`.
+
+    Example:
+
+    >>> logits_fn = keras_advdef.core.logits.LogitsFunction(
+    ...     lambda images: images[:, 0, :, 0])
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> keras_advdef.attacks._guard.crafted(
+    ...     keras_advdef.attacks.FGSM(0.25), logits_fn, tf.fill((1, 1, 2, 1), 0.5),
+    ...     tf.constant([0]), tf.constant(0.25), key).numpy().ravel()
+    array([0.25, 0.75], dtype=float32)
+    """
+    found = attack.perturb(logits_fn, images, labels, epsilon, seed)
+    return kept_in_ball(found, images, epsilon, attack.norm)
+
+
+def finite_looks(logits_fn: LogitsFunction, looks: Any) -> tf.Tensor | None:
+    """Returns whether the logits that were seen of each clean image are finite.
+
+    Args:
+        logits_fn: The attacked model.
+        looks: What `watched` collected.
+
+    Returns:
+        Boolean tensor `(batch,)`; `None` if nobody looked at the clean images.
+
+    Example:
+
+    >>> logits_fn = keras_advdef.core.logits.LogitsFunction(lambda images: images)
+    >>> looks = [(logits_fn, tf.constant([[0.0, 1.0], [np.inf, 0.0]]))]
+    >>> keras_advdef.attacks._guard.finite_looks(logits_fn, looks).numpy()
+    array([ True, False])
+    """
+    own = (logits_fn, logits_fn.full_precision)
+    for seen, logits in looks:
+        if seen in own:
+            return _are_finite(logits)
+    return None
+
+
+def check_clean(
+    attack: Any, logits_fn: LogitsFunction, images: tf.Tensor, key: Any, looks: Any
+) -> None:
+    """Raises if a model that an attack looks at has no finite logits for eager images.
+
+    Args:
+        attack: The attack.
+        logits_fn: The attacked model.
+        images: Clean images in `[0, 1]`.
+        key: Key for the draws of a random model.
+        looks: What `watched` collected; a pass more only where that is nothing.
+
+    Raises:
+        ValueError: If it has not.
+
+    Example:
+
+    >>> logits_fn = keras_advdef.core.logits.LogitsFunction(lambda images: images)
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> attack = keras_advdef.attacks.FGSM(0.1)
+    >>> keras_advdef.attacks._guard.check_clean(
+    ...     attack, logits_fn, tf.ones((1, 2)), key, [])
+    """
+    seen = finite_looks(logits_fn, looks)
+    owner, models = type(attack).__name__, {}
+    if seen is not None:
+        check_finite(owner, "model", logits_fn.model, seen.numpy())
+    else:
+        models["model"] = logits_fn
+    for name, model in attack.companions().items():
+        models[name] = attack.logits_function(model)
+        models[name].build(tuple(images.shape[1:]))
+    for name, function in models.items():
+        with draw_scope(fold_in(key, _CLEAN)):
+            is_finite = _are_finite(function.full_precision(images))
+        check_finite(owner, name, function.model, is_finite.numpy())

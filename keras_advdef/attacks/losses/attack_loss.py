@@ -1,0 +1,97 @@
+"""AttackLoss: what an attack maximises."""
+
+from typing import Any
+
+import tensorflow as tf
+
+
+class AttackLoss:
+    """Base of what an attack maximises: one number per image.
+
+    A subclass writes `__call__`. It receives the logits function of the attacked
+    model, whose `model` attribute is the model itself, so that a loss may also look at
+    a detector's score or at the members of an ensemble. Losses of the logits alone
+    extend `LogitsLoss`, which needs one forward pass less.
+
+    Example:
+
+    >>> class Brightness(keras_advdef.attacks.losses.AttackLoss):
+    ...     def __call__(self, logits_fn, images, labels, reference=None):
+    ...         return tf.reduce_mean(images, axis=(1, 2, 3))
+    >>> Brightness()(None, tf.ones((2, 4, 4, 1)), None).numpy().tolist()
+    [1.0, 1.0]
+    """
+
+    supports_targets = True
+    # Whether each run of an attack aims at another class; see `targets`.
+    aims = False
+    # Whether labels may also be rows of probabilities, `(batch, classes)`.
+    takes_rows = False
+
+    def reference(self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor) -> Any:
+        """Returns tensors that stay the same during an attack, by default none.
+
+        Args:
+            logits_fn: A `LogitsFunction`.
+            images: Clean images of shape `(batch, rows, cols, channels)`.
+            labels: Integer labels of shape `(batch,)`.
+
+        Returns:
+            A tensor with the batch as its first axis, or `None`.
+        """
+        del logits_fn, images, labels
+
+    def targets(self, classes: int) -> int:
+        """Returns how many classes an attack with this loss aims at, one a run.
+
+        Args:
+            classes: Number of classes of the model.
+        """
+        del classes
+        return 1
+
+    def prepare(
+        self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, run: tf.Tensor
+    ) -> Any:
+        """Returns the reference of one run; a loss with several targets overrides it.
+
+        Args:
+            logits_fn: A `LogitsFunction`.
+            images: Clean images of shape `(batch, rows, cols, channels)`.
+            labels: Integer labels of shape `(batch,)`.
+            run: Number of the run, int32, a scalar or `(batch,)`.
+        """
+        del run
+        return self.reference(logits_fn, images, labels)
+
+    def __call__(
+        self,
+        logits_fn: Any,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        reference: Any = None,
+    ) -> tf.Tensor:
+        """Returns the loss of each image, float32 of shape `(batch,)`.
+
+        Args:
+            logits_fn: A `LogitsFunction`.
+            images: Images of shape `(batch, rows, cols, channels)` in `[0, 1]`.
+            labels: Integer labels of shape `(batch,)`.
+            reference: What `reference` returned for the clean images.
+        """
+        raise NotImplementedError(f"`{type(self).__name__}` must write `__call__`.")
+
+    def with_logits(
+        self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, reference: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the losses and the logits of the same images."""
+        return self(logits_fn, images, labels, reference), logits_fn(images)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "AttackLoss":
+        """Returns a loss made from `get_config`."""
+        return cls(**config)

@@ -1,0 +1,42 @@
+"""Reads numbers as users type them: 0.03 or 8/255."""
+
+import math
+
+from keras_advdef.core.errors import invalid
+
+
+def parse_number(flag: str, text: str, *, rule: str) -> float:
+    """Returns the number that a flag holds.
+
+    Args:
+        flag: Name of the flag.
+        text: As typed: a decimal number or a fraction.
+        rule: What is accepted, for the message.
+
+    Raises:
+        ValueError: If it is no finite number, or too small for a float.
+
+    Example:
+
+    >>> from keras_advdef.cli._parse_number import parse_number
+    >>> round(parse_number("--epsilon", "8/255", rule="a number"), 4)
+    0.0314
+    """
+    try:
+        # Not as an exact fraction: 1e999999999 has a billion digits.
+        parts = [_decimal(part) for part in text.split("/", maxsplit=1)]
+        number = parts[0] if len(parts) == 1 else parts[0] / parts[1]
+    except (ValueError, ZeroDivisionError):
+        raise invalid("keras-advdef", flag, rule, text) from None
+    vanished = number == 0.0 and parts[0] != 0.0
+    if vanished or not all(map(math.isfinite, (*parts, number))):
+        raise invalid("keras-advdef", flag, rule, text)
+    return number
+
+
+def _decimal(text: str) -> float:
+    """Returns a number as float; raises where none is as small as what was typed."""
+    number = float(text)
+    if number == 0.0 and float(text.lower().partition("e")[0]) != 0.0:
+        raise ValueError("no float is as small")
+    return number

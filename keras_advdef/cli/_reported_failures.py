@@ -1,0 +1,126 @@
+"""What a user reads, and the exit code, when a command cannot go on."""
+
+import contextlib
+import os
+import re
+import signal
+import tempfile
+import traceback
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import typer
+from rich.console import Console
+
+from keras_advdef.cli import missing_extra
+from keras_advdef.cli._output import ReaderGone
+from keras_advdef.cli._print_line import print_line
+from keras_advdef.cli._stop_signals import StopSignals
+from keras_advdef.core.errors import is_rejection
+from keras_advdef.core.untrusted import reason_of
+
+# What TensorFlow says of memory, amid the places of its graph.
+_ALLOCATION = re.compile(r"OOM when allocating tensor with shape\[[\d,]*\]")
+_REJECTED = 2
+# EX_SOFTWARE of BSD's sysexits.h; 1 says that an accuracy is below the minimum.
+_UNEXPECTED = 70
+# As shells count what a signal has ended.
+_INTERRUPTED, _NOT_READ, _TERMINATED = (
+    128 + number for number in (signal.SIGINT, 13, signal.SIGTERM)
+)
+
+
+class ReportedFailures:
+    """Turns every failure of a command into one line and an exit code.
+
+    A warning is one line too, without the line of code that gave it.
+
+    Use it in a `with` statement around the command. Exit codes: 2 for bad input, for
+    files that cannot be read or written and for too little memory; 130 for Ctrl-C, 143
+    for SIGTERM and, without a line, 141 where nobody reads the output any more; 70 for
+    what was not foreseen, whose traceback goes to a file that the line names.
+
+    Args:
+        console: Where the line goes; usually standard error.
+        interrupted: What Ctrl-C and SIGTERM leave behind, as half a sentence.
+    """
+
+    def __init__(
+        self, console: Console, interrupted: str = "nothing was written"
+    ) -> None:
+        self._console = console
+        self._interrupted = interrupted
+        self._signals = StopSignals()
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        self._warnings.__enter__()
+        warnings.showwarning = self._show
+        self._signals.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self._signals.__exit__(kind, error, trace)
+        self._warnings.__exit__(kind, error, trace)
+        if error is None or isinstance(error, (typer.Exit, SystemExit)):
+            return
+        if missing_extra(error) is not None:
+            return  # `main` says what to install
+        message, code = self._outcome(error)
+        if message:
+            self._line(message)
+        raise typer.Exit(code) from error
+
+    def _show(self, message: Warning | str, *where: Any, **options: Any) -> None:
+        """Stands in for `warnings.showwarning`."""
+        self._line(f"Warning: {message}")
+
+    def _line(self, message: str) -> None:
+        # Where nobody reads it, the exit code still tells.
+        with contextlib.suppress(OSError, ReaderGone):
+            print_line(self._console, " ".join(message.split()))
+
+    def _outcome(self, error: BaseException) -> tuple[str, int]:
+        if self._signals.came == signal.SIGTERM:
+            return f"Terminated; {self._interrupted}.", _TERMINATED
+        if self._signals.came == signal.SIGINT or isinstance(error, KeyboardInterrupt):
+            return f"Interrupted; {self._interrupted}.", _INTERRUPTED
+        if isinstance(error, ReaderGone):
+            return "", _NOT_READ
+        if isinstance(error, OSError) or is_rejection(error):
+            return str(error), _REJECTED
+        if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+            advice = "Take fewer or smaller images, or a smaller --batch-size."
+            said = _ALLOCATION.search(str(error))
+            reason = said.group() if said else reason_of(error)
+            return f"There is too little memory ({reason}). {advice}", _REJECTED
+        message = f"Unexpected {type(error).__name__}: {reason_of(error)}."
+        return f"{message} {_written_traceback(error)}", _UNEXPECTED
+
+
+def _written_traceback(error: BaseException) -> str:
+    """Writes the traceback to a new file and says where it lies."""
+    text = "".join(traceback.format_exception(error))
+    path = None
+    try:
+        number, path = tempfile.mkstemp(prefix="keras-advdef-", suffix=".txt")
+        with os.fdopen(
+            number, "w", encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.write(text)
+    except OSError as failure:
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        return (
+            f"It was raised in {last.filename}, line {last.lineno}; its traceback "
+            f"could not be written ({reason_of(failure)})."
+        )
+    return f"Please report it with its traceback, which lies in {path}."

@@ -1,0 +1,1 @@
+"""Loads the data sets that the commands work on."""

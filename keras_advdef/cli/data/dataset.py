@@ -1,0 +1,111 @@
+"""A classification data set in the one form the commands work with."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.cli.data.labelled_images import label_numbers, unit_images
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.value_range import checked_labels
+
+
+def _class_count(owner: str, labels: np.ndarray) -> int:
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return labels.shape[1]
+    largest = int(labels.max())
+    if not 1 <= largest < len(labels):
+        rule = "numbers from 0 on, of two classes at least and no more than images"
+        raise invalid(owner, "labels", rule, largest)
+    return largest + 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Images and labels, already split.
+
+    Attributes:
+        name: What the user called it.
+        x_train: Images of shape `(count, rows, cols, channels)`, float32 in `[0, 1]`.
+        y_train: Labels of shape `(count,)`, int64 in `[0, classes)`.
+        x_test: As `x_train`.
+        y_test: As `y_train`.
+        classes: Number of classes.
+    """
+
+    name: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    classes: int
+
+    @classmethod
+    def from_arrays(
+        cls, name: str, *, x_train: Any, y_train: Any, x_test: Any, y_test: Any
+    ) -> "Dataset":
+        """Returns a checked data set.
+
+        Args:
+            name: What the user passed as `--data`; error messages repeat it.
+            x_train: Images of shape `(count, rows, cols)` or `(count, rows, cols,
+                channels)`, whole numbers in `[0, 255]` or floats in `[0, 1]`.
+            y_train: Whole numbers of shape `(count,)` or `(count, 1)`, or one-hot.
+            x_test: As `x_train`, images of the same size.
+            y_test: As `y_train`.
+
+        Returns:
+            A `Dataset`.
+
+        Raises:
+            ValueError: If an array is empty, out of range, not finite, or does not
+                fit the others.
+        """
+        owner = f"--data {name}"
+        train, test = unit_images(owner, {"x_train": x_train, "x_test": x_test})
+        if train.shape[1:] != test.shape[1:]:
+            rule = f"of the size of the training images, {train.shape[1:]}"
+            raise invalid(owner, "x_test", rule, test.shape[1:])
+        train_labels = label_numbers(f"{owner}, y_train", y_train)
+        classes = _class_count(f"{owner}, y_train", train_labels)
+        return cls(
+            name=name,
+            x_train=train,
+            y_train=checked_labels(
+                f"{owner}, y_train", train_labels, count=len(train), classes=classes
+            ),
+            x_test=test,
+            y_test=checked_labels(
+                f"{owner}, y_test",
+                label_numbers(f"{owner}, y_test", y_test),
+                count=len(test),
+                classes=classes,
+            ),
+            classes=classes,
+        )
+
+    def capped(self, *, train: int, test: int, seed: int) -> "Dataset":
+        """Returns the data set with at most so many images, drawn at random.
+
+        The draw matters: files are often sorted by class.
+
+        Args:
+            train: Most training images.
+            test: Most test images.
+            seed: Seed of the draw.
+
+        Returns:
+            A `Dataset`; `self` where nothing is cut off.
+        """
+        if len(self.x_train) <= train and len(self.x_test) <= test:
+            return self
+        generator = np.random.default_rng(seed)
+        train_rows = np.sort(generator.permutation(len(self.x_train))[:train])
+        test_rows = np.sort(generator.permutation(len(self.x_test))[:test])
+        return dataclasses.replace(
+            self,
+            x_train=self.x_train[train_rows],
+            y_train=self.y_train[train_rows],
+            x_test=self.x_test[test_rows],
+            y_test=self.y_test[test_rows],
+        )

@@ -1,0 +1,121 @@
+"""Finds the data set that a user names."""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.cli.data.labelled_images import LabelledImages
+from keras_advdef.cli.data.load_image_folder import (
+    load_folder_test_images,
+    load_image_folder,
+)
+from keras_advdef.cli.data.load_keras_dataset import load_keras_dataset
+from keras_advdef.cli.data.load_npz import load_npz, load_npz_test_images
+from keras_advdef.cli.data.stratified_split import stratified_split
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import reading
+
+_KERAS_NAMES = ("mnist", "fashion_mnist", "cifar10")
+_DIGITS_TEST_COUNT = 400
+_DIGITS_LEVELS = 16
+_SPLIT_SEED = 0
+
+
+def _load_digits() -> Dataset:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = (digits.images / _DIGITS_LEVELS).astype(np.float32)
+    train, test = stratified_split(
+        digits.target, test_count=_DIGITS_TEST_COUNT, seed=_SPLIT_SEED
+    )
+    return Dataset.from_arrays(
+        "digits",
+        x_train=images[train],
+        y_train=digits.target[train],
+        x_test=images[test],
+        y_test=digits.target[test],
+    )
+
+
+def load_dataset(spec: str) -> Dataset:
+    """Loads the data set that `--data` names.
+
+    Args:
+        spec: "digits" (scikit-learn's handwritten digits, 8x8, needs no network),
+            "mnist", "fashion_mnist" or "cifar10" (downloaded by Keras), the path of
+            a `.npz` file in the layout of keras.datasets, or the path of a folder of
+            images with one subfolder a class.
+
+    Returns:
+        The data set; images float32 in `[0, 1]`, labels int64.
+
+    Raises:
+        ValueError: If the name is unknown, the path does not exist, or what lies
+            there cannot be used.
+        OSError: If a download or reading fails.
+
+    Example:
+
+    >>> from keras_advdef.cli.data.datasets import load_dataset
+    >>> dataset = load_dataset("digits")
+    >>> dataset.x_train.shape, dataset.x_test.shape, dataset.classes
+    ((1397, 8, 8, 1), (400, 8, 8, 1), 10)
+    """
+    if spec == "digits":
+        return _load_digits()
+    if spec in _KERAS_NAMES:
+        return load_keras_dataset(spec)
+    if _is_folder(spec):
+        return load_image_folder(spec)
+    return load_npz(spec)
+
+
+def load_test_images(spec: str) -> LabelledImages:
+    """Loads the images that `--data` names for an evaluation.
+
+    Args:
+        spec: As in `load_dataset`. A folder is taken whole, or its `test/` if it has
+            that part; of a `.npz` file x_test and y_test are taken.
+
+    Returns:
+        The images; float32 in `[0, 1]`.
+
+    Raises:
+        ValueError: As `load_dataset`.
+        OSError: As `load_dataset`.
+
+    Example:
+
+    >>> from keras_advdef.cli.data.datasets import load_test_images
+    >>> load_test_images("digits").taken
+    'all 400 images of the test part of digits'
+    """
+    if spec == "digits" or spec in _KERAS_NAMES:
+        dataset = load_dataset(spec)
+        return LabelledImages.from_arrays(
+            spec,
+            images=dataset.x_test,
+            labels=dataset.y_test,
+            source=f"the test part of {spec}",
+        )
+    if _is_folder(spec):
+        return load_folder_test_images(spec)
+    return load_npz_test_images(spec)
+
+
+def _is_folder(spec: str) -> bool:
+    """Whether a path is that of a folder; raises if nothing lies there."""
+
+    def refuse(advice: str) -> ValueError:
+        names = ", ".join(("digits", *_KERAS_NAMES))
+        rule = f"one of {names}, or an existing .npz file or folder of images"
+        return invalid("keras-advdef", "--data", rule, spec, advice=advice)
+
+    path = Path(spec)
+    with reading(refuse, "It cannot be opened: {}."):
+        is_there, is_folder = path.exists(), path.is_dir()
+    if not spec or not is_there:
+        raise refuse("Check the path.")
+    return is_folder

@@ -1,0 +1,171 @@
+"""Reads folders of images with one subfolder a class."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.cli.data.labelled_images import LabelledImages
+from keras_advdef.cli.data.read_images import read_images
+from keras_advdef.cli.data.stratified_split import stratified_order, stratified_split
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import reading
+
+_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_PARTS = ("train", "test")
+_TEST_SHARE = 0.2
+_SPLIT_SEED = 0
+_LISTED = 10
+
+
+def _rejected(rule: str, value: Any, advice: str) -> ValueError:
+    return invalid("keras-advdef", "--data", rule, value, advice=advice)
+
+
+def _entries(folder: Path) -> list[Path]:
+    def refuse(advice: str) -> ValueError:
+        return _rejected("a folder that can be read", str(folder), advice)
+
+    with reading(refuse, "It cannot be listed: {}."):
+        return sorted(folder.iterdir())
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [
+        entry
+        for entry in _entries(folder)
+        if entry.is_dir() and not entry.name.startswith((".", "__"))
+    ]
+
+
+def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
+    """Returns the image files of each class, classes and files in name order."""
+    rule = "a folder with one subfolder of images for each of two or more classes"
+    subfolders = _subfolders(folder)
+    if len(subfolders) < 2:
+        plural = "" if len(subfolders) == 1 else "s"
+        advice = f"It has {len(subfolders)} subfolder{plural}; sort the images into "
+        advice += "classes."
+        for only in subfolders:
+            if _subfolders(only):
+                advice += f" If the folders in {only} are the classes, name that."
+        raise _rejected(rule, str(folder), advice)
+    files = {
+        subfolder.name: [
+            path for path in _entries(subfolder) if path.suffix.lower() in _SUFFIXES
+        ]
+        for subfolder in subfolders
+    }
+    for name, paths in files.items():
+        if len(paths) < least:
+            advice = f"Class {name!r} has {len(paths)} images and needs {least}."
+            if _subfolders(folder / name):
+                advice += f" If its folders are the classes, name {folder / name}."
+            raise _rejected(rule, str(folder), advice)
+    return files
+
+
+def _has_part(folder: Path, part: str) -> bool:
+    """Whether a subfolder is a part of the data, and not a class of that name."""
+    return (folder / part).is_dir() and bool(_subfolders(folder / part))
+
+
+def _flat(files: dict[str, list[Path]]) -> list[Path]:
+    return [path for paths in files.values() for path in paths]
+
+
+def _numbers(files: dict[str, list[Path]], classes: list[str]) -> np.ndarray:
+    """Returns the class of each file, class by class."""
+    numbers = [classes.index(name) for name in files]
+    return np.repeat(numbers, [len(paths) for paths in files.values()])
+
+
+def _test_files(folder: Path, classes: list[str]) -> dict[str, list[Path]]:
+    files = _class_files(folder / "test", least=1)
+    unknown = [name for name in files if name not in classes]
+    if unknown:
+        rule = "a folder whose test/ has the classes of train/"
+        advice = f"train/ lacks {', '.join(unknown[:_LISTED])}."
+        raise _rejected(rule, str(folder), advice)
+    return files
+
+
+def load_image_folder(spec: str) -> Dataset:
+    """Loads a folder of images for training and testing.
+
+    The subfolders `train/` and `test/` are the parts, if both are there. Otherwise a
+    fifth of the images is for testing, the same every time, with every class in its
+    share. Files that are no images by their name are passed over.
+
+    Args:
+        spec: Path of a folder with one subfolder a class, or of one with `train/` and
+            `test/` of that kind.
+
+    Returns:
+        The data set, named by `spec`; classes are numbered in name order.
+
+    Raises:
+        ValueError: If classes or images are missing, an image cannot be read, or
+            images differ in size.
+    """
+    folder = Path(spec)
+    if all(_has_part(folder, part) for part in _PARTS):
+        files = _class_files(folder / "train", least=1)
+        classes = list(files)
+        test_files = _test_files(folder, classes)
+        labels = _numbers(files, classes)
+        images = read_images([*_flat(files), *_flat(test_files)])
+        return Dataset.from_arrays(
+            spec,
+            x_train=images[: len(labels)],
+            y_train=labels,
+            x_test=images[len(labels) :],
+            y_test=_numbers(test_files, classes),
+        )
+    files = _class_files(folder, least=2)
+    images, labels = read_images(_flat(files)), _numbers(files, list(files))
+    test_count = max(round(_TEST_SHARE * len(labels)), len(files))
+    train, test = stratified_split(labels, test_count=test_count, seed=_SPLIT_SEED)
+    return Dataset.from_arrays(
+        spec,
+        x_train=images[train],
+        y_train=labels[train],
+        x_test=images[test],
+        y_test=labels[test],
+    )
+
+
+def load_folder_test_images(spec: str) -> LabelledImages:
+    """Loads all images of a folder, or all of its `test/` if it has that part.
+
+    Args:
+        spec: As in `load_image_folder`.
+
+    Returns:
+        The images, in a drawn order of which every beginning holds the classes in
+        their shares: evaluations of a small budget take the first ones. Classes are
+        numbered in the order of their names, of those in `train/` where there is one.
+
+    Raises:
+        ValueError: As `load_image_folder`.
+    """
+    folder = Path(spec)
+    if _has_part(folder, "test"):
+        source = folder / "test"
+        has_train = _has_part(folder, "train")
+        named = _class_files(folder / "train" if has_train else source, least=1)
+        classes = list(named)
+        files = _test_files(folder, classes)
+    else:
+        source, files = folder, _class_files(folder, least=1)
+        classes = list(files)
+    images, labels = read_images(_flat(files)), _numbers(files, classes)
+    order = stratified_order(labels, seed=_SPLIT_SEED)
+    return LabelledImages.from_arrays(
+        spec,
+        images=images[order],
+        labels=labels[order],
+        source=str(source),
+        classes=tuple(classes),
+    )

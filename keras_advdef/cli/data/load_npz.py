@@ -1,0 +1,62 @@
+"""Reads `.npz` files in the layout of keras.datasets."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.cli.data.labelled_images import LabelledImages
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.untrusted import read_npz
+
+_TEST = ("x_test", "y_test")
+_ALL = ("x_train", "y_train", *_TEST)
+
+
+def _arrays(spec: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    rule = f"a .npz file with the arrays {', '.join(names[:-1])} and {names[-1]}"
+
+    def refuse(advice: str) -> ValueError:
+        return invalid("keras-advdef", "--data", rule, spec, advice=advice)
+
+    return read_npz(Path(spec), refuse, names=names)
+
+
+def load_npz(spec: str) -> Dataset:
+    """Loads a data set from a `.npz` file.
+
+    Pickled objects are never read.
+
+    Args:
+        spec: Path of the file.
+
+    Returns:
+        The data set, named by `spec`.
+
+    Raises:
+        ValueError: If the file cannot be opened, is broken, lacks an array, holds
+            objects, or the arrays do not fit together.
+    """
+    return Dataset.from_arrays(spec, **_arrays(spec, _ALL))
+
+
+def load_npz_test_images(spec: str) -> LabelledImages:
+    """Loads the test images of a data set in a `.npz` file, all of them.
+
+    Args:
+        spec: Path of the file; arrays for training are not read and may be missing.
+
+    Returns:
+        The images.
+
+    Raises:
+        ValueError: As `load_npz`.
+    """
+    arrays = _arrays(spec, _TEST)
+    return LabelledImages.from_arrays(
+        spec,
+        images=arrays["x_test"],
+        labels=arrays["y_test"],
+        source=f"x_test in {spec}",
+    )

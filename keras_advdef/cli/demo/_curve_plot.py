@@ -1,0 +1,50 @@
+"""The picture that goes with a report."""
+
+from pathlib import Path
+
+from keras_advdef.evaluation._report.report_plot import draw_curve, drawn
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+
+_STYLES = {"undefended": ("C3", "o"), "defended": ("C0", "s")}
+
+
+def save_curve_plot(
+    path: Path,
+    *,
+    title: str,
+    epsilon: float,
+    epsilons: list[float],
+    curves: dict[str, list[AccuracyEstimate]],
+) -> None:
+    """Draws accuracy against epsilon, with the intervals as bands.
+
+    Args:
+        path: PNG file to write.
+        title: Title of the picture.
+        epsilon: The epsilon of the table, marked by a line.
+        epsilons: The horizontal axis, in units of the pixels.
+        curves: One estimate an epsilon for "undefended" and "defended".
+    """
+    # The object interface leaves the user's matplotlib backend alone.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for name, estimates in curves.items():
+        colour, marker = _STYLES[name]
+        points = [
+            {"epsilon": at, **estimate.to_json()}
+            for at, estimate in zip(epsilons, estimates, strict=True)
+        ]
+        draw_curve(axes, points, color=colour, marker=marker, label=name)
+    axes.axvline(epsilon, color="0.4", linestyle="--", linewidth=1)
+    axes.set(
+        title=drawn(title),
+        xlabel="epsilon (largest change of a pixel, of a range of 1)",
+        ylabel="accuracy (%), with 95 % intervals",
+        ylim=(0, 100),
+        xlim=(0, max(epsilons)),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,100 @@
+"""What one run of the demo used and measured."""
+
+import dataclasses
+import datetime
+from typing import Any
+
+from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.cli.demo._budget import Budget
+from keras_advdef.cli.demo.settings import DemoSettings
+from keras_advdef.evaluation._verdict.check import Check
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+
+_CURVE_FACTORS = (0.0, 0.25, 0.5, 0.75, 1.5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class DemoRun:
+    """Inputs and results of a demo, for the report, the table and the picture.
+
+    Attributes:
+        settings: What the user asked for.
+        budget: What was used, defaults filled in.
+        dataset: The images that were used.
+        attack: The attack that measured.
+        curves: For "undefended" and "defended", one estimate for each of `epsilons`.
+        checks: For both, whether clean images are right more often than by chance.
+        started: When the run began.
+        seconds: Duration of each stage, by its name.
+    """
+
+    settings: DemoSettings
+    budget: Budget
+    dataset: Dataset
+    attack: Any
+    curves: dict[str, list[AccuracyEstimate]]
+    checks: dict[str, Check]
+    started: datetime.datetime
+    seconds: dict[str, float]
+
+    @staticmethod
+    def epsilons_around(epsilon: float) -> list[float]:
+        """Returns the epsilons of a curve: from 0 to past `epsilon`, within [0, 1].
+
+        Args:
+            epsilon: The epsilon of the table.
+
+        Returns:
+            Increasing numbers; the first is 0 and one is `epsilon`.
+        """
+        # Six digits keep 0.75 * 0.15 readable; `epsilon` itself stays exact.
+        scaled = {float(f"{factor * epsilon:.6g}") for factor in _CURVE_FACTORS}
+        return sorted({min(1.0, value) for value in scaled} | {epsilon})
+
+    @property
+    def epsilons(self) -> list[float]:
+        """The horizontal axis of the curves."""
+        return self.epsilons_around(self.budget.epsilon)
+
+    def clean(self, name: str) -> AccuracyEstimate:
+        """Returns the accuracy on unchanged images.
+
+        Args:
+            name: "undefended" or "defended".
+
+        Returns:
+            The estimate.
+        """
+        return self.curves[name][0]
+
+    def adversarial(self, name: str) -> AccuracyEstimate:
+        """Returns the accuracy under the attack at the epsilon of the table.
+
+        Args:
+            name: "undefended" or "defended".
+
+        Returns:
+            The estimate.
+        """
+        return self.curves[name][self.epsilons.index(self.budget.epsilon)]
+
+    @property
+    def alarms(self) -> list[str]:
+        """What is wrong with the classifiers before any attack, in sentences."""
+        return [
+            f"{name.capitalize()}: {check.reason} {check.detail}"
+            for name, check in self.checks.items()
+            if check.passed is False
+        ]
+
+    @property
+    def headline(self) -> str:
+        """The result in one sentence."""
+        alarms = "".join(f"{alarm} " for alarm in self.alarms)
+        return (
+            f"{alarms}Accuracy under {self.attack} (linf, "
+            f"epsilon {self.budget.epsilon:.4g}) "
+            f"on {len(self.dataset.x_test)} test images of {self.dataset.name}: "
+            f"undefended {self.adversarial('undefended')}, "
+            f"defended {self.adversarial('defended')}."
+        )

@@ -1,0 +1,139 @@
+"""Output that appears whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.files import PARTIAL, lock_at, uninterrupted, writing
+from keras_advdef.core.untrusted import Refusal
+
+_SAVED_MODEL = "saved_model.pb"
+_STAGING = f"{PARTIAL}demo-"
+_LOCK = "lock"
+
+
+def _check_replaceable(output: Path, files: tuple[str, ...], folder: str) -> None:
+    """Refuses to replace what no earlier run can have written."""
+    rule = "a folder whose contents may be replaced"
+    for name in files:
+        if (output / name).is_dir():
+            advice = f"{name!r} in it is a folder; move it away."
+            raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
+    target = output / folder
+    foreign = target.exists() and not (target / _SAVED_MODEL).is_file()
+    if foreign or target.is_symlink():
+        advice = f"{folder!r} in it is no SavedModel; move it away."
+        raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
+
+
+def _publish(
+    staging: Path, output: Path, *, files: tuple[str, ...], folder: str
+) -> None:
+    target, old = output / folder, staging / f"replaced-{folder}"
+    if target.exists():
+        # A folder cannot be replaced in one step; the old one goes with the staging.
+        os.replace(target, old)
+    try:
+        os.replace(staging / folder, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    for name in files:
+        os.replace(staging / name, output / name)
+
+
+@contextlib.contextmanager
+def _staging(output: Path) -> Iterator[Path]:
+    """Gives a folder for a run's files, locked while it is at work."""
+    with writing(output_refusal(output)):
+        output.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(output)
+        opened, lock = _locked_folder(output)
+    with opened as name, lock:
+        yield Path(name)
+
+
+def _locked_folder(output: Path) -> tuple[tempfile.TemporaryDirectory[str], Any]:
+    """Returns a new folder and the lock in it."""
+    while True:
+        opened = tempfile.TemporaryDirectory(
+            dir=output, prefix=_STAGING, ignore_cleanup_errors=True
+        )
+        # Until it is locked, another run may take the folder for a leftover.
+        with contextlib.suppress(FileNotFoundError):
+            if (lock := lock_at(Path(opened.name) / _LOCK)) is not None:
+                return opened, lock
+        opened.cleanup()
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Removes what runs have left behind that were killed."""
+    for left in output.glob(f"{_STAGING}*"):
+        if left.is_symlink() or not left.is_dir():
+            continue
+        with contextlib.suppress(OSError):
+            lock = lock_at(left / _LOCK)
+            if lock is not None:
+                with lock:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def output_refusal(output: Path) -> Refusal:
+    """Returns what makes the error for a folder that cannot be written to.
+
+    Args:
+        output: The folder.
+    """
+
+    def refuse(advice: str) -> ValueError:
+        rule = "a folder that can be written to"
+        advice += " Choose another one, or make room."
+        return invalid("keras-advdef", "--output", rule, str(output), advice=advice)
+
+    return refuse
+
+
+@contextlib.contextmanager
+def staged_output(
+    output: Path, *, files: tuple[str, ...], folder: str
+) -> Iterator[Path]:
+    """Gives a temporary folder and moves its contents to `output` on success.
+
+    What an earlier run left under the same names is replaced, and what a killed run
+    was writing is removed. On any failure `output` stays as it was, and is removed if
+    it was created here.
+
+    Args:
+        output: Folder to write to; created if missing.
+        files: Names of the files that the body writes.
+        folder: Name of the SavedModel that the body exports.
+
+    Yields:
+        A folder on the same file system as `output`.
+
+    Raises:
+        ValueError: If `output` is no folder, cannot be written to, or holds something
+            foreign under one of the names.
+    """
+    if output.exists() and not output.is_dir():
+        rule = "a folder"
+        advice = "A file lies there; choose another name."
+        raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
+    created = not output.exists()
+    try:
+        with _staging(output) as staging:
+            _check_replaceable(output, files, folder)
+            yield staging
+            with writing(output_refusal(output)), uninterrupted():
+                _publish(staging, output, files=files, folder=folder)
+    except BaseException:
+        if created:
+            with contextlib.suppress(OSError):
+                output.rmdir()
+        raise

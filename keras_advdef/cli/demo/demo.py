@@ -1,0 +1,176 @@
+"""The demo: train with and without a defence, attack both, write what came out."""
+
+import dataclasses
+import datetime
+import json
+from pathlib import Path
+
+import keras
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from keras_advdef.attacks import PGD
+from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.cli.data.datasets import load_dataset
+from keras_advdef.cli.demo._attack_curve import answers, attack_curve
+from keras_advdef.cli.demo._budget import Budget
+from keras_advdef.cli.demo._curve_plot import save_curve_plot
+from keras_advdef.cli.demo._report import demo_report
+from keras_advdef.cli.demo._run import DemoRun
+from keras_advdef.cli.demo._small_network import small_network
+from keras_advdef.cli.demo._stage_progress import StageProgress
+from keras_advdef.cli.demo._staged_output import output_refusal, staged_output
+from keras_advdef.cli.demo._train_classifier import train_classifier
+from keras_advdef.cli.demo.settings import DemoSettings
+from keras_advdef.core.files import check_room, writing
+from keras_advdef.evaluation._verdict.chance import better_than_chance
+
+_FILES = ("model.keras", "report.json", "report.png")
+_SERVED = "served"
+_EVALUATION_STEPS = 40
+# For the graphs, the report and the picture.
+_SMALL_FILES = 8 * 2**20
+
+
+def _budget(settings: DemoSettings) -> Budget:
+    budget = Budget.for_data(settings.data)
+    return dataclasses.replace(
+        budget,
+        epsilon=settings.epsilon or budget.epsilon,
+        epochs=settings.epochs or budget.epochs,
+    )
+
+
+def _announce(progress: StageProgress, whole: Dataset, used: Dataset) -> None:
+    for part, all_images, images in (
+        ("training", whole.x_train, used.x_train),
+        ("test", whole.x_test, used.x_test),
+    ):
+        share = "" if len(images) == len(all_images) else f" of {len(all_images)}"
+        progress.line(f"{used.name}: {len(images)}{share} {part} images")
+
+
+def _measure(
+    settings: DemoSettings, budget: Budget, dataset: Dataset, *, progress: StageProgress
+) -> tuple[keras.Model, DemoRun]:
+    """Trains and attacks; returns the defended model and all that was measured."""
+    started = datetime.datetime.now(datetime.UTC)
+    keras.utils.set_random_seed(settings.seed)
+    with progress.stage("Train undefended", budget.epochs) as advance:
+        undefended = train_classifier(
+            dataset, budget.epochs, epsilon=None, advance=advance
+        )
+    with progress.stage("Train defended", budget.epochs) as advance:
+        defended = train_classifier(
+            dataset, budget.epochs, epsilon=budget.epsilon, advance=advance
+        )
+    attack = PGD(budget.epsilon, steps=_EVALUATION_STEPS)
+    epsilons = DemoRun.epsilons_around(budget.epsilon)
+    curves, checks = {}, {}
+    for name, model in (("undefended", undefended), ("defended", defended)):
+        with progress.stage(f"Attack {name}", len(epsilons)) as advance:
+            curves[name] = attack_curve(
+                model,
+                attack,
+                images=dataset.x_test,
+                labels=dataset.y_test,
+                epsilons=epsilons,
+                seed=settings.seed,
+                advance=advance,
+            )
+        found = answers(model, dataset.x_test)
+        checks[name] = better_than_chance(found, dataset.y_test)
+    run = DemoRun(
+        settings=settings,
+        budget=budget,
+        dataset=dataset,
+        attack=attack,
+        curves=curves,
+        checks=checks,
+        started=started,
+        seconds=progress.seconds,
+    )
+    return defended, run
+
+
+def _room(dataset: Dataset) -> int:
+    """Bytes that the files take at most."""
+    network = small_network(dataset.x_train.shape[1:], dataset.classes)
+    # The weights, the two means that Adam keeps of each, and the weights once more in
+    # the SavedModel.
+    return _SMALL_FILES + 4 * 4 * network.count_params()
+
+
+def _write(staging: Path, model: keras.Model, run: DemoRun) -> None:
+    model_file, report_file, plot_file = (staging / name for name in _FILES)
+    model.save(model_file)
+    model.export(str(staging / _SERVED), verbose=False)
+    report = json.dumps(demo_report(run), indent=2, allow_nan=False)
+    report_file.write_text(report + "\n", encoding="utf-8")
+    save_curve_plot(
+        plot_file,
+        title=f"{run.dataset.name}: accuracy under {run.attack}",
+        epsilon=run.budget.epsilon,
+        epsilons=run.epsilons,
+        curves=run.curves,
+    )
+
+
+def _table(run: DemoRun) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="Accuracy, 95 % Clopper-Pearson intervals")
+    table.add_column("classifier")
+    table.add_column("clean images", justify="right")
+    heading = f"under {run.attack}, epsilon {run.budget.epsilon:.4g}"
+    table.add_column(heading, justify="right")
+    for name in run.curves:
+        table.add_row(name, str(run.clean(name)), str(run.adversarial(name)))
+    return table
+
+
+def _show(progress: StageProgress, run: DemoRun) -> None:
+    output = run.settings.output
+    for text in run.alarms:
+        progress.line(text)
+    progress.console.print(_table(run))
+    progress.line(f"Written to {output}: {', '.join(_FILES)}, {_SERVED}/")
+    progress.line(
+        f"Load with `import keras_advdef; "
+        f"keras.saving.load_model({str(output / _FILES[0])!r})` "
+        f"or `tf.saved_model.load({str(output / _SERVED)!r})`."
+    )
+    progress.line(
+        f"{run.attack} is one attack; a stronger one may find more. Read the defended "
+        "number as an upper bound."
+    )
+
+
+def run_demo(settings: DemoSettings, console: Console) -> DemoRun:
+    """Runs the demo and writes models and report to `settings.output`.
+
+    Args:
+        settings: What the user asked for.
+        console: Where progress and the table go.
+
+    Returns:
+        What was used and measured.
+
+    Raises:
+        ValueError: If the data or the output folder cannot be used, or the disk is
+            full.
+        OSError: If the data cannot be downloaded.
+    """
+    progress = StageProgress(console)
+    budget = _budget(settings)
+    with staged_output(settings.output, files=_FILES, folder=_SERVED) as staging:
+        whole = load_dataset(settings.data)
+        dataset = whole.capped(
+            train=budget.train_images, test=budget.test_images, seed=settings.seed
+        )
+        _announce(progress, whole, dataset)
+        check_room(staging, _room(dataset), output_refusal(settings.output))
+        model, run = _measure(settings, budget, dataset, progress=progress)
+        with writing(output_refusal(settings.output)):
+            _write(staging, model, run)
+    _show(progress, run)
+    return run

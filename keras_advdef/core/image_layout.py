@@ -1,0 +1,143 @@
+"""Sizes of images, which a graph may learn only when it runs."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_advdef.core.errors import checked_choice
+
+
+def value_count(images: tf.Tensor) -> Any:
+    """Returns how many values an image of a batch has.
+
+    Args:
+        images: Tensor of shape `(batch, ...)`.
+
+    Returns:
+        A Python float where the shape is known, else a float32 scalar.
+
+    Example:
+
+    >>> keras_advdef.core.image_layout.value_count(tf.zeros((5, 4, 4, 3)))
+    48.0
+    """
+    count = images.shape[1:].num_elements()
+    if count is not None:
+        return float(count)
+    return tf.cast(tf.reduce_prod(tf.shape(images)[1:]), tf.float32)
+
+
+def rows_and_cols(images: tf.Tensor) -> tuple[Any, Any]:
+    """Returns the height and width of images.
+
+    Args:
+        images: Tensor of shape `(batch, rows, cols, channels)`.
+
+    Returns:
+        Two Python floats where they are known, else float32 scalars.
+
+    Example:
+
+    >>> keras_advdef.core.image_layout.rows_and_cols(tf.zeros((5, 4, 6, 3)))
+    (4.0, 6.0)
+    """
+    rows, cols = images.shape[1:3]
+    if rows is not None and cols is not None:
+        return float(rows), float(cols)
+    rows, cols = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
+    return rows, cols
+
+
+def flattened(images: tf.Tensor) -> tf.Tensor:
+    """Returns images as vectors, of a known length where it is known.
+
+    Args:
+        images: Tensor of shape `(batch, ...)`.
+
+    Returns:
+        Tensor of shape `(batch, values)`.
+
+    Example:
+
+    >>> keras_advdef.core.image_layout.flattened(tf.zeros((5, 4, 4, 3))).shape
+    TensorShape([5, 48])
+    """
+    count = images.shape[1:].num_elements()
+    shape = [tf.shape(images)[0], -1] if count is None else [-1, count]
+    return tf.reshape(images, shape)
+
+
+_FORMATS = ("channels_last", "channels_first")
+_TO_LAST, _FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+def checked_data_format(owner: str, data_format: Any = None) -> str:
+    """Returns a data format; for `None` that of `keras.config.image_data_format`.
+
+    Args:
+        owner: Name of the class that takes it.
+        data_format: "channels_last", "channels_first" or `None`.
+
+    Raises:
+        ValueError: If it is none of these.
+
+    Example:
+
+    >>> keras_advdef.core.image_layout.checked_data_format("Layer")
+    'channels_last'
+    """
+    if data_format is None:
+        return keras.config.image_data_format()
+    return checked_choice(owner, "data_format", data_format, _FORMATS)
+
+
+def shape_channels_last(shape: Any, data_format: str) -> tuple[Any, ...]:
+    """Returns a batch's shape with the channels at its end.
+
+    Args:
+        shape: Shape of rank 4.
+        data_format: Where its channels are.
+
+    Example:
+
+    >>> keras_advdef.core.image_layout.shape_channels_last(
+    ...     (None, 3, 8, 9), "channels_first")
+    (None, 8, 9, 3)
+    """
+    order = _TO_LAST if data_format == "channels_first" else range(4)
+    return tuple(shape[axis] for axis in order)
+
+
+def to_channels_last(images: Any, data_format: str) -> Any:
+    """Returns images with their channels at the end.
+
+    Args:
+        images: Tensor of rank 4.
+        data_format: Where its channels are.
+
+    Example:
+
+    >>> keras_advdef.core.image_layout.to_channels_last(
+    ...     tf.zeros((1, 3, 8, 9)), "channels_first").shape
+    TensorShape([1, 8, 9, 3])
+    """
+    is_last = data_format == "channels_last"
+    return images if is_last else tf.transpose(images, _TO_LAST)
+
+
+def from_channels_last(images: Any, data_format: str) -> Any:
+    """Undoes `to_channels_last`.
+
+    Args:
+        images: Tensor of rank 4.
+        data_format: Where its channels shall be.
+
+    Example:
+
+    >>> keras_advdef.core.image_layout.from_channels_last(
+    ...     tf.zeros((1, 8, 9, 3)), "channels_first").shape
+    TensorShape([1, 3, 8, 9])
+    """
+    is_last = data_format == "channels_last"
+    return images if is_last else tf.transpose(images, _FROM_LAST)

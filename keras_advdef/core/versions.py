@@ -1,0 +1,24 @@
+"""The versions that a report's numbers were made with."""
+
+import platform
+from importlib.metadata import version
+
+import keras_advdef
+
+_PACKAGES = ("keras", "tensorflow", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of this package, of Python and of what it builds on.
+
+    Example:
+
+    >>> from keras_advdef.core.versions import versions
+    >>> list(versions())
+    ['keras_advdef', 'python', 'keras', 'tensorflow', 'numpy']
+    """
+    return {
+        "keras_advdef": keras_advdef.__version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in _PACKAGES},
+    }

@@ -1,0 +1,1 @@
+"""The analysis of networks behind the certificates."""

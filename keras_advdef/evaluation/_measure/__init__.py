@@ -1,0 +1,1 @@
+"""What is measured beside the attacks: curves, nearest images, costs."""

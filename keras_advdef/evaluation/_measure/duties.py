@@ -1,0 +1,176 @@
+"""The survey's four duties of a defence, measured."""
+
+import math
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.cards import card_of
+from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.evaluation._measure.nearest import Nearest
+from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.judge import Judge
+
+_ROUNDS = 7
+_NORMAL_QUANTILE = 1.959963984540054
+
+
+def architecture_change(model: Any, reference: Any) -> dict[str, Any]:
+    """Returns what a defence added: layers and parameters, `None` where unknown.
+
+    Without a reference, the layers of this package that carry a card are what was
+    added.
+
+    Args:
+        model: The evaluated model.
+        reference: The undefended model or `None`.
+    """
+    if not isinstance(model, keras.Model):
+        return {"layers_added": None, "parameters_added": None}
+    if isinstance(reference, keras.Model):
+        layers = len(_leaves(model)) - len(_leaves(reference))
+        return {
+            "layers_added": layers,
+            "parameters_added": _parameters(model) - _parameters(reference),
+        }
+    added = [
+        layer
+        for layer in flat_layers(model)
+        if card_of(layer) is not None and not isinstance(layer, keras.Model)
+    ]
+    return {
+        "layers_added": len(added),
+        "parameters_added": sum(_parameters(layer) for layer in added),
+    }
+
+
+def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
+    return [
+        layer
+        for layer in flat_layers(model)
+        if len(flat_layers(layer)) == 1
+        and not isinstance(layer, keras.layers.InputLayer)
+    ]
+
+
+def _parameters(layer: keras.layers.Layer) -> int:
+    # The state of a random stream is no parameter.
+    weights = [w for w in layer.weights if "random_state" not in w.name]
+    return sum(math.prod(weight.shape) for weight in weights)
+
+
+def paired_difference(
+    correct: np.ndarray, reference: np.ndarray
+) -> tuple[float, tuple[float, float]]:
+    """Returns how much accuracy changed on the same images, with a 95 % interval.
+
+    The interval is that of Agresti and Min 2005, "Simple improved confidence intervals
+    for comparing matched proportions": half an image is added to each of the four
+    outcomes of the pair.
+
+    Args:
+        correct: Which images the model has right.
+        reference: Which the reference has right.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._measure.duties import paired_difference
+    >>> right, before = np.arange(100) < 80, np.arange(100) < 90
+    >>> change, (low, high) = paired_difference(right, before)
+    >>> round(change, 3), round(low, 3), round(high, 3)
+    (-0.1, -0.159, -0.037)
+    """
+    count = len(correct) + 2.0
+    gained = float((correct & ~reference).sum()) + 0.5
+    lost = float((~correct & reference).sum()) + 0.5
+    change = (gained - lost) / count
+    spread = math.sqrt((gained + lost) / count - change**2) / math.sqrt(count)
+    reach = _NORMAL_QUANTILE * spread
+    exact = float(correct.mean() - reference.mean())
+    return exact, (max(-1.0, change - reach), min(1.0, change + reach))
+
+
+def measure_duties(
+    request: Request,
+    *,
+    labels: np.ndarray,
+    correct: np.ndarray,
+    curve: RobustnessCurve,
+    nearest: Nearest | None,
+) -> dict[str, Any]:
+    """Returns the duties as JSON values; times are `inference_time`'s.
+
+    Args:
+        request: The checked arguments.
+        labels: Integer labels.
+        correct: Which clean images it has right.
+        curve: Accuracies against epsilon.
+        nearest: The smallest perturbations, or `None`.
+    """
+    reference = request.reference and request.reference.model
+    change = None
+    if reference is not None:
+        judge = Judge(
+            reference, value_range=request.value_range, batch_size=request.size
+        )
+        logits = judge.logits(request.images, request.seed)
+        difference, interval = paired_difference(
+            correct, logits.argmax(axis=-1) == labels
+        )
+        change = {
+            "difference": difference,
+            "interval": list(interval),
+            "interval_method": "agresti-min",
+        }
+    small = [
+        {"epsilon": epsilon, **estimate.to_json()}
+        for epsilon, estimate in zip(curve.epsilons, curve.estimates, strict=True)
+        if 0.0 < epsilon < request.epsilon
+    ]
+    return {
+        "architecture": architecture_change(request.subject.model, reference),
+        "clean_accuracy_change": change,
+        "small_epsilons": small,
+        "smallest_perturbation": nearest
+        and {
+            "median": nearest.median,
+            "count": len(nearest.rows),
+            "attack": nearest.attack,
+        },
+    }
+
+
+def inference_time(request: Request) -> dict[str, float]:
+    """Returns seconds for one batch, and beside the reference's if there is one.
+
+    Both models run in turns, so that a busy machine slows both; the least counts.
+
+    Args:
+        request: The checked arguments.
+    """
+    models = {"seconds": request.subject.model}
+    if request.reference is not None:
+        models["reference"] = request.reference.model
+    batch = tf.constant(request.images[: request.size].astype(np.float32))
+    judges = {
+        name: Judge(model, value_range=request.value_range, batch_size=request.size)
+        for name, model in models.items()
+    }
+    least = dict.fromkeys(judges, math.inf)
+    for turn in range(_ROUNDS + 1):
+        for name, judge in judges.items():
+            judge.logits_fn.build(tuple(batch.shape[1:]))
+            started = time.perf_counter()
+            judge.run(batch, make_key(turn)).numpy()
+            # The first turn traces.
+            if turn:
+                least[name] = min(least[name], time.perf_counter() - started)
+    found = {"seconds_per_batch": least["seconds"], "batch": len(batch)}
+    if "reference" in least:
+        found["inference_time_ratio"] = least["seconds"] / least["reference"]
+    return found

@@ -1,0 +1,186 @@
+"""Nearest: the smallest perturbations that change a model's answers."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.fab import FAB
+from keras_advdef.attacks.hop_skip_jump import HopSkipJump
+from keras_advdef.attacks.pgd import PGD
+from keras_advdef.core.answers import predicted_classes
+from keras_advdef.core.batches import padded
+from keras_advdef.core.norms import norm_per_image
+from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation._measure.robustness_curve import full_range
+from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._request.derived_seed import derived_seed
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.forecast import Forecast
+from keras_advdef.evaluation._run.judge import Judge
+from keras_advdef.evaluation._run.ledger import Arrays, Ledger
+from keras_advdef.evaluation._run.runner import DRAWS
+
+_STEPS = {"quick": 20, "standard": 50, "full": 100}
+_DECISION_STEPS = 10
+_DECISION_EVALUATIONS = 300
+_DRAWS = 20
+# An image of a random model counts where it fools so many draws: on others it is then
+# still wrong more often than right.
+_SURE = 0.8
+# In epsilons, where the search on a random model begins, and how it goes on.
+_FAR = 4.0
+_HALVINGS = 7
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Nearest:
+    """The nearest images found that the model gets wrong.
+
+    Attributes:
+        rows: Indices of the images, right when clean.
+        images: The adversarial images.
+        norms: Norms of their perturbations, infinite where none was found.
+        predicted: What the model takes them for.
+        attack: What a reader calls the search.
+    """
+
+    rows: np.ndarray
+    images: np.ndarray
+    norms: np.ndarray
+    predicted: np.ndarray
+    attack: str
+
+    @property
+    def median(self) -> float | None:
+        """The median norm, images without one counted as infinitely far."""
+        middle = float(np.median(self.norms)) if len(self.norms) else np.inf
+        return middle if np.isfinite(middle) else None
+
+
+def nearest_attack(request: Request, traits: ProbeResult) -> Attack | None:
+    """Returns the attack that looks for the smallest perturbations, `None` for none.
+
+    Args:
+        request: The checked arguments.
+        traits: What the model turned out to be.
+    """
+    common: dict[str, Any] = {
+        "norm": request.norm,
+        "value_range": tuple(request.value_range),
+    }
+    gradient = {
+        "eot_samples": min(traits.draws, _DRAWS),
+        "precision": request.precision,
+        **common,
+    }
+    if traits.has_gradient and traits.is_random:
+        # At its boundary chance decides, so that is looked for from far behind it.
+        far = min(_FAR * request.epsilon, full_range(request))
+        return PGD(far, steps=_STEPS["quick"], **gradient)
+    if traits.has_gradient:
+        return FAB(steps=_STEPS[request.budget.name], **gradient)
+    if request.norm == "l1":
+        return None
+    return HopSkipJump(
+        steps=_DECISION_STEPS, max_evaluations=_DECISION_EVALUATIONS, **common
+    )
+
+
+def _bisected(
+    images: np.ndarray,
+    clean: np.ndarray,
+    fools: Callable[[np.ndarray], np.ndarray],
+    *,
+    halvings: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the nearest images on the way from clean ones that still fool a model.
+
+    Args:
+        images: Where the ways end.
+        clean: Where they begin.
+        fools: Says which images fool the model.
+        halvings: Steps of the bisection.
+
+    Returns:
+        The images, and which of them fool it.
+    """
+    fooled = fools(images)
+    low, high = np.zeros(len(images), np.float32), np.ones(len(images), np.float32)
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        reached = fools(clean + middle[:, None, None, None] * (images - clean))
+        high, low = np.where(reached, middle, high), np.where(reached, low, middle)
+    share = np.where(fooled, high, 1.0).astype(np.float32)
+    return clean + share[:, None, None, None] * (images - clean), fooled
+
+
+def find_nearest(
+    request: Request,
+    traits: ProbeResult,
+    judge: Judge,
+    *,
+    labels: np.ndarray,
+    rows: np.ndarray,
+    ledger: Ledger,
+    progress: Progress,
+    forecast: Forecast,
+) -> Nearest | None:
+    """Returns the nearest adversarial images, or `None` where no attack could look.
+
+    Args:
+        request: The checked arguments.
+        traits: What the model turned out to be.
+        judge: Says what the model gets wrong.
+        labels: Integer labels of all images.
+        rows: Indices of images that are right when clean.
+        ledger: Keeps finished blocks.
+        progress: Who is told.
+        forecast: Tells the time that is left.
+    """
+    attack = nearest_attack(request, traits)
+    if attack is None or not len(rows):
+        return None
+    size = min(request.size, len(rows))
+
+    def search(block: np.ndarray, name: str) -> Arrays:
+        chosen = padded(block, size)
+        seed = derived_seed(request.seed, name)
+        images = attack.generate(
+            traits.adaptive,
+            request.images[chosen],
+            labels[chosen],
+            seed=seed,
+            batch_size=size,
+            verbose=0,
+        )[: len(block)]
+        clean = request.images[block].astype(np.float32)
+        draws = DRAWS if traits.is_random else 1
+
+        def fools(tried: np.ndarray) -> np.ndarray:
+            found = judge.wrong(tried, labels[block], draws=draws, seed=seed)
+            return found >= _SURE * draws
+
+        halvings = _HALVINGS if traits.is_random else 0
+        best, fooled = _bisected(images, clean, fools, halvings=halvings)
+        norms = norm_per_image(tf.constant(best - clean), request.norm).numpy()
+        return {
+            "images": best,
+            "norms": np.where(fooled, norms, np.inf),
+            "predicted": predicted_classes(judge.logits(best, seed)),
+        }
+
+    parts = []
+    for start in range(0, len(rows), size):
+        label = f"{attack}, smallest perturbations"
+        progress.update(label, left=len(rows) - start, seconds=forecast.seconds)
+        block, name = rows[start : start + size], f"nearest-{start:05d}"
+        found = functools.partial(search, block, name)
+        parts.append(ledger.part(name, found, f"{label}, image {start + 1}"))
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    name = f"{attack} and bisection" if traits.is_random else str(attack)
+    return Nearest(rows=rows, attack=name, **joined)

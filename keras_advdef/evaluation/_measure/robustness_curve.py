@@ -1,0 +1,128 @@
+"""RobustnessCurve: accuracy against a growing epsilon."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.attacks.pgd import PGD
+from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.runner import Runner
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+
+CURVE_STEPS = 20
+_DRAWS = 20
+_FACTORS = (0.125, 0.25, 0.5, 0.75, 1.5, 2.0, 4.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RobustnessCurve:
+    """Accuracies on the first images at several epsilons.
+
+    Attributes:
+        epsilons: Increasing; the first is 0 and one is the evaluation's.
+        estimates: One for each.
+        attack: What a reader calls the attack at the other epsilons.
+        at_full_range: What is left when every pixel may take every value.
+    """
+
+    epsilons: tuple[float, ...]
+    estimates: tuple[AccuracyEstimate, ...]
+    attack: str
+    at_full_range: AccuracyEstimate
+
+
+def full_range(request: Request) -> float:
+    """Returns the epsilon at which the ball holds all images.
+
+    Args:
+        request: The checked arguments.
+    """
+    size = math.prod(request.images.shape[1:])
+    span = request.value_range.span
+    return span * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[request.norm]
+
+
+def measure_curve(
+    request: Request, traits: ProbeResult, runner: Runner
+) -> RobustnessCurve:
+    """Returns the curve; an image broken at one epsilon is broken at all larger ones.
+
+    Args:
+        request: The checked arguments.
+        traits: What the model turned out to be.
+        runner: Has run the attacks at the evaluation's epsilon.
+    """
+    rows = np.arange(min(request.count, request.budget.checked))
+    settings: dict[str, Any] = {
+        "norm": request.norm,
+        "precision": request.precision,
+        "value_range": tuple(request.value_range),
+        "eot_samples": min(traits.draws, _DRAWS),
+    }
+    attack = PGD(request.epsilon, steps=CURVE_STEPS, **settings)
+    # From the clean image: a random start in the whole range would be noise.
+    unbounded = PGD(request.epsilon, steps=CURVE_STEPS, random_start=False, **settings)
+    half = runner.draws / 2
+    broken = runner.clean_wrong[rows] > half
+    attacked = runner.wrong[rows] > half
+    largest = full_range(request)
+
+    def stand_against(index: int, epsilon: float, pgd: PGD) -> None:
+        left = rows[~broken]
+        stage = Stage(
+            key=_key(index),
+            label=f"{pgd}, epsilon {epsilon:.4g}",
+            role="curve",
+            attack=pgd,
+            view=traits.adaptive,
+            epsilon=epsilon,
+        )
+        found = runner.run(stage, left)
+        broken[left[found["wrong"] > half]] = True
+
+    estimates = []
+    epsilons = _epsilons(request, largest)
+    for index, epsilon in enumerate(epsilons):
+        if epsilon >= request.epsilon:
+            broken |= attacked
+        if epsilon not in (0.0, request.epsilon):
+            stand_against(index, epsilon, attack)
+        estimates.append(AccuracyEstimate(int((~broken).sum()), len(rows)))
+    stand_against(len(epsilons), largest, unbounded)
+    return RobustnessCurve(
+        epsilons=epsilons,
+        estimates=tuple(estimates),
+        attack=str(attack),
+        at_full_range=AccuracyEstimate(int((~broken).sum()), len(rows)),
+    )
+
+
+def curve_epsilons(request: Request) -> dict[str, float]:
+    """Returns the stages that `measure_curve` is going to run, by their keys.
+
+    Args:
+        request: The checked arguments.
+    """
+    largest = full_range(request)
+    epsilons = (*_epsilons(request, largest), largest)
+    return {
+        _key(index): epsilon
+        for index, epsilon in enumerate(epsilons)
+        if epsilon not in (0.0, request.epsilon)
+    }
+
+
+def _key(index: int) -> str:
+    return f"curve-{index:02d}"
+
+
+def _epsilons(request: Request, largest: float) -> tuple[float, ...]:
+    chosen = request.curve
+    if chosen is None:
+        # Six digits keep 0.75 * 0.15 readable; the evaluation's epsilon stays exact.
+        chosen = tuple(float(f"{f * request.epsilon:.6g}") for f in _FACTORS)
+    return tuple(sorted({0.0, request.epsilon, *(e for e in chosen if e <= largest)}))

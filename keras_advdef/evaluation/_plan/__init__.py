@@ -1,0 +1,1 @@
+"""Which attacks run, given what the model turns out to be."""

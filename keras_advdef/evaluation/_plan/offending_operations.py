@@ -1,0 +1,125 @@
+"""Finds the layers and operations of a model that let no gradient through."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.keras_private import flat_layers, has_graph
+from keras_advdef.core.model_view import replaced_call
+
+# A gradient is missing if this share of the images has none.
+LARGEST_SHARE = 0.1
+
+
+def defective(gradient: Any, count: int) -> np.ndarray:
+    """Returns which images have no usable gradient: none, all zero or not finite.
+
+    Args:
+        gradient: Tensor `(count, ...)`, or `None` where TensorFlow found no path.
+        count: Number of images.
+
+    Returns:
+        Boolean array `(count,)`.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._plan.offending_operations import defective
+    >>> defective(tf.constant([[0.0, 1.0], [0.0, 0.0], [np.nan, 1.0]]), 3).tolist()
+    [False, True, True]
+    """
+    if gradient is None:
+        return np.ones(count, bool)
+    rows = tf.convert_to_tensor(gradient).numpy().reshape(count, -1)
+    return ~np.isfinite(rows).all(axis=1) | ~rows.any(axis=1)
+
+
+def offending_operations(
+    model: Any, run: Callable[[], Any]
+) -> tuple[list[Any], list[Any]]:
+    """Returns what stops gradients inside a model, as it is called by `run`.
+
+    Args:
+        model: A Keras model; anything else has no operations to look at.
+        run: Calls the model, eagerly, on some images.
+
+    Returns:
+        Two lists of layers and operations: those whose output has the shape of their
+        input, so that the identity can stand for their backward pass (BPDA), and the
+        others.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        return [], []
+    calls: dict[int, tuple[Any, Callable[..., Any], tuple[Any, ...]]] = {}
+    with contextlib.ExitStack() as stack:
+        for operation in _operations(model):
+            stack.enter_context(_recorded(operation, calls))
+        run()
+    same: list[Any] = []
+    other: list[Any] = []
+    for operation, forward, (inputs, *rest) in calls.values():
+        if _stops_gradient(forward, inputs, rest):
+            keeps_shape = forward(inputs, *rest).shape == inputs.shape
+            (same if keeps_shape else other).append(operation)
+    return same, other
+
+
+def _operations(model: Any) -> list[Any]:
+    """The layers without sublayers, and the operations of graphs that are no layers."""
+    layers = flat_layers(model)
+    leaves = [layer for layer in layers if len(flat_layers(layer)) == 1]
+    graphs = [layer for layer in layers if has_graph(layer)]
+    bare = [
+        operation
+        for graph in graphs
+        # A Sequential model holds layers only.
+        if not isinstance(graph, keras.Sequential)
+        for operation in graph.operations
+        if not isinstance(operation, keras.layers.Layer)
+    ]
+    return [
+        each
+        for each in [*leaves, *bare]
+        if not isinstance(each, keras.layers.InputLayer)
+    ]
+
+
+@contextlib.contextmanager
+def _recorded(operation: Any, calls: dict[int, Any]) -> Iterator[None]:
+    def recording(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _is_single(args):
+                plain = _bound(forward, kwargs) if kwargs else forward
+                calls[id(operation)] = (operation, plain, args)
+            return forward(*args, **kwargs)
+
+        return call
+
+    with replaced_call(operation, recording):
+        yield
+
+
+def _bound(forward: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:
+    return lambda *args: forward(*args, **kwargs)
+
+
+def _is_single(args: tuple[Any, ...]) -> bool:
+    return bool(args) and tf.is_tensor(args[0]) and args[0].dtype.is_floating
+
+
+def _stops_gradient(
+    forward: Callable[..., Any], inputs: tf.Tensor, rest: list[Any]
+) -> bool:
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = forward(inputs, *rest)
+        if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
+            return False
+        # Other directions than all ones, which a softmax or a normalisation removes.
+        weights = tf.random.stateless_normal(outputs.shape, [0, 0], dtype=outputs.dtype)
+        total = tf.reduce_sum(weights * outputs)
+    missing = defective(tape.gradient(total, inputs), inputs.shape[0])
+    return bool(missing.mean() > LARGEST_SHARE)

@@ -1,0 +1,278 @@
+"""Planner: decides which attacks an evaluation runs."""
+
+import dataclasses
+from typing import Any
+
+from keras_advdef.attacks.apgd import APGD
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.auto_attack import AutoAttack
+from keras_advdef.attacks.carlini_wagner import CarliniWagner
+from keras_advdef.attacks.deep_fool import DeepFool
+from keras_advdef.attacks.fgsm import FGSM
+from keras_advdef.attacks.hop_skip_jump import HopSkipJump
+from keras_advdef.attacks.pgd import PGD
+from keras_advdef.attacks.square import Square
+from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.evaluation._plan.card_attacks import (
+    AWARE,
+    card_attacks,
+    layers_to_pass,
+)
+from keras_advdef.evaluation._plan.plan import Plan, Skipped
+from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._request.subject import EvaluatedModel
+
+NAIVE_STEPS = 20
+MORE_STEPS = 50
+# Random images that the noise check tries for each image.
+NOISE_DRAWS = 20
+_CHECK_QUERIES = 200
+_AUTO_DRAWS = 20
+_MOST_TARGETS = 9
+_DECISION_STEPS = 10
+
+
+class Planner:
+    """Draws up the plan for a request and what the probe has shown.
+
+    Args:
+        request: The checked arguments.
+        traits: What the model turned out to be.
+    """
+
+    def __init__(self, request: Request, traits: ProbeResult) -> None:
+        self._request = request
+        self._traits = traits
+        self._common: dict[str, Any] = {
+            "epsilon": request.epsilon,
+            "value_range": tuple(request.value_range),
+        }
+        self._gradient: dict[str, Any] = {
+            **self._common,
+            "norm": request.norm,
+            "precision": request.precision,
+        }
+        # The cards may ask for more draws, which the cards' own attacks have.
+        self._draws = min(traits.draws, _AUTO_DRAWS)
+        self._skipped: list[Skipped] = []
+
+    def plan(self) -> Plan:
+        """Returns the plan."""
+        # Plain gradient steps are known to be weak in l1.
+        steepest = APGD if self._request.norm == "l1" else PGD
+        attack = steepest(steps=NAIVE_STEPS, **self._gradient)
+        naive = Stage(
+            key="naive",
+            label=f"{attack}" + ", defences left out" * self._traits.naive.unaware,
+            role="naive",
+            attack=attack,
+            view=self._traits.naive,
+            stop_early=False,
+        )
+        checks = {stage.key.removeprefix("check-"): stage for stage in self._checks()}
+        own = self._request.attacks
+        adaptive = [
+            self._stage(f"{index:02d}", attack)
+            for index, attack in enumerate(self._wanted() if own is None else own)
+        ]
+        past = self._past_layers() if own is None else []
+        return Plan(
+            naive=naive,
+            checks=checks,
+            adaptive=tuple(filter(self._fits, [*adaptive, *past])),
+            skipped=tuple(self._skipped),
+        )
+
+    def _fits(self, stage: Stage) -> bool:
+        passes, most = stage.passes(self._traits.classes), self._request.budget.passes
+        if passes > most:
+            reason = f"{passes} passes an image, of at most {most} in this budget"
+            self._skipped.append(Skipped(attack=stage.label, reason=reason))
+        return passes <= most
+
+    def _stage(self, key: str, attack: Attack, **more: Any) -> Stage:
+        return Stage(
+            **{
+                "key": key,
+                "label": self._label(attack, more),
+                "role": "adaptive",
+                "attack": attack,
+                "view": self._traits.adaptive,
+                # The first success on a random model is seldom one on other draws.
+                # To an attack, an image that a detector flags is broken.
+                "stop_early": not (self._traits.is_random or self._traits.rejects),
+                **more,
+            }
+        )
+
+    def _label(self, attack: Attack, more: dict[str, Any]) -> str:
+        text = str(attack)
+        draws = getattr(attack, "eot_samples", 1)
+        text += f", EOT {draws}" if draws > 1 else ""
+        is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
+        loss = getattr(attack, "loss", None)
+        if isinstance(loss, tuple(type(each) for each, _ in AWARE)):
+            text += f" on {type(loss).__name__}"
+        view = more.get("view", self._traits.adaptive)
+        text += ", BPDA" if view.identity and is_white else ""
+        if view.temperature != 1.0 and is_white:
+            text += f", logits divided by {view.temperature:.3g}"
+        rank = more.get("target_rank", 0)
+        return f"{text}, targeted at class {rank} by likelihood" if rank else text
+
+    def _checks(self) -> list[Stage]:
+        pgd = {**self._gradient, "eot_samples": self._draws}
+        # Saturation is to be seen here, not to be undone.
+        view = dataclasses.replace(self._traits.adaptive, temperature=1.0)
+        blind = dataclasses.replace(view, has_gradient=False)
+        noise = PGD(
+            steps=1, restarts=NOISE_DRAWS, **{**self._gradient, "precision": "float32"}
+        )
+        stages = [
+            self._stage("fgsm", FGSM(**pgd), view=view),
+            self._stage("iterative", PGD(steps=NAIVE_STEPS, **pgd), view=view),
+            self._stage("more-steps", PGD(steps=MORE_STEPS, **pgd), view=view),
+            self._stage(
+                "temperature",
+                PGD(steps=NAIVE_STEPS, **pgd),
+                view=dataclasses.replace(view, temperature=self._temperature),
+            ),
+            self._stage(
+                "noise",
+                noise,
+                view=blind,
+                label=f"{NOISE_DRAWS} random images in the ball",
+            ),
+        ]
+        if self._request.norm != "l1":
+            square = self._square(_CHECK_QUERIES)
+            stages.append(self._stage("black-box", square, view=view))
+        if self._source is not None:
+            attack = Transfer(
+                self._source.model, PGD(steps=MORE_STEPS, **self._gradient)
+            )
+            stages.append(self._stage("transfer", attack, view=view))
+        return [
+            dataclasses.replace(stage, key=f"check-{stage.key}", role="check")
+            for stage in stages
+        ]
+
+    @property
+    def _source(self) -> EvaluatedModel | None:
+        """Where images are transferred from: the surrogate, else the reference."""
+        request = self._request
+        return request.reference if request.surrogate is None else request.surrogate
+
+    @property
+    def _temperature(self) -> float:
+        """Brings the median gap of the logits to one; never sharpens."""
+        return max(1.0, self._traits.gap)
+
+    def _square(self, queries: int) -> Square:
+        norm, precision = self._request.norm, self._request.precision
+        return Square(norm=norm, precision=precision, queries=queries, **self._common)
+
+    def _wanted(self) -> list[Attack]:
+        """The attacks of the budget, then those that cards and findings ask for."""
+        name = self._request.budget.name
+        wanted: list[Attack] = []
+        if self._traits.has_gradient:
+            if name == "quick":
+                apgd = APGD(steps=25, eot_samples=self._draws, **self._gradient)
+                wanted.append(apgd)
+            else:
+                version = "rand" if self._traits.is_random else "standard"
+                wanted += AutoAttack(version=version, **self._gradient).attacks
+            wanted += self._of_cards()
+        else:
+            reason = "the model gives no gradient"
+            self._skipped.append(Skipped(attack="gradient attacks", reason=reason))
+        wanted += self._of_findings()
+        return wanted + (self._of_full() if name == "full" else [])
+
+    def _of_cards(self) -> list[Attack]:
+        """What the cards ask for and the budget does not hold anyway."""
+        attacks, skipped = card_attacks(
+            self._traits,
+            settings=self._gradient,
+            budget=self._request.budget.name,
+            draws=self._draws,
+        )
+        self._skipped += skipped
+        return attacks
+
+    def _past_layers(self) -> list[Stage]:
+        """PGD with the identity behind layers whose cards ask for it."""
+        view = self._traits.adaptive
+        past = layers_to_pass(view.model) if self._traits.has_gradient else ()
+        if not past:
+            return []
+        view = dataclasses.replace(view, identity=(*view.identity, *past))
+        attack = PGD(steps=40, eot_samples=self._traits.draws, **self._gradient)
+        return [self._stage("bpda", attack, view=view)]
+
+    def _of_findings(self) -> list[Attack]:
+        """Score- and decision-based attacks where gradients cannot be trusted."""
+        traits, is_full = self._traits, self._request.budget.name == "full"
+        wanted: list[Attack] = []
+        is_masked = bool(traits.identity) or not traits.has_gradient
+        if (is_masked or traits.is_random) and self._request.norm != "l1":
+            wanted.append(self._square(5000 if is_full else 1000))
+        # The full budget has its own.
+        if is_masked and not is_full:
+            wanted += self._decision_based(_DECISION_STEPS)
+        return wanted
+
+    def _decision_based(self, steps: int) -> list[Attack]:
+        if self._request.norm == "l1":
+            return []
+        norm = self._request.norm
+        return [
+            HopSkipJump(norm=norm, steps=steps, max_evaluations=300, **self._common)
+        ]
+
+    def _of_full(self) -> list[Attack]:
+        draws: dict[str, Any] = {"eot_samples": self._traits.draws}
+        steps: dict[str, Any] = {
+            "precision": self._request.precision,
+            **self._common,
+            **draws,
+        }
+        attacks: list[Attack] = []
+        if self._traits.has_gradient:
+            attacks.append(PGD(steps=100, restarts=5, **draws, **self._gradient))
+            if self._request.norm == "l2":
+                attacks.append(CarliniWagner(**steps))
+            else:
+                # Their attack is for l2; their loss serves in any norm.
+                margin = PGD(steps=100, loss="margin", **draws, **self._gradient)
+                attacks.append(margin)
+            if self._request.norm != "l1":
+                attacks.append(DeepFool(norm=self._request.norm, **steps))
+        attacks += self._decision_based(20)
+        surrogate = self._request.surrogate
+        if surrogate is not None:
+            attack = Transfer(surrogate.model, PGD(steps=100, **self._gradient))
+            attacks.append(attack)
+        else:
+            self._skipped.append(
+                Skipped(attack="transfer", reason="no surrogate given")
+            )
+        return attacks
+
+    def targeted(self) -> list[Stage]:
+        """Returns attacks on a model with a class for "adversarial", which they avoid.
+
+        They aim at the likeliest wrong classes, one after the other.
+        """
+        # Neither the true class nor the one for "adversarial" is a target.
+        count = min(_MOST_TARGETS, self._traits.classes - 2)
+        attack = PGD(
+            steps=MORE_STEPS, targeted=True, eot_samples=self._draws, **self._gradient
+        )
+        return [
+            self._stage(f"target-{rank}", attack, target_rank=rank)
+            for rank in range(1, count + 1)
+        ]

@@ -1,0 +1,221 @@
+"""What a model turns out to be when it is looked at and tried before the attacks."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.cards import DefenceCard
+from keras_advdef.core.logits import LogitsFunction, LogitsModel
+from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.softmax_head import stands_for_logits
+from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation._plan.offending_operations import (
+    LARGEST_SHARE,
+    defective,
+    offending_operations,
+)
+from keras_advdef.evaluation._request.derived_seed import derived_seed
+from keras_advdef.evaluation._request.subject import EvaluatedModel
+
+_RUNS = 5
+_DEFAULT_DRAWS = 20
+# Logits of two runs of one and the same function differ by rounding at most.
+_SAME = 1e-4
+# Logarithm of a probability that is none.
+_CERTAIN = -60.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ProbeResult:
+    """Findings about a model, and the two ways in which it is attacked.
+
+    Attributes:
+        cards: Cards of this package's defences inside, by class name.
+        is_random: Whether runs on the same images differ.
+        spread: Largest difference of a logit between five runs.
+        probabilities: Whether it returns probabilities that cannot be undone.
+        certain: Share of images to which those give one class with certainty, so that
+            nothing tells how far the others are.
+        no_gradient: Share of images without a usable input gradient.
+        no_gradient_by_identity: The same with the identity behind `identity`.
+        identity: Layers and operations whose backward pass the attacks replace.
+        saturated: Share of images whose cross-entropy has no gradient although their
+            logits have one.
+        gap: Median difference of the two largest logits.
+        classes: Number of logits.
+        naive: The model as an attacker sees it who knows of no defence.
+        adaptive: The model as an attacker sees it who knows everything.
+        rejects: Whether it declares its last class to stand for "adversarial".
+        whole_input: The type of whole numbers that its images have, "" for floats.
+    """
+
+    cards: dict[str, DefenceCard]
+    is_random: bool
+    spread: float
+    probabilities: bool
+    certain: float
+    no_gradient: float
+    no_gradient_by_identity: float
+    identity: tuple[Any, ...]
+    saturated: float
+    gap: float
+    classes: int
+    naive: ModelView
+    adaptive: ModelView
+    rejects: bool = False
+    whole_input: str = ""
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether attacks may follow gradients, if need be past `identity`."""
+        return self.no_gradient_by_identity <= LARGEST_SHARE
+
+    @property
+    def is_declared_random(self) -> bool:
+        """Whether a card says that the model is random."""
+        return any(card.eot_samples > 1 for card in self.cards.values())
+
+    @property
+    def draws(self) -> int:
+        """Calls over which attacks average gradients."""
+        if not self.is_random:
+            return 1
+        model = self.adaptive.model
+        averaged = model.averaged_draws if isinstance(model, LogitsModel) else 1
+        wanted = [_DEFAULT_DRAWS, *(c.eot_samples for c in self.cards.values())]
+        return math.ceil(max(wanted) / averaged)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the naive and the adaptive attacker see the same."""
+        differs = self.is_random or self.naive.unaware or bool(self.identity)
+        return self.has_gradient and not differs
+
+
+def probe(
+    subject: EvaluatedModel,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    value_range: ValueRange,
+    seed: int,
+) -> ProbeResult:
+    """Runs a model a few times and returns what it shows.
+
+    Args:
+        subject: The evaluated model and its cards.
+        images: A few images in the value range.
+        labels: Their classes.
+        value_range: Range of the pixels.
+        seed: Fixes the draws.
+    """
+    model = subject.model
+    runs = [
+        _logits(model, images, value_range, seed=derived_seed(seed, run))
+        for run in range(_RUNS)
+    ]
+    first = runs[0]
+    spread = max(float(np.abs(run - first).max()) for run in runs)
+    is_random = spread > _SAME * (1.0 + float(np.abs(first).max()))
+    plain = ModelView(model, is_random=is_random)
+    look = _Look(images, labels, pixels=value_range, seed=seed)
+    slopes = look.slopes(plain)
+    no_gradient = float(slopes.missing.mean())
+    identity: tuple[Any, ...] = ()
+    adaptive, repaired = plain, slopes
+    if no_gradient > LARGEST_SHARE:
+        identity = tuple(offending_operations(model, lambda: look.logits(plain))[0])
+        adaptive = dataclasses.replace(plain, identity=identity)
+        repaired = look.slopes(adaptive) if identity else slopes
+    mends = float(repaired.missing.mean())
+    top = np.sort(look.logits(plain).numpy(), axis=-1)
+    gap = float(np.median(top[:, -1] - top[:, -2]))
+    probabilities = stands_for_logits(model)
+    saturated = float((repaired.flat & ~repaired.missing).mean())
+    adaptive = dataclasses.replace(
+        adaptive,
+        soft=True,
+        has_gradient=mends <= LARGEST_SHARE,
+        temperature=max(1.0, gap) if saturated > LARGEST_SHARE else 1.0,
+    )
+    return ProbeResult(
+        cards=subject.cards,
+        is_random=is_random,
+        spread=spread,
+        probabilities=probabilities,
+        certain=float((top[:, -2] < _CERTAIN).mean()) if probabilities else 0.0,
+        no_gradient=no_gradient,
+        no_gradient_by_identity=mends,
+        identity=identity,
+        saturated=saturated,
+        gap=gap,
+        classes=first.shape[1],
+        naive=dataclasses.replace(
+            plain,
+            unaware=subject.can_step_aside,
+            is_random=False,
+            has_gradient=not slopes.is_absent,
+        ),
+        adaptive=adaptive,
+        rejects=isinstance(model, LogitsModel) and model.rejects,
+        whole_input=subject.whole_input,
+    )
+
+
+def _logits(
+    model: Any, images: np.ndarray, value_range: ValueRange, *, seed: int
+) -> np.ndarray:
+    logits_fn = LogitsFunction(model, value_range=value_range)
+    logits_fn.build(images.shape[1:])
+    unit = value_range.to_unit(tf.cast(images, tf.float32))
+    with draw_scope(make_key(seed)):
+        return logits_fn(unit).numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slopes:
+    """Which images have no input gradient: of the margin, and of the cross-entropy."""
+
+    missing: np.ndarray
+    flat: np.ndarray
+    is_absent: bool
+
+
+class _Look:
+    """Takes gradients of a view on the probe's images, eagerly."""
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, *, pixels: ValueRange, seed: int
+    ) -> None:
+        self._unit = pixels.to_unit(tf.cast(images, tf.float32))
+        self._labels = tf.constant(labels)
+        self._pixels = pixels
+        self._key = make_key(derived_seed(seed, "slopes"))
+
+    def logits(self, view: ModelView) -> tf.Tensor:
+        logits_fn = LogitsFunction(view, value_range=self._pixels)
+        with draw_scope(self._key):
+            return logits_fn(self._unit)
+
+    def slopes(self, view: ModelView) -> _Slopes:
+        scale = LogitsFunction(view).gradient_scale
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(self._unit)
+            logits = self.logits(view)
+            own = tf.one_hot(self._labels, logits.shape[1])
+            # The best of the others, by a sum that keeps the gradients of them all.
+            others = tf.reduce_logsumexp(logits - 1e9 * own, axis=1)
+            margin = scale * tf.reduce_sum(logits * own, axis=1) - scale * others
+            entropy = scale * tf.nn.softmax_cross_entropy_with_logits(own, logits)
+        count = len(self._labels)
+        slope = tape.gradient(margin, self._unit)
+        return _Slopes(
+            missing=defective(slope, count),
+            flat=defective(tape.gradient(entropy, self._unit), count),
+            is_absent=slope is None,
+        )

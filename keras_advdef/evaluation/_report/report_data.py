@@ -1,0 +1,150 @@
+"""The contents of `report.json`, from what an evaluation found."""
+
+import contextlib
+import datetime
+import shlex
+import sys
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.core.errors import printable
+from keras_advdef.core.versions import versions
+from keras_advdef.evaluation._measure.duties import inference_time, measure_duties
+from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.evaluation import Findings
+from keras_advdef.evaluation._verdict.chance import is_at_chance
+from keras_advdef.evaluation._verdict.headline import headline
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+
+
+def report_data(request: Request, findings: Findings) -> dict[str, Any]:
+    """Returns JSON values that are the same for equal runs.
+
+    Args:
+        request: The checked arguments.
+        findings: What was measured.
+    """
+    names = [record["name"] for record in findings.records]
+    attacked = findings.adaptive.mean(axis=0)
+    clean, adaptive = _estimate(findings.clean), _estimate(attacked)
+    return {
+        "headline": headline(
+            request,
+            findings.plan,
+            findings.checks,
+            clean=clean,
+            adaptive=adaptive,
+        ),
+        "masking_suspected": not is_at_chance(findings.checks)
+        and any(check.passed is False for check in findings.checks),
+        "clean": {**clean.to_json(), "attacks": []},
+        "naive": {
+            **_estimate(findings.naive).to_json(),
+            "attacks": [findings.plan.naive.label],
+        },
+        "adaptive": {
+            **adaptive.to_json(),
+            "attacks": names,
+            **_over_draws(findings.adaptive),
+        },
+        "interval_method": "clopper-pearson",
+        "checks": [check.to_json() for check in findings.checks],
+        "curve": _curve(findings.curve),
+        "certified": findings.certified and findings.certified.to_json(),
+        "per_class": _per_class(
+            findings.labels, {"clean": findings.clean, "adaptive": attacked}
+        ),
+        "attacks": findings.records,
+        "skipped": [vars(skipped) for skipped in findings.plan.skipped],
+        "defences": list(request.subject.cards),
+        "duties": measure_duties(
+            request,
+            labels=findings.labels,
+            correct=findings.clean == 0,
+            curve=findings.curve,
+            nearest=findings.nearest,
+        ),
+        "images": {"evaluated": request.count, "given": request.given},
+        "seed": request.seed,
+        "epsilon": request.epsilon,
+        "norm": request.norm,
+        "value_range": list(request.value_range),
+        "budget": request.budget.name,
+        "precision": request.precision,
+        "versions": versions(),
+    }
+
+
+def run_facts(
+    request: Request,
+    findings: Findings,
+    *,
+    identity: dict[str, Any],
+    started: datetime.datetime,
+) -> dict[str, Any]:
+    """Returns what stands under "run": all that differs between equal runs.
+
+    Args:
+        request: The checked arguments.
+        findings: What was measured.
+        identity: What makes the evaluation this one.
+        started: When it began.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    seconds = {key: round(took, 2) for key, took in findings.seconds.items()}
+    stages = findings.plan.stages
+    return {
+        "command": printable(shlex.join(sys.argv)),
+        "identity": identity,
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round((now - started).total_seconds(), 2),
+        "seconds_by_stage": seconds,
+        "passes_per_image": {s.key: s.passes(findings.classes) for s in stages},
+        "inference": inference_time(request),
+        "peak_memory_mib": _peak_memory(),
+    }
+
+
+def _estimate(wrong: np.ndarray) -> AccuracyEstimate:
+    """From the share of draws in which each image is wrong."""
+    return AccuracyEstimate(round(float((1.0 - wrong).sum())), len(wrong))
+
+
+def _over_draws(wrong: np.ndarray) -> dict[str, Any]:
+    """For random models: every evaluation on fresh draws, their mean and the worst."""
+    if len(wrong) == 1:
+        return {}
+    accuracies = 1.0 - wrong.mean(axis=1)
+    return {
+        "evaluations": [float(each) for each in accuracies],
+        "mean": float(accuracies.mean()),
+        "worst": float(accuracies.min()),
+    }
+
+
+def _curve(curve: RobustnessCurve) -> list[dict[str, Any]]:
+    points = zip(curve.epsilons, curve.estimates, strict=True)
+    return [{"epsilon": epsilon, **each.to_json()} for epsilon, each in points]
+
+
+def _per_class(
+    labels: np.ndarray, wrong: dict[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    rows = []
+    for label in np.unique(labels):
+        mine = labels == label
+        values = {key: _estimate(each[mine]).to_json() for key, each in wrong.items()}
+        rows.append({"class": int(label), "count": int(mine.sum()), **values})
+    return rows
+
+
+def _peak_memory() -> float | None:
+    with contextlib.suppress(ImportError):  # no such module on Windows
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # macOS counts in bytes, Linux in KiB.
+        return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
+    return None

@@ -1,0 +1,181 @@
+"""What `report.json` has to hold for the tables, the picture and comparisons."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_advdef.core.norms import NORMS
+
+# What the axes of a picture can bear.
+_LARGEST = 1e15
+_LONGEST = 10**6
+
+
+class _Form:
+    """Base of what a value may have to be."""
+
+    def check(self, value: Any, where: str) -> None:
+        """Raises a `ValueError` if a value, which stands somewhere, is not this."""
+        raise NotImplementedError
+
+
+class _Kind(_Form):
+    """A plain value: what it is called, and whether one is it."""
+
+    def __init__(self, name: str, fits: Callable[[Any], bool]) -> None:
+        self._name = name
+        self._fits = fits
+
+    def check(self, value: Any, where: str) -> None:
+        if not self._fits(value):
+            raise ValueError(f"{where} is not {self._name}")
+
+
+class _OrNone(_Form):
+    """A value that may be null."""
+
+    def __init__(self, form: _Form) -> None:
+        self._form = form
+
+    def check(self, value: Any, where: str) -> None:
+        if value is not None:
+            self._form.check(value, where)
+
+
+class _List(_Form):
+    """A list of one form, of some length."""
+
+    def __init__(self, form: _Form, *, least: int = 0, most: int = _LONGEST) -> None:
+        self._form = form
+        self._least = least
+        self._most = most
+
+    def check(self, value: Any, where: str) -> None:
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is not a list")
+        if not self._least <= len(value) <= self._most:
+            raise ValueError(f"{where} is a list of {len(value)}")
+        for index, each in enumerate(value):
+            self._form.check(each, f"{where}[{index}]")
+
+
+class _Object(_Form):
+    """Values by name; others may stand beside them."""
+
+    def __init__(
+        self,
+        forms: Mapping[str, _Form],
+        if_there: Mapping[str, _Form] | None = None,
+    ) -> None:
+        self._forms = forms
+        self._if_there = if_there or {}
+
+    def check(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is not an object")
+        for name, form in self._forms.items():
+            if name not in value:
+                raise ValueError(f"{where} lacks {name}")
+            form.check(value[name], name)
+        for name in self._if_there.keys() & value.keys():
+            self._if_there[name].check(value[name], name)
+
+
+def _number(low: float, high: float) -> Callable[[Any], bool]:
+    def fits(value: Any) -> bool:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number and math.isfinite(value) and low <= value <= high
+
+    return fits
+
+
+def _pair(form: _Form) -> _Form:
+    return _List(form, least=2, most=2)
+
+
+_TEXT = _Kind("text", lambda value: isinstance(value, str))
+_FLAG = _Kind("true or false", lambda value: isinstance(value, bool))
+_WHOLE = _Kind("a whole number", lambda value: type(value) is int)
+_SHARE = _Kind("a number in [0, 1]", _number(0.0, 1.0))
+_CHANGE = _Kind("a number in [-1, 1]", _number(-1.0, 1.0))
+_AMOUNT = _Kind(f"a number in [0, {_LARGEST:g}]", _number(0.0, _LARGEST))
+_PIXEL = _Kind("a number", _number(-_LARGEST, _LARGEST))
+_NORM = _Kind("a norm", lambda value: isinstance(value, str) and value in NORMS)
+
+_ACCURACY = {
+    "accuracy": _SHARE,
+    "interval": _pair(_SHARE),
+    "count": _WHOLE,
+}
+_ESTIMATE = _Object(_ACCURACY)
+_ATTACKED = _Object({**_ACCURACY, "attacks": _List(_TEXT)})
+_DRAWS = {"evaluations": _List(_SHARE), "mean": _SHARE, "worst": _SHARE}
+_POINT = _Object({"epsilon": _AMOUNT, **_ACCURACY})
+_RADIUS = _Object({"radius": _AMOUNT, **_ACCURACY})
+_CERTIFIED = {"norm": _NORM, "method": _TEXT, "curve": _List(_RADIUS, least=1)}
+_ADDED = {"layers_added": _OrNone(_WHOLE), "parameters_added": _OrNone(_WHOLE)}
+_COST = _Object({"difference": _CHANGE, "interval": _pair(_CHANGE)})
+_NEAREST = {"median": _OrNone(_AMOUNT), "count": _WHOLE, "attack": _TEXT}
+_DUTIES = {
+    "architecture": _Object(_ADDED),
+    "clean_accuracy_change": _OrNone(_COST),
+    "small_epsilons": _List(_POINT),
+    "smallest_perturbation": _OrNone(_Object(_NEAREST)),
+}
+_CHECK = {"name": _TEXT, "passed": _OrNone(_FLAG), "detail": _TEXT}
+_CLASS = {"class": _WHOLE, "count": _WHOLE, "clean": _ESTIMATE, "adaptive": _ESTIMATE}
+_ATTACK = {"name": _TEXT, "role": _TEXT, "images": _WHOLE, "accuracy_after": _SHARE}
+_SKIPPED = {"attack": _TEXT, "reason": _TEXT}
+_RUN = {
+    "command": _TEXT,
+    "started": _TEXT,
+    "seconds": _AMOUNT,
+    "inference": _Object({}, if_there={"inference_time_ratio": _AMOUNT}),
+}
+_REPORT = _Object(
+    {
+        "headline": _TEXT,
+        "masking_suspected": _FLAG,
+        "clean": _ATTACKED,
+        "naive": _ATTACKED,
+        "adaptive": _ATTACKED,
+        "checks": _List(_Object(_CHECK)),
+        "curve": _List(_POINT, least=1),
+        "per_class": _List(_Object(_CLASS)),
+        "attacks": _List(_Object(_ATTACK)),
+        "skipped": _List(_Object(_SKIPPED)),
+        "defences": _List(_TEXT),
+        "duties": _Object(_DUTIES),
+        "images": _Object({"evaluated": _WHOLE, "given": _OrNone(_WHOLE)}),
+        "seed": _WHOLE,
+        "epsilon": _AMOUNT,
+        "norm": _NORM,
+        "value_range": _pair(_PIXEL),
+        "budget": _TEXT,
+        "versions": _Object({}),
+        "run": _Object({}, if_there=_RUN),
+    },
+    if_there={"certified": _OrNone(_Object(_CERTIFIED))},
+)
+
+
+def check_report(data: Any) -> None:
+    """Raises if JSON values are no report.
+
+    Args:
+        data: What was read.
+
+    Raises:
+        ValueError: If something is missing or of another kind; says what.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._report.report_form import check_report
+    >>> check_report({"headline": 3})
+    Traceback (most recent call last):
+    ...
+    ValueError: headline is not text
+    """
+    _REPORT.check(data, "it")
+    if _DRAWS.keys() & data["adaptive"].keys():
+        _Object(_DRAWS).check(data["adaptive"], "adaptive")

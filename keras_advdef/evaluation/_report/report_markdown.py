@@ -1,0 +1,199 @@
+"""A report as Markdown, and the tables it shares with the HTML page."""
+
+from typing import Any
+
+from keras_advdef.core.errors import printable
+from keras_advdef.core.markdown import escaped, markdown_table
+from keras_advdef.evaluation.accuracy_estimate import percent
+
+_VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
+
+Table = tuple[str, list[str], list[list[str]]]
+
+
+def report_tables(data: dict[str, Any]) -> list[Table]:
+    """Returns title, header and rows of every table of a report, as plain text.
+
+    Args:
+        data: The contents of `report.json`.
+    """
+    tables = (
+        _accuracies(data),
+        _checks(data),
+        _attacks(data),
+        _duties(data),
+        _curve(data),
+        *_certified(data),
+        _classes(data),
+        _facts(data),
+    )
+    return [
+        (printable(title), header, [[*map(printable, row)] for row in rows])
+        for title, header, rows in tables
+    ]
+
+
+def _accuracies(data: dict[str, Any]) -> Table:
+    rows = [
+        ["clean images", percent(data["clean"]), str(data["clean"]["count"])],
+        [
+            "naive attack: " + ", ".join(data["naive"]["attacks"]),
+            percent(data["naive"]),
+            str(data["naive"]["count"]),
+        ],
+        [
+            "all attacks, the worst for each image",
+            percent(data["adaptive"]),
+            str(data["adaptive"]["count"]),
+        ],
+    ]
+    if "worst" in data["adaptive"]:
+        spread = data["adaptive"]
+        fresh = f"the same, {len(spread['evaluations'])} evaluations on fresh draws"
+        ends = f"mean {100 * spread['mean']:.1f} %, worst {100 * spread['worst']:.1f} %"
+        rows.append([fresh, ends, str(spread["count"])])
+    return "Accuracy, 95 % Clopper-Pearson intervals", ["", "accuracy", "images"], rows
+
+
+def _checks(data: dict[str, Any]) -> Table:
+    rows = [
+        [check["name"].replace("_", " "), _VERDICTS[check["passed"]], check["detail"]]
+        for check in data["checks"]
+    ]
+    return "Sanity checks", ["check", "verdict", "what was found"], rows
+
+
+def _attacks(data: dict[str, Any]) -> Table:
+    rows = [
+        [
+            each["name"],
+            each["role"],
+            str(each["images"]),
+            f"{100 * each['accuracy_after']:.1f} %",
+        ]
+        for each in data["attacks"]
+    ]
+    rows += [
+        [each["attack"], "left out", "-", each["reason"]] for each in data["skipped"]
+    ]
+    after = "accuracy after it"
+    if "worst" in data["adaptive"]:
+        # The worst of several noisy numbers is lower than what it stands for.
+        after += ", on the draws that chose the images"
+    header = ["attack", "role", "images attacked", after]
+    return "Attacks in their order", header, rows
+
+
+def _duties(data: dict[str, Any]) -> Table:
+    duties = data["duties"]
+    change, inference = (
+        duties["clean_accuracy_change"],
+        data["run"].get("inference", {}),
+    )
+    nearest = duties["smallest_perturbation"]
+    rows = [
+        ["layers added", _known(duties["architecture"]["layers_added"])],
+        ["parameters added", _known(duties["architecture"]["parameters_added"])],
+        ["clean accuracy against the reference", _change(change)],
+        [
+            "inference time against the reference",
+            f"{inference['inference_time_ratio']:.2f} times"
+            if "inference_time_ratio" in inference
+            else "not measured: no reference",
+        ],
+    ]
+    rows += [
+        [f"accuracy at epsilon {point['epsilon']:.4g}", percent(point)]
+        for point in duties["small_epsilons"]
+    ]
+    rows.append(["median smallest perturbation", _nearest(nearest)])
+    return "The four duties of a defence", ["duty", "measured"], rows
+
+
+def _known(value: Any) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _change(change: dict[str, Any] | None) -> str:
+    if change is None:
+        return "not measured: no reference"
+    low, high = change["interval"]
+    points = f"{100 * change['difference']:+.1f} points"
+    return f"{points} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _nearest(nearest: dict[str, Any] | None) -> str:
+    if nearest is None:
+        return "not measured"
+    source = f"{nearest['attack']}, {nearest['count']} images"
+    if nearest["median"] is None:
+        return f"none found for half of the images ({source})"
+    return f"{nearest['median']:.4g} ({source})"
+
+
+def _curve(data: dict[str, Any]) -> Table:
+    rows = [
+        [f"{point['epsilon']:.4g}", percent(point), str(point["count"])]
+        for point in data["curve"]
+    ]
+    return "Accuracy against epsilon", ["epsilon", "accuracy", "images"], rows
+
+
+def _certified(data: dict[str, Any]) -> list[Table]:
+    """The table of a model that can be certified, else none."""
+    certified = data.get("certified")
+    if certified is None:
+        return []
+    rows = [
+        [f"{point['radius']:.4g}", percent(point), str(point["count"])]
+        for point in certified["curve"]
+    ]
+    title = f"Certified accuracy against {certified['norm']} radius: "
+    title += certified["method"]
+    return [(title, ["radius", "right, whatever the attack", "images"], rows)]
+
+
+def _classes(data: dict[str, Any]) -> Table:
+    rows = [
+        [
+            str(each["class"]),
+            str(each["count"]),
+            percent(each["clean"]),
+            percent(each["adaptive"]),
+        ]
+        for each in data["per_class"]
+    ]
+    header = ["class", "images", "clean", "under all attacks"]
+    return "Classes", header, rows
+
+
+def _facts(data: dict[str, Any]) -> Table:
+    run = data["run"]
+    rows = [
+        ["command", run.get("command", "")],
+        ["seed", str(data["seed"])],
+        ["budget", data["budget"]],
+        ["ball", f"{data['norm']}, epsilon {data['epsilon']:.6g}"],
+        ["value range", f"{data['value_range'][0]:g} to {data['value_range'][1]:g}"],
+        [
+            "images",
+            f"{data['images']['evaluated']} of {_known(data['images']['given'])} given",
+        ],
+        ["defences inside", ", ".join(data["defences"]) or "none of this package"],
+        ["versions", ", ".join(f"{k} {v}" for k, v in data["versions"].items())],
+        ["started", run.get("started", "")],
+        ["took", f"{run.get('seconds', 0):.0f} s"],
+    ]
+    return "How it was measured", ["", ""], rows
+
+
+def report_markdown(data: dict[str, Any]) -> str:
+    """Returns the report as Markdown.
+
+    Args:
+        data: The contents of `report.json`.
+    """
+    parts = ["# Robustness report", f"**{escaped(data['headline']).strip()}**"]
+    for title, header, rows in report_tables(data):
+        parts += [f"## {escaped(title)}", markdown_table(header, rows)]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,1 @@
+"""Who is evaluated, on what, and how: the arguments, checked."""

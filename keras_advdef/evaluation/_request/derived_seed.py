@@ -1,0 +1,31 @@
+"""Seeds of the parts of an evaluation, made of the one seed its user gives."""
+
+import hashlib
+from typing import Any
+
+from keras_advdef.core.random_numbers import SEED_LIMIT
+
+
+def derived_seed(seed: int, *parts: Any) -> int:
+    """Returns a seed that depends on a seed and on what it is for, and on nothing else.
+
+    A part that is run again, in another process or after another part, draws the same.
+
+    Args:
+        seed: The user's seed.
+        *parts: Names and numbers of the part.
+
+    Returns:
+        Integer in `[0, 2**31)`.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._request.derived_seed import derived_seed
+    >>> derived_seed(0, "PGD-20", 3) == derived_seed(0, "PGD-20", 3)
+    True
+    >>> derived_seed(0, "PGD-20", 3) == derived_seed(0, "PGD-20", 4)
+    False
+    """
+    text = "/".join(map(str, (seed, *parts)))
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % SEED_LIMIT

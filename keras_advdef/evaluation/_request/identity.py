@@ -1,0 +1,58 @@
+"""What makes an evaluation this one and no other."""
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+
+import keras_advdef
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._request.subject import EvaluatedModel
+
+
+def identity_of(request: Request) -> dict[str, Any]:
+    """Returns what two runs must share for one to go on with the other's work.
+
+    Args:
+        request: The checked arguments.
+    """
+    attacks = request.attacks
+    return {
+        "model": request.subject.fingerprint,
+        "data": _digest(request.images, np.asarray(request.labels)),
+        "epsilon": request.epsilon,
+        "norm": request.norm,
+        "value range": list(request.value_range),
+        "budget": request.budget.name,
+        "seed": request.seed,
+        "attacks": None if attacks is None else [_settings(each) for each in attacks],
+        "reference": _fingerprint(request.reference),
+        "surrogate": _fingerprint(request.surrogate),
+        "curve": None if request.curve is None else list(request.curve),
+        "batch size": request.batch_size,
+        "precision": request.precision,
+        "version of keras_advdef": keras_advdef.__version__,
+    }
+
+
+def _settings(attack: Attack) -> str:
+    """An attack's name and arguments, without addresses of objects."""
+    if isinstance(attack, Transfer):
+        source = EvaluatedModel.of(attack.surrogate).fingerprint
+        return f"Transfer of {_settings(attack.attack)} from {source}"
+    return type(attack).__name__ + json.dumps(attack.get_config(), default=str)
+
+
+def _fingerprint(subject: EvaluatedModel | None) -> str | None:
+    return None if subject is None else subject.fingerprint
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,174 @@
+"""EvaluatedModel: the evaluated model with what its cards say."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_advdef.core.cards import DefenceCard, card_of
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.untrusted import reading
+from keras_advdef.evaluation._request.read_keras import read_keras
+from keras_advdef.evaluation._request.served_model import ServedModel
+from keras_advdef.training.training_model import TrainingModel
+
+# Rows and columns alone.
+_MAP_RANK = 2
+# There is nothing in these that a pass could leave out.
+_WHOLE = ("robust training", "ensemble")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class EvaluatedModel:
+    """A model as attacks take it, and the cards of its defences.
+
+    Attributes:
+        model: A Keras model or a function from images to its outputs.
+        cards: By class name, alphabetical.
+        can_step_aside: Whether defences inside can be left out of a pass.
+    """
+
+    model: Any
+    cards: dict[str, DefenceCard]
+    can_step_aside: bool
+
+    @classmethod
+    def of(cls, model: Any) -> "EvaluatedModel":
+        """Returns the subject for what a user evaluates.
+
+        Args:
+            model: A Keras model, a training model of this package, the path of a
+                `.keras` file or of a SavedModel, or any function from images to logits.
+
+        Raises:
+            ValueError: If a path leads to no model, or the model has no layers or
+                several inputs.
+        """
+        if isinstance(model, (str, Path)):
+            return cls.of(load_model(model))
+        if isinstance(model, ServedModel):
+            return cls(model=model, cards=model.cards, can_step_aside=False)
+        cards = {}
+        if isinstance(model, keras.Model):
+            _check_structure(model)
+        if isinstance(model, TrainingModel):
+            cards, model = _cards(model.defences()), model.classifier
+        layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
+        inside = _cards(layers)
+        aside = any(card.category not in _WHOLE for card in inside.values())
+        both = {**cards, **inside}
+        return cls(
+            model=model,
+            cards={name: both[name] for name in sorted(both)},
+            can_step_aside=aside,
+        )
+
+    @property
+    def image_shape(self) -> tuple[int | None, ...]:
+        """Shape of one image as far as the model tells it; empty where it does not."""
+        if isinstance(self.model, ServedModel):
+            return self.model.image_shape
+        inputs = getattr(self.model, "inputs", None) or []
+        shapes = [tuple(tensor.shape[1:]) for tensor in inputs]
+        if len(shapes) != 1:
+            return ()
+        # A model of maps is given their axis of channels all the same.
+        return (*shapes[0], 1) if len(shapes[0]) == _MAP_RANK else shapes[0]
+
+    @property
+    def whole_input(self) -> str:
+        """The type of whole numbers that the model's images have, "" for floats."""
+        if isinstance(self.model, ServedModel):
+            dtype = self.model.image_dtype
+        else:
+            inputs = getattr(self.model, "inputs", None) or []
+            dtype = inputs[0].dtype if len(inputs) == 1 else "float32"
+        return "" if keras.backend.is_float_dtype(dtype) else dtype
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of configuration and weights; of the name for a plain function."""
+        digest = hashlib.sha256()
+        if isinstance(self.model, keras.Model):
+            digest.update(_configuration(self.model))
+            weights = self.model.weights
+        elif isinstance(self.model, ServedModel):
+            digest.update((self.model.folder / "saved_model.pb").read_bytes())
+            weights = self.model.weights()
+        else:
+            digest.update(getattr(self.model, "__qualname__", "function").encode())
+            weights = []
+        for weight in weights:
+            # What a random layer has drawn so far is no part of what it is.
+            if "random_state" not in weight.name and "seed_gen" not in weight.name:
+                digest.update(np.ascontiguousarray(np.array(weight)).tobytes())
+        return digest.hexdigest()
+
+
+def _check_structure(model: keras.Model) -> None:
+    """Raises where a model cannot be a classifier of images."""
+    inputs = len(getattr(model, "inputs", None) or [None])
+    empty = isinstance(model, keras.Sequential) and not model.layers
+    if empty or inputs != 1:
+        rule = "a classifier with one image input"
+        advice = "It has no layers." if empty else f"It has {inputs} inputs."
+        raise invalid("evaluate_robustness", "model", rule, model.name, advice=advice)
+
+
+def _cards(defended: list[Any]) -> dict[str, DefenceCard]:
+    found = {type(each).__name__: card_of(each) for each in defended}
+    return {name: card for name, card in found.items() if card is not None}
+
+
+def _configuration(model: keras.Model) -> bytes:
+    try:
+        return json.dumps(model.get_config(), sort_keys=True, default=str).encode()
+    except NotImplementedError:  # a subclass that writes no `get_config`
+        return type(model).__qualname__.encode()
+
+
+def load_model(path: str | Path) -> Any:
+    """Returns the model that lies at a path.
+
+    A SavedModel is a program: load only those that you trust. Files are read in the
+    `safe_mode` of Keras, which refuses layers that carry Python code.
+
+    Args:
+        path: A `.keras` or `.h5` file of Keras, or the folder of a SavedModel.
+
+    Returns:
+        A `keras.Model` or a `ServedModel`.
+
+    Raises:
+        ValueError: If nothing there can be loaded.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._request.subject import load_model
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/model.keras"
+    >>> keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(path)
+    >>> load_model(path).output_shape
+    (None, 3)
+    """
+
+    def refuse(advice: str) -> ValueError:
+        rule = "a .keras file, or the folder of a SavedModel"
+        return invalid("load_model", "path", rule, str(path), advice=advice)
+
+    with reading(refuse, "It cannot be opened: {}."):
+        is_served = (Path(path) / "saved_model.pb").exists()
+        is_file = Path(path).exists() and not Path(path).is_dir()
+    if is_served:
+        return ServedModel(path)
+    if not is_file:
+        raise refuse("Nothing of the kind lies there; check the path.")
+    model = read_keras(Path(path), refuse)
+    if not isinstance(model, keras.Model):
+        raise refuse(f"A {type(model).__name__} lies there, which is no model.")
+    return model

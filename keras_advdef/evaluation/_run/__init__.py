@@ -1,0 +1,1 @@
+"""Runs the attacks and keeps what they found."""

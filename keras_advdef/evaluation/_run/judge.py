@@ -1,0 +1,109 @@
+"""Judge: says which images a model gets wrong, by its own forward passes."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.answers import predicted_classes
+from keras_advdef.core.batches import padded
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation._request.derived_seed import derived_seed
+
+
+class Judge:
+    """Runs a model forward, in batches of one size and on draws fixed by a seed.
+
+    Success of every attack is measured here, whatever the attack itself believed.
+
+    Args:
+        model: A Keras model, function or `ModelView`.
+        value_range: Range of the pixels.
+        batch_size: Images per pass.
+        rejected: The class that stands for "adversarial", or `None`. An image that is
+            given to it has not fooled the model.
+
+    What the model answers with NaN counts as wrong, whatever the class.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        value_range: ValueRange,
+        batch_size: int,
+        rejected: int | None = None,
+    ) -> None:
+        self.logits_fn = LogitsFunction(model, value_range=value_range)
+        self.value_range = value_range
+        self.batch_size = batch_size
+        self.rejected = rejected
+        self.run = tf.function(self._forward, autograph=False)
+
+    def _forward(self, images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        with draw_scope(key):
+            return self.logits_fn(self.value_range.to_unit(images))
+
+    def logits(self, images: np.ndarray, seed: int) -> np.ndarray:
+        """Returns float32 logits, `(count, classes)`.
+
+        Args:
+            images: Array `(count, rows, cols, channels)` in the value range.
+            seed: Fixes the draws of a random model.
+        """
+        self.logits_fn.build(images.shape[1:])
+        found = []
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size].astype(np.float32)
+            key = make_key(derived_seed(seed, start))
+            full = tf.constant(padded(batch, self.batch_size))
+            found.append(self.run(full, key).numpy()[: len(batch)])
+        return np.concatenate(found)
+
+    def look(
+        self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns in how many draws each image fools the model, and its first class.
+
+        Args:
+            images: Attacked images in the value range.
+            labels: Their true classes.
+            draws: Evaluations on fresh draws.
+            seed: Fixes them.
+
+        Returns:
+            Counts and, for the first draw, predicted classes, both `(count,)`.
+        """
+        seeds = [derived_seed(seed, "judge", draw) for draw in range(draws)]
+        logits = self.logits(images, seeds[0])
+        counts = self.fooled(logits, labels).astype(np.int64)
+        for again in seeds[1:]:
+            counts += self.fooled(self.logits(images, again), labels)
+        return counts, predicted_classes(logits)
+
+    def wrong(
+        self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
+    ) -> np.ndarray:
+        """Returns in how many draws each image fools the model; see `look`.
+
+        Args:
+            images: Attacked images in the value range.
+            labels: Their true classes.
+            draws: Evaluations on fresh draws.
+            seed: Fixes them.
+        """
+        return self.look(images, labels, draws=draws, seed=seed)[0]
+
+    def fooled(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns whether logits stand for an unnoticed wrong answer, `(count,)`.
+
+        Args:
+            logits: What the model gave, `(count, classes)`.
+            labels: The true classes.
+        """
+        predicted = predicted_classes(logits)
+        wrong = predicted != labels
+        return wrong if self.rejected is None else wrong & (predicted != self.rejected)

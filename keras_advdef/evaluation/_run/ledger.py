@@ -1,0 +1,291 @@
+"""Ledger: keeps what an evaluation has computed, so that it can go on later."""
+
+import contextlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.core.errors import invalid, shortened
+from keras_advdef.core.files import PARTIAL, check_room, lock_at, remove_partial
+from keras_advdef.core.progress import Progress
+from keras_advdef.core.untrusted import arrays_in, reason_of
+from keras_advdef.evaluation._run.sealed import (
+    read_record,
+    read_sealed,
+    record_digest,
+    write_record,
+    write_sealed,
+)
+
+_FOLDER = "progress"
+_IDENTITY = "identity.json"
+_LOCK = "lock"
+_SUFFIX = ".part"
+_WRITABLE = "a folder that can be written to"
+# Bytes that the report takes, and what stands in parts beside the images.
+_REPORT = 16 * 2**20
+_LISTED = 10
+_LONGEST_NAME = 40
+
+Arrays = dict[str, np.ndarray]
+
+
+class Ledger:
+    """The finished parts of one evaluation, one file each, in `output/progress/`.
+
+    Every part is written whole or not at all, carries a checksum, and depends only on
+    the identity of the evaluation and on its own name. So a run that was killed goes
+    on where it was, and ends as if it had not been. A part that is damaged is computed
+    again.
+
+    Args:
+        output: Folder of the report; `None` to keep nothing.
+        identity: What makes an evaluation this one: model, data, settings.
+        progress: Who is told that a run goes on, and of damage.
+
+    Raises:
+        ValueError: If `output` cannot be written to, holds another evaluation or what
+            is left of one, or is in use by another process.
+    """
+
+    def __init__(
+        self, output: Path | None, identity: dict[str, Any], progress: Progress
+    ) -> None:
+        self.identity = identity
+        self._output = output
+        self._progress = progress
+        self._lock: Any = None
+        self._resumed = 0
+        self._is_ours = False
+        self._is_new = output is not None and not output.exists()
+        if output is not None:
+            try:
+                self._open(output)
+            except BaseException:
+                self.close(finished=False)
+                raise
+
+    def _open(self, output: Path) -> None:
+        folder = output / _FOLDER
+        if folder.is_symlink():
+            rule = "a folder that only an evaluation has written to"
+            raise rejected(output, rule, f"{_FOLDER} in it is a link; move it away.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_at(folder / _LOCK)
+        except OSError as error:
+            raise cannot_write(output, error) from error
+        if self._lock is None:
+            rule = "a folder that no other evaluation uses at the same time"
+            raise rejected(output, rule, "Wait for it, or choose another one.")
+        for place in (output, folder):
+            remove_partial(place)
+        self._check_identity(output, folder / _IDENTITY)
+        self._is_ours = True
+        self._resumed = sum(1 for _ in folder.glob(f"*{_SUFFIX}"))
+        if self._resumed:
+            self._progress.line(
+                f"This evaluation was begun before: {self._resumed} finished parts "
+                f"lie in {folder}."
+            )
+
+    def _check_identity(self, output: Path, path: Path) -> None:
+        if not path.exists():
+            try:
+                write_record(path, {"identity": self.identity}, _IDENTITY)
+            except OSError as error:
+                raise cannot_write(output, error) from error
+            return
+        record = read_record(path, _IDENTITY)
+        identity = None if record is None else record.get("identity")
+        if not isinstance(identity, dict):
+            rule = "a new folder, or one of an evaluation with the same settings"
+            advice = (
+                f"{_FOLDER}/{_IDENTITY} in it, which says what was evaluated, is "
+                f"damaged; delete {_FOLDER}/ to begin anew, or choose another folder."
+            )
+            raise rejected(output, rule, advice)
+        check_identity(output, identity, self.identity)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a folder, for the parts and for the report."""
+        return self._output is not None
+
+    def check_room(self, needed: int) -> None:
+        """Raises if the disk has too little room, before the attacks take their time.
+
+        Args:
+            needed: Bytes of all parts; those that lie there already are counted off.
+
+        Raises:
+            ValueError: If so; what was written before stays.
+        """
+        if self._output is None:
+            return
+        output, folder = self._output, self._output / _FOLDER
+        there = sum(path.stat().st_size for path in folder.glob(f"*{_SUFFIX}"))
+
+        def refuse(said: str) -> ValueError:
+            advice = f"{said} Make room, or choose another one."
+            return rejected(output, _WRITABLE, advice)
+
+        check_room(folder, max(0, needed - there) + _REPORT, refuse)
+
+    def part(self, name: str, compute: Callable[[], Arrays], what: str) -> Arrays:
+        """Returns the arrays of a part: from its file, or computed and written to it.
+
+        Args:
+            name: Name of the part, unique in the evaluation.
+            compute: Makes the arrays.
+            what: What a reader calls the part.
+
+        Raises:
+            ValueError: If the file cannot be written; what was written before stays.
+        """
+        if self._output is None:
+            return compute()
+        path = self._output / _FOLDER / f"{name}{_SUFFIX}"
+        about = f"{name} of {record_digest(self.identity, _IDENTITY)}"
+        found = _arrays(read_sealed(path, about))
+        if found is not None:
+            return found
+        self._tell(self._output, path, what)
+        arrays, content = compute(), io.BytesIO()
+        np.savez_compressed(content, **dict[str, Any](arrays))
+        try:
+            write_sealed(path, content.getvalue(), about)
+        except OSError as error:
+            raise cannot_write(self._output, error) from error
+        return arrays
+
+    def _tell(self, output: Path, path: Path, what: str) -> None:
+        """Says why a part is computed, before that takes its time."""
+        if path.is_dir():
+            raise in_the_way(output, path)
+        if path.exists():
+            self._progress.line(f"{path} is damaged and is computed again: {what}.")
+        elif self._resumed:
+            self._progress.line(f"Goes on with {what}.")
+            self._resumed = 0
+
+    def close(self, *, finished: bool) -> None:
+        """Lets other processes in, and removes the parts once the report is written.
+
+        An evaluation that failed before its first part leaves nothing.
+
+        Args:
+            finished: Whether the parts are no longer needed.
+        """
+        if self._lock is not None and os.name == "nt":
+            self._lock.close()  # no lock there, and no open file can be removed
+        if self._is_ours:
+            self._tidy(is_finished=finished)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _tidy(self, *, is_finished: bool) -> None:
+        """Removes what nobody needs, while no other process can be at work."""
+        if self._output is None:
+            return
+        folder = self._output / _FOLDER
+        parts = [*folder.glob(f"*{_SUFFIX}")]
+        if is_finished or not parts:
+            # What cannot be removed does no harm.
+            with contextlib.suppress(OSError):
+                for path in (*parts, folder / _IDENTITY, folder / _LOCK):
+                    path.unlink(missing_ok=True)
+                folder.rmdir()
+                if self._is_new and not is_finished:
+                    self._output.rmdir()
+
+
+def _arrays(content: bytes | None) -> Arrays | None:
+    """Returns the arrays of a part; `None` if it is damaged."""
+    if content is None:
+        return None
+    try:
+        return arrays_in(io.BytesIO(content), ValueError)
+    except ValueError:
+        return None
+
+
+def remove_parts(output: Path, identity: dict[str, Any]) -> None:
+    """Removes what an evaluation left that was killed when its report was written.
+
+    Args:
+        output: Folder of the report.
+        identity: What makes the evaluation this one.
+    """
+    if (output / _FOLDER).is_dir():
+        # What cannot be removed does no harm.
+        with contextlib.suppress(ValueError):
+            Ledger(output, identity, Progress()).close(finished=True)
+
+
+def check_identity(output: Path, found: Any, expected: dict[str, Any]) -> None:
+    """Raises if a folder belongs to another evaluation.
+
+    Args:
+        output: The folder.
+        found: The identity that lies there, or anything else.
+        expected: The identity of the evaluation that wants to write there.
+
+    Raises:
+        ValueError: If they differ; the message says in what.
+    """
+    there = found if isinstance(found, dict) else {}
+    names = sorted(there.keys() | expected.keys())
+    other = [
+        shortened(name, _LONGEST_NAME)
+        for name in names
+        if there.get(name) != expected.get(name)
+    ][:_LISTED]
+    if other:
+        rule = "a new folder, or one of an evaluation with the same settings"
+        advice = f"What lies there has another {', '.join(other)}; choose another one."
+        raise rejected(output, rule, advice)
+
+
+def cannot_write(output: Path, error: OSError) -> ValueError:
+    """Returns the error for a folder that cannot be written to, or not any more.
+
+    Args:
+        output: The folder.
+        error: What the system says.
+    """
+    name = str(error.filename or "")
+    where = f" ({name})" if name and PARTIAL not in name else ""
+    advice = (
+        f"{reason_of(error)}{where}. What was finished before is whole: mend that, and "
+        "the same call goes on from there, or choose another folder."
+    )
+    return rejected(output, _WRITABLE, advice)
+
+
+def in_the_way(output: Path, path: Path) -> ValueError:
+    """Returns the error for a folder in the place of a file of the evaluation.
+
+    Args:
+        output: The evaluation's folder.
+        path: The folder in it.
+    """
+    rule = "a folder that only an evaluation has written to"
+    advice = f"{path.relative_to(output)} in it is a folder; move it away."
+    return rejected(output, rule, advice)
+
+
+def rejected(output: Path, rule: str, advice: str) -> ValueError:
+    """Returns the error for a folder that an evaluation cannot use.
+
+    Args:
+        output: The folder.
+        rule: What is accepted.
+        advice: What is the matter, and what to do.
+    """
+    return invalid("evaluate_robustness", "output", rule, str(output), advice=advice)

@@ -1,0 +1,112 @@
+"""Outlook: what the stages of an evaluation are expected to cost."""
+
+from keras_advdef.attacks.pgd import PGD
+from keras_advdef.evaluation._measure.nearest import nearest_attack
+from keras_advdef.evaluation._measure.robustness_curve import (
+    CURVE_STEPS,
+    curve_epsilons,
+)
+from keras_advdef.evaluation._plan.plan import Plan
+from keras_advdef.evaluation._plan.stage import passes_of
+from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.forecast import FORWARD, Work, stage_work
+from keras_advdef.evaluation._run.runner import Runner
+from keras_advdef.models import SmoothedClassifier
+
+# As long as no attack has shown it.
+_BROKEN = 0.5
+# Stages of the curve share their compiled functions, but for the sizes of their blocks.
+_CURVE_COMPILES = 0.6
+# Those of a random model average draws and look twice, which makes them larger, and
+# the naive attack, which does neither, small beside them.
+_RANDOM_CURVE_COMPILES = 1.9
+_RANDOM_NAIVE_COMPILES = 0.3
+# The search for the smallest perturbations has the largest functions.
+_NEAREST_COMPILES = 2.0
+# Loading what draws the pictures, and drawing them.
+_REPORT_SECONDS = 1.5
+# Which share of its steps an image takes until a larger epsilon breaks it.
+_UNTIL_BROKEN = 0.5
+# Draws of a smoothed classifier's certificate.
+_CERTIFIED_DRAWS = 1100
+
+
+class Outlook:
+    """Expects of the stages ahead what the stages behind have shown.
+
+    Args:
+        request: The checked arguments.
+        traits: What the model turned out to be.
+        plan: The stages.
+        runner: Has run some of them.
+        is_written: Whether the report is written to a folder.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        traits: ProbeResult,
+        *,
+        plan: Plan,
+        runner: Runner,
+        is_written: bool,
+    ) -> None:
+        self._request = request
+        self._traits = traits
+        self._plan = plan
+        self._runner = runner
+        self._is_written = is_written
+
+    def __call__(self) -> dict[str, Work]:
+        """Returns the expected work of every stage, by its key."""
+        runner, plan = self._runner, self._plan
+        right = runner.clean_wrong < runner.draws
+        count, standing = int(right.sum()), len(runner.standing)
+        share = 1.0 - standing / max(count, 1)
+        if plan.naive.key not in runner.seconds:
+            share = _BROKEN
+        checked = int(right[: self._request.budget.checked].sum())
+        classes, draws = self._traits.classes, runner.draws
+        naive = stage_work(plan.naive, count, classes, broken=share, judged=draws)
+        if self._traits.is_random:
+            naive = naive._replace(compiles=_RANDOM_NAIVE_COMPILES)
+        works = {plan.naive.key: naive}
+        for stage in plan.checks.values():
+            works[stage.key] = stage_work(
+                stage,
+                checked,
+                classes,
+                broken=share,
+                judged=draws,
+                slots=self._request.size,
+            )
+        for stage in plan.adaptive:
+            # What has stood so far will mostly go on to.
+            works[stage.key] = stage_work(
+                stage, (1.0 - share) * count, classes, broken=0.0, judged=draws
+            )
+        return {**works, **self._afterwards(checked, share)}
+
+    def _afterwards(self, checked: int, share: float) -> dict[str, Work]:
+        """The work of the curve, the smallest perturbations and the certificates."""
+        request, draws = self._request, min(self._traits.draws, 20)
+        is_random = self._traits.is_random
+        compiles = _RANDOM_CURVE_COMPILES if is_random else _CURVE_COMPILES
+        each = passes_of(PGD(steps=CURVE_STEPS, eot_samples=draws), 0)
+        works = {}
+        for key, epsilon in curve_epsilons(request).items():
+            # Smaller epsilons break few of the images; larger ones get what stands,
+            # and break it.
+            is_small = epsilon < request.epsilon
+            left = 1.0 - share / 4 if is_small else (1.0 - share) * _UNTIL_BROKEN
+            works[key] = Work(each * checked * left, compiles)
+        works["report"] = Work(0.0, 0.0, _REPORT_SECONDS if self._is_written else 0.0)
+        attack = nearest_attack(request, self._traits)
+        if attack is not None:
+            each = passes_of(attack, self._traits.classes)
+            passes = float(each * min(checked, request.budget.nearest))
+            works["nearest"] = Work(passes, _NEAREST_COMPILES)
+        if isinstance(request.subject.model, SmoothedClassifier):
+            works["certified"] = Work(FORWARD * _CERTIFIED_DRAWS * checked)
+        return works

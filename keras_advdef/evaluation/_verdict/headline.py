@@ -1,0 +1,103 @@
+"""The result of an evaluation in a sentence that claims no more than was measured."""
+
+from collections.abc import Sequence
+
+from keras_advdef.attacks.apgd import APGD
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.evaluation._plan.plan import Plan
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._verdict.chance import is_at_chance
+from keras_advdef.evaluation._verdict.check import Check
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+
+_AUTOMATIC = ("APGD", "FAB", "Square")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns names as an enumeration.
+
+    Args:
+        names: At least one.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._verdict.headline import listed
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def attacks_text(request: Request, plan: Plan) -> str:
+    """Returns a short text for the attacks behind a number.
+
+    Args:
+        request: The checked arguments.
+        plan: The stages.
+    """
+    kinds = list(dict.fromkeys(_kind(stage.attack) for stage in plan.stages))
+    is_automatic = any(isinstance(stage.attack, APGD) for stage in plan.adaptive)
+    if request.budget.name == "quick" or request.attacks is not None:
+        return listed(kinds)
+    if is_automatic:
+        draws = max(getattr(stage.attack, "eot_samples", 1) for stage in plan.adaptive)
+        name = "AutoAttack (rand)" if draws > 1 else "AutoAttack"
+        kinds = [name, *(kind for kind in kinds if kind not in _AUTOMATIC)]
+    return listed(kinds)
+
+
+def _kind(attack: Attack) -> str:
+    return "transfer" if isinstance(attack, Transfer) else type(attack).__name__
+
+
+def is_robust_accuracy(request: Request, plan: Plan, checks: Sequence[Check]) -> bool:
+    """Returns whether a number has earned the name of robust accuracy.
+
+    Args:
+        request: The checked arguments.
+        plan: What ran and what was left out.
+        checks: The verdicts.
+    """
+    is_thorough = request.budget.name != "quick" and request.attacks is None
+    is_complete = all(each.attack == "transfer" for each in plan.skipped)
+    return is_thorough and is_complete and all(c.passed is not False for c in checks)
+
+
+def headline(
+    request: Request,
+    plan: Plan,
+    checks: Sequence[Check],
+    *,
+    clean: AccuracyEstimate,
+    adaptive: AccuracyEstimate,
+) -> str:
+    """Returns the sentence.
+
+    Args:
+        request: The checked arguments.
+        plan: What ran and what was left out.
+        checks: The verdicts.
+        clean: Accuracy on clean images.
+        adaptive: Accuracy under all attacks.
+    """
+    attacks = attacks_text(request, plan)
+    epsilon = request.value_range.epsilon_text(request.epsilon)
+    scope = f"{request.count} images"
+    if request.given is None:
+        scope += " (the first; more were left out)"
+    elif request.given > request.count:
+        left = request.given - request.count
+        scope += f" (the first; {left} were left out)"
+    failed = [check.reason for check in checks if check.passed is False]
+    warning = f"Gradient masking suspected: {'; '.join(failed)}. " if failed else ""
+    if is_at_chance(checks):
+        # What such a model hides is of no interest.
+        warning = f"{failed[0][0].upper()}{failed[0][1:]} "
+    if is_robust_accuracy(request, plan, checks):
+        claim = f"Robust accuracy {adaptive} under {attacks}"
+    else:
+        claim = f"Accuracy under {attacks}: {adaptive}"
+    ball = f"{request.norm}, epsilon {epsilon}"
+    return f"{warning}{claim}, {ball}, on {scope}; clean accuracy {clean}."

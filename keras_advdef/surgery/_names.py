@@ -1,0 +1,40 @@
+"""Names for new layers, unlike those of the layers that are there."""
+
+from typing import Any
+
+from keras_advdef.core.keras_private import inner_layers
+
+
+class Names:
+    """Gives out names that no layer of a model has yet.
+
+    Keras's own automatic names start anew in every process, and may be those of the
+    layers of a model that was loaded.
+
+    Args:
+        model: The model.
+
+    Example:
+
+    >>> from keras_advdef.surgery._names import Names
+    >>> model = keras.Sequential([keras.layers.Dense(1, name="head_noise")])
+    >>> names = Names(model)
+    >>> names.new("head_noise"), names.new("head_noise")
+    ('head_noise_1', 'head_noise_2')
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._taken = {layer.name for layer in inner_layers(model)}
+
+    def new(self, wanted: str) -> str:
+        """Returns a name, with a number at its end if it is taken.
+
+        Args:
+            wanted: The name as it should be.
+        """
+        name, count = wanted, 0
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name

@@ -1,0 +1,36 @@
+"""Counts the images that a classifier gets right, whatever its head."""
+
+from typing import Any
+
+import keras
+
+from keras_advdef.core.logits import logits_behind
+from keras_advdef.core.value_range import sparse_labels
+from keras_advdef.training._example_loss import ignored_class
+from keras_advdef.training._parts import alone
+
+
+def count_right(
+    metric: keras.metrics.SparseCategoricalAccuracy,
+    model: Any,
+    labels: Any,
+    images: Any,
+    outputs: Any,
+) -> None:
+    """Adds a batch to an accuracy, but for labels that the compiled loss leaves out.
+
+    Args:
+        metric: The accuracy.
+        model: The training model.
+        labels: Labels as the user passed them.
+        images: What the classifier was called on.
+        outputs: What it returned; nothing is counted if it is `None`.
+    """
+    if outputs is None:
+        return
+    outputs = alone(outputs)
+    if outputs.shape[-1] == 1:
+        outputs = logits_behind(model.classifier, images, outputs)
+    classes, ignored = sparse_labels(labels), ignored_class(model)
+    counts = None if ignored is None else classes != ignored
+    metric.update_state(classes, outputs, sample_weight=counts)

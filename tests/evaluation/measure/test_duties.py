@@ -1,0 +1,171 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_advdef.evaluation._measure.duties import (
+    architecture_change,
+    inference_time,
+    measure_duties,
+    paired_difference,
+)
+from keras_advdef.evaluation._measure.nearest import Nearest
+from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.layers import BitDepthReduction, RandomNoise
+from keras_advdef.models import DefenseGAN
+from tests.support.generators import small_generator
+from tests.support.nets import linear_net, small_net
+
+
+class TestArchitectureChange:
+    def test_cards_without_a_reference(self):
+        net = small_net(front=[RandomNoise(0.1), BitDepthReduction(3)])
+        nested = keras.Sequential([keras.Input((8, 8, 1)), net])
+        expected = {"layers_added": 2, "parameters_added": 0}
+        assert architecture_change(net, None) == expected
+        assert architecture_change(nested, None) == expected
+        assert architecture_change(small_net(), None)["layers_added"] == 0
+
+    def test_a_defence_comes_with_what_lies_in_it(self):
+        generator = small_generator()
+        model = DefenseGAN(generator, small_net())
+        change = architecture_change(model, None)
+        assert change == {
+            "layers_added": 1,
+            "parameters_added": generator.count_params(),
+        }
+
+    def test_against_a_reference(self):
+        # Three weights for each of eight channels, and the noise has none.
+        front = [RandomNoise(0.1), keras.layers.Conv2D(8, 1)]
+        front.append(keras.layers.Conv2D(1, 1))
+        change = architecture_change(small_net(front=front), small_net())
+        assert change == {"layers_added": 3, "parameters_added": 8 * 2 + 8 + 1}
+
+    def test_may_shrink(self):
+        bare = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+        change = architecture_change(bare, small_net())
+        assert change["layers_added"] == 1 - 5
+        assert change["parameters_added"] == -small_net().count_params()
+
+    def test_functions_show_nothing(self):
+        unknown = {"layers_added": None, "parameters_added": None}
+        assert architecture_change(len, small_net()) == unknown
+        # A reference without layers is none.
+        assert architecture_change(small_net(), len)["layers_added"] == 0
+
+
+class TestPairedDifference:
+    def test_by_hand(self):
+        # Three gained, one lost, six alike: 3.5 and 1.5 of 12.
+        right = np.array([1, 1, 1, 0, 1, 1, 1, 0, 0, 0], bool)
+        before = np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 0], bool)
+        change, interval = paired_difference(right, before)
+        assert change == pytest.approx(0.2)
+        reach = 1.959964 * np.sqrt(3.5 + 1.5 - (3.5 - 1.5) ** 2 / 12) / 12
+        expected = [2 / 12 - reach, 2 / 12 + reach]
+        np.testing.assert_allclose(interval, expected, rtol=1e-6)
+
+    def test_swapped_models_turn_it_round(self):
+        generator = np.random.default_rng(0)
+        one, other = generator.random((2, 50)) < [[0.8], [0.6]]
+        change, (low, high) = paired_difference(one, other)
+        back, (down, up) = paired_difference(other, one)
+        np.testing.assert_allclose([back, down, up], [-change, -high, -low])
+
+    @pytest.mark.parametrize("gained", [True, False])
+    def test_stays_in_its_range(self, gained):
+        right, before = np.full(2, gained), np.full(2, not gained)
+        change, (low, high) = paired_difference(right, before)
+        assert change == (1.0 if gained else -1.0)
+        assert -1.0 <= low < high <= 1.0
+        assert 1.0 in (-low, high)
+
+    def test_covers_the_truth(self):
+        # 20 % gained, 10 % lost.
+        generator = np.random.default_rng(1)
+        outcome = generator.random((2000, 80))
+        hits = 0
+        for row in outcome:
+            right, before = row > 0.1, (row < 0.1) | (row > 0.3)
+            _, (low, high) = paired_difference(right, before)
+            hits += low <= 0.1 <= high
+        assert 0.93 < hits / 2000 < 0.97
+
+
+# Right on all four, and on the first two only.
+BOTH = linear_net([[1.0, -1.0], [-1.0, 1.0]], [0.0, 0.0])
+FIRST = linear_net([[0.0, 0.0], [0.0, 0.0]], [1.0, 0.0])
+IMAGES = np.array([[0.9, 0.1]] * 2 + [[0.1, 0.9]] * 2).reshape(4, 2, 1, 1)
+LABELS = np.array([0, 0, 1, 1])
+CURVE = RobustnessCurve(
+    epsilons=(0.0, 0.05, 0.1, 0.2),
+    estimates=tuple(AccuracyEstimate(correct, 4) for correct in (4, 3, 2, 0)),
+    attack="PGD-20",
+    at_full_range=AccuracyEstimate(0, 4),
+)
+
+
+@pytest.fixture
+def request_of(make_request):
+    def make(**changes):
+        common = {"images": IMAGES, "labels": LABELS, "batch_size": 3}
+        return make_request(model=BOTH, **common, **changes)
+
+    return make
+
+
+def duties_of(request, nearest=None):
+    correct = np.ones(4, bool)
+    return measure_duties(
+        request, labels=LABELS, correct=correct, curve=CURVE, nearest=nearest
+    )
+
+
+class TestMeasureDuties:
+    def test_against_a_reference(self, request_of):
+        duties = duties_of(request_of(reference=FIRST))
+        change = duties["clean_accuracy_change"]
+        assert change["difference"] == 0.5
+        _, interval = paired_difference(np.ones(4, bool), LABELS == 0)
+        assert change["interval"] == list(interval)
+        assert change["interval_method"] == "agresti-min"
+        assert duties["architecture"] == {"layers_added": 0, "parameters_added": 0}
+
+    def test_without(self, request_of):
+        duties = duties_of(request_of())
+        assert duties["clean_accuracy_change"] is None
+        assert duties["smallest_perturbation"] is None
+        assert duties["architecture"]["layers_added"] == 0
+
+    def test_only_smaller_epsilons_count_as_small(self, request_of):
+        (small,) = duties_of(request_of(epsilon=0.1))["small_epsilons"]
+        assert (small["epsilon"], small["accuracy"]) == (0.05, 0.75)
+
+    def test_smallest_perturbations(self, request_of):
+        nearest = Nearest(
+            rows=np.arange(3),
+            images=IMAGES[:3],
+            norms=np.array([0.3, 0.1, np.inf]),
+            predicted=1 - LABELS[:3],
+            attack="FAB-20",
+        )
+        found = duties_of(request_of(), nearest)["smallest_perturbation"]
+        assert found == {"median": 0.3, "count": 3, "attack": "FAB-20"}
+
+
+class TestInferenceTime:
+    def test_alone(self, request_of):
+        found = inference_time(request_of())
+        assert found.keys() == {"seconds_per_batch", "batch"}
+        assert found["batch"] == 3
+        assert 0.0 < found["seconds_per_batch"] < 1.0
+
+    def test_slow_model_takes_longer(self, request_of):
+        weights = np.ones((2000, 2), "float32")
+        wide = linear_net(weights, np.zeros(2000))
+        inner = keras.Sequential(
+            [wide, keras.layers.Dense(2000), keras.layers.Dense(2)]
+        )
+        slow = keras.Sequential([keras.Input((2, 1, 1)), inner])
+        assert inference_time(request_of(reference=slow))["inference_time_ratio"] < 1.0

@@ -1,0 +1,138 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._measure.nearest import Nearest
+
+COUNT = 12
+IMAGES = np.linspace(0, 255, COUNT * 4).reshape(COUNT, 2, 2, 1)
+LABELS = np.arange(COUNT) % 3
+
+
+def nearest_of(rows, norms):
+    rows = np.array(rows)
+    return Nearest(
+        rows=rows,
+        images=IMAGES[rows].astype("float32") / 2,
+        norms=np.array(norms, "float32"),
+        predicted=(LABELS[rows] + 1) % 3,
+        attack="FAB-20",
+    )
+
+
+def gallery_of(rows, norms):
+    nearest, pixels = nearest_of(rows, norms), ValueRange(0.0, 255.0)
+    return Gallery.of(nearest, IMAGES, LABELS, value_range=pixels)
+
+
+@pytest.fixture
+def gallery():
+    return gallery_of([5, 0, 7], [30.0, 10.0, 20.0])
+
+
+class TestGallery:
+    @pytest.mark.parametrize(
+        ("norms", "chosen"),
+        [
+            ([5.0], [0]),
+            ([5.0, 4.0, 6.0], [1, 0, 2]),
+            (list(range(8, 0, -1)), [7, 6, 5, 4, 3, 2, 1, 0]),
+            (list(range(10)), [0, 1, 2, 3, 6, 7, 8, 9]),
+            ([3.0, np.inf, 1.0, np.inf, 2.0], [2, 4, 0]),
+            ([2.0, 2.0, 2.0], [0, 1, 2]),
+        ],
+    )
+    def test_ends_of_the_order(self, norms, chosen):
+        rows = np.arange(1, len(norms) + 1)
+        gallery = gallery_of(rows, norms)
+        assert gallery.norms.tolist() == [norms[index] for index in chosen]
+        expected = rows[chosen]
+        np.testing.assert_allclose(gallery.clean, IMAGES[expected] / 255, rtol=1e-6)
+        np.testing.assert_allclose(gallery.adversarial, gallery.clean / 2, rtol=1e-6)
+        assert gallery.labels.tolist() == LABELS[expected].tolist()
+        assert gallery.predicted.tolist() == ((LABELS[expected] + 1) % 3).tolist()
+
+    def test_nothing_found(self):
+        assert Gallery.of(None, IMAGES, LABELS, value_range=ValueRange()) is None
+        assert gallery_of([0, 1], [np.inf, np.inf]) is None
+
+    def test_save_and_load(self, gallery, tmp_path):
+        gallery.save(tmp_path / "gallery.npz")
+        loaded = Gallery.load(tmp_path / "gallery.npz", ValueError)
+        for name, array in vars(gallery).items():
+            np.testing.assert_array_equal(getattr(loaded, name), array)
+        assert Gallery.load(tmp_path / "none.npz", ValueError) is None
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"clean": np.zeros((3, 2, 2))},
+            {"clean": np.zeros((3, 2, 0, 1)), "adversarial": np.zeros((3, 2, 0, 1))},
+            {"adversarial": np.zeros((3, 2, 2, 2))},
+            {"norms": np.array([1.0, np.nan, 2.0])},
+            {"labels": np.zeros((3, 1))},
+            {"predicted": np.array(["a", "b", "c"])},
+        ],
+        ids=str,
+    )
+    def test_other_arrays_are_refused(self, gallery, tmp_path, changes):
+        dataclasses.replace(gallery, **changes).save(tmp_path / "gallery.npz")
+        with pytest.raises(ValueError, match="no images with their classes"):
+            Gallery.load(tmp_path / "gallery.npz", ValueError)
+
+    def test_other_files_are_refused(self, tmp_path):
+        (tmp_path / "gallery.npz").write_bytes(b"no archive")
+        with pytest.raises(ValueError, match="It is no complete archive"):
+            Gallery.load(tmp_path / "gallery.npz", ValueError)
+        np.savez(tmp_path / "gallery.npz", clean=np.zeros(3))
+        with pytest.raises(ValueError, match="It lacks adversarial"):
+            Gallery.load(tmp_path / "gallery.npz", ValueError)
+
+
+def shown(axes):
+    (image,) = axes.get_images()
+    return np.asarray(image.get_array())
+
+
+class TestDraw:
+    def test_rows_and_titles(self, gallery):
+        axes = Figure().subplots(3, 3, squeeze=False)
+        gallery.draw(axes)
+        assert [each.get_ylabel() for each in axes[:, 0]] == [
+            "clean",
+            "change",
+            "attacked",
+        ]
+        titles = [[each.get_title() for each in row] for row in axes]
+        assert titles[0] == ["0", "1", "2"]
+        assert titles[2] == ["1, at 10", "2, at 20", "0, at 30"]
+        np.testing.assert_allclose(shown(axes[0, 1]), gallery.clean[1, ..., 0])
+        np.testing.assert_allclose(shown(axes[2, 1]), gallery.adversarial[1, ..., 0])
+
+    def test_change_fills_the_grey_scale(self, gallery):
+        axes = Figure().subplots(3, 3, squeeze=False)
+        gallery.draw(axes)
+        # Every change is darker, by half of the image: the largest one is black.
+        image = gallery.clean[2, ..., 0]
+        expected = 0.5 - 0.5 * image / image.max()
+        np.testing.assert_allclose(shown(axes[1, 2]), expected, atol=1e-6)
+        factor = 0.5 / (gallery.clean[2].max() / 2)
+        assert axes[1, 2].get_title() == f"x {factor:.3g}"
+
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    def test_channels(self, channels):
+        clean = np.full((1, 5, 4, channels), 0.25, "float32")
+        classes = {"labels": np.array([0]), "predicted": np.array([1])}
+        gallery = Gallery(
+            clean=clean, adversarial=clean, norms=np.array([0.0]), **classes
+        )
+        axes = Figure().subplots(3, 1, squeeze=False)
+        gallery.draw(axes)
+        colours = (channels,) if channels in (3, 4) else ()
+        assert shown(axes[0, 0]).shape == (5, 4, *colours)
+        # No change at all is grey, not a division by zero.
+        assert (shown(axes[1, 0]) == 0.5).all()

@@ -1,0 +1,139 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.norms import norm_per_image
+from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation._measure.nearest import Nearest, find_nearest
+from keras_advdef.evaluation._run.forecast import Forecast
+from keras_advdef.evaluation._run.ledger import Ledger
+from keras_advdef.layers import RandomNoise
+from tests.support.nets import linear_net
+
+# Class 1 where 2a - b + 0.1 is above 0.
+SLOPE = np.array([2.0, -1.0])
+NET = linear_net([[0.0, 0.0], SLOPE], [0.0, 0.1])
+PIXELS = np.array([[0.6, 0.4], [0.5, 0.9], [0.3, 0.4], [0.2, 0.8], [0.5, 0.5]])
+MARGINS = PIXELS @ SLOPE + 0.1
+LABELS = (MARGINS > 0).astype(int)
+IMAGES = PIXELS.reshape(5, 2, 1, 1).astype("float32")
+DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
+
+
+@pytest.fixture
+def find(make_request, make_traits, make_judge):
+    """Looks from some of the images of a linear net, but for some changes."""
+
+    def run(model=NET, *, rows=(0, 1, 2, 4), traits=None, ledger=None, **changes):
+        common = {"images": IMAGES, "labels": LABELS, "batch_size": 3}
+        request = make_request(model=model, **{**common, **changes})
+        return find_nearest(
+            request,
+            make_traits(model, classes=2, **(traits or {})),
+            make_judge(request),
+            labels=np.asarray(request.labels),
+            rows=np.array(rows, int),
+            ledger=ledger or Ledger(None, {}, Progress()),
+            progress=Progress(),
+            forecast=Forecast(),
+        )
+
+    return run
+
+
+def blind(model):
+    view = ModelView(model, has_gradient=False)
+    return {"no_gradient": 1.0, "no_gradient_by_identity": 1.0, "adaptive": view}
+
+
+class TestFindNearest:
+    @pytest.mark.parametrize("norm", DUAL)
+    def test_distance_to_a_plane(self, norm, find):
+        nearest = find(norm=norm)
+        distances = np.abs(MARGINS) / np.linalg.norm(SLOPE, DUAL[norm])
+        expected = distances[[0, 1, 2, 4]]
+        assert (nearest.norms >= 0.999 * expected).all()
+        np.testing.assert_allclose(nearest.norms, expected, rtol=0.02)
+        assert nearest.rows.tolist() == [0, 1, 2, 4]
+        assert nearest.predicted.tolist() == (1 - LABELS[nearest.rows]).tolist()
+        assert nearest.attack == "FAB-20"
+        changes = tf.constant(nearest.images - IMAGES[nearest.rows])
+        found = norm_per_image(changes, norm)
+        np.testing.assert_allclose(nearest.norms, found, rtol=1e-5)
+
+    def test_value_range(self, find):
+        wide = linear_net([[0.0, 0.0], SLOPE / 255], [0.0, 0.1])
+        settings = {"value_range": (0, 255), "epsilon": 20.0}
+        nearest = find(wide, images=255 * IMAGES, **settings)
+        np.testing.assert_allclose(nearest.norms, 255 * find().norms, rtol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("budget", "attack"), [("standard", "FAB-50"), ("full", "FAB-100")]
+    )
+    def test_larger_budgets_take_more_steps(self, budget, attack, find):
+        assert find(budget=budget, rows=[0]).attack == attack
+
+    @pytest.mark.parametrize("norm", ["linf", "l2"])
+    def test_without_gradient_by_decisions(self, norm, find):
+        nearest = find(traits=blind(NET), norm=norm)
+        distances = np.abs(MARGINS) / np.linalg.norm(SLOPE, DUAL[norm])
+        assert nearest.attack == "HopSkipJump"
+        ratio = nearest.norms / distances[nearest.rows]
+        assert ((ratio > 0.999) & (ratio < 1.5)).all()
+
+    def test_nothing_to_look_with(self, find):
+        assert find(traits=blind(NET), norm="l1") is None
+
+    def test_nothing_to_look_from(self, find):
+        assert find(rows=()) is None
+
+    def test_nothing_found(self, find):
+        always = linear_net(np.zeros((2, 2)), [2.0, 0.0])
+        nearest = find(always, labels=np.zeros(5, int))
+        assert np.isinf(nearest.norms).all()
+        assert nearest.median is None
+
+    def test_images_of_a_random_model_hold_on_fresh_draws(
+        self, find, make_request, make_judge
+    ):
+        noise = RandomNoise(0.05, seed=0)
+        net = keras.Sequential([keras.Input((2, 1, 1)), noise, *NET.layers])
+        view = ModelView(net, is_random=True)
+        nearest = find(net, traits={"is_random": True, "adaptive": view})
+        rows = nearest.rows
+        assert np.isfinite(nearest.norms).all()
+        judge = make_judge(make_request(model=net))
+        wrong = judge.wrong(nearest.images, LABELS[rows], draws=200, seed=5)
+        assert (wrong > 70).all()
+        changes = np.abs(nearest.images - IMAGES[rows]).max(axis=(1, 2, 3))
+        np.testing.assert_allclose(nearest.norms, changes, rtol=1e-5)
+
+    def test_goes_on_from_the_ledger(self, find, tmp_path):
+        ledger = Ledger(tmp_path, {}, Progress())
+        whole = find(ledger=ledger)
+        # Three images, then the last one.
+        parts = sorted(path.name for path in (tmp_path / "progress").glob("*.part"))
+        assert parts == ["nearest-00000.part", "nearest-00003.part"]
+        again = find(linear_net(np.zeros((2, 2)), [2.0, 0.0]), ledger=ledger)
+        np.testing.assert_array_equal(again.norms, whole.norms)
+        ledger.close(finished=True)
+
+
+@pytest.mark.parametrize(
+    ("norms", "median"),
+    [
+        ([3.0, 1.0, 2.0], 2.0),
+        ([1.0, 2.0, 3.0, 5.0], 2.5),
+        ([1.0, 2.0, np.inf], 2.0),
+        ([1.0, np.inf, np.inf], None),
+        ([1.0, np.inf], None),
+        ([], None),
+    ],
+)
+def test_median(norms, median):
+    rows = np.arange(len(norms))
+    arrays = {"rows": rows, "images": rows, "predicted": rows}
+    nearest = Nearest(norms=np.array(norms), attack="FAB-20", **arrays)
+    assert nearest.median == median

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.evaluation._measure.robustness_curve import full_range, measure_curve
+from keras_advdef.evaluation._plan.stage import Stage
+from tests.support.nets import linear_net
+
+# Class 1 where the first pixel is above the second: the distance of an image from the
+# boundary is half the difference in linf, the whole of it in l1.
+NET = linear_net([[0.0, 0.0], [1.0, -1.0]], [0.0, 0.0])
+DISTANCES = np.array([0.02, 0.06, 0.1, 0.14, 0.18, 0.22])
+IMAGES = np.stack([0.5 + DISTANCES, 0.5 - DISTANCES], axis=1).reshape(-1, 2, 1, 1)
+
+
+@pytest.fixture
+def curve_of(make_request, make_traits, make_runner):
+    """The points of a curve, after one attack at the evaluation's epsilon."""
+
+    def run(**arguments):
+        given = {"images": IMAGES, "labels": [1] * len(IMAGES), **arguments}
+        request = make_request(model=NET, **given)
+        traits, runner = make_traits(NET, classes=2), make_runner(request)
+        attack = PGD(request.epsilon, norm=request.norm)
+        stage = Stage(
+            key="a", label="a", role="naive", attack=attack, view=traits.adaptive
+        )
+        runner.run(stage, runner.standing)
+        curve = measure_curve(request, traits, runner)
+        points = zip(curve.epsilons, curve.estimates, strict=True)
+        return [{"epsilon": epsilon, **each.to_json()} for epsilon, each in points]
+
+    return run
+
+
+def test_curve_is_that_of_the_distances(curve_of):
+    epsilons = [0.01, 0.04, 0.12, 0.2, 0.3]
+    points = curve_of(epsilon=0.08, curve=epsilons)
+    assert [point["epsilon"] for point in points] == [0.0, *sorted([*epsilons, 0.08])]
+    for point in points:
+        expected = (point["epsilon"] < DISTANCES).mean()
+        assert point["accuracy"] == pytest.approx(expected)
+        assert point["count"] == len(DISTANCES)
+
+
+def test_default_epsilons_lie_around_the_evaluation_s(curve_of):
+    points = curve_of(epsilon=0.3)
+    epsilons = [point["epsilon"] for point in points]
+    # Four times 0.3 is more than the range holds.
+    assert epsilons == [0.0, 0.0375, 0.075, 0.15, 0.225, 0.3, 0.45, 0.6]
+    accuracies = [point["accuracy"] for point in points]
+    assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_other_norm(curve_of):
+    points = curve_of(epsilon=0.22, norm="l1", curve=[0.1, 0.3])
+    expected = [(point["epsilon"] < 2 * DISTANCES).mean() for point in points]
+    assert [point["accuracy"] for point in points] == pytest.approx(expected)
+
+
+class ScriptedRunner:
+    """Says what the attacks shall have broken, at whatever epsilon."""
+
+    def __init__(self, wrong, clean_wrong, breaks, draws=1):
+        self.wrong, self.clean_wrong = np.array(wrong), np.array(clean_wrong)
+        self.breaks, self.draws = breaks, draws
+        self.calls = []
+
+    def run(self, stage, rows):
+        self.calls.append((stage, rows.tolist()))
+        broken = self.breaks.get(stage.epsilon, ())
+        return {"wrong": self.draws * np.isin(rows, broken)}
+
+
+@pytest.fixture
+def scripted(make_request, make_traits):
+    def run(runner, **changes):
+        settings = {"curve": [0.05, 0.2], "epsilon": 0.1, **changes}
+        traits = make_traits()
+        curve = measure_curve(make_request(**settings), traits, runner)
+        assert all(stage.view is traits.adaptive for stage, _ in runner.calls)
+        return curve
+
+    return run
+
+
+class TestMeasureCurve:
+    def test_broken_images_stay_broken(self, scripted):
+        # Image 0 is wrong when clean, 1 falls at 0.05 alone, 2 to the evaluation's
+        # attacks, 3 without bounds.
+        runner = ScriptedRunner([1, 0, 1, 0], [1, 0, 0, 0], {0.05: [1], 1.0: [3]})
+        curve = scripted(runner)
+        assert curve.epsilons == (0.0, 0.05, 0.1, 0.2)
+        assert [each.correct for each in curve.estimates] == [3, 2, 1, 1]
+        assert {each.count for each in curve.estimates} == {4}
+        assert curve.at_full_range.correct == 0
+        # Nothing runs at 0 and at the evaluation's own epsilon.
+        attacked = [(stage.epsilon, rows) for stage, rows in runner.calls]
+        assert attacked == [(0.05, [1, 2, 3]), (0.2, [3]), (1.0, [3])]
+
+    def test_stages(self, scripted):
+        runner = ScriptedRunner([0] * 4, [0] * 4, {})
+        assert scripted(runner, curve=[0.05]).attack == "PGD-20"
+        stages = [stage for stage, _ in runner.calls]
+        assert [stage.key for stage in stages] == ["curve-01", "curve-03"]
+        assert {stage.role for stage in stages} == {"curve"}
+        # A random start in the whole range would be noise.
+        assert [stage.attack.random_start for stage in stages] == [True, False]
+
+    def test_most_draws_decide(self, scripted):
+        runner = ScriptedRunner([5, 6, 0, 0], [0, 0, 5, 6], {}, draws=10)
+        counts = [each.correct for each in scripted(runner, curve=[]).estimates]
+        assert counts == [3, 2]
+
+    def test_checked_images_only(self, scripted):
+        many = {"images": np.full((203, 2, 1, 1), 0.5), "labels": np.zeros(203)}
+        runner = ScriptedRunner([0] * 203, [0] * 203, {})
+        curve = scripted(runner, budget="full", **many)
+        assert curve.at_full_range.count == 200
+        assert runner.calls[0][1] == list(range(200))
+
+    @pytest.mark.parametrize(
+        ("norm", "expected"), [("linf", 255.0), ("l2", 255 * 2**0.5), ("l1", 510.0)]
+    )
+    def test_ball_that_holds_all_images(self, norm, expected, scripted, make_request):
+        settings = {"norm": norm, "value_range": (0, 255), "epsilon": 20.0}
+        assert full_range(make_request(**settings)) == pytest.approx(expected)
+        runner = ScriptedRunner([0] * 4, [0] * 4, {})
+        curve = scripted(runner, curve=[expected - 1, expected + 1], **settings)
+        assert curve.epsilons == (0.0, 20.0, expected - 1)
+        assert runner.calls[-1][0].epsilon == pytest.approx(expected)

@@ -1,0 +1,317 @@
+import pytest
+
+from keras_advdef.attacks import FGSM, PGD, HopSkipJump, Square, Transfer
+from keras_advdef.core.cards import card_of
+from keras_advdef.core.model_view import ModelView
+from keras_advdef.evaluation._plan.planner import Planner
+from keras_advdef.layers import (
+    BitDepthReduction,
+    RandomNoise,
+    RandomResizePad,
+    StochasticActivationPruning,
+)
+from keras_advdef.models import (
+    AveragingEnsemble,
+    DefenseGAN,
+    FeatureSqueezingDetector,
+)
+from tests.support.generators import small_generator
+from tests.support.nets import small_net
+
+AUTO = [
+    "APGD-100 on cross_entropy",
+    "APGD-100 on TargetedDLR",
+    "FAB-100",
+    "Square-5000",
+]
+
+
+@pytest.fixture
+def make_plan(make_request, make_traits):
+    def make(traits=None, **changes):
+        return Planner(make_request(**changes), make_traits(**traits or {})).plan()
+
+    return make
+
+
+def labels(plan):
+    return [stage.label for stage in plan.adaptive]
+
+
+def cards(*layers):
+    return {layer.__name__: card_of(layer) for layer in layers}
+
+
+def random(**changes):
+    return {"is_random": True, "spread": 1.0, **changes}
+
+
+MASKED = {"no_gradient": 1.0, "no_gradient_by_identity": 1.0}
+BPDA = {
+    "no_gradient": 1.0,
+    "identity": (BitDepthReduction,),
+    "adaptive": ModelView(len, identity=(BitDepthReduction,)),
+}
+
+
+class TestBudgets:
+    @pytest.mark.parametrize(
+        ("budget", "norm", "expected"),
+        [
+            ("quick", "linf", ["APGD-25 on cross_entropy"]),
+            ("standard", "linf", AUTO),
+            ("standard", "l2", AUTO),
+            (
+                "full",
+                "linf",
+                [*AUTO, "PGD-100 x 5", "PGD-100", "DeepFool", "HopSkipJump"],
+            ),
+            (
+                "full",
+                "l2",
+                [*AUTO, "PGD-100 x 5", "CarliniWagner", "DeepFool", "HopSkipJump"],
+            ),
+            ("quick", "l1", ["APGD-25 on cross_entropy"]),
+            (
+                "full",
+                "l1",
+                [
+                    "APGD-100 on cross_entropy x 5",
+                    "APGD-100 on TargetedDLR x 5",
+                    "FAB-100",
+                    "PGD-100 x 5",
+                    "PGD-100",
+                ],
+            ),
+        ],
+    )
+    def test_deterministic_model(self, budget, norm, expected, make_plan):
+        plan = make_plan(budget=budget, norm=norm)
+        assert labels(plan) == expected
+        skipped = ["transfer"] if budget == "full" else []
+        assert [each.attack for each in plan.skipped] == skipped
+        assert all(stage.stop_early for stage in plan.adaptive)
+
+    @pytest.mark.parametrize(
+        ("budget", "expected"),
+        [
+            ("quick", ["APGD-25 on cross_entropy, EOT 20", "Square-1000"]),
+            (
+                "standard",
+                [
+                    "APGD-100 on cross_entropy, EOT 20",
+                    "APGD-100 on dlr, EOT 20",
+                    "Square-1000",
+                ],
+            ),
+            (
+                "full",
+                [
+                    "APGD-100 on cross_entropy, EOT 20",
+                    "APGD-100 on dlr, EOT 20",
+                    "Square-5000",
+                    "PGD-100 x 5, EOT 20",
+                    "PGD-100, EOT 20",
+                    "DeepFool, EOT 20",
+                    "HopSkipJump",
+                ],
+            ),
+        ],
+    )
+    def test_random_model(self, budget, expected, make_plan):
+        plan = make_plan(random(), budget=budget)
+        assert labels(plan) == expected
+        assert not any(stage.stop_early for stage in plan.adaptive)
+
+    def test_settings_reach_every_attack(self, make_plan):
+        plan = make_plan(
+            budget="full",
+            norm="l2",
+            value_range=(0, 255),
+            epsilon=20.0,
+            precision="bfloat16",
+        )
+        for stage in plan.stages:
+            assert stage.attack.norm == "l2"
+            assert stage.attack.value_range == (0, 255)
+            assert stage.attack.epsilon in (20.0, None)
+        keys = [stage.key for stage in plan.stages]
+        assert len({*keys}) == len(keys)
+        exact = {
+            stage.key for stage in plan.stages if stage.attack.precision == "float32"
+        }
+        assert "check-noise" in exact
+        assert "naive" not in exact
+
+    @pytest.mark.parametrize(("name", "passes"), [("quick", 4000), ("full", 100_000)])
+    def test_costly_attacks_are_left_out(self, name, passes, make_plan):
+        own = [PGD(0.1, steps=passes - 1), PGD(0.1, steps=passes)]
+        plan = make_plan(budget=name, attacks=own)
+        assert labels(plan) == [f"PGD-{passes - 1}"]
+        (skipped,) = plan.skipped
+        assert skipped.attack == f"PGD-{passes}"
+        assert skipped.reason.startswith(f"{passes + 1} passes an image, of at most ")
+
+    def test_own_attacks_replace_the_budget_s(self, make_plan):
+        own = [FGSM(0.1), PGD(0.1, steps=3)]
+        traits = random(cards=cards(RandomNoise), **MASKED)
+        plan = make_plan(traits, attacks=own, budget="full")
+        assert [stage.attack for stage in plan.adaptive] == own
+        assert plan.checks
+        assert make_plan(attacks=[]).adaptive == ()
+
+
+class TestNaive:
+    @pytest.mark.parametrize(
+        ("norm", "label"),
+        [("linf", "PGD-20"), ("l2", "PGD-20"), ("l1", "APGD-20 on cross_entropy")],
+    )
+    def test_label(self, norm, label, make_plan):
+        assert make_plan(norm=norm).naive.label == label
+        unaware = {"naive": ModelView(len, unaware=True)}
+        plan = make_plan(unaware, norm=norm)
+        assert plan.naive.label == f"{label}, defences left out"
+
+    def test_knows_nothing_of_noise_and_masks(self, make_traits, make_request):
+        traits = make_traits(**random(adaptive=ModelView(len, temperature=5.0)))
+        naive = Planner(make_request(), traits).plan().naive
+        assert naive.attack.eot_samples == 1
+        assert naive.view is traits.naive
+
+
+class TestChecks:
+    def test_names(self, make_plan):
+        names = ["fgsm", "iterative", "more-steps", "temperature", "noise"]
+        assert list(make_plan(norm="l1").checks) == names
+        plan = make_plan()
+        assert list(plan.checks) == [*names, "black-box"]
+        assert {stage.role for stage in plan.checks.values()} == {"check"}
+        assert plan.checks["noise"].label == "20 random images in the ball"
+        assert plan.checks["black-box"].label == "Square-200"
+
+    def test_run_without_temperature_but_one(self, make_plan):
+        view = ModelView(len, temperature=7.0)
+        checks = make_plan({"adaptive": view, "gap": 7.0}).checks
+        for name, stage in checks.items():
+            expected = 7.0 if name == "temperature" else 1.0
+            assert stage.view.temperature == expected
+            assert stage.view.has_gradient == (name != "noise")
+        assert checks["temperature"].label == "PGD-20, logits divided by 7"
+
+    def test_temperature_never_sharpens(self, make_plan):
+        checks = make_plan({"gap": 0.3}).checks
+        assert checks["temperature"].view.temperature == 1.0
+
+    def test_transfer_needs_another_model(self, make_plan):
+        first, second = (lambda images: images for _ in range(2))
+        assert "transfer" not in make_plan().checks
+        plan = make_plan(reference=first)
+        assert plan.checks["transfer"].attack.surrogate is first
+        assert plan.checks["transfer"].label == "transferred PGD-50"
+        plan = make_plan(reference=first, surrogate=second)
+        assert plan.checks["transfer"].attack.surrogate is second
+        assert not plan.checks["transfer"].lets_leave
+
+
+class TestFindings:
+    def test_without_gradient(self, make_plan):
+        plan = make_plan(MASKED, budget="standard")
+        assert [type(stage.attack) for stage in plan.adaptive] == [Square, HopSkipJump]
+        (skipped,) = plan.skipped
+        assert skipped.attack == "gradient attacks"
+        assert skipped.reason == "the model gives no gradient"
+
+    def test_without_gradient_in_l1(self, make_plan):
+        assert make_plan(MASKED, norm="l1").adaptive == ()
+
+    def test_identity_behind_what_stops_gradients(self, make_plan):
+        plan = make_plan(BPDA)
+        expected = ["APGD-25 on cross_entropy, BPDA", "Square-1000", "HopSkipJump"]
+        assert labels(plan) == expected
+        assert plan.skipped == ()
+
+    def test_temperature_is_told(self, make_plan):
+        plan = make_plan(
+            {"adaptive": ModelView(len, temperature=12.345)}, budget="standard"
+        )
+        told = [", logits divided by 12.3" in label for label in labels(plan)]
+        assert told == [True, True, True, False]
+
+    def test_surrogate_in_the_full_budget(self, make_plan):
+        plan = make_plan(budget="full", surrogate=lambda images: images)
+        assert isinstance(plan.adaptive[-1].attack, Transfer)
+        assert plan.adaptive[-1].label == "transferred PGD-100"
+        assert plan.skipped == ()
+
+
+class TestCards:
+    def test_deterministic_layer_asks_for_pgd(self, make_plan):
+        plan = make_plan({"cards": cards(BitDepthReduction)})
+        assert labels(plan) == ["APGD-25 on cross_entropy", "PGD-40"]
+
+    def test_draws_of_the_cards(self, make_plan):
+        asked = [
+            "APGD-25 on cross_entropy, EOT 20",
+            "PGD-40, EOT 30",
+            "APGD-25 on cross_entropy, EOT 30",
+            "Square-1000",
+        ]
+        defended = cards(RandomNoise, RandomResizePad)
+        assert labels(make_plan(random(cards=defended))) == asked
+        # The budget's own 20 draws are enough for this one.
+        plan = make_plan(random(cards=cards(RandomNoise)))
+        assert labels(plan) == [asked[0], "PGD-40, EOT 20", asked[3]]
+
+    def test_past_pruning(self, make_plan):
+        net = small_net(front=[StochasticActivationPruning()])
+        traits = random(
+            cards=cards(StochasticActivationPruning), adaptive=ModelView(net)
+        )
+        plan = make_plan(traits)
+        past = [stage for stage in plan.adaptive if stage.view.identity]
+        assert [stage.label for stage in past] == ["PGD-40, EOT 20, BPDA"]
+        assert past[0].view.identity == (net.layers[0],)
+        masked = {**traits, **MASKED}
+        assert not any(stage.view.identity for stage in make_plan(masked).adaptive)
+
+    @pytest.mark.parametrize(
+        ("model", "asked"),
+        [
+            (FeatureSqueezingDetector, ["PGD-40", "PGD-100 on SqueezingAware"]),
+            (AveragingEnsemble, ["PGD-200", "PGD-200 on MemberDLR"]),
+        ],
+    )
+    def test_losses_that_know_of_the_defence(self, model, asked, make_plan):
+        plan = make_plan({"cards": cards(model)})
+        assert labels(plan) == ["APGD-25 on cross_entropy", *asked]
+
+    def test_projections_are_attacked_through_and_from_behind(self, make_plan):
+        model = DefenseGAN(small_generator(), small_net())
+        traits = random(cards=cards(DefenseGAN), adaptive=ModelView(model))
+        plan = make_plan(traits)
+        assert labels(plan) == [
+            "APGD-25 on cross_entropy, EOT 20",
+            "LatentSpaceAttack-100 x 4, EOT 20",
+            "Square-1000",
+            "PGD-40, EOT 20, BPDA",
+        ]
+        assert plan.adaptive[-1].view.identity == (model.projection,)
+        assert plan.skipped == ()
+
+    def test_what_cannot_be_reached_is_told(self, make_plan):
+        plan = make_plan({"cards": cards(DefenseGAN)})
+        assert [each.attack for each in plan.skipped] == ["LatentSpaceAttack"]
+
+
+class TestTargeted:
+    @pytest.mark.parametrize(("classes", "count"), [(3, 1), (5, 3), (100, 9)])
+    def test_aims_past_the_true_class_and_the_detector_s(
+        self, classes, count, make_request, make_traits
+    ):
+        planner = Planner(make_request(), make_traits(classes=classes))
+        stages = planner.targeted()
+        assert [stage.target_rank for stage in stages] == [*range(1, count + 1)]
+        assert all(stage.attack.targeted for stage in stages)
+        expected = f"PGD-50, targeted at class {count} by likelihood"
+        assert stages[-1].label == expected
+        assert stages[-1].key == f"target-{count}"

@@ -1,0 +1,133 @@
+from itertools import filterfalse
+
+import pytest
+
+from keras_advdef.core.errors import printable
+from keras_advdef.evaluation._report.report_markdown import (
+    percent,
+    report_markdown,
+    report_tables,
+)
+from tests.support.hostile_text import HOSTILE_TEXT
+from tests.support.hostile_values import with_text
+from tests.support.rendered_markdown import only_text, rendered
+
+
+@pytest.fixture
+def data(report_values):
+    """The report of a random model."""
+    evaluations = [0.2, *[0.4] * 8, 0.6]
+    spread = {"evaluations": evaluations, "mean": 0.4, "worst": 0.2}
+    adaptive = {**report_values["adaptive"], **spread}
+    return {**report_values, "adaptive": adaptive}
+
+
+def test_headline_stands_first(data):
+    text = report_markdown(data)
+    assert text.startswith("# Robustness report\n\n**Accuracy under a \\| b**\n\n## ")
+
+
+def test_every_row_is_as_long_as_its_header(data):
+    tables = report_tables(data)
+    assert len(tables) == 7
+    for _, header, rows in tables:
+        assert rows
+        assert {len(row) for row in rows} == {len(header)}
+
+
+def test_certified_accuracy(data):
+    point = {"radius": 0.25, "accuracy": 0.5, "interval": [0.25, 0.75], "count": 8}
+    certified = {"method": "a bound", "norm": "l2", "curve": [point]}
+    rows = rows_of(
+        {**data, "certified": certified},
+        "Certified accuracy against l2 radius: a bound",
+    )
+    assert rows == {"0.25": ["50.0 % [25.0, 75.0]", "8"]}
+
+
+def test_verdicts_and_draws(data):
+    text = report_markdown(data)
+    for check in data["checks"]:
+        assert f"| {check['name'].replace('_', ' ')} | " in text
+        assert check["detail"] in text
+    assert "| not run |" in text
+    assert "10 evaluations on fresh draws | mean 40.0 %, worst 20.0 % | 10 |" in text
+    assert "| defences inside | RandomNoise |" in text
+
+
+def test_percent():
+    estimate = {"accuracy": 0.5, "interval": [0.25, 1.0]}
+    assert percent(estimate) == "50.0 % [25.0, 100.0]"
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXT)
+def test_text_stays_text(data, text):
+    point = {"radius": 0.25, "accuracy": 0.5, "interval": [0.25, 0.75], "count": 8}
+    data["certified"] = {"method": "a bound", "norm": "l2", "curve": [point]}
+    data = with_text(data, text)
+    tables = report_tables(data)
+    markdown = report_markdown(data)
+    assert set(filterfalse(str.isprintable, markdown)) == {"\n"}
+    kinds = {token.type.partition("_")[0] for token in rendered(markdown)}
+    kinds -= {"paragraph", "inline"}
+    assert kinds == {"heading", "table", "thead", "tbody", "tr", "th", "td"}
+    inlines = [token for token in rendered(markdown) if token.type == "inline"]
+    headline = "".join(each.content for each in inlines.pop(1).children)
+    assert headline == printable(text).strip()
+    expected = ["Robustness report"]
+    for title, header, rows in tables:
+        expected += [title, *header, *(cell for row in rows for cell in row)]
+    assert [*map(only_text, inlines)] == [each.strip() for each in expected]
+
+
+def rows_of(data, title):
+    """The rows of a table by their first cell."""
+    (rows,) = (rows for name, _, rows in report_tables(data) if name == title)
+    return {row[0]: row[1:] for row in rows}
+
+
+class TestDuties:
+    TITLE = "The four duties of a defence"
+
+    def test_with_a_reference(self, report_values):
+        assert rows_of(report_values, self.TITLE) == {
+            "layers added": ["2"],
+            "parameters added": ["unknown"],
+            "clean accuracy against the reference": ["-10.0 points [-25.0, +5.0]"],
+            "inference time against the reference": ["1.25 times"],
+            "accuracy at epsilon 0.05": ["50.0 % [19.0, 81.0]"],
+            "median smallest perturbation": ["0.0123 (FAB-20, 8 images)"],
+        }
+
+    def test_without(self, report_values):
+        duties = report_values["duties"]
+        duties["clean_accuracy_change"] = duties["smallest_perturbation"] = None
+        report_values["run"] = {}
+        rows = rows_of(report_values, self.TITLE)
+        for name in ("clean accuracy", "inference time"):
+            found = rows[f"{name} against the reference"]
+            assert found == ["not measured: no reference"]
+        assert rows["median smallest perturbation"] == ["not measured"]
+
+    def test_images_without_a_perturbation(self, report_values):
+        report_values["duties"]["smallest_perturbation"]["median"] = None
+        rows = rows_of(report_values, self.TITLE)
+        expected = "none found for half of the images (FAB-20, 8 images)"
+        assert rows["median smallest perturbation"] == [expected]
+
+
+def test_attacks_and_what_was_left_out(report_values):
+    rows = rows_of(report_values, "Attacks in their order")
+    assert rows["PGD-20"] == ["naive", "10", "50.0 %"]
+    assert rows["transfer"] == ["left out", "-", "no surrogate given"]
+
+
+def test_facts(report_values):
+    rows = rows_of(report_values, "How it was measured")
+    assert rows["ball"] == ["linf, epsilon 0.1"]
+    assert rows["images"] == ["10 of 12 given"]
+    assert rows["versions"] == ["keras 3, numpy 2"]
+    assert rows["took"] == ["12 s"]
+    report_values["defences"] = []
+    rows = rows_of(report_values, "How it was measured")
+    assert rows["defences inside"] == ["none of this package"]

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from keras_advdef.core.errors import printable
+from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._report.report_plot import drawn, report_plot
+from tests.support.hostile_text import HOSTILE_TEXT
+
+DATA = {
+    "epsilon": 0.1,
+    "norm": "linf",
+    "value_range": [0.0, 1.0],
+    "curve": [
+        {"epsilon": 0.0, "accuracy": 0.9, "interval": [0.8, 0.95]},
+        {"epsilon": 0.1, "accuracy": 0.4, "interval": [0.3, 0.5]},
+    ],
+}
+
+
+def gallery(channels):
+    images = np.random.default_rng(0).uniform(size=(3, 6, 5, channels))
+    return Gallery(
+        clean=images,
+        adversarial=images.clip(0.1),
+        norms=np.array([0.1, 0.2, 0.3]),
+        labels=np.array([0, 1, 2]),
+        predicted=np.array([1, 2, 0]),
+    )
+
+
+def test_curve_shows_the_data():
+    axes = report_plot(DATA, None).axes[0]
+    line = axes.lines[0]
+    np.testing.assert_allclose(line.get_xdata(), [0.0, 0.1])
+    np.testing.assert_allclose(line.get_ydata(), [90.0, 40.0])
+    assert axes.get_ylim() == (0.0, 100.0)
+    assert "linf, pixels from 0 to 1" in axes.get_xlabel()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_gallery_stands_below(channels):
+    figure = report_plot(DATA, gallery(channels))
+    assert len(figure.axes) == 1 + 3 * 3
+    titles = [axes.get_title() for axes in figure.axes[1:]]
+    assert titles[:3] == ["0", "1", "2"]
+    assert titles[6] == "1, at 0.1"
+
+
+def test_curve_alone():
+    (axes,) = report_plot(DATA, None).axes
+    band = axes.collections[0].get_paths()[0].get_extents()
+    assert (band.ymin, band.ymax) == pytest.approx((30.0, 95.0))
+    assert axes.get_xlim() == (0.0, 0.1)
+    assert axes.lines[1].get_xdata() == [0.1, 0.1]
+    assert axes.get_legend() is None
+
+
+def test_certified_accuracy_stands_beside():
+    points = [
+        {"radius": radius, "accuracy": share, "interval": [share, share]}
+        for radius, share in ((0.0, 0.8), (0.5, 0.2))
+    ]
+    certified = {"method": "a bound", "norm": "l2", "curve": points}
+    attacked, proved = report_plot({**DATA, "certified": certified}, None).axes
+    np.testing.assert_allclose(attacked.lines[0].get_ydata(), [90.0, 40.0])
+    np.testing.assert_allclose(proved.lines[0].get_xdata(), [0.0, 0.5])
+    np.testing.assert_allclose(proved.lines[0].get_ydata(), [80.0, 20.0])
+    assert proved.get_xlabel() == "l2 radius"
+
+
+def test_longest_curve_is_shown_whole():
+    point = {**DATA["curve"][1], "epsilon": 0.4}
+    longer = {**DATA, "curve": [*DATA["curve"], point]}
+    axes = report_plot(longer, None).axes[0]
+    assert axes.get_xlim() == (0.0, 0.4)
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXT)
+def test_text_is_drawn_as_it_is(text):
+    shown = Figure().text(0, 0, drawn(text))
+    without_escapes, is_formula = shown._preprocess_math(shown.get_text())
+    assert not is_formula
+    assert without_escapes.strip() == printable(text).strip()
+    assert not shown.get_text().startswith("_")
+
+
+def test_labels_are_drawn_as_they_are():
+    points = [{"radius": 0.1, "accuracy": 0.8, "interval": [0.7, 0.9]}]
+    certified = {"method": "a bound", "norm": "$x", "curve": points}
+    figure = report_plot({**DATA, "norm": "$y$", "certified": certified}, None)
+    attacked, proved = (axes.get_xlabel() for axes in figure.axes)
+    assert attacked == r"epsilon (\$y\$, pixels from 0 to 1)"
+    assert proved == r"\$x radius"

@@ -1,0 +1,200 @@
+"""An evaluation that is stopped goes on, and ends as if it had not been."""
+
+import functools
+import itertools
+import json
+import shutil
+
+import pytest
+
+from keras_advdef.attacks import PGD, LatentSpaceAttack
+from keras_advdef.evaluation import evaluate_robustness
+from keras_advdef.evaluation._run.ledger import Ledger
+from keras_advdef.evaluation._run.runner import Runner
+from keras_advdef.models import DefenseGAN
+from tests.support import defended_nets
+from tests.support.damages import BYTES
+from tests.support.generators import small_generator
+from tests.support.nets import small_net
+
+ATTACKS = [PGD(0.1, steps=3), PGD(0.1, steps=5, loss="margin")]
+
+
+class Stopped(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module")
+def evaluate(trained_net, digits):
+    def run(output, model=trained_net, **arguments):
+        settings = {
+            "epsilon": 0.1,
+            "attacks": ATTACKS,
+            "curve": [0.05],
+            "batch_size": 8,
+            "verbose": 0,
+            **arguments,
+        }
+        images, labels = digits.x_test[:14], digits.y_test[:14]
+        return evaluate_robustness(model, images, labels, output=output, **settings)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(evaluate):
+    """The report of a run that nothing stopped."""
+    return evaluate(None)
+
+
+def stop_after(monkeypatch, parts):
+    """Lets so many parts be computed, then ends everything."""
+    computed, part = [], Ledger.part
+
+    def counted(self, name, compute, what):
+        def once():
+            if len(computed) == parts:
+                raise Stopped
+            computed.append(name)
+            return compute()
+
+        return part(self, name, once, what)
+
+    monkeypatch.setattr(Ledger, "part", counted)
+    return computed
+
+
+def without_run(report):
+    return json.dumps({k: v for k, v in report.data.items() if k != "run"})
+
+
+class TestEvaluation:
+    def test_goes_on_where_it_was_stopped(
+        self, evaluate, whole, tmp_path, monkeypatch, capsys
+    ):
+        parts = 10
+        with monkeypatch.context() as patch:
+            first = stop_after(patch, parts)
+            with pytest.raises(Stopped):
+                evaluate(tmp_path)
+        assert not (tmp_path / "report.json").exists()
+        with monkeypatch.context() as patch:
+            second = stop_after(patch, 1000)
+            report = evaluate(tmp_path, verbose=1)
+        printed = capsys.readouterr().out
+        assert printed.startswith("This evaluation was begun before: 10 finished par")
+        assert printed.count("Goes on with ") == 1
+        assert len(first) == parts
+        assert not set(first) & set(second)
+        assert without_run(report) == without_run(whole)
+        names = sorted(path.name for path in tmp_path.iterdir())
+        files = [f"report.{suffix}" for suffix in ("html", "json", "md", "png")]
+        assert names == ["gallery.npz", *files, "seal.json"]
+
+    def test_damaged_parts_change_nothing(
+        self, evaluate, whole, tmp_path, monkeypatch, capsys
+    ):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 10)
+            with pytest.raises(Stopped):
+                evaluate(tmp_path)
+        parts = sorted((tmp_path / "progress").glob("*.part"))
+        for damage, path in zip(itertools.cycle(BYTES.values()), parts[:8]):
+            damage(path)
+        report = evaluate(tmp_path, verbose=1)
+        assert without_run(report) == without_run(whole)
+        assert capsys.readouterr().out.count("is damaged and is computed again") == 8
+
+    def test_folder_that_vanishes_is_a_sentence(self, evaluate, tmp_path, monkeypatch):
+        output = tmp_path / "out"
+        monkeypatch.setattr(Runner, "_clean", lambda self: shutil.rmtree(output) or {})
+        with pytest.raises(ValueError, match=r"No such file or directory\. What was"):
+            evaluate(output)
+        assert not output.exists()
+
+    def test_finished_run_only_returns(self, evaluate, tmp_path, monkeypatch):
+        first = evaluate(tmp_path)
+        stop_after(monkeypatch, 0)
+        again = evaluate(tmp_path)
+        assert again.data == first.data
+        assert (again.gallery.clean == first.gallery.clean).all()
+
+    @pytest.mark.parametrize(
+        ("change", "name"),
+        [
+            ({"epsilon": 0.2}, "epsilon"),
+            ({"norm": "l2", "attacks": [PGD(0.1, norm="l2")]}, "norm"),
+            ({"seed": 1}, "seed"),
+            ({"budget": "quick"}, "budget"),
+            ({"model": small_net()}, "model"),
+        ],
+    )
+    def test_other_evaluation_is_refused(
+        self, change, name, evaluate, tmp_path, monkeypatch
+    ):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 2)
+            with pytest.raises(Stopped):
+                evaluate(tmp_path)
+        with pytest.raises(ValueError, match=f"has another .*{name}"):
+            evaluate(tmp_path, **change)
+
+    def test_other_evaluation_is_refused_when_one_is_finished(self, evaluate, tmp_path):
+        report = evaluate(tmp_path, attacks=[], curve=[])
+        with pytest.raises(ValueError, match="has another seed"):
+            evaluate(tmp_path, attacks=[], curve=[], seed=1)
+        assert evaluate(tmp_path, attacks=[], curve=[]).data == report.data
+
+    def test_report_of_other_origin_is_left_alone(self, evaluate, tmp_path):
+        (tmp_path / "report.json").write_text("{}")
+        with pytest.raises(ValueError, match=r"report\.json of another origin"):
+            evaluate(tmp_path)
+        assert (tmp_path / "report.json").read_text() == "{}"
+
+    @pytest.mark.slow
+    def test_random_model_goes_on_too(self, evaluate, digits, tmp_path, monkeypatch):
+        model = defended_nets.noisy(digits)
+        evaluate = functools.partial(evaluate, model=model, attacks=[], curve=[])
+        whole = evaluate(None)
+        with monkeypatch.context() as patch:
+            stop_after(patch, 9)
+            with pytest.raises(Stopped):
+                evaluate(tmp_path)
+        needed, check = [], Ledger.check_room
+
+        def measured(ledger, images):
+            needed.append(images)
+            check(ledger, images)
+
+        def tidy(ledger, *, is_finished):
+            parts = tmp_path.glob("progress/*.part")
+            needed.append(sum(path.stat().st_size for path in parts))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "check_room", measured)
+            patch.setattr(Ledger, "_tidy", tidy)
+            assert without_run(evaluate(tmp_path)) == without_run(whole)
+        images, taken = needed
+        # What else stands in parts is little, and what it adds up to is allowed for.
+        assert images / 4 < taken < images + 2**20
+
+    def test_too_little_room_is_told_before_the_attacks(
+        self, evaluate, tmp_path, monkeypatch
+    ):
+        disk = shutil.disk_usage(tmp_path)._replace(total=2**40, free=2**20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
+        stop_after(monkeypatch, 0)
+        with pytest.raises(ValueError, match=r"are needed, and 1 MiB are free"):
+            evaluate(tmp_path / "out")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_searches_of_a_latent_space_are_told(evaluate, trained_net, capsys):
+    model = DefenseGAN(small_generator(), trained_net, steps=3, restarts=2, seed=0)
+    attacks = [LatentSpaceAttack(0.1, steps=2, restarts=1)]
+    report = evaluate(None, model, attacks=attacks, curve=[], verbose=1)
+    shown = "".join(capsys.readouterr())
+    assert "a latent space by 6 passes of a generator" in shown
+    names = [attack["name"] for attack in report.data["attacks"]]
+    assert "LatentSpaceAttack-2" in names
+    assert report.data["defences"] == ["DefenseGAN", "GenerativeProjection"]

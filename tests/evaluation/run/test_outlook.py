@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+
+from keras_advdef.attacks import PGD
+from keras_advdef.evaluation._measure.robustness_curve import curve_epsilons
+from keras_advdef.evaluation._plan.planner import Planner
+from keras_advdef.evaluation._run.forecast import Work
+from keras_advdef.evaluation._run.outlook import Outlook
+from keras_advdef.models import SmoothedClassifier
+from tests.support.nets import linear_net
+
+# Class 1 where the first pixel is above the second.
+WEIGHTS = [[0.0, 0.0], [1.0, -1.0]]
+
+
+@pytest.fixture
+def outlook_of(make_request, make_traits, make_runner):
+    """Makes the outlook on eight images, half of them within reach of epsilon."""
+
+    def make(model=None, *, is_written=True, is_random=False, **changes):
+        net = linear_net(WEIGHTS, [0.0, 0.0])
+        first = np.repeat([0.55, 0.95], 4)
+        images = np.stack([first, 1.0 - first], axis=1).reshape(8, 2, 1, 1)
+        request = make_request(
+            model=net if model is None else model(net),
+            images=images.astype("float32"),
+            labels=np.ones(8, int),
+            **changes,
+        )
+        model = request.subject.model
+        traits = make_traits(model, classes=2, is_random=is_random)
+        runner = make_runner(request)
+        plan = Planner(request, traits).plan()
+        outlook = Outlook(
+            request, traits, plan=plan, runner=runner, is_written=is_written
+        )
+        return outlook, plan, runner
+
+    return make
+
+
+class TestOutlook:
+    def test_names_every_stage(self, outlook_of):
+        outlook, plan, runner = outlook_of()
+        works = outlook()
+        keys = {stage.key for stage in plan.stages}
+        curve = curve_epsilons(runner._request)
+        assert len(curve) == 8
+        assert works.keys() == {*keys, *curve, "nearest", "report"}
+
+    def test_random_models_compile_more_than_the_naive_attack_shows(self, outlook_of):
+        plain, random = (
+            outlook_of(is_random=is_random)[0]() for is_random in (False, True)
+        )
+        assert random["naive"].compiles < 0.5 * plain["naive"].compiles
+        curve = [key for key in plain if key.startswith("curve-")]
+        assert len(curve) == 8
+        for key in curve:
+            assert random[key].compiles > 3.0 * plain[key].compiles
+
+    def test_a_report_takes_seconds_where_one_is_written(self, outlook_of):
+        for is_written, seconds in ((True, 1.5), (False, 0.0)):
+            outlook, *_ = outlook_of(is_written=is_written)
+            assert outlook()["report"] == Work(0.0, 0.0, seconds)
+
+    def test_learns_from_what_was_broken(self, outlook_of):
+        outlook, plan, runner = outlook_of()
+        before = outlook()
+        runner.run(plan.naive, runner.standing)
+        after = outlook()
+        # Half was expected and half is broken.
+        assert after == before
+        runner.wrong[:] = runner.draws
+        lost = outlook()
+        more_steps = plan.checks["more-steps"].key
+        assert lost[more_steps].passes < 0.5 * before[more_steps].passes
+        assert lost["00"].passes == 0.0
+        runner.wrong[:] = 0
+        robust = outlook()
+        assert robust[more_steps].passes > 1.5 * before[more_steps].passes
+        assert robust["00"].passes == 2 * before["00"].passes
+
+    def test_a_smoothed_classifier_is_certified(self, outlook_of):
+        outlook, *_ = outlook_of(
+            lambda net: SmoothedClassifier(net, stddev=0.1, samples=2),
+            attacks=[PGD(0.1, steps=2)],
+        )
+        assert outlook()["certified"].passes > 1000

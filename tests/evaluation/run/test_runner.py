@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_advdef.attacks import FGSM, PGD, Attack
+from keras_advdef.core.model_view import ModelView
+from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation._run.runner import DRAWS
+from keras_advdef.layers import RandomNoise
+from tests.support.nets import linear_net, small_net
+
+# Class 1 where the first pixel is above the second.
+NET = linear_net([[0.0, 0.0], [1.0, -1.0]], [0.0, 0.0])
+IMAGES = np.array([[0.6, 0.5], [0.9, 0.2], [0.7, 0.4], [0.2, 0.8]], "float32")
+LABELS = np.array([1, 1, 1, 1])
+
+
+class Outside(Attack):
+    """Leaves the ball, which `Attack` would not let it do in `perturb`."""
+
+    def __init__(self, epsilon=None, value_range=(0.0, 1.0)):
+        super().__init__(
+            epsilon,
+            norm="linf",
+            value_range=value_range,
+            targeted=False,
+            training=False,
+        )
+
+    def generate(self, model, images, labels=None, **options):
+        del model, labels, options
+        return 1.0 - images
+
+
+@pytest.fixture
+def runner_of(make_request, make_runner):
+    """Makes a runner for four images in batches of two, but for some changes."""
+
+    def make(model=NET, *, is_random=False, **changes):
+        images = IMAGES.reshape(4, 2, 1, 1)
+        defaults = {"images": images, "labels": LABELS, "epsilon": 0.2, "batch_size": 2}
+        request = make_request(model=model, **{**defaults, **changes})
+        return make_runner(request, is_random=is_random)
+
+    return make
+
+
+def stage(attack, **changes):
+    values = {"key": "a", "label": "a", "role": "adaptive", "view": ModelView(NET)}
+    return Stage(**{**values, "attack": attack, **changes})
+
+
+class TestRunner:
+    def test_breaks_what_lies_within_reach(self, runner_of):
+        # The margins 0.1, 0.7, 0.3 fall by at most 2 * 0.2; the last image is wrong.
+        runner = runner_of()
+        assert runner.standing.tolist() == [0, 1, 2]
+        found = runner.run(stage(PGD(0.2)), runner.standing)
+        assert found["wrong"].tolist() == [1, 0, 1]
+        assert found["predicted"].tolist() == [0, 1, 0]
+        assert runner.standing.tolist() == [1]
+        assert runner.settle("all").tolist() == [[True, False, True, True]]
+
+    def test_stage_may_have_another_epsilon_and_leave_no_mark(self, runner_of):
+        runner = runner_of()
+        wide = stage(FGSM(0.2), role="curve", epsilon=0.4)
+        assert runner.run(wide, np.arange(3))["wrong"].tolist() == [1, 1, 1]
+        assert runner.standing.tolist() == [0, 1, 2]
+
+    def test_what_leaves_the_ball_does_not_count(self, runner_of):
+        runner = runner_of()
+        outside = stage(Outside(0.2), stop_early=False)
+        rows = np.array([1, 2])
+        assert runner.run(outside, rows)["wrong"].tolist() == [0, 0]
+
+    def test_targets_are_the_likeliest_wrong_classes(self, runner_of):
+        net = linear_net([[0.0, 0.0], [1.0, -1.0], [0.5, -0.5]], [0.0, 0.0, 0.0])
+        runner = runner_of(net)
+        attack = PGD(0.2, targeted=True)
+        aimed = stage(attack, target_rank=2, view=ModelView(net))
+        found = runner.run(aimed, np.array([0]))
+        assert found["predicted"].tolist() == [0]
+
+    def test_no_rows_are_no_work(self, runner_of):
+        found = runner_of().run(stage(PGD(0.2)), np.arange(0))
+        assert found["wrong"].tolist() == []
+
+    def test_blocks_change_nothing(self, runner_of):
+        several = runner_of().run(stage(FGSM(0.2)), np.arange(3))
+        one = runner_of(batch_size=8).run(stage(FGSM(0.2)), np.arange(3))
+        assert several["wrong"].tolist() == one["wrong"].tolist()
+
+    def test_forgives(self, runner_of):
+        runner = runner_of()
+        runner.run(stage(PGD(0.2)), runner.standing)
+        runner.forgive(np.array([0, 3]))
+        assert runner.wrong.tolist() == [0, 0, 1, 1]
+
+    def test_random_model_keeps_the_worst_images(self, runner_of):
+        net = small_net(front=[RandomNoise(0.3, seed=0)])
+        generator = np.random.default_rng(0)
+        images = generator.uniform(size=(4, 8, 8, 1)).astype("float32")
+        runner = runner_of(net, images=images, is_random=True)
+        before = runner.wrong.copy()
+        noisy = stage(PGD(0.2, steps=5), view=ModelView(net, is_random=True))
+        found = runner.run(noisy, np.arange(4))["wrong"]
+        assert (runner.wrong == np.maximum(before, found)).all()
+        worse = found > before
+        assert (runner.worst != images).any(axis=(1, 2, 3)).tolist() == worse.tolist()
+        settled = runner.settle("all")
+        assert settled.shape == (DRAWS, 4)
+        # Every look has the same draws, none of them those that chose the images.
+        np.testing.assert_array_equal(runner.settle("naive"), settled)
+
+    def test_tells_what_is_left(self, runner_of):
+        told = []
+        runner = runner_of()
+        runner._progress.update = lambda attack, **facts: told.append(facts["left"])
+        runner.run(stage(FGSM(0.2), stop_early=False), np.arange(3))
+        assert told == [3, 1]
+
+
+def test_labels_must_fit(runner_of):
+    with pytest.raises(ValueError, match="as many as the images"):
+        runner_of(labels=[1, 1])
+
+
+def test_clean_images_without_a_finite_answer_are_named(runner_of):
+    def net(images):
+        pixels = images[:, :, 0, 0]
+        # The pixel of the last image alone is below 0.3.
+        return tf.math.log(pixels - 0.25) if images.shape[0] else pixels
+
+    with pytest.raises(ValueError, match="`model` to be a model with finite logits"):
+        runner_of(net)
