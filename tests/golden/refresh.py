@@ -13,6 +13,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,12 +74,12 @@ def names_text() -> str:
     """Returns the page of public names, a table for each folder."""
     tables: dict[str, list[str]] = {}
     for name, public in public_names():
-        folder, short = name.split(".")
+        folder, _, short = name.rpartition(".")
         row = f"| `{short}` | {_summary(public)} |"
         tables.setdefault(folder, []).append(row)
     parts = [_NAMES_INTRODUCTION]
     for folder, rows in tables.items():
-        title = f"## `{folder}`\n\n{_summary(getattr(keras_advdef, folder))}"
+        title = f"## `{folder}`\n\n{_summary(attrgetter(folder)(keras_advdef))}"
         parts.append("\n".join([f"{title}\n", "| name | what it is |", "|---|---|"]))
         parts[-1] += "\n" + "\n".join(rows)
     return "\n\n".join(parts) + "\n"
