@@ -127,4 +127,5 @@ def test_table_is_committed_and_linked(script):
     table = script.with_suffix(".md")
     assert "Command" in table.read_text(encoding="utf-8")
     link = table.relative_to(ROOT).as_posix()
-    assert link in (ROOT / "README.md").read_text(encoding="utf-8")
+    page = ROOT / "docs" / "reproductions.md"
+    assert link in page.read_text(encoding="utf-8")
