@@ -86,7 +86,7 @@ def test_a_detector_is_attacked_as_one(detector, digits):
     )
     verdicts = {check["name"]: check for check in report.checks}
     assert verdicts["no_detector"]["passed"]
-    assert "by its own account" in verdicts["no_detector"]["detail"]
+    assert "declares that it is a detector" in verdicts["no_detector"]["detail"]
     found = detector.predict(images, verbose=0)
     right = found["probabilities"].argmax(axis=-1) == labels
     clean = float((right & ~found["verdict"]).mean())

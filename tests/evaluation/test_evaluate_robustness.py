@@ -241,7 +241,7 @@ class TestEvaluateRobustness:
         # No gradient anywhere, which would else be called masking.
         net = linear_net(np.zeros((3, 64)), [0.0, 1.0, 0.0], shape=(8, 8, 1))
         report = evaluate(net, attacks=[], curve=[], count=40, verbose=1)
-        start = "he model is at chance, it answers class 1 to every image: wrong `val"
+        start = "he model is at chance, predicting class 1 for every image: wrong `val"
         assert report.headline.startswith(f"T{start}")
         assert report.checks[0]["name"] == "better_than_chance"
         assert {"better_than_chance", "input_gradients"} <= failed(report)

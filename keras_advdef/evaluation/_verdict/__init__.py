@@ -1,1 +1,1 @@
-"""Whether the numbers can be believed, and what may be claimed."""
+"""Decides whether the numbers can be believed, and what may be claimed."""

@@ -1,4 +1,4 @@
-"""Whether a model's answers have anything to do with the images."""
+"""better_than_chance: whether a model's predictions depend on the images."""
 
 from collections.abc import Sequence
 
@@ -7,22 +7,22 @@ import numpy as np
 from keras_advdef.evaluation._verdict.check import Check
 
 _NAME = "better_than_chance"
-# An answer without knowledge is taken for better than that once in forty times.
+# Significance level: a guessing model passes once in forty evaluations.
 _LUCK = 0.025
-# Of the way from chance to no mistake. A model that has come so far is a good one, on
-# however few images that was seen.
+# A share of the way from chance to a perfect score. A model that gets this far passes
+# even on a few images, where the test has no power.
 _FAR = 0.5
 
 
 def better_than_chance(predicted: np.ndarray, labels: np.ndarray) -> Check:
-    """Returns the check whether clean images are right more often than by chance.
+    """Checks whether the model classifies clean images better than chance.
 
-    Chance is what the same answers in another order would give (as in Cohen 1960, "A
-    coefficient of agreement for nominal scales"). So a model that gives one class to
-    every image is at chance, however frequent that class is.
+    Chance is the expected accuracy of the same predictions in random order (as in
+    Cohen 1960, "A coefficient of agreement for nominal scales"). A model that predicts
+    one class for every image is therefore at chance, however frequent that class is.
 
     Args:
-        predicted: The model's answers to clean images, `(count,)`.
+        predicted: The model's predictions for clean images, `(count,)`.
         labels: The true classes, `(count,)`.
 
     Example:
@@ -40,7 +40,7 @@ def better_than_chance(predicted: np.ndarray, labels: np.ndarray) -> Check:
     )
     reason = "the model is at chance"
     if len(truth[0]) == 1:
-        detail = "Not run: the images are of one class only."
+        detail = "Not run: all images belong to one class."
         return Check(name=_NAME, passed=None, detail=detail, reason=reason)
     met, places, others = np.intersect1d(answers[0], truth[0], return_indices=True)
     frequencies = answers[1][places] / count, truth[1][others] / count
@@ -49,16 +49,16 @@ def better_than_chance(predicted: np.ndarray, labels: np.ndarray) -> Check:
     luck = binomtest(correct, count, chance, alternative="greater").pvalue
     is_far = correct / count - chance >= _FAR * (1.0 - chance)
     detail = (
-        f"{correct} of {count} clean images are right; the same answers in another "
-        f"order would have {chance * count:.1f} right."
+        f"{correct} of {count} clean images are classified correctly; shuffled "
+        f"predictions would get {chance * count:.1f} on average."
     )
     if len(answers[0]) == 1:
-        reason += f", it answers class {answers[0][0]} to every image"
+        reason += f", predicting class {answers[0][0]} for every image"
     return Check(
         name=_NAME,
         passed=bool(luck < _LUCK or is_far),
         detail=detail,
-        reason=f"{reason}: wrong `value_range`, wrong labels, or untrained?",
+        reason=f"{reason}: wrong `value_range`, wrong labels, or not trained?",
     )
 
 

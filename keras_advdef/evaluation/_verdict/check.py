@@ -6,13 +6,13 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question about an evaluation, with its answer.
+    """The result of one sanity check.
 
     Attributes:
         name: Name of the check.
-        passed: Whether all is well; `None` if it could not be looked at.
-        detail: What was found, in a sentence.
-        reason: What a failure is called in the headline.
+        passed: Whether the check passed; `None` if it could not be run.
+        detail: The finding, in a sentence.
+        reason: How the headline describes a failure.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Whether what the models of an evaluation return can be worked with."""
+"""Checks the outputs of the models that take part in an evaluation."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from keras_advdef.evaluation._run.judge import Judge
 
 
 def check_outputs(request: Request, logits: np.ndarray) -> None:
-    """Raises before the first attack if a model would fail or mislead later.
+    """Raises if a model would fail later, or give misleading numbers.
 
     Args:
         request: The checked arguments.
-        logits: What the evaluated model gave for the first image, `(1, classes)`.
+        logits: The evaluated model's logits for the first image, `(1, classes)`.
 
     Raises:
-        ValueError: If the model gives NaN or infinity for the first image, the
-            reference or the surrogate for any, or one of the latter two knows another
-            number of classes.
+        ValueError: If the model returns NaN or infinity for the first image, if the
+            reference or the surrogate does so for any image, or if either of these two
+            has a different number of classes.
     """
     is_finite = np.isfinite(logits).all(axis=1)
     check_finite(OWNER, "model", request.subject.model, is_finite)
@@ -36,14 +36,14 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
         found = judge.logits(request.images, 0)
         known = _classes(companion.model, found)
         if known != classes:
-            rule = f"a model with {classes} classes, as the evaluated one"
-            value = f"one with {known}"
+            rule = f"a model with {classes} classes, like the evaluated model"
+            value = f"a model with {known}"
             raise invalid(OWNER, name, rule, value)
         is_finite = np.isfinite(found).all(axis=1)
         check_finite(OWNER, name, companion.model, is_finite)
 
 
 def _classes(model: Any, logits: np.ndarray) -> int:
-    """Returns the number of classes, without the one that stands for "adversarial"."""
+    """Returns the number of classes, not counting a class for "adversarial"."""
     rejects = isinstance(model, LogitsModel) and model.rejects
     return logits.shape[1] - int(rejects)

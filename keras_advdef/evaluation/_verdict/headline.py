@@ -1,4 +1,4 @@
-"""The result of an evaluation in a sentence that claims no more than was measured."""
+"""States the result of an evaluation in one sentence, without overclaiming."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ _AUTOMATIC = ("APGD", "FAB", "Square")
 
 
 def listed(names: Sequence[str]) -> str:
-    """Returns names as an enumeration.
+    """Joins names with commas and "and".
 
     Args:
-        names: At least one.
+        names: One name or more.
 
     Example:
 
@@ -31,7 +31,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def attacks_text(request: Request, plan: Plan) -> str:
-    """Returns a short text for the attacks behind a number.
+    """Names the attacks behind a number, in short.
 
     Args:
         request: The checked arguments.
@@ -53,11 +53,11 @@ def _kind(attack: Attack) -> str:
 
 
 def is_robust_accuracy(request: Request, plan: Plan, checks: Sequence[Check]) -> bool:
-    """Returns whether a number has earned the name of robust accuracy.
+    """Returns whether a number may be called robust accuracy.
 
     Args:
         request: The checked arguments.
-        plan: What ran and what was left out.
+        plan: Which attacks ran and which were skipped.
         checks: The verdicts.
     """
     is_thorough = request.budget.name != "quick" and request.attacks is None
@@ -73,11 +73,11 @@ def headline(
     clean: AccuracyEstimate,
     adaptive: AccuracyEstimate,
 ) -> str:
-    """Returns the sentence.
+    """Returns the result of an evaluation in one sentence.
 
     Args:
         request: The checked arguments.
-        plan: What ran and what was left out.
+        plan: Which attacks ran and which were skipped.
         checks: The verdicts.
         clean: Accuracy on clean images.
         adaptive: Accuracy under all attacks.
@@ -86,14 +86,13 @@ def headline(
     epsilon = request.value_range.epsilon_text(request.epsilon)
     scope = f"{request.count} images"
     if request.given is None:
-        scope += " (the first; more were left out)"
+        scope = f"the first {scope} of the data set"
     elif request.given > request.count:
-        left = request.given - request.count
-        scope += f" (the first; {left} were left out)"
+        scope = f"the first {request.count} of {request.given} images"
     failed = [check.reason for check in checks if check.passed is False]
     warning = f"Gradient masking suspected: {'; '.join(failed)}. " if failed else ""
     if is_at_chance(checks):
-        # What such a model hides is of no interest.
+        # Gradient masking does not matter in a model that has learned nothing.
         warning = f"{failed[0][0].upper()}{failed[0][1:]} "
     if is_robust_accuracy(request, plan, checks):
         claim = f"Robust accuracy {adaptive} under {attacks}"

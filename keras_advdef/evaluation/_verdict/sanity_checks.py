@@ -1,4 +1,4 @@
-"""The questions that tell robust models from models that hide their gradients.
+"""Sanity checks that tell robust models from models with masked gradients.
 
 After Carlini et al. 2019, "On evaluating adversarial robustness", and Athalye et al.
 2018, "Obfuscated gradients give a false sense of security".
@@ -14,32 +14,32 @@ from keras_advdef.evaluation._plan.traits import ProbeResult
 from keras_advdef.evaluation._verdict.check import Check
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
-# One attack is clearly stronger than another if it breaks so many images more, and
-# chance alone would seldom do that.
+# One attack is clearly stronger than another if it breaks this share of the images
+# more, at this level of significance.
 _CLEARLY = 0.03
 _CHANCE = 0.01
-# The naive attack has fewer steps; this much it may fall behind on an honest model.
+# The naive attack has fewer steps, so it may fall this far behind on an honest model.
 _OBFUSCATED = 0.1
-# A gradient attack without bounds breaks nearly all images of an honest model; a
-# larger share is left with 97.5 % confidence before that counts.
+# An unbounded gradient attack breaks nearly all images of an honest model. The check
+# fails only if more than this share survives with 97.5 % confidence.
 _LEFT_WITHOUT_BOUNDS = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """What the checks look at.
+    """The measurements that the checks use.
 
     Attributes:
-        chance: Whether clean images are right more often than by chance.
-        traits: What the model turned out to be.
+        chance: Whether clean images are classified better than by chance.
+        traits: What the probe found out about the model.
         broken: For each check attack, which of the first images it broke.
-        labels: What each check attack is called.
-        naive: In which share of its draws each image is wrong, when clean or under
-            the naive attack.
+        labels: Name of each check attack, for readers.
+        naive: For each image, the share of draws on which it is misclassified, clean
+            or under the naive attack.
         adaptive: The same under the worst of all attacks.
-        at_full_range: What a gradient attack without bounds leaves.
-        rejected: The class that stands for "adversarial", or `None`.
-        rejections: Share of the naively attacked images that went to it.
+        at_full_range: Accuracy under a gradient attack without bounds.
+        rejected: The class that means "adversarial", or `None`.
+        rejections: Share of the naively attacked images predicted as that class.
     """
 
     chance: Check
@@ -54,10 +54,10 @@ class Evidence:
 
 
 def sanity_checks(evidence: Evidence) -> list[Check]:
-    """Returns the verdicts, always the same ones in the same order.
+    """Returns the verdicts: always the same checks, in the same order.
 
     Args:
-        evidence: What was measured.
+        evidence: The measurements.
     """
     return [
         evidence.chance,
@@ -73,7 +73,7 @@ def sanity_checks(evidence: Evidence) -> list[Check]:
 
 
 class _Comparison(NamedTuple):
-    """Two check attacks of which the second must not be clearly the weaker one."""
+    """Two check attacks; the expected one must not be clearly the weaker."""
 
     name: str
     suspect: str
@@ -83,10 +83,13 @@ class _Comparison(NamedTuple):
 
 _COMPARISONS = (
     _Comparison(
-        "more_steps", "iterative", "more-steps", "more steps help the defender"
+        "more_steps", "iterative", "more-steps", "more steps weaken the attack"
     ),
     _Comparison(
-        "iterative_vs_one_step", "fgsm", "iterative", "one step is stronger than many"
+        "iterative_vs_one_step",
+        "fgsm",
+        "iterative",
+        "a one-step attack is stronger than an iterative one",
     ),
     _Comparison(
         "black_box_vs_white_box",
@@ -98,13 +101,13 @@ _COMPARISONS = (
         "transfer_vs_white_box",
         "transfer",
         "more-steps",
-        "transferred images are stronger than a white-box attack",
+        "images transferred from another model are stronger than a white-box attack",
     ),
     _Comparison(
         "noise_vs_attack",
         "noise",
         "more-steps",
-        "random noise is stronger than the attack",
+        "random noise is stronger than a gradient attack",
     ),
 )
 
@@ -112,11 +115,11 @@ _COMPARISONS = (
 def clearly_more(strong: np.ndarray, weak: np.ndarray) -> bool:
     """Returns whether one attack broke clearly more of the same images than another.
 
-    Images that only one of the two broke decide, by an exact one-sided sign test.
+    This is an exact one-sided sign test on the images that only one of them broke.
 
     Args:
-        strong: Which images the one broke, booleans.
-        weak: Which the other broke.
+        strong: Which images the first attack broke, booleans.
+        weak: Which images the second attack broke, booleans.
 
     Example:
 
@@ -136,22 +139,23 @@ def clearly_more(strong: np.ndarray, weak: np.ndarray) -> bool:
 
 
 def _compared(evidence: Evidence, comparison: _Comparison) -> Check:
-    """Passes unless the attack that should be weaker is clearly the stronger one."""
+    """Fails if the attack that should be weaker is clearly stronger."""
     name, suspect, expected, reason = comparison
     if suspect not in evidence.broken:
         why = (
-            "no surrogate and no reference were given"
+            "no surrogate or reference model was given"
             if suspect == "transfer"
-            else "no such attack in this norm"
+            else "there is no such attack for this norm"
         )
         return Check(name=name, passed=None, detail=f"Not run: {why}.", reason=reason)
     one, other = evidence.broken[suspect], evidence.broken[expected]
     if not len(one):
-        detail = "Not run: the model has none of the images right."
+        detail = "Not run: the model classifies no image correctly."
         return Check(name=name, passed=None, detail=detail, reason=reason)
     detail = (
-        f"{evidence.labels[suspect]}: {int(one.sum())} of {len(one)} images broken; "
-        f"{evidence.labels[expected]}: {int(other.sum())}."
+        f"Misclassified images, of {len(one)}: {int(one.sum())} under "
+        f"{evidence.labels[suspect]}; {int(other.sum())} under "
+        f"{evidence.labels[expected]}."
     )
     passed = not clearly_more(one, other)
     return Check(name=name, passed=passed, detail=detail, reason=reason)
@@ -160,8 +164,8 @@ def _compared(evidence: Evidence, comparison: _Comparison) -> Check:
 def _reaches_zero(evidence: Evidence) -> Check:
     left = evidence.at_full_range
     detail = (
-        f"{left.correct} of {left.count} images stand against a gradient attack that "
-        "may change every pixel to any value."
+        f"{left.correct} of {left.count} images stay correct under a gradient attack "
+        "that may set every pixel to any value."
     )
     return Check(
         name="accuracy_reaches_zero",
@@ -176,19 +180,18 @@ def _gradients(traits: ProbeResult) -> Check:
     if traits.identity:
         names = ", ".join(getattr(each, "name", str(each)) for each in traits.identity)
         detail += (
-            f"; with the identity behind {names} (BPDA) it is "
+            f"; with the identity as the backward pass of {names} (BPDA), "
             f"{100 * traits.no_gradient_by_identity:.0f} %"
         )
     if not traits.has_gradient:
-        detail += "; only score- and decision-based attacks are of use"
+        detail += "; only score- and decision-based attacks can be used"
     detail += "."
     reason = "input gradients are missing"
     if traits.whole_input:
-        reason += f", as images are rounded to {traits.whole_input} on their way in"
-        detail += f" The model takes images of {traits.whole_input}, which rounds"
-        detail += " adversarial ones"
-        detail += (
-            "." if traits.no_gradient else "; it was called on floats as they are."
+        reason += f", as the model rounds images to {traits.whole_input}"
+        detail += f" The model takes {traits.whole_input} images, so adversarial images"
+        detail += " are rounded" + (
+            "." if traits.no_gradient else "; the attacks gave it unrounded floats."
         )
     return Check(
         name="input_gradients",
@@ -202,17 +205,18 @@ def _saturated(evidence: Evidence) -> Check:
     traits = evidence.traits
     divided, plain = evidence.broken["temperature"], evidence.broken["iterative"]
     detail = (
-        f"{100 * traits.saturated:.0f} % of the images have a cross-entropy without "
-        f"gradient; the median gap between the largest logits is {traits.gap:.3g}. "
-        f"{evidence.labels['temperature']}: {int(divided.sum())} of {len(divided)} "
-        f"images broken; {evidence.labels['iterative']}: {int(plain.sum())}."
+        f"For {100 * traits.saturated:.0f} % of the images the cross-entropy has no "
+        "gradient; the median gap between the two largest logits is "
+        f"{traits.gap:.3g}. Misclassified images, of {len(divided)}: "
+        f"{int(divided.sum())} under {evidence.labels['temperature']}; "
+        f"{int(plain.sum())} under {evidence.labels['iterative']}."
     )
     stronger = bool(len(plain)) and clearly_more(divided, plain)
     return Check(
         name="saturated_logits",
         passed=traits.saturated <= LARGEST_SHARE and not stronger,
         detail=detail,
-        reason="logits are saturated",
+        reason="saturated logits hide the gradient",
     )
 
 
@@ -220,16 +224,16 @@ def _probabilities(traits: ProbeResult) -> Check:
     detail = "The model returns logits."
     if traits.probabilities:
         detail = (
-            "The model returns probabilities, whose softmax cannot be undone; their "
-            f"logarithm was attacked. {100 * traits.certain:.0f} % of the images are "
-            "given to one class with certainty, which hides how far the others are. "
+            "The model returns probabilities, and its softmax cannot be removed; their "
+            f"logarithm was attacked. For {100 * traits.certain:.0f} % of the images "
+            "one class has all the probability, which hides how close the others are. "
             "Return logits instead."
         )
     return Check(
         name="logits_not_probabilities",
         passed=traits.certain <= LARGEST_SHARE,
         detail=detail,
-        reason="certain probabilities stand where logits were expected",
+        reason="the model returns saturated probabilities instead of logits",
     )
 
 
@@ -237,44 +241,44 @@ def _deterministic(traits: ProbeResult) -> Check:
     detail = "Five runs give the same logits."
     if traits.is_random:
         detail = (
-            f"Logits of five runs differ by up to {traits.spread:.3g}; the attacks "
-            f"average gradients over up to {traits.draws} draws (EOT)."
+            f"The logits of five runs differ by up to {traits.spread:.3g}, so the "
+            f"attacks average gradients over up to {traits.draws} draws (EOT)."
         )
     if traits.is_random and traits.is_declared_random:
         names = [name for name, card in traits.cards.items() if card.eot_samples > 1]
-        detail += f" That is the defence of {', '.join(names)}."
+        detail += f" The randomness comes from {', '.join(names)}."
     elif traits.is_random:
         detail += (
-            " If augmentation goes on in an exported model, export with "
+            " If an exported model still augments its images, export it with "
             "training=False, as `models.export_model` does."
         )
     return Check(
         name="deterministic",
         passed=not traits.is_random or traits.is_declared_random,
         detail=detail,
-        reason="outputs are random, by no layer of this package",
+        reason="outputs are random, and no defence of this package explains it",
     )
 
 
 def _rejection(evidence: Evidence) -> Check:
-    detail = "No class that is no label takes many attacked images."
+    detail = "No extra class catches attacked images."
     declared = evidence.traits.rejects
     if declared:
         detail = (
-            "The model is a detector by its own account; attacks were aimed past it, "
-            "and clean images that it flags count as wrong."
+            "The model declares that it is a detector, so the attacks had to evade it; "
+            "clean images that it flags count as errors."
         )
     elif evidence.rejected is not None:
         detail = (
-            f"Class {evidence.rejected} is no label and takes "
-            f"{100 * evidence.rejections:.0f} % of the naively attacked images: it is "
-            "taken as a detector's verdict, and attacks were aimed past it."
+            f"Class {evidence.rejected} is not among the labels, but is predicted for "
+            f"{100 * evidence.rejections:.0f} % of the naively attacked images. It is "
+            "treated as a detector's alarm, which the attacks had to evade."
         )
     return Check(
         name="no_detector",
         passed=declared or evidence.rejected is None,
         detail=detail,
-        reason="a detector takes the attacked images",
+        reason="an extra class catches the attacked images",
     )
 
 
@@ -283,14 +287,14 @@ def _obfuscated(evidence: Evidence) -> Check:
     difference = float(adaptive.mean() - naive.mean())
     is_clear = clearly_more(adaptive > 0.5, naive > 0.5)
     detail = (
-        f"Accuracy is {100 * (1 - naive.mean()):.1f} % under the naive attack, "
-        f"{100 * (1 - adaptive.mean()):.1f} % under all."
+        f"Accuracy is {100 * (1 - naive.mean()):.1f} % under the naive attack and "
+        f"{100 * (1 - adaptive.mean()):.1f} % under all attacks."
     )
     if evidence.traits.naive.unaware:
-        detail += " The naive attacker leaves this package's defences out."
+        detail += " The naive attack is crafted without this package's defences."
     return Check(
         name="naive_vs_adaptive",
         passed=difference <= _OBFUSCATED or not is_clear,
         detail=detail,
-        reason="obfuscated gradients, since the naive attack is far weaker",
+        reason="obfuscated gradients, as the naive attack is far weaker than the rest",
     )

@@ -35,8 +35,8 @@ class TestDemoRun:
         checks = {**demo_run.checks, "undefended": constant}
         run = dataclasses.replace(demo_run, checks=checks)
         start = (
-            "Undefended: the model is at chance, it answers class 0 to every image: "
-            "wrong `value_range`, wrong labels, or untrained? 6 of 12 clean images are "
+            "Undefended: the model is at chance, predicting class 0 for every image: "
+            "wrong `value_range`, wrong labels, or not trained? 6 of 12 clean images "
         )
         (alarm,) = run.alarms
         assert alarm.startswith(start)

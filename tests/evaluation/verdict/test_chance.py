@@ -37,12 +37,12 @@ class TestBetterThanChance:
         # What the reason says is said once.
         right = (labels == answer).sum()
         assert found.detail == (
-            f"{right} of 100 clean images are right; the same answers in another order "
-            f"would have {right}.0 right."
+            f"{right} of 100 clean images are classified correctly; shuffled "
+            f"predictions would get {right}.0 on average."
         )
         assert found.reason == (
-            f"the model is at chance, it answers class {answer} to every image: wrong "
-            "`value_range`, wrong labels, or untrained?"
+            f"the model is at chance, predicting class {answer} for every image: wrong "
+            "`value_range`, wrong labels, or not trained?"
         )
 
     def test_rare_classes_that_are_found_pass(self):
@@ -61,7 +61,7 @@ class TestBetterThanChance:
     def test_one_class_tells_nothing(self):
         found = check([3, 3, 3], [3, 3, 3])
         assert found.passed is None
-        assert found.detail == "Not run: the images are of one class only."
+        assert found.detail == "Not run: all images belong to one class."
 
 
 def test_is_at_chance():

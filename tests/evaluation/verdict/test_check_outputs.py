@@ -36,7 +36,7 @@ class TestCompanions:
         check_outputs(make_request(**{name: detector}), LOGITS)
 
     def test_other_classes(self, make_request, name):
-        text = f"`{name}` to be a model with 2 classes.*{name}='one with 3'"
+        text = f"`{name}` to be a model with 2 classes.*{name}='a model with 3'"
         with pytest.raises(ValueError, match=text):
             check_outputs(make_request(**{name: _net(3)}), LOGITS)
 

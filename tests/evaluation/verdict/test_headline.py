@@ -126,18 +126,18 @@ class TestHeadline:
             make_request(budget="full"), chance, check(passed=False, reason="one thing")
         )
         assert text.startswith(
-            "The model is at chance: wrong `value_range`, wrong labels, or untrained? "
-            "Accuracy under AutoAttack and PGD: 50.0 % "
+            "The model is at chance: wrong `value_range`, wrong labels, or not "
+            "trained? Accuracy under AutoAttack and PGD: 50.0 % "
         )
         assert "masking" not in text
 
     def test_images_left_out(self, make_request):
         images, labels = [[[[0.5]], [[0.5]]]] * 203, [0] * 203
         text = sentence(make_request(images=images, labels=labels))
-        assert "on 200 images (the first; 3 were left out); clean" in text
+        assert "on the first 200 of 203 images; clean" in text
         batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
         text = sentence(make_request(images=batches, labels=None))
-        assert "on 200 images (the first; more were left out); clean" in text
+        assert "on the first 200 images of the data set; clean" in text
 
 
 def test_listed():

@@ -45,7 +45,7 @@ def first(count):
 
 @pytest.fixture
 def make_evidence(make_traits):
-    """Evidence of an honest model, but for some changes."""
+    """Evidence of an honest model, with some changes."""
 
     def make(*, traits=None, broken=None, **changes):
         defaults = {
@@ -73,7 +73,7 @@ def verdicts(make_evidence):
     return judge
 
 
-# What makes each check fail, and no other.
+# Changes that make one check fail, and no other.
 FAILURES = {
     "accuracy_reaches_zero": {"at_full_range": AccuracyEstimate(11, 100)},
     "more_steps": {"broken": {"iterative": first(70)}},
@@ -88,9 +88,9 @@ FAILURES = {
     "no_detector": {"rejected": 9, "rejections": 0.8},
     "naive_vs_adaptive": {"naive": first(49).astype(float)},
 }
-# What each check still lets pass.
+# Changes that each check just tolerates.
 ALLOWED = {
-    # The interval of 10 % begins at 4.9 %, that of 11 % at 5.6 %.
+    # The interval of 10 % starts at 4.9 %, that of 11 % at 5.6 %.
     "accuracy_reaches_zero": {"at_full_range": AccuracyEstimate(10, 100)},
     "more_steps": {"broken": {"iterative": first(63)}},
     "noise_vs_attack": {"broken": {"noise": first(66)}},
@@ -122,8 +122,8 @@ class TestSanityChecks:
     @pytest.mark.parametrize(
         ("attack", "name", "reason"),
         [
-            ("transfer", "transfer_vs_white_box", "no surrogate and no reference"),
-            ("black-box", "black_box_vs_white_box", "no such attack in this norm"),
+            ("transfer", "transfer_vs_white_box", "no surrogate or reference model"),
+            ("black-box", "black_box_vs_white_box", "there is no such attack for"),
         ],
     )
     def test_attack_that_did_not_run(self, attack, name, reason, make_evidence):
@@ -135,14 +135,14 @@ class TestSanityChecks:
         assert [c.name for c in checks.values() if c.passed is None] == [name]
 
     def test_whole_numbers_are_named_and_are_no_mask(self, make_evidence):
-        for share, passed, end in ((0.0, True, "as they are."), (1.0, False, "ones.")):
+        for share, passed, end in ((0.0, True, "floats."), (1.0, False, "rounded.")):
             traits = {"whole_input": "uint8", "no_gradient": share}
             checks = sanity_checks(make_evidence(traits=traits))
             (check,) = (each for each in checks if each.name == "input_gradients")
             assert check.passed == passed
-            assert "The model takes images of uint8, which rounds" in check.detail
+            assert "The model takes uint8 images, so adversarial" in check.detail
             assert check.detail.endswith(end)
-        assert check.reason.endswith("as images are rounded to uint8 on their way in")
+        assert check.reason.endswith("as the model rounds images to uint8")
 
     def test_a_logarithm_is_mentioned_and_is_no_mask(self, make_evidence):
         traits = {"probabilities": True, "certain": 0.0}
@@ -165,15 +165,15 @@ class TestSanityChecks:
         checks = sanity_checks(make_evidence(traits=traits))
         (check,) = (each for each in checks if each.name == "deterministic")
         assert check.passed
-        assert "differ by up to 0.5;" in check.detail
-        assert check.detail.endswith("That is the defence of RandomNoise.")
+        assert "differ by up to 0.5, so" in check.detail
+        assert check.detail.endswith("The randomness comes from RandomNoise.")
 
     def test_other_randomness_may_be_augmentation(self, make_evidence):
         traits = {"is_random": True, "spread": 0.5}
         checks = sanity_checks(make_evidence(traits=traits))
         (check,) = (each for each in checks if each.name == "deterministic")
         assert not check.passed
-        assert "export with training=False, as `models.export_model`" in check.detail
+        assert "export it with training=False, as `models.export_m" in check.detail
 
     def test_details_name_attacks_and_layers(self, make_evidence):
         noise = RandomNoise(0.1, name="fog")
@@ -186,14 +186,16 @@ class TestSanityChecks:
         checks = sanity_checks(make_evidence(traits=traits))
         details = {check.name: check.detail for check in checks}
         assert details["noise_vs_attack"] == (
-            "the noise attack: 60 of 100 images broken; the more-steps attack: 60."
+            "Misclassified images, of 100: 60 under the noise attack; 60 under the "
+            "more-steps attack."
         )
         assert details["input_gradients"] == (
-            "100 % of the images have no input gradient; with the identity behind fog "
-            "(BPDA) it is 50 %; only score- and decision-based attacks are of use."
+            "100 % of the images have no input gradient; with the identity as the "
+            "backward pass of fog (BPDA), 50 %; only score- and decision-based attacks "
+            "can be used."
         )
         assert details["naive_vs_adaptive"].startswith("Accuracy is 40.0 % under the n")
-        assert "leaves this package's defences out" in details["naive_vs_adaptive"]
+        assert "without this package's defences" in details["naive_vs_adaptive"]
 
     def test_every_check_can_say_why_it_failed(self, make_evidence):
         reasons = {check.reason for check in sanity_checks(make_evidence())}
@@ -222,7 +224,7 @@ class TestClearlyMore:
 
     @pytest.mark.parametrize("strong", range(11, 40))
     def test_sign_test(self, strong):
-        # Of the images that only one broke, ten are the other's.
+        # Of the images that only one attack broke, ten were broken by the other.
         one, other = first(strong), np.arange(100) >= 90
         by_chance = binom.sf(strong - 1, strong + 10, 0.5)
         expected = strong - 10 > 3 and by_chance < 0.01
