@@ -10,10 +10,10 @@ import signal
 import sys
 import types
 
-_SAID = {signal.SIGINT: b"Interrupted.\n", signal.SIGTERM: b"Terminated.\n"}
+_MESSAGES = {signal.SIGINT: b"Interrupted.\n", signal.SIGTERM: b"Terminated.\n"}
 
 
-def stop(number: int, frame: types.FrameType | None) -> None:
+def exit_on_signal(number: int, frame: types.FrameType | None) -> None:
     """Ends the process at once, as long as there is nothing to clean up.
 
     Args:
@@ -21,11 +21,11 @@ def stop(number: int, frame: types.FrameType | None) -> None:
         frame: Where the program is.
     """
     with contextlib.suppress(OSError):
-        os.write(2, _SAID[signal.Signals(number)])
+        os.write(2, _MESSAGES[signal.Signals(number)])
     os._exit(128 + number)
 
 
-def open_streams() -> None:
+def replace_closed_streams() -> None:
     """Gives the process the standard streams that its caller has closed.
 
     The first files to be opened would take their numbers otherwise, and what TensorFlow
@@ -46,7 +46,7 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def fail(
+def exit_on_bug(
     kind: type[BaseException],
     error: BaseException,
     trace: types.TracebackType | None,
@@ -65,12 +65,12 @@ def fail(
 
 def main() -> None:
     """Runs the command line."""
-    open_streams()
-    sys.excepthook = fail
-    for number in _SAID:
+    replace_closed_streams()
+    sys.excepthook = exit_on_bug
+    for number in _MESSAGES:
         # Whoever started it may have asked to be left alone, as `nohup` does.
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, stop)
+            signal.signal(number, exit_on_signal)
     try:
         from keras_advdef.cli import main as run
     except ImportError as error:

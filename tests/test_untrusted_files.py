@@ -16,8 +16,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.cli.data.datasets import load_test_images
-from keras_advdef.cli.data.read_images import read_images
+from keras_advdef.cli.data._read_images import read_images
+from keras_advdef.cli.data.load import load_test_images
 from keras_advdef.core import untrusted
 from keras_advdef.core.cards import DefenceCard, cards_in
 from keras_advdef.core.errors import invalid, is_rejection

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from keras_advdef import __version__
-from keras_advdef.cli._output import Output
-from keras_advdef.cli._reported_failures import ReportedFailures
+from keras_advdef.cli._console import CommandConsole
+from keras_advdef.cli._exit_on_error import ExitOnError
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
@@ -72,14 +72,14 @@ def demo(
     ] = 0,
 ) -> None:
     """Trains with and without a defence, attacks both, and writes a report."""
-    with ReportedFailures(Output(stderr=True)):
+    with ExitOnError(CommandConsole(stderr=True)):
         from keras_advdef.cli.demo.demo import run_demo
         from keras_advdef.cli.demo.settings import DemoSettings
 
         settings = DemoSettings.parse(
             data=data, output=output, epsilon=epsilon, epochs=epochs, seed=seed
         )
-        run_demo(settings, Output())
+        run_demo(settings, CommandConsole())
 
 
 @app.command()
@@ -144,7 +144,7 @@ def evaluate(
     used, 70 for an error of ours, 130 for Ctrl-C and 143 for SIGTERM.
     """
     resume = "run the same command again to go on"
-    with ReportedFailures(Output(stderr=True), interrupted=resume):
+    with ExitOnError(CommandConsole(stderr=True), interrupted=resume):
         from keras_advdef.cli import _evaluate_settings as flags
         from keras_advdef.cli.evaluate import run_evaluate
 
@@ -164,7 +164,7 @@ def evaluate(
             seed=seed,
             allow_small_epsilon=allow_small_epsilon,
         )
-        run_evaluate(settings, Output())
+        run_evaluate(settings, CommandConsole())
 
 
 @app.command()
@@ -176,7 +176,7 @@ def defences(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Lists the defences: what they claim, and what broke them."""
-    with ReportedFailures(Output(stderr=True)):
+    with ExitOnError(CommandConsole(stderr=True)):
         from keras_advdef.cli.defences import run_defences
 
-        run_defences(name, as_json=as_json, console=Output())
+        run_defences(name, as_json=as_json, console=CommandConsole())

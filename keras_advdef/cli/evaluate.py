@@ -8,14 +8,14 @@ from rich.table import Table
 from keras_advdef.cli._evaluate_settings import EvaluateSettings
 from keras_advdef.cli._print_line import print_line
 from keras_advdef.cli._rich_progress import RichProgress
-from keras_advdef.cli.data.datasets import load_test_images
+from keras_advdef.cli.data.load import load_test_images
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.evaluation.evaluate_robustness import run_evaluation
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
-_BELOW = 1
+_EXIT_BELOW_MINIMUM = 1
 
 
 def run_evaluate(settings: EvaluateSettings, console: Console) -> RobustnessReport:
@@ -34,7 +34,7 @@ def run_evaluate(settings: EvaluateSettings, console: Console) -> RobustnessRepo
         typer.Exit: With code 1 if the accuracy is below the minimum.
     """
     data = load_test_images(settings.data)
-    print_line(console, f"Data: {data.taken}.")
+    print_line(console, f"Data: {data.description}.")
     pixels = ValueRange.parse("keras-advdef", settings.value_range)
     request = Request.parse(
         model=settings.model,
@@ -55,7 +55,7 @@ def run_evaluate(settings: EvaluateSettings, console: Console) -> RobustnessRepo
     )
     with RichProgress(console) as progress:
         report = run_evaluation(request, settings.output, progress)
-    _show(report, settings, console)
+    _print_report(report, settings, console)
     accuracy = report.adaptive["accuracy"]
     if settings.minimum is not None and accuracy < settings.minimum:
         print_line(
@@ -63,11 +63,11 @@ def run_evaluate(settings: EvaluateSettings, console: Console) -> RobustnessRepo
             f"Accuracy under all attacks is {accuracy:.4g}, below the minimum of "
             f"{settings.minimum:g}.",
         )
-        raise typer.Exit(_BELOW)
+        raise typer.Exit(_EXIT_BELOW_MINIMUM)
     return report
 
 
-def _show(
+def _print_report(
     report: RobustnessReport, settings: EvaluateSettings, console: Console
 ) -> None:
     table = Table(box=box.SIMPLE_HEAD, title="Accuracy, 95 % Clopper-Pearson intervals")

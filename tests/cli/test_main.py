@@ -33,9 +33,9 @@ class TestMain:
 
     def test_other_missing_modules_are_defects(self, monkeypatch):
         monkeypatch.delitem(sys.modules, "keras_advdef.cli.app", raising=False)
-        monkeypatch.setitem(sys.modules, "keras_advdef.cli._reported_failures", None)
+        monkeypatch.setitem(sys.modules, "keras_advdef.cli._exit_on_error", None)
         monkeypatch.setattr(sys, "argv", ["keras-advdef", "demo"])
-        with pytest.raises(ModuleNotFoundError, match="reported_failures"):
+        with pytest.raises(ModuleNotFoundError, match="exit_on_error"):
             main()
 
     def test_help(self, monkeypatch, capsys):

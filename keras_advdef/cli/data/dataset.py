@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_advdef.cli.data.labelled_images import label_numbers, unit_images
+from keras_advdef.cli.data._labelled_images import numeric_labels, to_unit_range
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.value_range import checked_labels
 
@@ -62,11 +62,11 @@ class Dataset:
                 fit the others.
         """
         owner = f"--data {name}"
-        train, test = unit_images(owner, {"x_train": x_train, "x_test": x_test})
+        train, test = to_unit_range(owner, {"x_train": x_train, "x_test": x_test})
         if train.shape[1:] != test.shape[1:]:
             rule = f"of the size of the training images, {train.shape[1:]}"
             raise invalid(owner, "x_test", rule, test.shape[1:])
-        train_labels = label_numbers(f"{owner}, y_train", y_train)
+        train_labels = numeric_labels(f"{owner}, y_train", y_train)
         classes = _class_count(f"{owner}, y_train", train_labels)
         return cls(
             name=name,
@@ -77,14 +77,14 @@ class Dataset:
             x_test=test,
             y_test=checked_labels(
                 f"{owner}, y_test",
-                label_numbers(f"{owner}, y_test", y_test),
+                numeric_labels(f"{owner}, y_test", y_test),
                 count=len(test),
                 classes=classes,
             ),
             classes=classes,
         )
 
-    def capped(self, *, train: int, test: int, seed: int) -> "Dataset":
+    def subsample(self, *, train: int, test: int, seed: int) -> "Dataset":
         """Returns the data set with at most so many images, drawn at random.
 
         The draw matters: files are often sorted by class.

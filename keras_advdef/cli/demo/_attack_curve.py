@@ -12,7 +12,7 @@ from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 _BATCH_SIZE = 200
 
 
-def answers(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def predicted_labels(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Returns the class that a classifier gives to each image.
 
     Args:
@@ -51,7 +51,7 @@ def attack_curve(
     Returns:
         One estimate for each epsilon.
     """
-    clean = answers(model, images) == labels
+    clean = predicted_labels(model, images) == labels
     curve = []
     for epsilon in epsilons:
         hits = clean
@@ -65,7 +65,7 @@ def attack_curve(
                 batch_size=_BATCH_SIZE,
                 verbose=0,
             )
-            hits = clean & (answers(model, adversarial) == labels)
+            hits = clean & (predicted_labels(model, adversarial) == labels)
         curve.append(AccuracyEstimate(int(hits.sum()), len(hits)))
         advance(f"epsilon {epsilon:.3g}: {100 * curve[-1].accuracy:.1f} %")
     return curve

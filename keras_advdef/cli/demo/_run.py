@@ -79,7 +79,7 @@ class DemoRun:
         return self.curves[name][self.epsilons.index(self.budget.epsilon)]
 
     @property
-    def alarms(self) -> list[str]:
+    def failed_checks(self) -> list[str]:
         """What is wrong with the classifiers before any attack, in sentences."""
         return [
             f"{name.capitalize()}: {check.reason} {check.detail}"
@@ -90,7 +90,7 @@ class DemoRun:
     @property
     def headline(self) -> str:
         """The result in one sentence."""
-        alarms = "".join(f"{alarm} " for alarm in self.alarms)
+        alarms = "".join(f"{alarm} " for alarm in self.failed_checks)
         return (
             f"{alarms}Accuracy under {self.attack} (linf, "
             f"epsilon {self.budget.epsilon:.4g}) "

@@ -12,15 +12,15 @@ from rich.table import Table
 
 from keras_advdef.attacks import PGD
 from keras_advdef.cli.data.dataset import Dataset
-from keras_advdef.cli.data.datasets import load_dataset
-from keras_advdef.cli.demo._attack_curve import answers, attack_curve
+from keras_advdef.cli.data.load import load_dataset
+from keras_advdef.cli.demo._atomic_output import atomic_output, output_refusal
+from keras_advdef.cli.demo._attack_curve import attack_curve, predicted_labels
 from keras_advdef.cli.demo._budget import Budget
 from keras_advdef.cli.demo._curve_plot import save_curve_plot
 from keras_advdef.cli.demo._report import demo_report
 from keras_advdef.cli.demo._run import DemoRun
 from keras_advdef.cli.demo._small_network import small_network
 from keras_advdef.cli.demo._stage_progress import StageProgress
-from keras_advdef.cli.demo._staged_output import output_refusal, staged_output
 from keras_advdef.cli.demo._train_classifier import train_classifier
 from keras_advdef.cli.demo.settings import DemoSettings
 from keras_advdef.core.files import check_room, writing
@@ -42,7 +42,7 @@ def _budget(settings: DemoSettings) -> Budget:
     )
 
 
-def _announce(progress: StageProgress, whole: Dataset, used: Dataset) -> None:
+def _print_data(progress: StageProgress, whole: Dataset, used: Dataset) -> None:
     for part, all_images, images in (
         ("training", whole.x_train, used.x_train),
         ("test", whole.x_test, used.x_test),
@@ -79,7 +79,7 @@ def _measure(
                 seed=settings.seed,
                 advance=advance,
             )
-        found = answers(model, dataset.x_test)
+        found = predicted_labels(model, dataset.x_test)
         checks[name] = better_than_chance(found, dataset.y_test)
     run = DemoRun(
         settings=settings,
@@ -94,7 +94,7 @@ def _measure(
     return defended, run
 
 
-def _room(dataset: Dataset) -> int:
+def _bytes_needed(dataset: Dataset) -> int:
     """Bytes that the files take at most."""
     network = small_network(dataset.x_train.shape[1:], dataset.classes)
     # The weights, the two means that Adam keeps of each, and the weights once more in
@@ -128,9 +128,9 @@ def _table(run: DemoRun) -> Table:
     return table
 
 
-def _show(progress: StageProgress, run: DemoRun) -> None:
+def _print_result(progress: StageProgress, run: DemoRun) -> None:
     output = run.settings.output
-    for text in run.alarms:
+    for text in run.failed_checks:
         progress.line(text)
     progress.console.print(_table(run))
     progress.line(f"Written to {output}: {', '.join(_FILES)}, {_SERVED}/")
@@ -162,15 +162,15 @@ def run_demo(settings: DemoSettings, console: Console) -> DemoRun:
     """
     progress = StageProgress(console)
     budget = _budget(settings)
-    with staged_output(settings.output, files=_FILES, folder=_SERVED) as staging:
+    with atomic_output(settings.output, files=_FILES, folder=_SERVED) as staging:
         whole = load_dataset(settings.data)
-        dataset = whole.capped(
+        dataset = whole.subsample(
             train=budget.train_images, test=budget.test_images, seed=settings.seed
         )
-        _announce(progress, whole, dataset)
-        check_room(staging, _room(dataset), output_refusal(settings.output))
+        _print_data(progress, whole, dataset)
+        check_room(staging, _bytes_needed(dataset), output_refusal(settings.output))
         model, run = _measure(settings, budget, dataset, progress=progress)
         with writing(output_refusal(settings.output)):
             _write(staging, model, run)
-    _show(progress, run)
+    _print_result(progress, run)
     return run

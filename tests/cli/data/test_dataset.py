@@ -56,17 +56,17 @@ class TestDataset:
         with pytest.raises(ValueError, match=f"`--data toy.*{message}"):
             Dataset.from_arrays("toy", **{**arrays, key: value})
 
-    def test_capped_draws_without_order(self, arrays):
+    def test_subsample_draws_without_order(self, arrays):
         dataset = Dataset.from_arrays("toy", **arrays)
-        small = dataset.capped(train=10, test=4, seed=0)
+        small = dataset.subsample(train=10, test=4, seed=0)
         assert small.x_train.shape == (10, 6, 5, 1)
         assert small.y_test.shape == (4,)
         # Bright images are class 1: images and labels stay together.
         bright = small.x_train.mean(axis=(1, 2, 3)) > 0.5
         np.testing.assert_array_equal(bright, small.y_train == 1)
-        again = dataset.capped(train=10, test=4, seed=0)
+        again = dataset.subsample(train=10, test=4, seed=0)
         np.testing.assert_array_equal(small.x_train, again.x_train)
 
-    def test_capped_leaves_small_sets_alone(self, arrays):
+    def test_subsample_leaves_small_sets_alone(self, arrays):
         dataset = Dataset.from_arrays("toy", **arrays)
-        assert dataset.capped(train=40, test=12, seed=0) is dataset
+        assert dataset.subsample(train=40, test=12, seed=0) is dataset

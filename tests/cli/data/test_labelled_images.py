@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_advdef.cli.data.labelled_images import LabelledImages, unit_images
+from keras_advdef.cli.data._labelled_images import LabelledImages, to_unit_range
 from keras_advdef.core import untrusted
 
 
@@ -20,7 +20,7 @@ class TestLabelledImages:
         assert taken.images.shape == (3, 4, 5, 1)
         np.testing.assert_allclose(taken.images, 0.2, rtol=1e-6)
         assert taken.labels.tolist() == [2, 0, 1]
-        assert taken.taken == "all 3 images of toy"
+        assert taken.description == "all 3 images of toy"
 
     def test_images_of_few_classes(self):
         # A few images of a data set with a thousand classes.
@@ -28,11 +28,12 @@ class TestLabelledImages:
         assert _images([0, 0, 0]).labels.tolist() == [0, 0, 0]
 
     def test_says_how_classes_are_numbered(self):
-        assert _images([0, 1, 1], classes=("cat", "dog")).taken == (
+        assert _images([0, 1, 1], classes=("cat", "dog")).description == (
             "all 3 images of toy; classes by name: 0 cat, 1 dog"
         )
         many = tuple(f"c{number}" for number in range(12))
-        assert _images([0, 1, 1], classes=many).taken.endswith("7 c7, ..., 11 c11")
+        shortened = _images([0, 1, 1], classes=many).description
+        assert shortened.endswith("7 c7, ..., 11 c11")
 
     @pytest.mark.parametrize(
         ("labels", "text"),
@@ -60,21 +61,21 @@ class TestLabelledImages:
     def test_dark_images_beside_others_are_no_black_and_white(self, highest):
         train, test = np.zeros((2, 2, 1), np.uint8), np.ones((2, 2, 1), np.uint8)
         train[0, 0, 0] = highest
-        one, other = unit_images("toy", {"x_train": train, "x_test": test})
+        one, other = to_unit_range("toy", {"x_train": train, "x_test": test})
         assert one.max() == np.float32(highest) / np.float32(255)
         np.testing.assert_array_equal(other, np.float32(1) / np.float32(255))
 
     def test_floats_stay_beside_whole_numbers(self):
         floats = np.full((2, 2, 1), 0.5)
         parts = {"x_train": floats, "x_test": np.full((2, 2, 1), 51, np.uint8)}
-        one, other = unit_images("toy", parts)
+        one, other = to_unit_range("toy", parts)
         assert (one == 0.5).all()
         np.testing.assert_allclose(other, 0.2, rtol=1e-6)
 
     def test_memory(self, monkeypatch):
         monkeypatch.setattr(untrusted, "memory_budget", lambda: 1250)
         images = np.zeros((10, 5, 5), np.uint8)
-        [found] = unit_images("toy", {"x_test": images})
+        [found] = to_unit_range("toy", {"x_test": images})
         assert found.dtype == np.float32
         with pytest.raises(ValueError, match=r"fit into memory.*would take 2\.44 KiB"):
-            unit_images("toy", {"x_train": images, "x_test": images})
+            to_unit_range("toy", {"x_train": images, "x_test": images})

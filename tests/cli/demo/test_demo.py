@@ -48,7 +48,7 @@ class TestRunDemo:
         assert right == result.clean("defended").correct
 
         files = [path for path in output.rglob("*") if path.is_file()]
-        needed = demo._room(result.dataset)
+        needed = demo._bytes_needed(result.dataset)
         assert needed / 8 < sum(path.stat().st_size for path in files) < needed
 
 

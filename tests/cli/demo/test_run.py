@@ -30,7 +30,7 @@ class TestDemoRun:
         assert "robust" not in demo_run.headline
 
     def test_a_constant_answer_is_named_first(self, demo_run):
-        assert demo_run.alarms == []
+        assert demo_run.failed_checks == []
         constant = better_than_chance(np.zeros(12, int), np.arange(12) % 2)
         checks = {**demo_run.checks, "undefended": constant}
         run = dataclasses.replace(demo_run, checks=checks)
@@ -38,6 +38,6 @@ class TestDemoRun:
             "Undefended: the model is at chance, predicting class 0 for every image: "
             "wrong `value_range`, wrong labels, or not trained? 6 of 12 clean images "
         )
-        (alarm,) = run.alarms
+        (alarm,) = run.failed_checks
         assert alarm.startswith(start)
         assert run.headline.startswith(f"{alarm} Accuracy under PGD-40")

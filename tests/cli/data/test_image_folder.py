@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_advdef.cli.data.load_image_folder import (
+from keras_advdef.cli.data._image_folder import (
     load_folder_test_images,
     load_image_folder,
 )
@@ -126,7 +126,7 @@ class TestLoadFolderTestImages:
     def test_takes_all(self, folder):
         found = load_folder_test_images(str(folder))
         assert found.images.shape == (10, 4, 6, 3)
-        assert found.taken == (
+        assert found.description == (
             f"all 10 images of {folder}; classes by name: 0 cat, 1 dog"
         )
         # Each image once, beside its own class.
@@ -148,7 +148,7 @@ class TestLoadFolderTestImages:
         found = load_folder_test_images(str(parted))
         # Numbered as in training, where there are birds.
         assert sorted(found.labels.tolist()) == [1, 2, 2, 2]
-        assert found.taken == (
+        assert found.description == (
             f"all 4 images of {parted / 'test'}; classes by name: 0 bird, 1 cat, 2 dog"
         )
 

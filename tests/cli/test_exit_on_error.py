@@ -12,15 +12,15 @@ import tensorflow as tf
 import typer
 from rich.console import Console
 
-from keras_advdef.cli._output import Output, ReaderGone
-from keras_advdef.cli._reported_failures import ReportedFailures
+from keras_advdef.cli._console import CommandConsole, OutputClosed
+from keras_advdef.cli._exit_on_error import ExitOnError
 from keras_advdef.core.value_range import ValueRange
 
 
 def _outcome(action):
     """Returns the exit code and what was printed."""
     stream = io.StringIO()
-    with pytest.raises(typer.Exit) as caught, ReportedFailures(Console(file=stream)):
+    with pytest.raises(typer.Exit) as caught, ExitOnError(Console(file=stream)):
         action()
     return caught.value.exit_code, stream.getvalue()
 
@@ -29,7 +29,7 @@ def _raise(error):
     raise error
 
 
-class TestReportedFailures:
+class TestExitOnError:
     def test_rejected_value_is_one_line(self):
         code, text = _outcome(lambda: ValueRange.parse("PGD", (1.0, 0.0)))
         assert code == 2
@@ -74,13 +74,13 @@ class TestReportedFailures:
         assert _outcome(work) == expected
 
     def test_output_that_nobody_reads(self):
-        assert _outcome(lambda: _raise(ReaderGone())) == (141, "")
+        assert _outcome(lambda: _raise(OutputClosed())) == (141, "")
 
     def test_nobody_reads_the_line_either(self):
         reading, writing = os.pipe()
         os.close(reading)
         with os.fdopen(writing, "w") as file:
-            failures = ReportedFailures(Output(file=file))
+            failures = ExitOnError(CommandConsole(file=file))
             with pytest.raises(typer.Exit) as caught, failures:
                 raise OSError("full")
         assert caught.value.exit_code == 2
@@ -167,7 +167,7 @@ class TestReportedFailures:
 
     def test_warnings_are_lines(self):
         stream, before = io.StringIO(), warnings.showwarning
-        with ReportedFailures(Console(file=stream)):
+        with ExitOnError(Console(file=stream)):
             warnings.simplefilter("always")
             warnings.warn("This is\n  odd.", stacklevel=1)
         assert stream.getvalue() == "Warning: This is odd.\n"
@@ -179,11 +179,11 @@ class TestReportedFailures:
 
     def test_missing_extras_pass(self):
         error = ModuleNotFoundError("No module named 'PIL'", name="PIL.Image")
-        with pytest.raises(ModuleNotFoundError), ReportedFailures(Console()):
+        with pytest.raises(ModuleNotFoundError), ExitOnError(Console()):
             raise error
         assert _outcome(lambda: _raise(ModuleNotFoundError("x", name="os")))[0] == 70
 
     def test_success_is_silent(self, capsys):
-        with ReportedFailures(Console()):
+        with ExitOnError(Console()):
             pass
         assert capsys.readouterr().out == ""

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_advdef.cli.data.dataset import Dataset
-from keras_advdef.cli.data.labelled_images import LabelledImages
-from keras_advdef.cli.data.load_image_folder import (
+from keras_advdef.cli.data._image_folder import (
     load_folder_test_images,
     load_image_folder,
 )
-from keras_advdef.cli.data.load_keras_dataset import load_keras_dataset
-from keras_advdef.cli.data.load_npz import load_npz, load_npz_test_images
-from keras_advdef.cli.data.stratified_split import stratified_split
+from keras_advdef.cli.data._keras_datasets import load_keras_dataset
+from keras_advdef.cli.data._labelled_images import LabelledImages
+from keras_advdef.cli.data._npz import load_npz, load_npz_test_images
+from keras_advdef.cli.data._stratified_split import stratified_split
+from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.untrusted import reading
 
@@ -58,7 +58,7 @@ def load_dataset(spec: str) -> Dataset:
 
     Example:
 
-    >>> from keras_advdef.cli.data.datasets import load_dataset
+    >>> from keras_advdef.cli.data.load import load_dataset
     >>> dataset = load_dataset("digits")
     >>> dataset.x_train.shape, dataset.x_test.shape, dataset.classes
     ((1397, 8, 8, 1), (400, 8, 8, 1), 10)
@@ -88,8 +88,8 @@ def load_test_images(spec: str) -> LabelledImages:
 
     Example:
 
-    >>> from keras_advdef.cli.data.datasets import load_test_images
-    >>> load_test_images("digits").taken
+    >>> from keras_advdef.cli.data.load import load_test_images
+    >>> load_test_images("digits").description
     'all 400 images of the test part of digits'
     """
     if spec == "digits" or spec in _KERAS_NAMES:

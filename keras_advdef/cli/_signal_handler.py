@@ -8,14 +8,14 @@ import types
 from typing import Any
 
 # Seconds after which it is looked whether the exception has had its effect.
-_PAUSE = 1.0
+_RETRY_SECONDS = 1.0
 
 
 class Terminated(BaseException):
     """Raised where a signal asks the process to end."""
 
 
-class StopSignals:
+class SignalHandler:
     """Raises `KeyboardInterrupt` or `Terminated`, and knows which signal came.
 
     Libraries turn what is raised inside them into errors of their own, or drop it: the
@@ -24,24 +24,24 @@ class StopSignals:
     statement.
 
     Attributes:
-        came: Number of the last signal, or `None`.
+        received: Number of the last signal, or `None`.
     """
 
     def __init__(self) -> None:
-        self.came: int | None = None
+        self.received: int | None = None
         self._raised: BaseException | None = None
-        self._again: threading.Timer | None = None
-        self._has_ended = False
+        self._timer: threading.Timer | None = None
+        self._is_closed = False
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "StopSignals":
+    def __enter__(self) -> "SignalHandler":
         # Python takes signals in its main thread only.
         if threading.current_thread() is threading.main_thread():
             for number in map(int, (signal.SIGINT, signal.SIGTERM)):
                 handler = signal.getsignal(number)
                 # Whoever started the process may have asked for it to be left alone.
                 if handler is not None and handler != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._stop)
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -50,28 +50,28 @@ class StopSignals:
         error: BaseException | None,
         trace: types.TracebackType | None,
     ) -> None:
-        self._has_ended = True
-        if self._again is not None:
-            self._again.cancel()
-            self._again.join()
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer.join()
         while self._before:
             signal.signal(*self._before.popitem())
 
-    def _stop(self, number: int, frame: types.FrameType | None) -> None:
-        if self._has_ended:
+    def _handle(self, number: int, frame: types.FrameType | None) -> None:
+        if self._is_closed:
             return
-        self.came = number
-        if self._again is not None:
-            self._again.cancel()
-        self._again = threading.Timer(_PAUSE, _thread.interrupt_main, [number])
-        self._again.daemon = True
-        self._again.start()
-        if not self._is_answered():
+        self.received = number
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(_RETRY_SECONDS, _thread.interrupt_main, [number])
+        self._timer.daemon = True
+        self._timer.start()
+        if not self._is_cleaning_up():
             is_interrupt = number == signal.SIGINT
             self._raised = KeyboardInterrupt() if is_interrupt else Terminated()
             raise self._raised
 
-    def _is_answered(self) -> bool:
+    def _is_cleaning_up(self) -> bool:
         """Whether the program is cleaning up after what was raised."""
         handled = sys.exc_info()[1]
         while handled is not None and handled is not self._raised:

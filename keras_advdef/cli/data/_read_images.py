@@ -38,7 +38,7 @@ class _Header:
     rows: int
     columns: int
     mode: str
-    is_cut: bool
+    has_deep_pixels: bool
     is_animated: bool
 
     @property
@@ -77,13 +77,13 @@ def _header(path: Path) -> _Header:
             rows=rows,
             columns=columns,
             mode=image.mode,
-            is_cut=_is_cut(image),
+            has_deep_pixels=_has_deep_pixels(image),
             is_animated=image.format not in _STILL_FORMATS
             # Counting all frames may take minutes.
             and getattr(image, "is_animated", False),
         )
-    if header.mode not in (*_GREY_MODES, *_COLOUR_MODES) or header.is_cut:
-        found = "16 bits" if header.is_cut else f"the mode {header.mode}"
+    if header.mode not in (*_GREY_MODES, *_COLOUR_MODES) or header.has_deep_pixels:
+        found = "16 bits" if header.has_deep_pixels else f"the mode {header.mode}"
         advice = f"Convert it to 8 bits a channel; it has {found}."
         raise _rejected("a folder of 8-bit images", str(path), advice)
     if header.is_animated:
@@ -92,7 +92,7 @@ def _header(path: Path) -> _Header:
     return header
 
 
-def _is_cut(image: Any) -> bool:
+def _has_deep_pixels(image: Any) -> bool:
     """Whether Pillow would make 8 bits of more, from what it hands its decoder."""
     given: list[Any] = []
     for tile in image.tile:
@@ -114,11 +114,11 @@ def _pixels(path: Path, channels: int) -> tuple[np.ndarray, bool]:
     with _opened(path) as image:
         upright = ImageOps.exif_transpose(image)
         pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
-        is_clear = False
+        is_transparent = False
         if upright.has_transparency_data:
             opacity = np.asarray(upright.convert("RGBA").getchannel("A"))
-            is_clear = bool(opacity.min() < _MOST_LEVEL)
-    return pixels.reshape(*pixels.shape[:2], channels), is_clear
+            is_transparent = bool(opacity.min() < _MOST_LEVEL)
+    return pixels.reshape(*pixels.shape[:2], channels), is_transparent
 
 
 def read_images(paths: Sequence[Path]) -> np.ndarray:
@@ -150,22 +150,22 @@ def read_images(paths: Sequence[Path]) -> np.ndarray:
     check_memory(total, "Their pixels", refuse)
     first, _ = _pixels(paths[0], channels)
     images = np.empty((len(paths), *first.shape), np.float32)
-    clear = []
+    transparent = []
     for row, path in enumerate(paths):
-        pixels, is_clear = _pixels(path, channels)
+        pixels, is_transparent = _pixels(path, channels)
         if pixels.shape != first.shape:
             rows, columns = first.shape[:2]
             advice = f"{paths[0]} is {columns}x{rows}; resize them alike."
             value = f"{path} of {pixels.shape[1]}x{pixels.shape[0]}"
             raise _rejected("a folder of images of one size", value, advice)
         images[row] = pixels
-        clear += [path] * is_clear
+        transparent += [path] * is_transparent
     images /= np.float32(_MOST_LEVEL)
-    if clear:
+    if transparent:
         warnings.warn(
-            f"Of {len(paths)} images, {len(clear)} are transparent in places, the "
-            f"first {clear[0]}. Their colours are taken as they are stored. If a "
-            "background belongs behind them, save them with it.",
+            f"Of {len(paths)} images, {len(transparent)} are transparent in places, "
+            f"the first {transparent[0]}. Their colours are taken as they are stored. "
+            "If a background belongs behind them, save them with it.",
             stacklevel=2,
         )
     return images

@@ -6,7 +6,7 @@ import urllib.error
 import keras
 import pytest
 
-from keras_advdef.cli.data.load_keras_dataset import load_keras_dataset
+from keras_advdef.cli.data._keras_datasets import load_keras_dataset
 from keras_advdef.core.errors import is_rejection
 
 

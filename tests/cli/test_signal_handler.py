@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from keras_advdef.cli import _stop_signals as stop_signals
-from keras_advdef.cli._stop_signals import StopSignals, Terminated
+from keras_advdef.cli import _signal_handler as signal_handler
+from keras_advdef.cli._signal_handler import SignalHandler, Terminated
 
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 
@@ -14,17 +14,17 @@ KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 @pytest.mark.parametrize("number", KINDS)
 def test_raises_and_remembers(number):
     before = {each: signal.getsignal(each) for each in KINDS}
-    signals = StopSignals()
-    assert signals.came is None
+    signals = SignalHandler()
+    assert signals.received is None
     with pytest.raises(KINDS[number]), signals:
         signal.raise_signal(number)
-    assert signals.came == number
+    assert signals.received == number
     assert {each: signal.getsignal(each) for each in KINDS} == before
 
 
 @pytest.mark.parametrize("number", KINDS)
 def test_what_a_library_drops_is_raised_again(number, monkeypatch):
-    monkeypatch.setattr(stop_signals, "_PAUSE", 0.01)
+    monkeypatch.setattr(signal_handler, "_RETRY_SECONDS", 0.01)
     drops = []
 
     def work():
@@ -38,7 +38,7 @@ def test_what_a_library_drops_is_raised_again(number, monkeypatch):
             pass
 
     def run():
-        with StopSignals():
+        with SignalHandler():
             work()
 
     with pytest.raises(KINDS[number]) as caught:
@@ -64,7 +64,7 @@ def test_further_signals_do_not_disturb_the_cleaning():
             done.append(1)
 
     def work():
-        with StopSignals(), cleaning():
+        with SignalHandler(), cleaning():
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
@@ -75,9 +75,9 @@ def test_further_signals_do_not_disturb_the_cleaning():
 def test_signals_that_are_ignored_stay_so():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with StopSignals() as signals:
+        with SignalHandler() as signals:
             signal.raise_signal(signal.SIGINT)
-        assert signals.came is None
+        assert signals.received is None
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
@@ -87,7 +87,7 @@ def test_other_threads_leave_them_alone():
     before = {each: signal.getsignal(each) for each in KINDS}
 
     def work():
-        with StopSignals():
+        with SignalHandler():
             return {each: signal.getsignal(each) for each in KINDS}
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

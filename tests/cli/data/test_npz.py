@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_advdef.cli.data.load_npz import load_npz, load_npz_test_images
+from keras_advdef.cli.data._npz import load_npz, load_npz_test_images
 
 
 class TestLoadNpz:
@@ -56,7 +56,7 @@ class TestLoadNpzTestImages:
         np.savez(path, x_test=arrays["x_test"], y_test=arrays["y_test"])
         found = load_npz_test_images(str(path))
         assert found.images.shape == (12, 6, 5, 1)
-        assert found.taken == f"all 12 images of x_test in {path}"
+        assert found.description == f"all 12 images of x_test in {path}"
         with pytest.raises(ValueError, match="lacks x_train, y_train"):
             load_npz(str(path))
 

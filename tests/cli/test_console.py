@@ -3,13 +3,13 @@ import os
 
 import pytest
 
-from keras_advdef.cli._output import Output, ReaderGone
+from keras_advdef.cli._console import CommandConsole, OutputClosed
 from keras_advdef.cli._print_line import print_line
 
 
 def test_prints():
     stream = io.StringIO()
-    print_line(Output(file=stream), "a")
+    print_line(CommandConsole(file=stream), "a")
     assert stream.getvalue() == "a\n"
 
 
@@ -17,8 +17,8 @@ def test_tells_that_nobody_reads():
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as file:
-        output = Output(file=file)
-        with pytest.raises(ReaderGone):
+        output = CommandConsole(file=file)
+        with pytest.raises(OutputClosed):
             print_line(output, "a")
         # Nothing is left that would fail again, and later lines go nowhere.
         print_line(output, "b")

@@ -5,8 +5,8 @@ import tempfile
 
 import pytest
 
-from keras_advdef.cli.demo import _staged_output as staged_output_module
-from keras_advdef.cli.demo._staged_output import staged_output
+from keras_advdef.cli.demo import _atomic_output as atomic_output_module
+from keras_advdef.cli.demo._atomic_output import atomic_output
 from keras_advdef.core.files import lock_at
 
 _NAMES = {"files": ("report.json",), "folder": "served"}
@@ -19,7 +19,7 @@ def _fill(staging, text):
 
 
 def _interrupted_run(output, error):
-    with staged_output(output, **_NAMES) as staging:
+    with atomic_output(output, **_NAMES) as staging:
         _fill(staging, "half")
         raise error("stop")
 
@@ -28,11 +28,11 @@ def _listed(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-class TestStagedOutput:
+class TestAtomicOutput:
     def test_publishes_and_replaces(self, tmp_path):
         output = tmp_path / "deep" / "out"
         for text in ("old", "new"):
-            with staged_output(output, **_NAMES) as staging:
+            with atomic_output(output, **_NAMES) as staging:
                 _fill(staging, text)
             assert (output / "report.json").read_text() == text
             assert (output / "served" / "saved_model.pb").read_text() == text
@@ -47,7 +47,7 @@ class TestStagedOutput:
 
     def test_failure_leaves_the_old(self, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
-        with staged_output(tmp_path, **_NAMES) as staging:
+        with atomic_output(tmp_path, **_NAMES) as staging:
             _fill(staging, "old")
         before = _listed(tmp_path)
         with pytest.raises(ValueError, match="stop"):
@@ -60,7 +60,7 @@ class TestStagedOutput:
         path.write_text("mine")
         with (
             pytest.raises(ValueError, match=r"--output.*a folder.*file"),
-            staged_output(path, **_NAMES),
+            atomic_output(path, **_NAMES),
         ):
             pass
         assert path.read_text() == "mine"
@@ -71,7 +71,7 @@ class TestStagedOutput:
             pytest.raises(
                 ValueError, match=r"written to.*Not a directory\..*Choose another"
             ),
-            staged_output(tmp_path / "file" / "out", **_NAMES),
+            atomic_output(tmp_path / "file" / "out", **_NAMES),
         ):
             pass
 
@@ -82,7 +82,7 @@ class TestStagedOutput:
         monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
         with (
             pytest.raises(ValueError, match=r"written to.*Permission denied"),
-            staged_output(tmp_path / "out", **_NAMES),
+            atomic_output(tmp_path / "out", **_NAMES),
         ):
             pass
         assert _listed(tmp_path) == []
@@ -93,17 +93,17 @@ class TestStagedOutput:
         (tmp_path / name / "thesis.txt").write_text("mine")
         with (
             pytest.raises(ValueError, match=f"{name}.*move it away"),
-            staged_output(tmp_path, **_NAMES),
+            atomic_output(tmp_path, **_NAMES),
         ):
             pass
         assert (tmp_path / name / "thesis.txt").read_text() == "mine"
 
     def test_old_folder_stays_where_the_new_one_cannot_come(self, tmp_path):
-        with staged_output(tmp_path, **_NAMES) as staging:
+        with atomic_output(tmp_path, **_NAMES) as staging:
             _fill(staging, "old")
         with (
             pytest.raises(ValueError, match=r"written to.*No such file"),
-            staged_output(tmp_path, **_NAMES) as staging,
+            atomic_output(tmp_path, **_NAMES) as staging,
         ):
             (staging / "report.json").write_text("new")
         assert (tmp_path / "served" / "saved_model.pb").read_text() == "old"
@@ -114,11 +114,11 @@ class TestStagedOutput:
         left.mkdir()
         _fill(left, "half")
         (left / "lock").touch()
-        with staged_output(tmp_path, **_NAMES) as staging:
+        with atomic_output(tmp_path, **_NAMES) as staging:
             assert not left.exists()
             _fill(staging, "first")
             # Another run at work is left alone.
-            with staged_output(tmp_path, **_NAMES) as other:
+            with atomic_output(tmp_path, **_NAMES) as other:
                 assert staging.exists()
                 _fill(other, "second")
         assert (tmp_path / "report.json").read_text() == "first"
@@ -126,7 +126,7 @@ class TestStagedOutput:
 
     def test_removes_what_was_killed_before_it_had_a_lock(self, tmp_path):
         (tmp_path / ".partial-demo-abc").mkdir()
-        with staged_output(tmp_path, **_NAMES) as staging:
+        with atomic_output(tmp_path, **_NAMES) as staging:
             _fill(staging, "new")
         assert {path.name for path in tmp_path.iterdir()} == {"report.json", "served"}
 
@@ -142,7 +142,7 @@ class TestStagedOutput:
         else:
             left.mkdir()
             (left / "lock").symlink_to(mine / "new")
-        with staged_output(tmp_path / "out", **_NAMES) as staging:
+        with atomic_output(tmp_path / "out", **_NAMES) as staging:
             _fill(staging, "new")
         assert [path.name for path in mine.iterdir()] == ["mine.txt"]
         assert (mine / "mine.txt").read_text() == "mine"
@@ -157,8 +157,8 @@ class TestStagedOutput:
                 shutil.rmtree(path.parent)
             return lock_at(path)
 
-        monkeypatch.setattr(staged_output_module, "lock_at", late)
-        with staged_output(tmp_path, **_NAMES) as staging:
+        monkeypatch.setattr(atomic_output_module, "lock_at", late)
+        with atomic_output(tmp_path, **_NAMES) as staging:
             _fill(staging, "new")
         assert len(tries) == 2
         assert (tmp_path / "report.json").read_text() == "new"
@@ -171,7 +171,7 @@ class TestStagedOutput:
             replace(source, target)
 
         def run():
-            with staged_output(tmp_path, **_NAMES) as staging:
+            with atomic_output(tmp_path, **_NAMES) as staging:
                 _fill(staging, "new")
                 monkeypatch.setattr(os, "replace", interrupted)
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.cli.data._labelled_images import LabelledImages
+from keras_advdef.cli.data._read_images import read_images
+from keras_advdef.cli.data._stratified_split import stratified_order, stratified_split
 from keras_advdef.cli.data.dataset import Dataset
-from keras_advdef.cli.data.labelled_images import LabelledImages
-from keras_advdef.cli.data.read_images import read_images
-from keras_advdef.cli.data.stratified_split import stratified_order, stratified_split
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.untrusted import reading
 

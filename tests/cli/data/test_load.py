@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_advdef.cli.data import datasets
-from keras_advdef.cli.data.datasets import load_dataset, load_test_images
+from keras_advdef.cli.data import load
+from keras_advdef.cli.data.load import load_dataset, load_test_images
 
 
 class TestLoadDataset:
@@ -31,7 +31,7 @@ class TestLoadDataset:
 
     @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
     def test_names_of_keras(self, monkeypatch, name):
-        monkeypatch.setattr(datasets, "load_keras_dataset", lambda spec: f"<{spec}>")
+        monkeypatch.setattr(load, "load_keras_dataset", lambda spec: f"<{spec}>")
         assert load_dataset(name) == f"<{name}>"
 
     @pytest.mark.parametrize("spec", ["mnits", "no/such/file.npz", ""])
@@ -48,7 +48,7 @@ class TestLoadTestImages:
     def test_known_names_have_a_test_part(self):
         found = load_test_images("digits")
         np.testing.assert_array_equal(found.images, load_dataset("digits").x_test)
-        assert found.taken == "all 400 images of the test part of digits"
+        assert found.description == "all 400 images of the test part of digits"
 
     def test_npz(self, npz, arrays):
         np.testing.assert_array_equal(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_advdef.cli.data._labelled_images import LabelledImages
 from keras_advdef.cli.data.dataset import Dataset
-from keras_advdef.cli.data.labelled_images import LabelledImages
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.untrusted import read_npz
 

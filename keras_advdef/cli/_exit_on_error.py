@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 
 from keras_advdef.cli import missing_extra
-from keras_advdef.cli._output import ReaderGone
+from keras_advdef.cli._console import OutputClosed
 from keras_advdef.cli._print_line import print_line
-from keras_advdef.cli._stop_signals import StopSignals
+from keras_advdef.cli._signal_handler import SignalHandler
 from keras_advdef.core.errors import is_rejection
 from keras_advdef.core.untrusted import reason_of
 
@@ -33,7 +33,7 @@ _INTERRUPTED, _NOT_READ, _TERMINATED = (
 )
 
 
-class ReportedFailures:
+class ExitOnError:
     """Turns every failure of a command into one line and an exit code.
 
     A warning is one line too, without the line of code that gave it.
@@ -53,12 +53,12 @@ class ReportedFailures:
     ) -> None:
         self._console = console
         self._interrupted = interrupted
-        self._signals = StopSignals()
+        self._signals = SignalHandler()
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> None:
         self._warnings.__enter__()
-        warnings.showwarning = self._show
+        warnings.showwarning = self._show_warning
         self._signals.__enter__()
 
     def __exit__(
@@ -73,26 +73,29 @@ class ReportedFailures:
             return
         if missing_extra(error) is not None:
             return  # `main` says what to install
-        message, code = self._outcome(error)
+        message, code = self._message_and_code(error)
         if message:
-            self._line(message)
+            self._print(message)
         raise typer.Exit(code) from error
 
-    def _show(self, message: Warning | str, *where: Any, **options: Any) -> None:
+    def _show_warning(
+        self, message: Warning | str, *where: Any, **options: Any
+    ) -> None:
         """Stands in for `warnings.showwarning`."""
-        self._line(f"Warning: {message}")
+        self._print(f"Warning: {message}")
 
-    def _line(self, message: str) -> None:
+    def _print(self, message: str) -> None:
         # Where nobody reads it, the exit code still tells.
-        with contextlib.suppress(OSError, ReaderGone):
+        with contextlib.suppress(OSError, OutputClosed):
             print_line(self._console, " ".join(message.split()))
 
-    def _outcome(self, error: BaseException) -> tuple[str, int]:
-        if self._signals.came == signal.SIGTERM:
+    def _message_and_code(self, error: BaseException) -> tuple[str, int]:
+        received = self._signals.received
+        if received == signal.SIGTERM:
             return f"Terminated; {self._interrupted}.", _TERMINATED
-        if self._signals.came == signal.SIGINT or isinstance(error, KeyboardInterrupt):
+        if received == signal.SIGINT or isinstance(error, KeyboardInterrupt):
             return f"Interrupted; {self._interrupted}.", _INTERRUPTED
-        if isinstance(error, ReaderGone):
+        if isinstance(error, OutputClosed):
             return "", _NOT_READ
         if isinstance(error, OSError) or is_rejection(error):
             return str(error), _REJECTED
@@ -102,10 +105,10 @@ class ReportedFailures:
             reason = said.group() if said else reason_of(error)
             return f"There is too little memory ({reason}). {advice}", _REJECTED
         message = f"Unexpected {type(error).__name__}: {reason_of(error)}."
-        return f"{message} {_written_traceback(error)}", _UNEXPECTED
+        return f"{message} {_save_traceback(error)}", _UNEXPECTED
 
 
-def _written_traceback(error: BaseException) -> str:
+def _save_traceback(error: BaseException) -> str:
     """Writes the traceback to a new file and says where it lies."""
     text = "".join(traceback.format_exception(error))
     path = None

@@ -100,7 +100,7 @@ def output_refusal(output: Path) -> Refusal:
 
 
 @contextlib.contextmanager
-def staged_output(
+def atomic_output(
     output: Path, *, files: tuple[str, ...], folder: str
 ) -> Iterator[Path]:
     """Gives a temporary folder and moves its contents to `output` on success.

@@ -19,7 +19,7 @@ _MOST_LEVEL = 255
 _LISTED = 10
 
 
-def unit_images(owner: str, arrays: dict[str, Any]) -> list[np.ndarray]:
+def to_unit_range(owner: str, arrays: dict[str, Any]) -> list[np.ndarray]:
     """Returns images in `[0, 1]` of shape `(count, rows, cols, channels)`.
 
     A warning says where whole numbers are 0 and 1 alone, in all arrays: they are black
@@ -79,7 +79,7 @@ def _unit(owner: str, array: np.ndarray, level: int) -> np.ndarray:
     return checked_images(owner, array, ValueRange())
 
 
-def label_numbers(owner: str, labels: Any) -> np.ndarray:
+def numeric_labels(owner: str, labels: Any) -> np.ndarray:
     """Returns labels as a non-empty array of finite numbers.
 
     Args:
@@ -103,12 +103,12 @@ class LabelledImages:
     Attributes:
         images: Images of shape `(count, rows, cols, channels)`, float32 in `[0, 1]`.
         labels: Labels of shape `(count,)`, int64, from 0 on.
-        taken: Which images these are, to be printed.
+        description: Which images these are, to be printed.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    taken: str
+    description: str
 
     @classmethod
     def from_arrays(
@@ -124,7 +124,7 @@ class LabelledImages:
 
         Args:
             name: What the user passed as `--data`; error messages repeat it.
-            images: Array as `unit_images` takes it.
+            images: Array as `to_unit_range` takes it.
             labels: Whole numbers of shape `(count,)` or `(count, 1)`, or one-hot.
             source: Where they come from, after "all 12 images of ".
             classes: Names of the classes in the order of their numbers, where there
@@ -138,17 +138,17 @@ class LabelledImages:
                 fit the other.
         """
         owner = f"--data {name}"
-        [pixels] = unit_images(owner, {"x_test": images})
-        numbers = label_numbers(f"{owner}, y_test", labels)
+        [pixels] = to_unit_range(owner, {"x_test": images})
+        numbers = numeric_labels(f"{owner}, y_test", labels)
         is_one_hot = numbers.ndim == 2 and numbers.shape[1] > 1
         count = numbers.shape[1] if is_one_hot else max(int(numbers.max()) + 1, 1)
         checked = checked_labels(
             f"{owner}, y_test", numbers, count=len(pixels), classes=count
         )
-        taken = f"all {len(pixels)} images of {source}"
+        description = f"all {len(pixels)} images of {source}"
         if classes:
-            taken += f"; classes by name: {_numbered(classes)}"
-        return cls(images=pixels, labels=checked, taken=taken)
+            description += f"; classes by name: {_numbered(classes)}"
+        return cls(images=pixels, labels=checked, description=description)
 
 
 def _numbered(names: tuple[str, ...]) -> str:
