@@ -6,11 +6,10 @@ import tensorflow as tf
 
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._strongest import is_broken
+from keras_advdef.core import streams
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
-
-_CONFIRM = 2**30 + 3
 
 
 def needs_confirmation(logits_fn: LogitsFunction) -> bool:
@@ -63,7 +62,7 @@ def confirm(
     ...     logits_fn, tf.zeros((1, 2)), tf.constant([0]), key, targeted=False).numpy()
     array([False])
     """
-    key = fold_in(key, _CONFIRM)
+    key = fold_in(key, streams.CONFIRMATION)
 
     def draw(sample: Any) -> tuple[tf.Tensor, ...]:
         with draw_scope(fold_in(key, sample)):

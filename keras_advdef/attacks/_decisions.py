@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core import streams
 from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.image_layout import flattened
 from keras_advdef.core.logits import LogitsFunction
@@ -15,8 +16,6 @@ from keras_advdef.core.random_state import draw_scope
 
 # From images and a key to a truth value for each.
 Decide = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-
-_DONORS = 2**30 + 5
 
 
 def decides(
@@ -100,7 +99,7 @@ def first_points(
     decide = functools.partial(decides, logits_fn, labels=labels, targeted=targeted)
     points, found = images, tf.zeros_like(labels, tf.bool)
     if targeted:
-        points, found = _donors(logits_fn, images, labels, fold_in(key, _DONORS))
+        points, found = _donors(logits_fn, images, labels, fold_in(key, streams.DONORS))
 
     def attempt(index: Any, points: tf.Tensor, found: tf.Tensor) -> tuple[Any, ...]:
         own = fold_in(key, index)

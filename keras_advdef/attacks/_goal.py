@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core import streams
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
@@ -14,9 +15,6 @@ from keras_advdef.core.value_range import (
     sparse_labels,
     tell_small_epsilon,
 )
-
-# Folded into an attack's key for draws that belong to no step.
-_PREDICTION = 2**30
 
 
 def given(attack: Any, labels: Any) -> tf.Tensor:
@@ -48,7 +46,7 @@ def given_or_predicted(
     if labels is not None:
         return given(attack, labels)
     # Of NaN, which a graph cannot refuse, some class: losses take no other label.
-    with draw_scope(fold_in(key, _PREDICTION)):
+    with draw_scope(fold_in(key, streams.PREDICTION)):
         return tf.argmax(logits_fn(images), axis=-1)
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core import streams
 from keras_advdef.core.answers import check_finite
 from keras_advdef.core.image_layout import value_count
 from keras_advdef.core.logits import LogitsFunction
@@ -11,8 +12,6 @@ from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
-# Folded into an attack's key for the pass that only looks at the clean images.
-_CLEAN = 2**30 + 10
 # Norms of honest perturbations come out larger by float32 rounding: by this share, and
 # by two roundings of a float32 near one for each value.
 _SHARE = 1e-5
@@ -162,6 +161,6 @@ def check_clean(
         models[name] = attack.logits_function(model)
         models[name].build(tuple(images.shape[1:]))
     for name, function in models.items():
-        with draw_scope(fold_in(key, _CLEAN)):
+        with draw_scope(fold_in(key, streams.FINITE_CHECK)):
             is_finite = _are_finite(function.full_precision(images))
         check_finite(owner, name, function.model, is_finite.numpy())

@@ -13,12 +13,12 @@ from keras_advdef.attacks._decisions import (
     to_boundary,
 )
 from keras_advdef.attacks.minimal_attack import MinimalAttack
+from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in, normal
 
-_START = 2**30 + 6
 _HALVINGS = 10
 # Every so many steps the sphere is looked at too; it costs a pass of its own.
 _SPHERE_EVERY = 5
@@ -116,7 +116,7 @@ class BoundaryAttack(MinimalAttack):
     ) -> tf.Tensor:
         """Returns where the walk ends; see `MinimalAttack.look_for`."""
         del epsilon
-        targeted, key = self.targeted, fold_in(seed, _START)
+        targeted, key = self.targeted, fold_in(seed, streams.WALK_START)
         decide = functools.partial(decides, logits_fn, labels=labels, targeted=targeted)
         start, found = first_points(
             logits_fn,

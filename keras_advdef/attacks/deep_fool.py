@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._slopes import slopes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
+from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.image_layout import value_count
 from keras_advdef.core.logit_margin import (
@@ -24,7 +25,6 @@ from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
-_CHECK = 2**30 + 7
 # The shortest step gains so many times the lead that counts.
 _LEADS = 2.0
 
@@ -113,7 +113,7 @@ class DeepFool(MinimalAttack):
         del epsilon
 
         def look(total: tf.Tensor, index: Any) -> tuple[tf.Tensor, tf.Tensor]:
-            key = fold_in(fold_in(seed, _CHECK), index)
+            key = fold_in(fold_in(seed, streams.DEEP_FOOL_CHECK), index)
             logits = self._logits(logits_fn, self._points(images, total), key)
             return logits, logit_margin(logits, labels, targeted=False) < least_margin(
                 logits

@@ -15,6 +15,7 @@ from keras_advdef.attacks._boundary_step import (
 from keras_advdef.attacks._early_stopping import run_slots
 from keras_advdef.attacks._strongest import State
 from keras_advdef.attacks.minimal_attack import MinimalAttack
+from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, invalid
 from keras_advdef.core.logit_margin import (
     class_margins,
@@ -28,7 +29,6 @@ from keras_advdef.core.norms import norm_per_image, per_image, random_surface_po
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
-_START, _CHECK = 2**30 + 8, 2**30 + 9
 _RETREAT = 0.9
 # Steps aim at so many times the lead that counts; else some would end before it.
 _LEADS = 2.0
@@ -146,7 +146,7 @@ class FAB(MinimalAttack):
             return found, tf.where(nearer, loss, best[1])
 
         none = images, tf.fill(tf.shape(labels), tf.float32.min)
-        with draw_scope(fold_in(seed, _START)):
+        with draw_scope(fold_in(seed, streams.FAB_START)):
             runs = self.runs(logits_fn(images).shape[-1])
         return fixed_loop(run, none, runs, unroll=False)[0]
 
@@ -204,7 +204,10 @@ class FAB(MinimalAttack):
         run: tf.Tensor,
     ) -> State:
         """Returns the state before the first step; restarts begin by the radius."""
-        key, count = fold_in(key, _START), self.target_classes or self.candidates
+        key, count = (
+            fold_in(key, streams.FAB_START),
+            self.target_classes or self.candidates,
+        )
         state = {
             "images": images,
             "labels": labels,
@@ -275,7 +278,7 @@ class FAB(MinimalAttack):
             norm=self.norm,
         )
         iterate = step_past(plane, iterate, images, self.norm)
-        checked = fold_in(key, _CHECK)
+        checked = fold_in(key, streams.FAB_CHECK)
         logits = mean_logits(logits_fn, iterate, checked, samples=self.eot_samples)
         leads = logit_margin(logits, state["labels"], targeted=self.targeted)
         behind = leads > self._least_lead(logits)

@@ -9,6 +9,7 @@ from keras_advdef.attacks._loss_names import attack_loss
 from keras_advdef.attacks._starts import STARTS, first_iterate
 from keras_advdef.attacks._strongest import State, is_broken, keep_best
 from keras_advdef.attacks.stepped_attack import SteppedAttack
+from keras_advdef.core import streams
 from keras_advdef.core.answers import bounded
 from keras_advdef.core.errors import (
     checked_choice,
@@ -27,8 +28,6 @@ from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import sparse_labels
 
-_START = 2**30 + 1
-_LAST = 2**30 + 2
 _TINY = 1e-12
 
 
@@ -157,7 +156,7 @@ class GradientAttack(SteppedAttack):
         run: tf.Tensor,
     ) -> State:
         """Returns the state before the first step; see `SteppedAttack.init_state`."""
-        key = fold_in(key, _START)
+        key = fold_in(key, streams.GRADIENT_START)
         rows, labels = labels, sparse_labels(labels)
         with draw_scope(fold_in(key, 1)):
             reference = self._loss.prepare(logits_fn, images, labels, run)
@@ -270,7 +269,7 @@ class GradientAttack(SteppedAttack):
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
     ) -> State:
         """Compares the current point with the best one; a forward pass."""
-        key = fold_in(key, _LAST)
+        key = fold_in(key, streams.LAST_POINT)
 
         def draw(sample: Any) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):

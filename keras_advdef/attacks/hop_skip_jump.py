@@ -14,13 +14,13 @@ from keras_advdef.attacks._decisions import (
     to_boundary,
 )
 from keras_advdef.attacks.minimal_attack import MinimalAttack
+from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.image_layout import value_count
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image, steepest_step
 from keras_advdef.core.random_numbers import fold_in, normal, uniform
 
-_START = 2**30 + 6
 _FIRST_DELTA = 0.1
 # The paper's precision of the search, made for many pixels, is kept in these bounds:
 # few pixels would get none, and below the second one float32 pixels stand still.
@@ -119,7 +119,7 @@ class HopSkipJump(MinimalAttack):
     ) -> tf.Tensor:
         """Returns the nearest point of the walk; see `MinimalAttack.look_for`."""
         del epsilon
-        targeted, key = self.targeted, fold_in(seed, _START)
+        targeted, key = self.targeted, fold_in(seed, streams.WALK_START)
         decide = functools.partial(decides, logits_fn, labels=labels, targeted=targeted)
         start, found = first_points(
             logits_fn,

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_advdef.attacks._pixel_pairs import best_pair
 from keras_advdef.attacks._slopes import slopes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
+from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_number
 from keras_advdef.core.image_layout import flattened, value_count
 from keras_advdef.core.logit_margin import (
@@ -20,7 +21,6 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 
-_CLEAN = 2**30 + 8
 # Mapping a pixel to [0, 1] and back moves it by less than this share of the range.
 _ROUNDING = 1e-6
 # Keeps a share that is a whole number of pairs from being rounded below it.
@@ -104,7 +104,9 @@ class JSMA(MinimalAttack):
         seed: tf.Tensor,
     ) -> tf.Tensor:
         """Returns the images after the last pair; see `MinimalAttack.look_for`."""
-        targets = self._targets(logits_fn, images, labels, fold_in(seed, _CLEAN))
+        targets = self._targets(
+            logits_fn, images, labels, fold_in(seed, streams.JSMA_TARGET)
+        )
         theta = self.theta / self.value_range.span
         # In float64, in which a share of a whole number of pairs stays whole.
         values = tf.cast(value_count(images), tf.float64)

@@ -8,13 +8,13 @@ import tensorflow as tf
 from keras_advdef.attacks._confirm import confirm
 from keras_advdef.attacks._generate import predict
 from keras_advdef.attacks.attack import Attack
+from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.value_range import sparse_labels
 
-_CLEAN = 2**30 + 4
 # Float32 rounding of the images must not cost a success at exactly epsilon.
 _SLACK = 1.0 + 1e-6
 
@@ -132,7 +132,9 @@ class MinimalAttack(Attack):
             epsilon: Largest norm that counts, infinite for no limit.
             seed: Key for all draws, int64 of shape `(2,)`.
         """
-        before = self._succeeds(logits_fn, images, labels, fold_in(seed, _CLEAN))
+        before = self._succeeds(
+            logits_fn, images, labels, fold_in(seed, streams.CLEAN_SUCCESS)
+        )
         candidates = self.look_for(logits_fn, images, labels, epsilon, seed)
         candidates = tf.where(per_image(before, images), images, candidates)
         norms = norm_per_image(candidates - images, self.norm)

@@ -16,6 +16,7 @@ from keras_advdef.attacks._square_proposals import (
 )
 from keras_advdef.attacks._strongest import State, is_broken
 from keras_advdef.attacks.stepped_attack import SteppedAttack
+from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.image_layout import (
     checked_data_format,
@@ -27,8 +28,6 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
-
-_START = 2**30 + 8
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -107,7 +106,7 @@ class Square(SteppedAttack):
     ) -> State:
         """Returns the state of stripes or tiles; see `SteppedAttack.init_state`."""
         del run
-        key = fold_in(key, _START)
+        key = fold_in(key, streams.SQUARE_START)
         first = stripes if self.norm == "linf" else tiles
         iterate = _drawn(first, fold_in(key, 0), images, epsilon=epsilon)
         losses, broken = self._evaluate(logits_fn, iterate, labels, fold_in(key, 1))

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.attack import Attack
+from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_choice, checked_instance
 from keras_advdef.core.keras_training import MonitoredMetrics, compiled_metric_names
 from keras_advdef.core.random_numbers import fold_in
@@ -32,8 +33,6 @@ from keras_advdef.training.training_model import TrainingModel
 
 _COMBINATIONS = ("max", "average", "random")
 _CLEAN, _ADVERSARIAL = "clean_accuracy", "adversarial_accuracy"
-# From here on the draws of a step belong to its penalties.
-_PENALTIES = 2**30
 # Steps count up from 0.
 _VALIDATION = -1
 
@@ -221,7 +220,7 @@ class AdversarialTrainingModel(TrainingModel):
         # call replaces the layers' own losses.
         total = 0.0
         for index, penalty in enumerate(self.penalties):
-            with draw_scope(fold_in(key, _PENALTIES + index)):
+            with draw_scope(fold_in(key, streams.PENALTIES + index)):
                 total += penalty(model, images, labels)
         parts = []
         for adversarial in batches:
