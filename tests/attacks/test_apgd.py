@@ -7,6 +7,12 @@ from tests.attacks.test_gradient_attack import NEAREST, POINT
 from tests.support.check_attack import inside
 from tests.support.nets import linear_net
 
+CONTRACT = [
+    {"epsilon": 0.1, "steps": 12},
+    {"epsilon": 0.5, "norm": "l2", "steps": 12, "loss": "dlr"},
+    {"epsilon": 3.0, "norm": "l1", "steps": 12},
+]
+
 
 class TestAPGD:
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

@@ -10,6 +10,8 @@ from tests.attacks.test_gradient_attack import NEAREST, POINT
 from tests.support.check_attack import inside
 from tests.support.nets import linear_net, small_net
 
+CONTRACT = [{"epsilon": 0.1, "steps": 4, "queries": 5}]
+
 pytestmark = pytest.mark.filterwarnings("ignore:The targeted DLR needs 4 classes")
 
 

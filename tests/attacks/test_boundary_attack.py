@@ -10,6 +10,8 @@ from tests.attacks.test_decisions import halfspace, one_hot_of
 from tests.support.check_attack import distance
 from tests.support.kernels import missing_kernels_of
 
+CONTRACT = [{"epsilon": 6.0, "steps": 20, "spherical_step": 0.1, "source_step": 0.1}]
+
 
 def quick(**arguments):
     """A short walk, which has to begin with longer moves."""

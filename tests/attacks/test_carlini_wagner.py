@@ -12,6 +12,16 @@ from tests.attacks.test_deep_fool import linear_case, zero_net
 from tests.support.kernels import missing_kernels_of
 from tests.support.nets import small_net
 
+CONTRACT = [
+    {
+        "epsilon": 3.0,
+        "steps": 20,
+        "binary_search_steps": 2,
+        "learning_rate": 0.1,
+        "initial_constant": 1.0,
+    }
+]
+
 
 def quick(**arguments):
     defaults = {

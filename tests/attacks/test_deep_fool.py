@@ -12,6 +12,8 @@ from keras_advdef.layers import RandomNoise
 from tests.support.kernels import missing_kernels_of
 from tests.support.nets import linear_net, small_net
 
+CONTRACT = [{"epsilon": 3.0, "steps": 5}, {"epsilon": 0.4, "norm": "linf", "steps": 5}]
+
 # Rows and bias of the linear model whose distances are worked out by hand: logits
 # [.6, .2, .3] at the point, .28284271 (l2) and .2 (linf) to class 1, .3 to class 2.
 _ROWS, _BIAS = [[1, 0], [0, 1], [1, 1]], [0, 0, -0.5]

@@ -13,6 +13,12 @@ from tests.support.check_attack import distance
 from tests.support.kernels import missing_kernels_of
 from tests.support.nets import busy_net, linear_net
 
+CONTRACT = [
+    {"epsilon": 0.4, "steps": 5},
+    {"epsilon": 3.0, "norm": "l2", "steps": 5, "target_classes": 2},
+    {"epsilon": 15.0, "norm": "l1", "steps": 5},
+]
+
 NORMS = ("linf", "l2", "l1")
 DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 

@@ -5,6 +5,11 @@ import tensorflow as tf
 from keras_advdef.attacks import FGSM
 from tests.support.check_attack import distance, inside
 
+CONTRACT = [
+    {"epsilon": 0.1},
+    {"epsilon": 0.1, "random_start": True, "step_size": 0.125},
+]
+
 
 class TestFGSM:
     def test_is_the_sign_of_the_gradient(self, net, images, labels):

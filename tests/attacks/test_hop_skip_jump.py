@@ -10,6 +10,11 @@ from tests.attacks.test_decisions import halfspace, one_hot_of
 from tests.support.check_attack import distance
 from tests.support.kernels import missing_kernels_of
 
+CONTRACT = [
+    {"epsilon": 3.0, "steps": 2, "initial_evaluations": 10},
+    {"epsilon": 0.5, "norm": "linf", "steps": 2, "initial_evaluations": 10},
+]
+
 
 def quick(**arguments):
     return HopSkipJump(**{"steps": 8, "initial_evaluations": 40, **arguments})

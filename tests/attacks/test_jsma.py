@@ -11,6 +11,8 @@ from tests.attacks.test_deep_fool import linear_case, zero_net
 from tests.support.kernels import missing_kernels_of
 from tests.support.nets import linear_net, small_net
 
+CONTRACT = [{"epsilon": 40, "theta": 1.0, "gamma": 0.5}]
+
 
 def brute_force(weights, bias, image, target, *, theta, pairs):
     """JSMA on a linear model in plain loops, towards a target; in float64."""

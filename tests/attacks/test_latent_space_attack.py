@@ -17,6 +17,8 @@ from tests.support.generators import small_generator
 from tests.support.kernels import missing_kernels
 from tests.support.nets import linear_net, small_net, weights_of
 
+CONTRACT = "it attacks only models that hold a `GenerativeProjection`"
+
 # A boundary at right angles to the diagonal, in images of four pixels.
 WEIGHTS, BIAS = np.array([[3.0, 3.0, 3.0, 3.0], [0.0, 0.0, 0.0, 0.0]]), [-6.0, 0.0]
 SHAPE = (2, 2, 1)

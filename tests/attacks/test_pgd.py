@@ -4,6 +4,17 @@ import pytest
 from keras_advdef.attacks import FGSM, PGD
 from tests.support.check_attack import distance
 
+CONTRACT = [
+    {"epsilon": 0.1, "steps": 3},
+    {"epsilon": 0.5, "norm": "l2", "steps": 11, "restarts": 2},
+    {"epsilon": 2.0, "norm": "l1", "steps": 3},
+    {"epsilon": 0.1, "steps": 3, "momentum": 1.0},
+    {"epsilon": 0.1, "steps": 2, "loss": "margin"},
+    {"epsilon": 0.1, "steps": 2, "loss": "kl", "random_start": "gaussian"},
+    {"epsilon": 0.1, "steps": 2, "eot_samples": 2, "random_start": "surface"},
+    {"epsilon": 0.1, "steps": 2, "return_best": False},
+]
+
 
 class TestPGD:
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

@@ -10,6 +10,8 @@ from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import RandomNoise
 from tests.support.nets import linear_net
 
+CONTRACT = [{"epsilon": 0.1, "steps": 2, "samples": 8}]
+
 # The margin of class 0 on this net is (second row - first row) x = GRADIENT x.
 GRADIENT = np.array([1.0, -2.0, 0.5, 3.0])
 

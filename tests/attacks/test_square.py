@@ -9,6 +9,11 @@ from keras_advdef.core.random_numbers import make_key
 from tests.support.check_attack import inside
 from tests.support.nets import linear_net
 
+CONTRACT = [
+    {"epsilon": 0.1, "queries": 20},
+    {"epsilon": 1.0, "norm": "l2", "queries": 20},
+]
+
 LOWEST = np.finfo("float32").min
 
 

@@ -7,6 +7,8 @@ import pytest
 from keras_advdef.attacks import FGSM, PGD, DeepFool, Transfer
 from tests.support.nets import linear_net, small_net
 
+CONTRACT = "it crafts on another model; its attack keeps the contract"
+
 
 class TestTransfer:
     def test_images_are_the_surrogates(self, net, images, labels):

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from keras_advdef.layers import BitDepthReduction
 
+CONTRACT = [{"bits": 3}]
+
 
 class TestBitDepthReduction:
     @pytest.mark.parametrize("bits", [1, 4, 8])

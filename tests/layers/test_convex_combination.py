@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from keras_advdef.layers import ConvexCombination
 
+CONTRACT = "it takes several inputs"
+
 
 def test_is_the_mean_at_first_and_the_weighted_mean_then():
     layer = ConvexCombination()

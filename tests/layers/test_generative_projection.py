@@ -13,6 +13,11 @@ from keras_advdef.layers import GenerativeProjection
 from tests.support.generators import small_generator
 from tests.support.nets import small_net, sparse_loss, weights_of
 
+CONTRACT = [
+    {"steps": 10, "restarts": 3, "learning_rate": 1.0},
+    {"steps": 4, "restarts": 2, "learning_rate": 2.0, "gradient": "unrolled"},
+]
+
 
 @pytest.fixture
 def generator():

@@ -11,6 +11,8 @@ from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers.image_quilting import ImageQuilting
 from tests.support.kernels import missing_kernels
 
+CONTRACT = [{"patch_size": 3, "overlap": 1, "neighbors": 4}]
+
 
 def _clean(count=6, rows=12, columns=12, channels=1):
     generator = np.random.default_rng(9)

@@ -7,6 +7,11 @@ from hypothesis import strategies as st
 from keras_advdef.layers import JPEGCompression
 from tests.support.photographs import by_libjpeg, photographs
 
+CONTRACT = [
+    {"quality": 75},
+    {"quality": (20, 90), "subsampling": "4:4:4", "gradient": "soft"},
+]
+
 
 class TestJPEGCompression:
     def test_equal_to_libjpeg(self):

@@ -7,6 +7,8 @@ from scipy import ndimage
 
 from keras_advdef.layers import MedianSmoothing
 
+CONTRACT = [{"size": 2}, {"size": 3}]
+
 
 def _by_scipy(pixels, size):
     return ndimage.median_filter(pixels, size=(1, size, size, 1), mode="reflect")

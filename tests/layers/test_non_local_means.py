@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from keras_advdef.layers import NonLocalMeans
 
+CONTRACT = [{"strength": 0.1}]
+
 
 def _by_numpy(images, search, patch, strength):
     """The definition, one pixel after the other."""

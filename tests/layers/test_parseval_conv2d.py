@@ -5,6 +5,8 @@ import pytest
 from keras_advdef.constraints import Parseval
 from keras_advdef.layers import ParsevalConv2D
 
+CONTRACT = "it is the convolution of Keras, and draws nothing"
+
 
 def enlargement(layer, shape):
     """The largest singular value of a layer without bias, as a matrix."""

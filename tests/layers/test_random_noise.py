@@ -7,6 +7,8 @@ from keras_advdef.core.random_numbers import make_key, normal
 from keras_advdef.core.random_state import draw_scope, scope_key
 from keras_advdef.layers import RandomNoise
 
+CONTRACT = [{"stddev": 0.1}, {"stddev": 0.1, "generator": "philox"}]
+
 
 class TestRandomNoise:
     @pytest.mark.parametrize("generator", ["hash", "philox"])

@@ -7,6 +7,11 @@ from scipy import stats
 
 from keras_advdef.layers import RandomResizePad
 
+CONTRACT = [
+    {"output_size": 10, "min_size": 7},
+    {"output_size": 9, "method": "nearest", "padding_value": 0.5},
+]
+
 
 def _boxes(outputs: np.ndarray) -> np.ndarray:
     """Top, left, height and width of what is not padding, for white images."""

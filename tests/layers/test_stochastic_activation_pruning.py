@@ -7,6 +7,8 @@ from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import StochasticActivationPruning
 
+CONTRACT = [{"fraction": 2.0}, {"fraction": 2.0, "sampling": "bernoulli"}]
+
 SAMPLINGS = pytest.mark.parametrize("sampling", ["multinomial", "bernoulli"])
 
 

@@ -9,6 +9,8 @@ from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import TotalVariationMinimization
 from keras_advdef.layers._total_variation import least_variation
 
+CONTRACT = [{"steps": 50}, {"keep_probability": 1.0, "weight": 0.1}]
+
 
 class TestTotalVariationMinimization:
     def test_without_a_mask_it_is_the_denoised_image(self, images):

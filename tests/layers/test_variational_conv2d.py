@@ -8,6 +8,17 @@ from keras_advdef.layers import VariationalConv2D
 from keras_advdef.layers._weight_estimators import ESTIMATORS
 from tests.support.fresh_process import run_fresh
 
+CONTRACT = [
+    {
+        "filters": 1,
+        "kernel_size": (3, 3),
+        "padding": "same",
+        "estimator": "local_reparameterization",
+        "variational_bias": True,
+        "kl_weight": 0.25,
+    }
+]
+
 PEER = """
 import json
 import numpy as np, tensorflow as tf, tensorflow_probability as tfp

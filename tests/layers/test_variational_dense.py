@@ -7,6 +7,9 @@ from keras_advdef.layers import VariationalDense
 from keras_advdef.layers._weight_estimators import ESTIMATORS
 from tests.support.fresh_process import run_fresh
 
+# Draws that a batch shares, those of "reparameterization", are another contract.
+CONTRACT = [{"units": 1, "estimator": "flipout", "kl_weight": 0.25}]
+
 PEER = """
 import json
 import numpy as np, tensorflow as tf, tensorflow_probability as tfp

@@ -7,6 +7,8 @@ from keras_advdef.core.cards import card_of
 from keras_advdef.layers import VariationalDepthwiseConv2D
 from keras_advdef.layers._weight_estimators import ESTIMATORS
 
+CONTRACT = [{"kernel_size": (3, 3), "estimator": "flipout", "kl_weight": 0.25}]
+
 OPTIONS = [
     {},
     {"strides": 2, "padding": "same", "depth_multiplier": 3},

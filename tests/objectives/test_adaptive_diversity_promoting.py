@@ -9,6 +9,8 @@ from keras_advdef.models import AveragingEnsemble
 from keras_advdef.objectives import AdaptiveDiversityPromoting
 from keras_advdef.training import AdversarialTrainingModel
 
+CONTRACT = [{"entropy_weight": 1.0}]
+
 
 def member(classes=5):
     return keras.Sequential(

@@ -5,6 +5,8 @@ from keras_advdef.objectives import AdversarialCrossEntropy
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import sparse_loss
 
+CONTRACT = [{}, {"clean_weight": 0.5}]
+
 
 class TestAdversarialCrossEntropy:
     @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])

@@ -8,6 +8,8 @@ from keras_advdef.objectives import CrossLipschitz
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import linear_net, small_net, sparse_loss
 
+CONTRACT = [{"weight": 0.1}, {"weight": 0.1, "projections": 2}]
+
 
 def penalty_of(net, images, **arguments):
     penalty = CrossLipschitz(**{"weight": 1.0, **arguments})

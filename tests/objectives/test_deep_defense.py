@@ -7,6 +7,8 @@ from keras_advdef.objectives import DeepDefense
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import linear_net, small_net, sparse_loss
 
+CONTRACT = [{"steps": 2}, {"weight": 2.0, "norm": "linf", "steps": 1}]
+
 # Logits [.6, .2, .3] at the point; facts, appendix B.
 ROWS, BIAS = [[1, 0], [0, 1], [1, 1]], [0, 0, -0.5]
 POINT = np.array([0.6, 0.2], "float32").reshape(1, 2, 1, 1)

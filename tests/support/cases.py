@@ -1,151 +1,153 @@
-"""One entry per way in which a public class is put through its contract."""
+"""Finds the cases in which each public class is put through the contract of its kind.
 
+A case is a class and its arguments. A test file declares them as `CONTRACT`, a list of
+dictionaries over which contracts go, or as a string that says why the contract does not
+fit the class. Without `CONTRACT`, the arguments are those of the first call in the
+example of the class's docstring, if they are plain values; else the defaults.
+"""
+
+import ast
+import doctest
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_advdef as advdef
 from tests.support.generators import small_generator
 
-LAYERS = [
-    (advdef.layers.BitDepthReduction, {"bits": 3}),
-    (advdef.layers.RandomResizePad, {"output_size": 10, "min_size": 7}),
-    (
-        advdef.layers.RandomResizePad,
-        {"output_size": 9, "method": "nearest", "padding_value": 0.5},
-    ),
-    (advdef.layers.RandomNoise, {"stddev": 0.1}),
-    (advdef.layers.RandomNoise, {"stddev": 0.1, "generator": "philox"}),
-    (advdef.layers.StochasticActivationPruning, {"fraction": 2.0}),
-    (
-        advdef.layers.StochasticActivationPruning,
-        {"fraction": 2.0, "sampling": "bernoulli"},
-    ),
-    # Draws that a batch shares, those of "reparameterization", are another contract.
-    (
-        advdef.layers.VariationalDense,
-        {"units": 1, "estimator": "flipout", "kl_weight": 0.25},
-    ),
-    (
-        advdef.layers.VariationalConv2D,
-        {
-            "filters": 1,
-            "kernel_size": (3, 3),
-            "padding": "same",
-            "estimator": "local_reparameterization",
-            "variational_bias": True,
-            "kl_weight": 0.25,
-        },
-    ),
-    (
-        advdef.layers.VariationalDepthwiseConv2D,
-        {"kernel_size": (3, 3), "estimator": "flipout", "kl_weight": 0.25},
-    ),
-    (advdef.layers.JPEGCompression, {"quality": 75}),
-    (
-        advdef.layers.JPEGCompression,
-        {"quality": (20, 90), "subsampling": "4:4:4", "gradient": "soft"},
-    ),
-    (advdef.layers.MedianSmoothing, {"size": 2}),
-    (advdef.layers.MedianSmoothing, {"size": 3}),
-    (advdef.layers.NonLocalMeans, {"strength": 0.1}),
-    (advdef.layers.TotalVariationMinimization, {"steps": 50}),
-    (
-        advdef.layers.TotalVariationMinimization,
-        {"keep_probability": 1.0, "weight": 0.1},
-    ),
-    (
-        advdef.layers.GenerativeProjection,
-        {"steps": 10, "restarts": 3, "learning_rate": 1.0},
-    ),
-    (
-        advdef.layers.GenerativeProjection,
-        {"steps": 4, "restarts": 2, "learning_rate": 2.0, "gradient": "unrolled"},
-    ),
-    (advdef.layers.ImageQuilting, {"patch_size": 3, "overlap": 1, "neighbors": 4}),
-]
-
-ATTACKS = [
-    (advdef.attacks.FGSM, {"epsilon": 0.1}),
-    (advdef.attacks.FGSM, {"epsilon": 0.1, "random_start": True, "step_size": 0.125}),
-    (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 3}),
-    (advdef.attacks.PGD, {"epsilon": 0.5, "norm": "l2", "steps": 11, "restarts": 2}),
-    (advdef.attacks.PGD, {"epsilon": 2.0, "norm": "l1", "steps": 3}),
-    (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 3, "momentum": 1.0}),
-    (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 2, "loss": "margin"}),
-    (
-        advdef.attacks.PGD,
-        {"epsilon": 0.1, "steps": 2, "loss": "kl", "random_start": "gaussian"},
-    ),
-    (
-        advdef.attacks.PGD,
-        {"epsilon": 0.1, "steps": 2, "eot_samples": 2, "random_start": "surface"},
-    ),
-    (advdef.attacks.PGD, {"epsilon": 0.1, "steps": 2, "return_best": False}),
-    (advdef.attacks.APGD, {"epsilon": 0.1, "steps": 12}),
-    (advdef.attacks.APGD, {"epsilon": 0.5, "norm": "l2", "steps": 12, "loss": "dlr"}),
-    (advdef.attacks.APGD, {"epsilon": 3.0, "norm": "l1", "steps": 12}),
-    (advdef.attacks.Square, {"epsilon": 0.1, "queries": 20}),
-    (advdef.attacks.Square, {"epsilon": 1.0, "norm": "l2", "queries": 20}),
-    (advdef.attacks.SPSA, {"epsilon": 0.1, "steps": 2, "samples": 8}),
-    (advdef.attacks.DeepFool, {"epsilon": 3.0, "steps": 5}),
-    (advdef.attacks.DeepFool, {"epsilon": 0.4, "norm": "linf", "steps": 5}),
-    (
-        advdef.attacks.CarliniWagner,
-        {
-            "epsilon": 3.0,
-            "steps": 20,
-            "binary_search_steps": 2,
-            "learning_rate": 0.1,
-            "initial_constant": 1.0,
-        },
-    ),
-    (advdef.attacks.FAB, {"epsilon": 0.4, "steps": 5}),
-    (
-        advdef.attacks.FAB,
-        {"epsilon": 3.0, "norm": "l2", "steps": 5, "target_classes": 2},
-    ),
-    (advdef.attacks.FAB, {"epsilon": 15.0, "norm": "l1", "steps": 5}),
-    (advdef.attacks.JSMA, {"epsilon": 40, "theta": 1.0, "gamma": 0.5}),
-    (advdef.attacks.AutoAttack, {"epsilon": 0.1, "steps": 4, "queries": 5}),
-    (
-        advdef.attacks.HopSkipJump,
-        {"epsilon": 3.0, "steps": 2, "initial_evaluations": 10},
-    ),
-    (
-        advdef.attacks.HopSkipJump,
-        {"epsilon": 0.5, "norm": "linf", "steps": 2, "initial_evaluations": 10},
-    ),
-    (
-        advdef.attacks.BoundaryAttack,
-        {"epsilon": 6.0, "steps": 20, "spherical_step": 0.1, "source_step": 0.1},
-    ),
-]
-
-OBJECTIVES = [
-    (advdef.objectives.CrossEntropy, {}),
-    (advdef.objectives.AdversarialCrossEntropy, {}),
-    (advdef.objectives.AdversarialCrossEntropy, {"clean_weight": 0.5}),
-    (advdef.objectives.AdaptiveDiversityPromoting, {"entropy_weight": 1.0}),
-]
-
-# Bases are tested through their subclasses, `Transfer` through the attack it runs, and
-# the layers of Parseval networks, which draw nothing and are no input transformations,
-# by themselves.
-ABSTRACT = {
-    advdef.attacks.Attack,
-    advdef.attacks.losses.AttackLoss,
-    advdef.attacks.GradientAttack,
-    advdef.attacks.losses.LogitsLoss,
-    advdef.attacks.MinimalAttack,
-    advdef.attacks.SteppedAttack,
-    advdef.attacks.Transfer,
-    advdef.layers.ConvexCombination,
-    advdef.layers.InputTransform,
-    advdef.layers.ParsevalConv2D,
-    advdef.layers.VariationalLayer,
-    advdef.objectives.Objective,
-    advdef.objectives.Penalty,
+TESTS = Path(__file__).parents[1]
+KINDS: dict[str, tuple[ModuleType, type]] = {
+    "layer": (advdef.layers, keras.layers.Layer),
+    "attack": (advdef.attacks, advdef.attacks.Attack),
+    "attack loss": (advdef.attacks.losses, advdef.attacks.losses.AttackLoss),
+    "objective": (advdef.objectives, advdef.objectives.Objective),
+    "penalty": (advdef.objectives, advdef.objectives.Penalty),
 }
+# What `CONTRACT` may use beside plain values.
+_NAMES = {"keras": keras, "keras_advdef": advdef, "np": np, "tf": tf}
+# For attacks whose arguments name none: large enough to change images, in each norm.
+_EPSILONS = {"linf": 0.1, "l2": 3.0, "l1": 15.0, "l0": 40}
+
+
+def public_classes(kind: str) -> list[type]:
+    """Returns the classes of a kind that users can make, in the order of `__all__`."""
+    folder, base = KINDS[kind]
+    exported = [getattr(folder, name) for name in folder.__all__]
+    classes = [
+        each for each in exported if isinstance(each, type) and issubclass(each, base)
+    ]
+    return [cls for cls in classes if not _is_base(cls, classes)]
+
+
+def cases_of(kind: str) -> list[tuple[type, dict[str, Any]]]:
+    """Returns a pair of class and arguments for each case of a kind."""
+    cases = []
+    for cls in public_classes(kind):
+        found = arguments_of(cls)
+        cases += [] if isinstance(found, str) else [(cls, each) for each in found]
+    return cases
+
+
+def arguments_of(cls: type) -> list[dict[str, Any]] | str:
+    """Returns the arguments of each case of a class, or why it has no case."""
+    declared = _declared(cls)
+    if isinstance(declared, str):
+        return declared
+    return [_with_epsilon(cls, each) for each in declared or _derived(cls)]
+
+
+def missing_case(cls: type) -> str | None:
+    """Returns which line has to be added where, if a class has no case; else `None`."""
+    if arguments_of(cls):
+        return None
+    required = [
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    example = ", ".join(f'"{name}": ...' for name in required)
+    return (
+        f"`{cls.__name__}` has no case of its contract: it needs arguments, and the "
+        "example in its docstring gives none that are plain values. Add the line\n\n"
+        f"    CONTRACT = [{{{example}}}]\n\nto {_test_file(cls)}."
+    )
+
+
+def _is_base(cls: type, classes: list[type]) -> bool:
+    """Whether a class has public subclasses, and leaves a method for them to write."""
+    if not any(issubclass(other, cls) and other is not cls for other in classes):
+        return False
+    methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]
+    return any(_is_left_to_subclasses(method.__code__) for method in methods)
+
+
+def _is_left_to_subclasses(code: Any) -> bool:
+    texts = [each for each in code.co_consts if isinstance(each, str)]
+    return "NotImplementedError" in code.co_names and any(
+        text.startswith("` must write `") for text in texts
+    )
+
+
+def _test_file(cls: type) -> Path:
+    *folders, module = cls.__module__.split(".")[1:]
+    return TESTS.joinpath(*folders, f"test_{module}.py")
+
+
+def _declared(cls: type) -> Any:
+    """Returns `CONTRACT` without importing the test file, or an empty list."""
+    path = _test_file(cls)
+    tree = ast.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CONTRACT":
+            value = ast.Expression(node.value)
+            return eval(compile(value, str(path), "eval"), dict(_NAMES))
+    return []
+
+
+def _derived(cls: type) -> list[dict[str, Any]]:
+    for arguments in _example_arguments(cls):
+        return [arguments]
+    try:
+        inspect.signature(cls).bind()
+    except TypeError:
+        return []
+    return [{}]
+
+
+def _example_arguments(cls: type) -> Any:
+    """Yields the arguments of each call in the docstring that has plain values only."""
+    signature = inspect.signature(cls)
+    examples = doctest.DocTestParser().get_examples(cls.__doc__ or "")
+    for example in examples:
+        for node in ast.walk(ast.parse(example.source)):
+            if isinstance(node, ast.Call) and _ends_with(node.func, cls.__name__):
+                try:
+                    positional = [ast.literal_eval(each) for each in node.args]
+                    named = {
+                        each.arg: ast.literal_eval(each.value) for each in node.keywords
+                    }
+                    bound = signature.bind(*positional, **named).arguments
+                except (TypeError, ValueError):
+                    continue
+                yield {**bound, **bound.pop("kwargs", {})}
+
+
+def _ends_with(function: ast.expr, name: str) -> bool:
+    return ast.unparse(function).rpartition(".")[2] == name
+
+
+def _with_epsilon(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of an attack with an epsilon, others as they are."""
+    if not issubclass(cls, advdef.attacks.Attack) or arguments.get("epsilon"):
+        return arguments
+    norm = cls(**{"epsilon": None, **arguments}).norm
+    return {"epsilon": _EPSILONS[norm], **arguments}
 
 
 def made(cls, arguments, images, **more):
@@ -153,7 +155,7 @@ def made(cls, arguments, images, **more):
     if cls is advdef.layers.GenerativeProjection:
         more["generator"] = small_generator(images.shape[1:])
     layer = cls(**arguments, **more)
-    if isinstance(layer, advdef.layers.ImageQuilting):
+    if hasattr(layer, "adapt"):
         layer.adapt(np.asarray(images, "float32"))
     if isinstance(layer, advdef.layers.VariationalLayer):
         # Two layers that share a seed shall differ in nothing.
@@ -167,5 +169,18 @@ def case_id(value) -> str:
     if isinstance(value, type):
         return value.__name__
     # The name of a function, whose `repr` differs between the workers.
-    shown = {name: getattr(item, "__name__", item) for name, item in value.items()}
+    shown = {name: _readable(item) for name, item in value.items()}
     return ",".join(f"{name}={item}" for name, item in shown.items())
+
+
+def _readable(item: Any) -> str:
+    if isinstance(item, (keras.losses.Loss, keras.layers.Layer)):
+        return type(item).__name__
+    return getattr(item, "__name__", str(item))
+
+
+LAYERS = cases_of("layer")
+ATTACKS = cases_of("attack")
+LOSSES = cases_of("attack loss")
+OBJECTIVES = cases_of("objective")
+PENALTIES = cases_of("penalty")

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM
+from keras_advdef.core.cards import card_of
 from keras_advdef.models import AveragingEnsemble
-from keras_advdef.objectives import AdaptiveDiversityPromoting
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import small_net, sparse_loss
 
@@ -43,7 +43,8 @@ def check_objective(cls, arguments, images, labels) -> None:
 
 
 def _net(cls) -> keras.Model:
-    if cls is AdaptiveDiversityPromoting:
+    card = card_of(cls)
+    if card is not None and card.category == "ensemble":
         return AveragingEnsemble([small_net(), small_net()])
     return small_net()
 

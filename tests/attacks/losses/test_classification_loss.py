@@ -2,8 +2,11 @@ import keras
 import numpy as np
 import pytest
 
+import keras_advdef
 from keras_advdef.attacks.losses import ClassificationLoss
 from keras_advdef.losses import Margin
+
+CONTRACT = [{"loss": keras_advdef.losses.Margin()}]
 
 LOGITS = np.array([[2.0, 1.0, 0.0, -1.0]] * 4, "float32")
 

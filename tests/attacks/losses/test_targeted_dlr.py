@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from keras_advdef.attacks.losses import TargetedDLR
 
+CONTRACT = [{"classes": 2}]
+
 LOGITS = tf.constant([[2.0, 1.0, 0.0, -1.0]])
 
 
