@@ -10,9 +10,8 @@ from keras_advdef.cli._print_line import print_line
 from keras_advdef.cli._rich_progress import RichProgress
 from keras_advdef.cli.data.load import load_test_images
 from keras_advdef.core.value_range import ValueRange
-from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation.accuracy_estimate import percent
-from keras_advdef.evaluation.evaluate_robustness import run_evaluation
+from keras_advdef.evaluation.evaluate_robustness import evaluate_robustness
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 _EXIT_BELOW_MINIMUM = 1
@@ -36,25 +35,24 @@ def run_evaluate(settings: EvaluateSettings, console: Console) -> RobustnessRepo
     data = load_test_images(settings.data)
     print_line(console, f"Data: {data.description}.")
     pixels = ValueRange.parse("keras-advdef", settings.value_range)
-    request = Request.parse(
-        model=settings.model,
-        images=pixels.from_unit(data.images),
-        labels=data.labels,
-        epsilon=settings.epsilon,
-        norm=settings.norm,
-        value_range=settings.value_range,
-        budget=settings.budget,
-        attacks=None,
-        reference=settings.reference,
-        surrogate=settings.surrogate,
-        curve=None,
-        batch_size=settings.batch_size,
-        precision=settings.precision,
-        seed=settings.seed,
-        allow_small_epsilon=settings.allow_small_epsilon,
-    )
     with RichProgress(console) as progress:
-        report = run_evaluation(request, settings.output, progress)
+        report = evaluate_robustness(
+            settings.model,
+            pixels.from_unit(data.images),
+            data.labels,
+            epsilon=settings.epsilon,
+            norm=settings.norm,
+            value_range=settings.value_range,
+            budget=settings.budget,
+            reference=settings.reference,
+            surrogate=settings.surrogate,
+            batch_size=settings.batch_size,
+            precision=settings.precision,
+            output=settings.output,
+            seed=settings.seed,
+            verbose=progress,
+            allow_small_epsilon=settings.allow_small_epsilon,
+        )
     _print_report(report, settings, console)
     accuracy = report.adaptive["accuracy"]
     if settings.minimum is not None and accuracy < settings.minimum:

@@ -1,21 +1,27 @@
 """Attacks a model as its critics would, and says honestly what was found."""
 
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef.evaluation.certify_cross_lipschitz import certify_cross_lipschitz
 from keras_advdef.evaluation.certify_lipschitz_margin import certify_lipschitz_margin
+from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.compare_reports import compare_reports
 from keras_advdef.evaluation.detection_report import DetectionReport
+from keras_advdef.evaluation.draw_curve import draw_curve
 from keras_advdef.evaluation.evaluate_detector import evaluate_detector
 from keras_advdef.evaluation.evaluate_robustness import evaluate_robustness
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 __all__ = [
     "AccuracyEstimate",
+    "Check",
     "DetectionReport",
     "RobustnessReport",
+    "better_than_chance",
     "certify_cross_lipschitz",
     "certify_lipschitz_margin",
     "compare_reports",
+    "draw_curve",
     "evaluate_detector",
     "evaluate_robustness",
 ]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.core.markdown import markdown_table
-from keras_advdef.evaluation._report.report_plot import drawn
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.draw_curve import plain_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ class DetectionReport:
         axes = figure.subplots()
         for name, scores in self.attacked.items():
             if len(scores):
-                label = drawn(f"{name} (AUC {self.auc(name):.3f})")
+                label = plain_text(f"{name} (AUC {self.auc(name):.3f})")
                 axes.plot(*self.roc(name), label=label)
         at = self.false_positive_rate.accuracy
         axes.axvline(at, color="0.4", linestyle="--", linewidth=1, label="threshold")

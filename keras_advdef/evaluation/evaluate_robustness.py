@@ -33,7 +33,7 @@ def evaluate_robustness(
     precision: str = "float32",
     output: str | Path | None = None,
     seed: int = 0,
-    verbose: str | int = "auto",
+    verbose: str | int | Progress = "auto",
     allow_small_epsilon: bool = False,
 ) -> RobustnessReport:
     """Finds out what a model contains, attacks it accordingly, and says what it found.
@@ -77,7 +77,8 @@ def evaluate_robustness(
         output: Folder for the report and for what a stopped run needs to go on. A
             plain function is known by its name alone: give another one its own folder.
         seed: Fixes every draw.
-        verbose: 0 for silence, 1 or "auto" for lines about plan and progress.
+        verbose: 0 for silence; 1 or "auto" for lines about the plan and the progress;
+            or a `keras_advdef.core.progress.Progress` that shows them another way.
         allow_small_epsilon: Whether an epsilon under 0.1 % of the range is meant.
 
     Returns:
@@ -114,23 +115,17 @@ def evaluate_robustness(
         seed=seed,
         allow_small_epsilon=allow_small_epsilon,
     )
-    progress = LineProgress() if verbose in ("auto", 1) else Progress()
-    return run_evaluation(request, None if output is None else Path(output), progress)
+    return _run(request, None if output is None else Path(output), _progress(verbose))
 
 
-def run_evaluation(
-    request: Request, output: Path | None, progress: Progress
-) -> RobustnessReport:
-    """Runs a checked request, or goes on with it; see `evaluate_robustness`.
+def _progress(verbose: str | int | Progress) -> Progress:
+    if isinstance(verbose, Progress):
+        return verbose
+    return LineProgress() if verbose in ("auto", 1) else Progress()
 
-    Args:
-        request: The checked arguments.
-        output: Folder of the report, or `None`.
-        progress: Who is told.
 
-    Raises:
-        ValueError: If `output` cannot be used.
-    """
+def _run(request: Request, output: Path | None, progress: Progress) -> RobustnessReport:
+    """Runs a checked request, or goes on with it."""
     identity = identity_of(request)
     if output is not None:
         finished = finished_report(output, identity, progress)

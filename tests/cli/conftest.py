@@ -11,8 +11,8 @@ from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
 from keras_advdef.cli.demo._run import DemoRun
 from keras_advdef.cli.demo.settings import DemoSettings
-from keras_advdef.evaluation._verdict.chance import better_than_chance
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.better_than_chance import better_than_chance
 
 
 @pytest.fixture

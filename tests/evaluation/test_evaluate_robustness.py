@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
+from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import evaluate_robustness
 from tests.support import defended_nets, masked_nets
 from tests.support.nets import linear_net, small_net
@@ -269,3 +270,23 @@ class TestEvaluateRobustness:
         assert "| images | 200 of unknown given |" in report.to_markdown()
         assert re.search(r"At most \d+,\d00 model passes, which take ", printed)
         assert "PGD-2: " in printed
+
+
+class _Lines(Progress):
+    """Keeps the sentences that it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def test_a_progress_object_is_told_instead_of_the_terminal(capsys):
+    net = linear_net([[0.0, 0.0], [1.0, -1.0]], [0.0, 0.0])
+    images, told = np.array([[[[0.9]], [[0.2]]]]), _Lines()
+    evaluate_robustness(
+        net, images, [1], epsilon=0.1, attacks=[], curve=[], verbose=told
+    )
+    assert told.lines[0].startswith("Evaluate 1 of 1 images, linf, epsilon 0.1")
+    assert capsys.readouterr().out == ""

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from keras_advdef.evaluation._report.report_plot import draw_curve, drawn
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.draw_curve import draw_curve, plain_text
 
 _STYLES = {"undefended": ("C3", "o"), "defended": ("C0", "s")}
 
@@ -39,7 +39,7 @@ def save_curve_plot(
         draw_curve(axes, points, color=colour, marker=marker, label=name)
     axes.axvline(epsilon, color="0.4", linestyle="--", linewidth=1)
     axes.set(
-        title=drawn(title),
+        title=plain_text(title),
         xlabel="epsilon (largest change of a pixel, of a range of 1)",
         ylabel="accuracy (%), with 95 % intervals",
         ylim=(0, 100),

@@ -7,8 +7,8 @@ from typing import Any
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
 from keras_advdef.cli.demo.settings import DemoSettings
-from keras_advdef.evaluation._verdict.check import Check
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.check import Check
 
 _CURVE_FACTORS = (0.0, 0.25, 0.5, 0.75, 1.5)
 

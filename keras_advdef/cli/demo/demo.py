@@ -24,7 +24,7 @@ from keras_advdef.cli.demo._stage_progress import StageProgress
 from keras_advdef.cli.demo._train_classifier import train_classifier
 from keras_advdef.cli.demo.settings import DemoSettings
 from keras_advdef.core.files import check_room, writing
-from keras_advdef.evaluation._verdict.chance import better_than_chance
+from keras_advdef.evaluation.better_than_chance import better_than_chance
 
 _FILES = ("model.keras", "report.json", "report.png")
 _SERVED = "served"

@@ -14,9 +14,9 @@ from keras_advdef.evaluation._measure.duties import inference_time, measure_duti
 from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.evaluation import Findings
-from keras_advdef.evaluation._verdict.chance import is_at_chance
 from keras_advdef.evaluation._verdict.headline import headline
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.better_than_chance import is_at_chance
 
 
 def report_data(request: Request, findings: Findings) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from keras_advdef.core.errors import printable
 from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation.draw_curve import draw_curve, plain_text
 
 
 def report_plot(data: dict[str, Any], gallery: Gallery | None) -> Any:
@@ -44,7 +44,7 @@ def _draw_curves(figure: Any, data: dict[str, Any]) -> None:
     points = [{**each, "epsilon": each["radius"]} for each in certified["curve"]]
     draw_curve(proved, points, color="C2", marker="s")
     proved.set(
-        xlabel=drawn(f"{certified['norm']} radius"),
+        xlabel=plain_text(f"{certified['norm']} radius"),
         title="certified accuracy",
         xlim=(0, max(point["epsilon"] for point in points) or 1),
     )
@@ -57,43 +57,9 @@ def _draw_curve(axes: Any, data: dict[str, Any]) -> None:
     axes.axvline(data["epsilon"], color="0.4", linestyle="--", linewidth=1)
     low, high = data["value_range"]
     axes.set(
-        xlabel=drawn(f"epsilon ({data['norm']}, pixels from {low:g} to {high:g})"),
+        xlabel=plain_text(f"epsilon ({data['norm']}, pixels from {low:g} to {high:g})"),
         ylabel="accuracy (%), with 95 % intervals",
         ylim=(0, 100),
         xlim=(0, max(point["epsilon"] for point in data["curve"]) or 1),
     )
     axes.grid(alpha=0.3)
-
-
-def drawn(text: str) -> str:
-    r"""Returns what makes matplotlib draw a text as it is, in a legend too.
-
-    Args:
-        text: Any text.
-
-    Example:
-
-    >>> from keras_advdef.evaluation._report.report_plot import drawn
-    >>> print(drawn("US$ and A$"))
-    US\$ and A\$
-    """
-    # Between two of these stands a formula, and a legend leaves out names with this.
-    text = printable(text).replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
-
-
-def draw_curve(axes: Any, points: list[dict[str, Any]], **style: Any) -> None:
-    """Draws accuracies in percent against epsilon, with their intervals as a band.
-
-    Args:
-        axes: Where to draw.
-        points: Values with the keys `epsilon`, `accuracy` and `interval`.
-        **style: Of the line, as matplotlib names it; with a `color`.
-    """
-    epsilons = [point["epsilon"] for point in points]
-    shares = [100 * point["accuracy"] for point in points]
-    axes.plot(epsilons, shares, clip_on=False, **style)
-    lows, highs = ([100 * point["interval"][end] for point in points] for end in (0, 1))
-    axes.fill_between(
-        epsilons, lows, highs, color=style["color"], alpha=0.2, linewidth=0
-    )

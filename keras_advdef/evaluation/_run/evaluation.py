@@ -28,10 +28,10 @@ from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.outlook import Outlook
 from keras_advdef.evaluation._run.runner import Runner
-from keras_advdef.evaluation._verdict.chance import better_than_chance
-from keras_advdef.evaluation._verdict.check import Check
 from keras_advdef.evaluation._verdict.check_outputs import check_outputs
 from keras_advdef.evaluation._verdict.sanity_checks import Evidence, sanity_checks
+from keras_advdef.evaluation.better_than_chance import better_than_chance
+from keras_advdef.evaluation.check import Check
 
 _PROBED = 50
 # A class that is no label stands for a detector if it takes this share.

@@ -7,9 +7,9 @@ from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.transfer import Transfer
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._verdict.chance import is_at_chance
-from keras_advdef.evaluation._verdict.check import Check
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.better_than_chance import is_at_chance
+from keras_advdef.evaluation.check import Check
 
 _AUTOMATIC = ("APGD", "FAB", "Square")
 

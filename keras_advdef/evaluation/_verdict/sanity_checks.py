@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_advdef.evaluation._plan.offending_operations import LARGEST_SHARE
 from keras_advdef.evaluation._plan.traits import ProbeResult
-from keras_advdef.evaluation._verdict.check import Check
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.check import Check
 
 # One attack is clearly stronger than another if it breaks this share of the images
 # more, at this level of significance.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.cli.demo._run import DemoRun
-from keras_advdef.evaluation._verdict.chance import better_than_chance
+from keras_advdef.evaluation.better_than_chance import better_than_chance
 
 
 class TestDemoRun:

@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from keras_advdef.core.errors import printable
 from keras_advdef.evaluation._measure.gallery import Gallery
-from keras_advdef.evaluation._report.report_plot import drawn, report_plot
-from tests.support.hostile_text import HOSTILE_TEXT
+from keras_advdef.evaluation._report.report_plot import report_plot
 
 DATA = {
     "epsilon": 0.1,
@@ -74,15 +71,6 @@ def test_longest_curve_is_shown_whole():
     longer = {**DATA, "curve": [*DATA["curve"], point]}
     axes = report_plot(longer, None).axes[0]
     assert axes.get_xlim() == (0.0, 0.4)
-
-
-@pytest.mark.parametrize("text", HOSTILE_TEXT)
-def test_text_is_drawn_as_it_is(text):
-    shown = Figure().text(0, 0, drawn(text))
-    without_escapes, is_formula = shown._preprocess_math(shown.get_text())
-    assert not is_formula
-    assert without_escapes.strip() == printable(text).strip()
-    assert not shown.get_text().startswith("_")
 
 
 def test_labels_are_drawn_as_they_are():

@@ -7,8 +7,6 @@ from keras_advdef.attacks.losses import TargetedDLR
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation._plan.plan import Plan, Skipped
 from keras_advdef.evaluation._plan.stage import Stage
-from keras_advdef.evaluation._verdict.chance import better_than_chance
-from keras_advdef.evaluation._verdict.check import Check
 from keras_advdef.evaluation._verdict.headline import (
     attacks_text,
     headline,
@@ -16,6 +14,8 @@ from keras_advdef.evaluation._verdict.headline import (
     listed,
 )
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.better_than_chance import better_than_chance
+from keras_advdef.evaluation.check import Check
 
 AUTO = [APGD(), APGD(loss=TargetedDLR(9)), FAB(), Square()]
 

@@ -4,13 +4,13 @@ from scipy.stats import binom
 
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.model_view import ModelView
-from keras_advdef.evaluation._verdict.chance import better_than_chance
 from keras_advdef.evaluation._verdict.sanity_checks import (
     Evidence,
     clearly_more,
     sanity_checks,
 )
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef.layers import RandomNoise
 
 NAMES = [

@@ -1,4 +1,4 @@
-from keras_advdef.evaluation._verdict.check import Check
+from keras_advdef.evaluation.check import Check
 
 
 def test_json_has_the_keys_of_the_report():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_advdef.evaluation._verdict.chance import better_than_chance, is_at_chance
-from keras_advdef.evaluation._verdict.check import Check
+from keras_advdef.evaluation.better_than_chance import better_than_chance, is_at_chance
+from keras_advdef.evaluation.check import Check
 
 GENERATOR = np.random.default_rng(0)
 
@@ -62,6 +62,13 @@ class TestBetterThanChance:
         found = check([3, 3, 3], [3, 3, 3])
         assert found.passed is None
         assert found.detail == "Not run: all images belong to one class."
+
+    @pytest.mark.parametrize(
+        ("predicted", "labels"), [([0, 1], [0, 1, 1]), ([], []), ([[0]], [[0]])]
+    )
+    def test_predictions_must_fit_the_labels(self, predicted, labels):
+        with pytest.raises(ValueError, match="`predicted` to be one class for each"):
+            better_than_chance(predicted, labels)
 
 
 def test_is_at_chance():

@@ -8,11 +8,17 @@ from typing import Any
 class Check:
     """The result of one sanity check.
 
-    Attributes:
+    Args:
         name: Name of the check.
         passed: Whether the check passed; `None` if it could not be run.
         detail: The finding, in a sentence.
         reason: How the headline describes a failure.
+
+    Example:
+
+    >>> check = keras_advdef.evaluation.better_than_chance([0, 1, 1, 0], [0, 1, 1, 0])
+    >>> check.name, check.passed
+    ('better_than_chance', True)
     """
 
     name: str

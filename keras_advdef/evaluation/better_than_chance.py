@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from keras_advdef.evaluation._verdict.check import Check
+from keras_advdef.core.errors import invalid
+from keras_advdef.evaluation.check import Check
 
 _NAME = "better_than_chance"
 # Significance level: a guessing model passes once in forty evaluations.
@@ -14,8 +16,8 @@ _LUCK = 0.025
 _FAR = 0.5
 
 
-def better_than_chance(predicted: np.ndarray, labels: np.ndarray) -> Check:
-    """Checks whether the model classifies clean images better than chance.
+def better_than_chance(predicted: ArrayLike, labels: ArrayLike) -> Check:
+    """Checks whether a model classifies clean images better than chance.
 
     Chance is the expected accuracy of the same predictions in random order (as in
     Cohen 1960, "A coefficient of agreement for nominal scales"). A model that predicts
@@ -25,15 +27,25 @@ def better_than_chance(predicted: np.ndarray, labels: np.ndarray) -> Check:
         predicted: The model's predictions for clean images, `(count,)`.
         labels: The true classes, `(count,)`.
 
+    Returns:
+        A `Check` named "better_than_chance".
+
+    Raises:
+        ValueError: If there is not one prediction for each of at least one label.
+
     Example:
 
-    >>> from keras_advdef.evaluation._verdict.chance import better_than_chance
     >>> labels = np.arange(100) % 10
-    >>> better_than_chance(np.zeros(100, int), labels).passed
+    >>> keras_advdef.evaluation.better_than_chance(
+    ...     np.zeros(100, int), labels).passed
     False
     """
     from scipy.stats import binomtest
 
+    predicted, labels = np.asarray(predicted), np.asarray(labels)
+    if predicted.shape != labels.shape or labels.ndim != 1 or not labels.size:
+        rule = f"one class for each of the labels, of shape {labels.shape}"
+        raise invalid(_NAME, "predicted", rule, predicted)
     count = len(labels)
     answers, truth = (
         np.unique(each, return_counts=True) for each in (predicted, labels)
