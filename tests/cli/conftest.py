@@ -10,7 +10,7 @@ from keras_advdef.attacks import PGD
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
 from keras_advdef.cli.demo._run import DemoRun
-from keras_advdef.cli.demo.settings import DemoSettings
+from keras_advdef.cli.demo.flags import DemoFlags
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 
@@ -52,7 +52,7 @@ def demo_run(arrays):
         for name, slope in (("undefended", 2), ("defended", 1))
     }
     return DemoRun(
-        settings=DemoSettings.parse(
+        flags=DemoFlags(
             data="toy", output=Path("out"), epsilon=None, epochs=None, seed=0
         ),
         budget=Budget(epsilon=0.2, epochs=1, train_images=40, test_images=12),

@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from keras_advdef import __version__
+from keras_advdef.cli import app as app_module
 from keras_advdef.cli.app import app
 from keras_advdef.cli.demo import demo
 
@@ -23,7 +24,7 @@ class TestApp:
     @pytest.mark.parametrize(
         ("command", "texts"),
         [
-            ((), ("1 for an accuracy below", "70 for an error", "143 for SIGTERM")),
+            ((), ("1 for an accuracy below", "70 for an internal", "143 for SIGTERM")),
             (("evaluate",), ("1 if the accuracy", "143 for SIGTERM", "SavedModel")),
             (("evaluate",), ("program with your rights", "only what you trust")),
         ],
@@ -36,14 +37,12 @@ class TestApp:
 
     def test_passes_flags_on(self, invoke, monkeypatch):
         calls = []
-        monkeypatch.setattr(demo, "run_demo", lambda *given: calls.append(given))
-        flags = ("--data", "mnist", "--output", "there", "--epsilon", "8/255")
-        assert invoke("demo", *flags, "--epochs", "2", "--seed", "7").exit_code == 0
-        [(settings, _)] = calls
-        assert settings.data == "mnist"
-        assert settings.output == Path("there")
-        assert settings.epsilon == 8 / 255
-        assert (settings.epochs, settings.seed) == (2, 7)
+        monkeypatch.setattr(app_module, "run_demo", lambda *given: calls.append(given))
+        typed = ("--data", "mnist", "--output", "there", "--epsilon", "8/255")
+        assert invoke("demo", *typed, "--epochs", "2", "--seed", "7").exit_code == 0
+        [(flags, _)] = calls
+        expected = {"data": "mnist", "output": Path("there"), "epsilon": "8/255"}
+        assert vars(flags) == {**expected, "epochs": 2, "seed": 7}
 
     @pytest.mark.parametrize(
         ("flag", "value"), [("--epsilon", "8"), ("--data", "mnits")]

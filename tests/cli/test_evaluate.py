@@ -1,5 +1,6 @@
 """The command `evaluate`, also killed and run again."""
 
+import inspect
 import json
 import os
 import signal
@@ -13,8 +14,49 @@ import pytest
 from typer.testing import CliRunner
 
 from keras_advdef.cli.app import app
+from keras_advdef.cli.evaluate import EvaluateFlags
+from keras_advdef.evaluation import evaluate_robustness
 
 FLAGS = ("--epsilon", "0.05", "--budget", "quick", "--batch-size", "4")
+
+
+def _flags(**changes):
+    return EvaluateFlags(**{"model": "m", "data": "d", "epsilon": "8/255", **changes})
+
+
+class TestEvaluateFlags:
+    def test_defaults_are_those_of_the_function(self):
+        parameters = inspect.signature(evaluate_robustness).parameters
+        arguments = _flags().arguments()
+        given = ("model", "epsilon", "output")
+        assert (arguments["model"], arguments["epsilon"]) == ("m", 8 / 255)
+        assert {
+            name: value for name, value in arguments.items() if name not in given
+        } == {name: parameters[name].default for name in arguments if name not in given}
+
+    @pytest.mark.parametrize(
+        ("text", "pair"), [("0,255", (0.0, 255.0)), ("-1, 1", (-1.0, 1.0))]
+    )
+    def test_value_range(self, text, pair):
+        assert _flags(value_range=text).arguments()["value_range"] == pair
+
+    @pytest.mark.parametrize("text", ["255", "0,", "0;255", "0,1,2"])
+    def test_value_range_refuses(self, text):
+        with pytest.raises(ValueError, match="two numbers low,high"):
+            _flags(value_range=text).arguments()
+
+    def test_epsilon_refuses(self):
+        with pytest.raises(ValueError, match="--epsilon"):
+            _flags(epsilon="eight").arguments()
+
+    def test_minimum(self):
+        assert _flags().minimum() is None
+        assert _flags(minimum_robust_accuracy="0.4").minimum() == 0.4
+
+    @pytest.mark.parametrize("text", ["1.2", "-0.1", "40 %"])
+    def test_minimum_refuses(self, text):
+        with pytest.raises(ValueError, match="--minimum-robust-accuracy"):
+            _flags(minimum_robust_accuracy=text).minimum()
 
 
 @pytest.fixture

@@ -39,14 +39,14 @@ def demo_report(run: DemoRun) -> dict[str, Any]:
         run: The run to report.
 
     Returns:
-        A dictionary that `json.dumps` takes: what was measured, with what budget, and
-        the command that repeats it.
+        A dictionary for `json.dumps`: the results, the budget, and the command that
+        repeats the run.
     """
     budget = run.budget
     return {
         "headline": run.headline,
-        "command": run.settings.command(epsilon=budget.epsilon, epochs=budget.epochs),
-        "seed": run.settings.seed,
+        "command": run.flags.command(epsilon=budget.epsilon, epochs=budget.epochs),
+        "seed": run.flags.seed,
         "data": _data(run),
         "budget": {
             "epochs": budget.epochs,

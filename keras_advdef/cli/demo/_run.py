@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
-from keras_advdef.cli.demo.settings import DemoSettings
+from keras_advdef.cli.demo.flags import DemoFlags
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.check import Check
 
@@ -15,20 +15,20 @@ _CURVE_FACTORS = (0.0, 0.25, 0.5, 0.75, 1.5)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class DemoRun:
-    """Inputs and results of a demo, for the report, the table and the picture.
+    """Inputs and results of a demo, for the report, the table and the plot.
 
     Attributes:
-        settings: What the user asked for.
-        budget: What was used, defaults filled in.
-        dataset: The images that were used.
-        attack: The attack that measured.
+        flags: What the user asked for.
+        budget: The budget used, with defaults filled in.
+        dataset: The images used.
+        attack: The attack used to measure accuracy.
         curves: For "undefended" and "defended", one estimate for each of `epsilons`.
-        checks: For both, whether clean images are right more often than by chance.
+        checks: For both, whether clean accuracy is better than chance.
         started: When the run began.
         seconds: Duration of each stage, by its name.
     """
 
-    settings: DemoSettings
+    flags: DemoFlags
     budget: Budget
     dataset: Dataset
     attack: Any
@@ -39,7 +39,7 @@ class DemoRun:
 
     @staticmethod
     def epsilons_around(epsilon: float) -> list[float]:
-        """Returns the epsilons of a curve: from 0 to past `epsilon`, within [0, 1].
+        """Returns the epsilons of a curve: from 0 to beyond `epsilon`, within [0, 1].
 
         Args:
             epsilon: The epsilon of the table.
@@ -47,7 +47,7 @@ class DemoRun:
         Returns:
             Increasing numbers; the first is 0 and one is `epsilon`.
         """
-        # Six digits keep 0.75 * 0.15 readable; `epsilon` itself stays exact.
+        # Round to six digits so that 0.75 * 0.15 reads well; keep `epsilon` exact.
         scaled = {float(f"{factor * epsilon:.6g}") for factor in _CURVE_FACTORS}
         return sorted({min(1.0, value) for value in scaled} | {epsilon})
 
@@ -57,7 +57,7 @@ class DemoRun:
         return self.epsilons_around(self.budget.epsilon)
 
     def clean(self, name: str) -> AccuracyEstimate:
-        """Returns the accuracy on unchanged images.
+        """Returns the clean accuracy.
 
         Args:
             name: "undefended" or "defended".
@@ -80,7 +80,7 @@ class DemoRun:
 
     @property
     def failed_checks(self) -> list[str]:
-        """What is wrong with the classifiers before any attack, in sentences."""
+        """Sentences that say what is wrong with the classifiers before any attack."""
         return [
             f"{name.capitalize()}: {check.reason} {check.detail}"
             for name, check in self.checks.items()
@@ -90,9 +90,9 @@ class DemoRun:
     @property
     def headline(self) -> str:
         """The result in one sentence."""
-        alarms = "".join(f"{alarm} " for alarm in self.failed_checks)
+        warning = "".join(f"{sentence} " for sentence in self.failed_checks)
         return (
-            f"{alarms}Accuracy under {self.attack} (linf, "
+            f"{warning}Accuracy under {self.attack} (linf, "
             f"epsilon {self.budget.epsilon:.4g}) "
             f"on {len(self.dataset.x_test)} test images of {self.dataset.name}: "
             f"undefended {self.adversarial('undefended')}, "

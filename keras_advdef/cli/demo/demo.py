@@ -1,4 +1,4 @@
-"""The demo: train with and without a defence, attack both, write what came out."""
+"""The demo: trains with and without a defence, attacks both, writes a report."""
 
 import dataclasses
 import datetime
@@ -22,23 +22,23 @@ from keras_advdef.cli.demo._run import DemoRun
 from keras_advdef.cli.demo._small_network import small_network
 from keras_advdef.cli.demo._stage_progress import StageProgress
 from keras_advdef.cli.demo._train_classifier import train_classifier
-from keras_advdef.cli.demo.settings import DemoSettings
+from keras_advdef.cli.demo.flags import DemoFlags
 from keras_advdef.core.files import check_room, writing
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 
 _FILES = ("model.keras", "report.json", "report.png")
 _SERVED = "served"
 _EVALUATION_STEPS = 40
-# For the graphs, the report and the picture.
+# Bytes for the graphs, the report and the plot.
 _SMALL_FILES = 8 * 2**20
 
 
-def _budget(settings: DemoSettings) -> Budget:
-    budget = Budget.for_data(settings.data)
+def _budget(flags: DemoFlags) -> Budget:
+    budget = Budget.for_data(flags.data)
     return dataclasses.replace(
         budget,
-        epsilon=settings.epsilon or budget.epsilon,
-        epochs=settings.epochs or budget.epochs,
+        epsilon=flags.epsilon_number() or budget.epsilon,
+        epochs=flags.epochs or budget.epochs,
     )
 
 
@@ -52,11 +52,11 @@ def _print_data(progress: StageProgress, whole: Dataset, used: Dataset) -> None:
 
 
 def _measure(
-    settings: DemoSettings, budget: Budget, dataset: Dataset, *, progress: StageProgress
+    flags: DemoFlags, budget: Budget, dataset: Dataset, *, progress: StageProgress
 ) -> tuple[keras.Model, DemoRun]:
-    """Trains and attacks; returns the defended model and all that was measured."""
+    """Trains and attacks; returns the defended model and all results."""
     started = datetime.datetime.now(datetime.UTC)
-    keras.utils.set_random_seed(settings.seed)
+    keras.utils.set_random_seed(flags.seed)
     with progress.stage("Train undefended", budget.epochs) as advance:
         undefended = train_classifier(
             dataset, budget.epochs, epsilon=None, advance=advance
@@ -76,13 +76,13 @@ def _measure(
                 images=dataset.x_test,
                 labels=dataset.y_test,
                 epsilons=epsilons,
-                seed=settings.seed,
+                seed=flags.seed,
                 advance=advance,
             )
         found = predicted_labels(model, dataset.x_test)
         checks[name] = better_than_chance(found, dataset.y_test)
     run = DemoRun(
-        settings=settings,
+        flags=flags,
         budget=budget,
         dataset=dataset,
         attack=attack,
@@ -95,10 +95,10 @@ def _measure(
 
 
 def _bytes_needed(dataset: Dataset) -> int:
-    """Bytes that the files take at most."""
+    """Returns an upper bound on the size of the files, in bytes."""
     network = small_network(dataset.x_train.shape[1:], dataset.classes)
-    # The weights, the two means that Adam keeps of each, and the weights once more in
-    # the SavedModel.
+    # The weights, Adam's two moving averages of each, and the weights once more in the
+    # SavedModel.
     return _SMALL_FILES + 4 * 4 * network.count_params()
 
 
@@ -129,7 +129,7 @@ def _table(run: DemoRun) -> Table:
 
 
 def _print_result(progress: StageProgress, run: DemoRun) -> None:
-    output = run.settings.output
+    output = run.flags.output
     for text in run.failed_checks:
         progress.line(text)
     progress.console.print(_table(run))
@@ -140,20 +140,20 @@ def _print_result(progress: StageProgress, run: DemoRun) -> None:
         f"or `tf.saved_model.load({str(output / _SERVED)!r})`."
     )
     progress.line(
-        f"{run.attack} is one attack; a stronger one may find more. Read the defended "
-        "number as an upper bound."
+        f"{run.attack} is only one attack; a stronger one may find more. Read the "
+        "defended accuracy as an upper bound."
     )
 
 
-def run_demo(settings: DemoSettings, console: Console) -> DemoRun:
-    """Runs the demo and writes models and report to `settings.output`.
+def run_demo(flags: DemoFlags, console: Console) -> DemoRun:
+    """Runs the demo and writes the model and the report to `flags.output`.
 
     Args:
-        settings: What the user asked for.
+        flags: What the user asked for.
         console: Where progress and the table go.
 
     Returns:
-        What was used and measured.
+        The inputs and results of the run.
 
     Raises:
         ValueError: If the data or the output folder cannot be used, or the disk is
@@ -161,16 +161,16 @@ def run_demo(settings: DemoSettings, console: Console) -> DemoRun:
         OSError: If the data cannot be downloaded.
     """
     progress = StageProgress(console)
-    budget = _budget(settings)
-    with atomic_output(settings.output, files=_FILES, folder=_SERVED) as staging:
-        whole = load_dataset(settings.data)
+    budget = _budget(flags)
+    with atomic_output(flags.output, files=_FILES, folder=_SERVED) as staging:
+        whole = load_dataset(flags.data)
         dataset = whole.subsample(
-            train=budget.train_images, test=budget.test_images, seed=settings.seed
+            train=budget.train_images, test=budget.test_images, seed=flags.seed
         )
         _print_data(progress, whole, dataset)
-        check_room(staging, _bytes_needed(dataset), output_refusal(settings.output))
-        model, run = _measure(settings, budget, dataset, progress=progress)
-        with writing(output_refusal(settings.output)):
+        check_room(staging, _bytes_needed(dataset), output_refusal(flags.output))
+        model, run = _measure(flags, budget, dataset, progress=progress)
+        with writing(output_refusal(flags.output)):
             _write(staging, model, run)
     _print_result(progress, run)
     return run

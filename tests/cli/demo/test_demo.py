@@ -11,7 +11,7 @@ from rich.console import Console
 
 from keras_advdef.cli.demo import demo
 from keras_advdef.cli.demo.demo import run_demo
-from keras_advdef.cli.demo.settings import DemoSettings
+from keras_advdef.cli.demo.flags import DemoFlags
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def run(tmp_path, npz):
     """Runs the demo on two tiny classes; returns the run, the folder and the text."""
     stream = io.StringIO()
     output = tmp_path / "out"
-    settings = DemoSettings.parse(
+    flags = DemoFlags(
         data=str(npz), output=output, epsilon="0.05", epochs=2, seed=2**31 - 1
     )
-    result = run_demo(settings, Console(file=stream, width=100))
+    result = run_demo(flags, Console(file=stream, width=100))
     return result, output, stream.getvalue()
 
 
@@ -34,7 +34,7 @@ class TestRunDemo:
         assert f"Written to {output}: " in text
         assert "under PGD-40, epsilon 0.05" in text
         assert str(result.adversarial("defended")) in text
-        assert "one attack" in text
+        assert "only one attack" in text
         report = json.loads((output / "report.json").read_text())
         assert report["headline"] == result.headline
 
@@ -57,10 +57,10 @@ def write(tmp_path, npz, demo_run, monkeypatch):
     """Runs the demo with the measuring left out."""
     net = keras.Sequential([keras.Input((6, 5, 1)), keras.layers.Flatten()])
     monkeypatch.setattr(demo, "_measure", lambda *given, **named: (net, demo_run))
-    settings = DemoSettings.parse(
+    flags = DemoFlags(
         data=str(npz), output=tmp_path / "out", epsilon=None, epochs=None, seed=0
     )
-    return lambda: run_demo(settings, Console(file=io.StringIO()))
+    return lambda: run_demo(flags, Console(file=io.StringIO()))
 
 
 def _contents(folder):

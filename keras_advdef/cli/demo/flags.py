@@ -1,0 +1,78 @@
+"""The flags of the command `demo`."""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_advdef.cli._flags import Seed
+from keras_advdef.cli._parse_number import parse_number
+from keras_advdef.core.errors import invalid
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoFlags:
+    """The flags of `keras-advdef demo`, as typed.
+
+    The help of each flag says what it means.
+    """
+
+    data: Annotated[
+        str,
+        typer.Option(
+            help="digits, mnist, fashion_mnist or cifar10; a .npz file in the layout "
+            "of keras.datasets; or a folder of images with one subfolder per class, or "
+            "with train/ and test/ sorted that way.",
+        ),
+    ] = "digits"
+    output: Annotated[
+        Path, typer.Option(help="Folder for the models and the report.")
+    ] = Path("advdef-demo")
+    epsilon: Annotated[
+        str | None,
+        typer.Option(
+            help="Largest change of a pixel, for pixels in [0, 1], such as 0.1 or "
+            "8/255.",
+            show_default="depends on the data set",
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Passes over the training images.",
+            show_default="depends on the data set",
+        ),
+    ] = None
+    seed: Seed = 0
+
+    def epsilon_number(self) -> float | None:
+        """Returns epsilon as a number, or `None` for the data set's.
+
+        Raises:
+            ValueError: If it is not a number in (0, 1].
+        """
+        if self.epsilon is None:
+            return None
+        rule = "a number above 0 and at most 1, such as 0.1 or 8/255"
+        number = parse_number("--epsilon", self.epsilon, rule=rule)
+        if not 0.0 < number <= 1.0:
+            raise invalid("keras-advdef", "--epsilon", rule, self.epsilon)
+        return number
+
+    def command(self, *, epsilon: float, epochs: int) -> str:
+        """Returns the command that repeats the run, with all defaults spelled out.
+
+        Args:
+            epsilon: The epsilon that was used.
+            epochs: The epochs that were used.
+
+        Returns:
+            One line for a shell.
+        """
+        used = dataclasses.replace(self, epsilon=repr(epsilon), epochs=epochs)
+        flags = {f"--{name}": str(value) for name, value in vars(used).items()}
+        words = [word for flag in flags.items() for word in flag]
+        return shlex.join(["keras-advdef", "demo", *words])
