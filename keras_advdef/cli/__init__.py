@@ -8,13 +8,13 @@ _EXTRA = ("PIL", "jinja2", "matplotlib", "rich", "sklearn", "typer")
 
 
 def missing_extra(error: BaseException) -> str | None:
-    """Returns the package of the extra `all` for want of which an import failed.
+    """Returns the package of the extra `all` whose absence made an import fail.
 
     Args:
         error: Any error.
 
     Returns:
-        Its import name, or `None` if the error is of another kind.
+        Its import name, or `None` if the error has another cause.
     """
     if not isinstance(error, ModuleNotFoundError):
         return None
@@ -23,15 +23,15 @@ def missing_extra(error: BaseException) -> str | None:
 
 
 def main() -> None:
-    """Runs the command line and leaves with its exit code.
+    """Runs the command line and exits with its code.
 
-    The extra `all` is imported here and not with the package, so that the library
-    works without it.
+    What the extra `all` installs is imported here and not with the package, so that
+    the library works without it.
 
     Raises:
-        SystemExit: Always, but for a defect; 0 for success, 1 for an accuracy below the
-            minimum, 2 for bad input or a missing extra, 70 for what was not foreseen,
-            130 for Ctrl-C, 141 for output that is read no more, 143 for SIGTERM.
+        SystemExit: Always, unless there is a bug. 0 for success, 1 for an accuracy
+            below the minimum, 2 for bad input or a missing extra, 70 for an unexpected
+            error, 130 for Ctrl-C, 141 for output that was closed, 143 for SIGTERM.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:

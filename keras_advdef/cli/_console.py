@@ -1,4 +1,4 @@
-"""CommandConsole: the console of the command line."""
+"""The console that commands print to."""
 
 import os
 
@@ -6,19 +6,19 @@ from rich.console import Console
 
 
 class OutputClosed(BaseException):
-    """Raised where whoever read the output has closed it, as `head` does."""
+    """Raised when the reader of the output has closed it, as `head` does."""
 
 
 class CommandConsole(Console):
-    """A console that tells when nobody reads it any more."""
+    """A console that raises `OutputClosed` when nobody reads it any more."""
 
     def on_broken_pipe(self) -> None:
-        """Stands in for leaving with exit code 1, which says something else.
+        """Raises, where rich would exit with 1, which means a low accuracy here.
 
         Raises:
             OutputClosed: Always.
         """
         self.quiet = True
-        # Python writes what is left in the buffer when it ends.
+        # Python flushes the buffer when it exits, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
         raise OutputClosed

@@ -1,12 +1,14 @@
-"""Leads from the names that users know of a defence to its card."""
+"""Finds the card of a defence by the names that users know."""
 
 import difflib
+from collections.abc import Iterator
+from types import ModuleType
 
 import keras_advdef
 from keras_advdef.core.cards import all_cards
 from keras_advdef.core.errors import invalid
 
-# What else of the public names belongs to a defence, and whose card is its.
+# Other public names that belong to a defence, with the name of its card.
 _PARTS = {
     "AdversarialTrainingModel": "AdversarialCrossEntropy",
     "PerturbationSchedule": "AdversarialCrossEntropy",
@@ -37,20 +39,19 @@ _SUGGESTED = 3
 
 
 def _key(name: str) -> str:
-    """A name without what people write differently: case, spaces, underscores."""
+    """Returns a name without case, spaces and underscores, which people vary."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def card_name(name: str) -> str:
-    """Returns the name of the card for a name that a user typed.
+    """Returns the name of the card that a user means.
 
     Args:
-        name: Public name of a defence or of a part of one, in any case, with or
-            without spaces, hyphens and underscores.
+        name: Public name of a defence or of a part of one. Case, spaces, hyphens and
+            underscores do not matter.
 
     Raises:
-        ValueError: If no card belongs to it; the message suggests names that are
-            nearly it.
+        ValueError: If it has no card; the message suggests similar names.
 
     Example:
 
@@ -65,7 +66,7 @@ def card_name(name: str) -> str:
         return leads[key]
     rule = "the name of a defence"
     if key in {_key(each) for each in _public_names()}:
-        advice = "That is part of this package, but no defence with a card."
+        advice = "This package has that name, but it is not a defence with a card."
         raise invalid(_OWNER, "NAME", rule, name, advice=advice)
     near = [other for other in leads if key and key in other]
     near += difflib.get_close_matches(key, leads, n=_SUGGESTED)
@@ -77,10 +78,10 @@ def card_name(name: str) -> str:
 
 
 def is_part(name: str, card: str) -> bool:
-    """Whether a name that leads to a card is that of a part of the defence.
+    """Returns whether a name is that of a part of a defence, not its own.
 
     Args:
-        name: What a user typed.
+        name: What the user typed.
         card: What `card_name` returned for it.
 
     Example:
@@ -92,6 +93,10 @@ def is_part(name: str, card: str) -> bool:
     return _key(name) != _key(card)
 
 
-def _public_names() -> list[str]:
-    folders = (getattr(keras_advdef, folder) for folder in keras_advdef.__all__)
-    return [name for folder in folders for name in getattr(folder, "__all__", ())]
+def _public_names(module: ModuleType = keras_advdef) -> Iterator[str]:
+    for name in module.__all__:
+        public = getattr(module, name)
+        if isinstance(public, ModuleType):
+            yield from _public_names(public)
+        else:
+            yield name

@@ -1,4 +1,4 @@
-"""What a user reads, and the exit code, when a command cannot go on."""
+"""The message and the exit code of a command that fails."""
 
 import contextlib
 import os
@@ -22,12 +22,12 @@ from keras_advdef.cli._signal_handler import SignalHandler
 from keras_advdef.core.errors import is_rejection
 from keras_advdef.core.untrusted import reason_of
 
-# What TensorFlow says of memory, amid the places of its graph.
+# The part of TensorFlow's message on memory that helps a user.
 _ALLOCATION = re.compile(r"OOM when allocating tensor with shape\[[\d,]*\]")
 _REJECTED = 2
-# EX_SOFTWARE of BSD's sysexits.h; 1 says that an accuracy is below the minimum.
+# EX_SOFTWARE of BSD's sysexits.h; 1 means that an accuracy is below the minimum.
 _UNEXPECTED = 70
-# As shells count what a signal has ended.
+# Shells report 128 + n for a process that signal n ended.
 _INTERRUPTED, _NOT_READ, _TERMINATED = (
     128 + number for number in (signal.SIGINT, 13, signal.SIGTERM)
 )
@@ -36,12 +36,11 @@ _INTERRUPTED, _NOT_READ, _TERMINATED = (
 class ExitOnError:
     """Turns every failure of a command into one line and an exit code.
 
-    A warning is one line too, without the line of code that gave it.
-
     Use it in a `with` statement around the command. Exit codes: 2 for bad input, for
-    files that cannot be read or written and for too little memory; 130 for Ctrl-C, 143
-    for SIGTERM and, without a line, 141 where nobody reads the output any more; 70 for
-    what was not foreseen, whose traceback goes to a file that the line names.
+    files that cannot be read or written, and for too little memory; 130 for Ctrl-C;
+    143 for SIGTERM; 141, without a line, if the output was closed; 70 for an unexpected
+    error, whose traceback goes to a file that the line names. A warning becomes one
+    line too, without the code that caused it.
 
     Args:
         console: Where the line goes; usually standard error.
@@ -72,7 +71,7 @@ class ExitOnError:
         if error is None or isinstance(error, (typer.Exit, SystemExit)):
             return
         if missing_extra(error) is not None:
-            return  # `main` says what to install
+            return  # `main` tells the user what to install
         message, code = self._message_and_code(error)
         if message:
             self._print(message)
@@ -81,11 +80,11 @@ class ExitOnError:
     def _show_warning(
         self, message: Warning | str, *where: Any, **options: Any
     ) -> None:
-        """Stands in for `warnings.showwarning`."""
+        """Replaces `warnings.showwarning`."""
         self._print(f"Warning: {message}")
 
     def _print(self, message: str) -> None:
-        # Where nobody reads it, the exit code still tells.
+        # If nobody reads it, there is still the exit code.
         with contextlib.suppress(OSError, OutputClosed):
             print_line(self._console, " ".join(message.split()))
 
@@ -100,16 +99,16 @@ class ExitOnError:
         if isinstance(error, OSError) or is_rejection(error):
             return str(error), _REJECTED
         if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
-            advice = "Take fewer or smaller images, or a smaller --batch-size."
+            advice = "Use fewer or smaller images, or a smaller --batch-size."
             said = _ALLOCATION.search(str(error))
             reason = said.group() if said else reason_of(error)
-            return f"There is too little memory ({reason}). {advice}", _REJECTED
+            return f"Not enough memory ({reason}). {advice}", _REJECTED
         message = f"Unexpected {type(error).__name__}: {reason_of(error)}."
         return f"{message} {_save_traceback(error)}", _UNEXPECTED
 
 
 def _save_traceback(error: BaseException) -> str:
-    """Writes the traceback to a new file and says where it lies."""
+    """Writes the traceback to a new file and returns a sentence that names it."""
     text = "".join(traceback.format_exception(error))
     path = None
     try:
@@ -126,4 +125,4 @@ def _save_traceback(error: BaseException) -> str:
             f"It was raised in {last.filename}, line {last.lineno}; its traceback "
             f"could not be written ({reason_of(failure)})."
         )
-    return f"Please report it with its traceback, which lies in {path}."
+    return f"Please report it with its traceback, saved in {path}."

@@ -6,7 +6,7 @@ from keras_advdef.core.errors import invalid
 
 
 def parse_number(flag: str, text: str, *, rule: str) -> float:
-    """Returns the number that a flag holds.
+    """Returns the value of a flag as a number.
 
     Args:
         flag: Name of the flag.
@@ -14,7 +14,7 @@ def parse_number(flag: str, text: str, *, rule: str) -> float:
         rule: What is accepted, for the message.
 
     Raises:
-        ValueError: If it is no finite number, or too small for a float.
+        ValueError: If it is not a finite number, or too small for a float.
 
     Example:
 
@@ -35,8 +35,8 @@ def parse_number(flag: str, text: str, *, rule: str) -> float:
 
 
 def _decimal(text: str) -> float:
-    """Returns a number as float; raises where none is as small as what was typed."""
+    """Returns a number as a float; raises if it would be rounded to zero."""
     number = float(text)
     if number == 0.0 and float(text.lower().partition("e")[0]) != 0.0:
-        raise ValueError("no float is as small")
+        raise ValueError("too small for a float")
     return number

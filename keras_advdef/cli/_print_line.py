@@ -1,4 +1,4 @@
-"""Prints text on a console as it is."""
+"""Prints text literally."""
 
 from rich.console import Console
 
@@ -6,7 +6,7 @@ from keras_advdef.core.errors import printable
 
 
 def print_line(console: Console, text: str) -> None:
-    """Prints one line: no markup, no colours, no wrapping, no commands.
+    """Prints one line literally: no markup, colours, wrapping or control sequences.
 
     Args:
         console: Where to print.

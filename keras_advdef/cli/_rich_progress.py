@@ -1,4 +1,4 @@
-"""RichProgress: shows on a terminal how far an evaluation is."""
+"""Shows the progress of an evaluation."""
 
 import types
 
@@ -10,7 +10,7 @@ from keras_advdef.core.progress import LineProgress, time_left
 
 
 class RichProgress(LineProgress):
-    """A bar on a terminal, plain lines elsewhere; to be used in a `with` statement.
+    """A bar on a terminal, plain lines elsewhere. Use it in a `with` statement.
 
     Args:
         console: Where to print.

@@ -7,20 +7,20 @@ import threading
 import types
 from typing import Any
 
-# Seconds after which it is looked whether the exception has had its effect.
+# Seconds until the exception is raised again if it had no effect.
 _RETRY_SECONDS = 1.0
 
 
 class Terminated(BaseException):
-    """Raised where a signal asks the process to end."""
+    """Raised when SIGTERM asks the process to end."""
 
 
 class SignalHandler:
-    """Raises `KeyboardInterrupt` or `Terminated`, and knows which signal came.
+    """Raises `KeyboardInterrupt` or `Terminated`, and remembers the signal.
 
-    Libraries turn what is raised inside them into errors of their own, or drop it: the
-    signal was the reason all the same, and what was dropped is raised again. While the
-    program cleans up after it, further signals change nothing. To be used in a `with`
+    Libraries may turn an exception that is raised inside them into another one, or drop
+    it. `received` still names the cause, and a dropped exception is raised again.
+    Further signals are ignored while the program cleans up. Use it in a `with`
     statement.
 
     Attributes:
@@ -35,11 +35,11 @@ class SignalHandler:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "SignalHandler":
-        # Python takes signals in its main thread only.
+        # Python handles signals in the main thread only.
         if threading.current_thread() is threading.main_thread():
             for number in map(int, (signal.SIGINT, signal.SIGTERM)):
                 handler = signal.getsignal(number)
-                # Whoever started the process may have asked for it to be left alone.
+                # The parent process may have chosen to ignore it, as `nohup` does.
                 if handler is not None and handler != signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._handle)
         return self
@@ -72,7 +72,7 @@ class SignalHandler:
             raise self._raised
 
     def _is_cleaning_up(self) -> bool:
-        """Whether the program is cleaning up after what was raised."""
+        """Returns whether the program is handling the exception that was raised."""
         handled = sys.exc_info()[1]
         while handled is not None and handled is not self._raised:
             handled = handled.__context__

@@ -15,16 +15,16 @@ from keras_advdef.core.markdown import markdown_table
 
 
 def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
-    """Prints all cards in short, or one in full.
+    """Prints a table of all defences, or the card of one.
 
     Args:
-        name: Name of a defence or of a part of one, as `card_name` takes it, or
-            `None` for all.
+        name: Name of a defence or of a part of one, as `card_name` accepts it; `None`
+            for all.
         as_json: Whether to print JSON.
         console: Where to print.
 
     Raises:
-        ValueError: If there is no defence of that name.
+        ValueError: If there is no defence with that name.
     """
     cards = all_cards()
     chosen = None if name is None else card_name(name)
@@ -42,7 +42,7 @@ def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
 
 
 def _overview(cards: dict[str, DefenceCard]) -> Table:
-    """A table of 80 columns, in which a category is a section and no column."""
+    """Returns a table 80 columns wide, with one section per category."""
     table = Table(box=box.SIMPLE_HEAD, title="Defences of this package", width=80)
     for column in ("name", "standing"):
         table.add_column(column, no_wrap=True)
@@ -67,9 +67,9 @@ def _print_card(name: str, card: DefenceCard, console: Console) -> None:
     line("Standing", card.standing)
     for each in card.breaks:
         line("Broken by", f"{each.attack}: {each.result} ({each.source})")
-    line("To be attacked with", ", ".join(card.attacks))
+    line("Attack it with", ", ".join(card.attacks))
     line("Gradient", card.gradient)
-    line("Draws of EOT", card.eot_samples)
+    line("EOT samples", card.eot_samples)
     line("Training cost", card.training_cost)
     line("Inference cost", card.inference_cost)
 

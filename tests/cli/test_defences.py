@@ -32,7 +32,7 @@ def test_overview_names_all_in_80_columns():
 
 def test_one_in_full():
     text, card = printed("RandomResizePad"), all_cards()["RandomResizePad"]
-    for fact in (card.paper, card.claim, card.breaks[0].result, "Draws of EOT: 30"):
+    for fact in (card.paper, card.claim, card.breaks[0].result, "EOT samples: 30"):
         assert fact in text
 
 

@@ -96,14 +96,14 @@ class TestExitOnError:
     def test_too_little_memory(self, error):
         code, text = _outcome(lambda: _raise(error))
         assert code == 2
-        assert text.startswith("There is too little memory (")
+        assert text.startswith("Not enough memory (")
         assert text.count("\n") == 1
 
     def test_tensors_that_did_not_fit_are_named(self):
         text = "Graph execution error:\nnode Pad\nOOM when allocating tensor with "
         error = tf.errors.ResourceExhaustedError(None, None, f"{text}shape[4,9] and")
         _, said = _outcome(lambda: _raise(error))
-        assert "memory (OOM when allocating tensor with shape[4,9]). Take" in said
+        assert "memory (OOM when allocating tensor with shape[4,9]). Use" in said
 
     def test_what_was_not_foreseen(self, monkeypatch, tmp_path):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -112,7 +112,7 @@ class TestExitOnError:
         [file] = tmp_path.iterdir()
         assert text == (
             "Unexpected ValueError: cannot reshape array of size 3 into shape (2,). "
-            f"Please report it with its traceback, which lies in {file}.\n"
+            f"Please report it with its traceback, saved in {file}.\n"
         )
         written = file.read_text()
         assert written.startswith("Traceback (most recent call last)")

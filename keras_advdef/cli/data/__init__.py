@@ -1,1 +1,1 @@
-"""Loads the data sets that the commands work on."""
+"""Loads the images and labels that the commands use."""

@@ -1,4 +1,4 @@
-"""Reads folders of images with one subfolder a class."""
+"""Reads folders of images with one subfolder per class."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
-    """Returns the image files of each class, classes and files in name order."""
+    """Returns the image files of each class; classes and files are sorted by name."""
     rule = "a folder with one subfolder of images for each of two or more classes"
     subfolders = _subfolders(folder)
     if len(subfolders) < 2:
@@ -49,7 +49,7 @@ def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
         advice += "classes."
         for only in subfolders:
             if _subfolders(only):
-                advice += f" If the folders in {only} are the classes, name that."
+                advice += f" If the folders in {only} are the classes, pass {only}."
         raise _rejected(rule, str(folder), advice)
     files = {
         subfolder.name: [
@@ -61,13 +61,13 @@ def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
         if len(paths) < least:
             advice = f"Class {name!r} has {len(paths)} images and needs {least}."
             if _subfolders(folder / name):
-                advice += f" If its folders are the classes, name {folder / name}."
+                advice += f" If its folders are the classes, pass {folder / name}."
             raise _rejected(rule, str(folder), advice)
     return files
 
 
 def _has_part(folder: Path, part: str) -> bool:
-    """Whether a subfolder is a part of the data, and not a class of that name."""
+    """Returns whether a subfolder is a part of the data, not a class of that name."""
     return (folder / part).is_dir() and bool(_subfolders(folder / part))
 
 
@@ -76,7 +76,7 @@ def _flat(files: dict[str, list[Path]]) -> list[Path]:
 
 
 def _numbers(files: dict[str, list[Path]], classes: list[str]) -> np.ndarray:
-    """Returns the class of each file, class by class."""
+    """Returns the class number of each file, class by class."""
     numbers = [classes.index(name) for name in files]
     return np.repeat(numbers, [len(paths) for paths in files.values()])
 
@@ -94,20 +94,20 @@ def _test_files(folder: Path, classes: list[str]) -> dict[str, list[Path]]:
 def load_image_folder(spec: str) -> Dataset:
     """Loads a folder of images for training and testing.
 
-    The subfolders `train/` and `test/` are the parts, if both are there. Otherwise a
-    fifth of the images is for testing, the same every time, with every class in its
-    share. Files that are no images by their name are passed over.
+    If there are subfolders `train/` and `test/`, these are the two parts. Otherwise a
+    fifth of the images is held out for testing, stratified by class and the same every
+    time. Files without the suffix of an image are ignored.
 
     Args:
-        spec: Path of a folder with one subfolder a class, or of one with `train/` and
-            `test/` of that kind.
+        spec: Path of a folder with one subfolder per class, or with `train/` and
+            `test/` sorted that way.
 
     Returns:
-        The data set, named by `spec`; classes are numbered in name order.
+        The data set, named `spec`; classes are numbered in the order of their names.
 
     Raises:
         ValueError: If classes or images are missing, an image cannot be read, or
-            images differ in size.
+            image sizes differ.
     """
     folder = Path(spec)
     if all(_has_part(folder, part) for part in _PARTS):
@@ -137,15 +137,15 @@ def load_image_folder(spec: str) -> Dataset:
 
 
 def load_folder_test_images(spec: str) -> LabelledImages:
-    """Loads all images of a folder, or all of its `test/` if it has that part.
+    """Loads all images of a folder, or only its `test/` if it has one.
 
     Args:
         spec: As in `load_image_folder`.
 
     Returns:
-        The images, in a drawn order of which every beginning holds the classes in
-        their shares: evaluations of a small budget take the first ones. Classes are
-        numbered in the order of their names, of those in `train/` where there is one.
+        The images in a random order whose first n are stratified by class for every
+        n, since evaluations with a small budget use the first ones. Classes are
+        numbered in the order of their names, those in `train/` if it exists.
 
     Raises:
         ValueError: As `load_image_folder`.

@@ -1,4 +1,4 @@
-"""Fetches the data sets that Keras can download."""
+"""Loads the data sets that Keras can download."""
 
 import contextlib
 import gzip
@@ -17,11 +17,11 @@ _TIMEOUT_SECONDS = 30.0
 
 
 class _LoadFailure:
-    """Turns a failed download into an `OSError` that says how to go on.
+    """Turns a failed download into an `OSError` that says what to do.
 
-    A damaged file in Keras's cache is refused. `keras.utils.get_file` raises a plain
-    `Exception` while it handles the network's error, so the chain of causes, not the
-    class, tells a failed download apart.
+    A damaged file in Keras's cache becomes a `ValueError`. `keras.utils.get_file`
+    raises a plain `Exception` while it handles the network's error, so the chain of
+    causes, not the class, identifies a failed download.
     """
 
     def __init__(self, name: str) -> None:
@@ -51,8 +51,8 @@ class _LoadFailure:
                 raise error
 
     def _refusal(self, advice: str) -> ValueError:
-        rule = "a data set that is whole in Keras's cache"
-        advice += f" Remove what ~/.keras/datasets holds of {self._name}."
+        rule = "a data set that is intact in Keras's cache"
+        advice += f" Remove the files of {self._name} in ~/.keras/datasets."
         return invalid("keras-advdef", "--data", rule, self._name, advice=advice)
 
 
@@ -71,13 +71,13 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def load_keras_dataset(name: str) -> Dataset:
-    """Loads a data set of `keras.datasets`, from its cache where it is there.
+    """Loads a data set of `keras.datasets`, from its cache if possible.
 
     Args:
         name: "mnist", "fashion_mnist" or "cifar10".
 
     Returns:
-        The data set, whole.
+        The whole data set.
 
     Raises:
         OSError: If it cannot be downloaded.

@@ -1,4 +1,4 @@
-"""Images and their classes in the one form the commands work with."""
+"""Images and their classes in the form that the commands use."""
 
 import dataclasses
 import warnings
@@ -22,17 +22,17 @@ _LISTED = 10
 def to_unit_range(owner: str, arrays: dict[str, Any]) -> list[np.ndarray]:
     """Returns images in `[0, 1]` of shape `(count, rows, cols, channels)`.
 
-    A warning says where whole numbers are 0 and 1 alone, in all arrays: they are black
-    and white.
+    Arrays of whole numbers that hold only 0 and 1 are taken as black and white, with a
+    warning.
 
     Args:
-        owner: What is named in error messages.
+        owner: Named in error messages.
         arrays: The parts of a data set by name, each of shape `(count, rows, cols)` or
             `(count, rows, cols, channels)`, whole numbers in `[0, 255]` or floats in
             `[0, 1]`.
 
     Raises:
-        ValueError: If shape or values do not fit, or memory is too small.
+        ValueError: If a shape or a value is not allowed, or memory is too small.
     """
     parts = {f"{owner}, {name}": np.asarray(part) for name, part in arrays.items()}
     whole = [part for part in parts.values() if part.dtype.kind in "iu" and part.size]
@@ -41,8 +41,7 @@ def to_unit_range(owner: str, arrays: dict[str, Any]) -> list[np.ndarray]:
     if highest == 1:
         warnings.warn(
             f"{', '.join(parts)}: the whole numbers 0 and 1 alone are taken as black "
-            "and white. If they are dark pixels of [0, 255], pass them as floats, "
-            "divided by 255.",
+            "and white. If these are dark pixels of [0, 255], divide them by 255.",
             stacklevel=3,
         )
     level = _MOST_LEVEL if highest > 1 else 1
@@ -53,11 +52,11 @@ def _check_room(owner: str, parts: list[np.ndarray]) -> None:
     def refuse(advice: str) -> ValueError:
         shapes = [part.shape for part in parts]
         return invalid(
-            owner, "images", "as many as fit into memory", shapes, advice=advice
+            owner, "images", "few enough to fit into memory", shapes, advice=advice
         )
 
     needed = sum(part.nbytes + 4 * part.size for part in parts)
-    check_memory(needed, "They and their 32-bit floats", refuse)
+    check_memory(needed, "The images and their 32-bit floats", refuse)
 
 
 def _unit(owner: str, array: np.ndarray, level: int) -> np.ndarray:
@@ -83,8 +82,8 @@ def numeric_labels(owner: str, labels: Any) -> np.ndarray:
     """Returns labels as a non-empty array of finite numbers.
 
     Args:
-        owner: What is named in error messages.
-        labels: Whole numbers, one for each image, or one-hot rows.
+        owner: Named in error messages.
+        labels: Whole numbers, one per image, or one-hot rows.
 
     Raises:
         ValueError: If they are anything else.
@@ -92,7 +91,7 @@ def numeric_labels(owner: str, labels: Any) -> np.ndarray:
     array = np.asarray(labels)
     fits = array.size and array.dtype.kind in "fiu" and np.isfinite(array).all()
     if not fits:
-        raise invalid(owner, "labels", "whole numbers, one for each image", array)
+        raise invalid(owner, "labels", "whole numbers, one per image", array)
     return array
 
 
@@ -102,8 +101,8 @@ class LabelledImages:
 
     Attributes:
         images: Images of shape `(count, rows, cols, channels)`, float32 in `[0, 1]`.
-        labels: Labels of shape `(count,)`, int64, from 0 on.
-        description: Which images these are, to be printed.
+        labels: Labels of shape `(count,)`, int64, from 0.
+        description: Which images these are, for the user.
     """
 
     images: np.ndarray
@@ -120,22 +119,22 @@ class LabelledImages:
         source: str,
         classes: tuple[str, ...] = (),
     ) -> "LabelledImages":
-        """Returns checked images.
+        """Checks arrays and returns them as labelled images.
 
         Args:
             name: What the user passed as `--data`; error messages repeat it.
-            images: Array as `to_unit_range` takes it.
-            labels: Whole numbers of shape `(count,)` or `(count, 1)`, or one-hot.
+            images: Array as `to_unit_range` accepts it.
+            labels: Whole numbers of shape `(count,)` or `(count, 1)`, or one-hot rows.
             source: Where they come from, after "all 12 images of ".
-            classes: Names of the classes in the order of their numbers, where there
-                are names.
+            classes: Names of the classes in the order of their numbers, if they have
+                names.
 
         Returns:
-            The images, in the order given.
+            The images, in the given order.
 
         Raises:
             ValueError: If an array is empty, out of range, not finite, or does not
-                fit the other.
+                match the other.
         """
         owner = f"--data {name}"
         [pixels] = to_unit_range(owner, {"x_test": images})

@@ -26,26 +26,26 @@ def _arrays(spec: str, names: Sequence[str]) -> dict[str, np.ndarray]:
 def load_npz(spec: str) -> Dataset:
     """Loads a data set from a `.npz` file.
 
-    Pickled objects are never read.
+    Pickled objects are never loaded.
 
     Args:
         spec: Path of the file.
 
     Returns:
-        The data set, named by `spec`.
+        The data set, named `spec`.
 
     Raises:
-        ValueError: If the file cannot be opened, is broken, lacks an array, holds
-            objects, or the arrays do not fit together.
+        ValueError: If the file cannot be opened, is damaged, lacks an array, holds
+            objects, or the arrays do not match.
     """
     return Dataset.from_arrays(spec, **_arrays(spec, _ALL))
 
 
 def load_npz_test_images(spec: str) -> LabelledImages:
-    """Loads the test images of a data set in a `.npz` file, all of them.
+    """Loads all test images of a data set in a `.npz` file.
 
     Args:
-        spec: Path of the file; arrays for training are not read and may be missing.
+        spec: Path of the file; it need not have arrays for training.
 
     Returns:
         The images.

@@ -1,4 +1,4 @@
-"""Reads image files of one size into one array."""
+"""Reads image files of equal size into one array."""
 
 import contextlib
 import dataclasses
@@ -12,15 +12,15 @@ import numpy as np
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.untrusted import check_memory, opened, reading
 
-# Pillow looks at the contents, not at the name, and takes what would run programs
-# (EPS) or lies in formats that nobody means here.
+# Pillow goes by the contents, not by the name. It would also open formats that run
+# programs (EPS) or that nobody wants here.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-# A photograph with a preview or a second view, which Pillow counts as frames.
+# Photographs with a preview or a second view, which Pillow counts as frames.
 _STILL_FORMATS = ("MPO",)
 _MOST_LEVEL = 255
-# 32-bit floats, and a copy of them in another order.
+# 32-bit floats, and a reordered copy of them.
 _BYTES = 8
 
 
@@ -30,9 +30,9 @@ def _rejected(rule: str, value: Any, advice: str) -> ValueError:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Header:
-    """What an image file says of itself before its pixels are read.
+    """What an image file says about itself before its pixels are read.
 
-    Its orientation is not there: some formats keep it behind the pixels.
+    The orientation is missing, since some formats store it after the pixels.
     """
 
     rows: int
@@ -43,13 +43,13 @@ class _Header:
 
     @property
     def channels(self) -> int:
-        """One for shades of grey, else three."""
+        """One for greyscale, else three."""
         return 1 if self.mode in _GREY_MODES else 3
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Opens an image with Pillow, whose errors are turned into a refusal."""
+    """Opens an image with Pillow and turns Pillow's errors into our own."""
     from PIL import Image
 
     def refuse(advice: str) -> ValueError:
@@ -62,15 +62,15 @@ def _opened(path: Path) -> Iterator[Any]:
         reading(refuse, advice, also=bomb),
         warnings.catch_warnings(),
     ):
-        # Pillow warns of sizes that `check_memory` judges.
+        # `check_memory` judges the sizes that Pillow warns about.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        # Of the path, Pillow would map the pixels of a TIFF file and turn them wrongly.
+        # Given a path, Pillow would memory-map a TIFF file and rotate it wrongly.
         with Image.open(file, formats=_FORMATS) as image:
             yield image
 
 
 def _header(path: Path) -> _Header:
-    """Returns the header of an image, or raises where its pixels cannot be taken."""
+    """Returns the header of an image; raises if its pixels cannot be used."""
     with _opened(path) as image:
         columns, rows = image.size
         header = _Header(
@@ -84,28 +84,28 @@ def _header(path: Path) -> _Header:
         )
     if header.mode not in (*_GREY_MODES, *_COLOUR_MODES) or header.has_deep_pixels:
         found = "16 bits" if header.has_deep_pixels else f"the mode {header.mode}"
-        advice = f"Convert it to 8 bits a channel; it has {found}."
+        advice = f"Convert it to 8 bits per channel; it has {found}."
         raise _rejected("a folder of 8-bit images", str(path), advice)
     if header.is_animated:
-        advice = "It holds several frames; save those you mean one by one."
+        advice = "It has several frames; save the ones you want as single images."
         raise _rejected("a folder of still images", str(path), advice)
     return header
 
 
 def _has_deep_pixels(image: Any) -> bool:
-    """Whether Pillow would make 8 bits of more, from what it hands its decoder."""
+    """Returns whether Pillow would cut pixels to 8 bits, by its decoder's arguments."""
     given: list[Any] = []
     for tile in image.tile:
         given += tile.args if isinstance(tile.args, tuple) else [tile.args]
     if image.format == "PPM":
         return any(isinstance(each, int) and each > _MOST_LEVEL for each in given)
-    # "RGB;16B"; of other formats ";16" says that a pixel of 3 channels has 16 bits.
+    # As in "RGB;16B"; in other formats ";16" means 16 bits for a pixel of 3 channels.
     deep = image.format in ("PNG", "TIFF")
     return deep and any(isinstance(each, str) and ";16" in each for each in given)
 
 
 def _pixels(path: Path, channels: int) -> tuple[np.ndarray, bool]:
-    """Returns one image as it is looked at, and whether it is transparent somewhere.
+    """Returns one image the right way up, and whether it has transparent pixels.
 
     The array is uint8, of shape `(rows, cols, channels)`.
     """
@@ -122,21 +122,21 @@ def _pixels(path: Path, channels: int) -> tuple[np.ndarray, bool]:
 
 
 def read_images(paths: Sequence[Path]) -> np.ndarray:
-    """Reads images of one size, and looks at all their headers first.
+    """Reads images of equal size, after a check of all their headers.
 
-    A warning says where images are transparent: their colours are taken as they are
-    stored, also where nobody sees them.
+    Transparent images give a warning: their stored colours are used, even where they
+    are invisible.
 
     Args:
-        paths: The files, one at least.
+        paths: The files, at least one.
 
     Returns:
         Array of shape `(count, rows, cols, channels)`, float32 in `[0, 1]`, in colour
-        if one of the images is; turned as their EXIF orientation says.
+        if any image is, and rotated as the EXIF orientation says.
 
     Raises:
-        ValueError: If an image cannot be read, moves or has more than 8 bits a
-            channel, if sizes differ, or if they would not fit into memory.
+        ValueError: If an image cannot be read, is animated or has more than 8 bits per
+            channel, if sizes differ, or if the images do not fit into memory.
     """
     headers = [_header(path) for path in paths]
     channels = max(header.channels for header in headers)
@@ -155,7 +155,7 @@ def read_images(paths: Sequence[Path]) -> np.ndarray:
         pixels, is_transparent = _pixels(path, channels)
         if pixels.shape != first.shape:
             rows, columns = first.shape[:2]
-            advice = f"{paths[0]} is {columns}x{rows}; resize them alike."
+            advice = f"{paths[0]} is {columns}x{rows}; resize them to one size."
             value = f"{path} of {pixels.shape[1]}x{pixels.shape[0]}"
             raise _rejected("a folder of images of one size", value, advice)
         images[row] = pixels
@@ -164,8 +164,8 @@ def read_images(paths: Sequence[Path]) -> np.ndarray:
     if transparent:
         warnings.warn(
             f"Of {len(paths)} images, {len(transparent)} are transparent in places, "
-            f"the first {transparent[0]}. Their colours are taken as they are stored. "
-            "If a background belongs behind them, save them with it.",
+            f"the first {transparent[0]}. Their colours are used as stored. "
+            "If they need a background, save them with it.",
             stacklevel=2,
         )
     return images

@@ -1,4 +1,4 @@
-"""Orders and splits that keep the classes' shares."""
+"""Random orders and splits, stratified by class."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 def stratified_order(labels: Any, *, seed: int) -> np.ndarray:
-    """Draws an order of which every beginning holds the classes in their shares.
+    """Draws a random order whose first n are stratified by class, for every n.
 
     Args:
         labels: Whole numbers of shape `(count,)`.
         seed: Seed of the draw.
 
     Returns:
-        Every index once.
+        A permutation of the indices.
 
     Example:
 
@@ -24,8 +24,8 @@ def stratified_order(labels: Any, *, seed: int) -> np.ndarray:
     """
     labels = np.asarray(labels)
     order = np.random.default_rng(seed).permutation(len(labels))
-    # The n-th image of a class of size m gets rank (n + 0.5) / m: the smallest ranks
-    # together hold each class in proportion.
+    # The n-th image of a class of size m gets rank (n + 0.5) / m, so the smallest ranks
+    # hold each class in proportion.
     ranks = np.empty(len(labels))
     for label in np.unique(labels):
         members = order[labels[order] == label]
@@ -36,16 +36,16 @@ def stratified_order(labels: Any, *, seed: int) -> np.ndarray:
 def stratified_split(
     labels: Any, *, test_count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits indices at random so that every class keeps its share.
+    """Splits indices at random, stratified by class.
 
     Args:
         labels: Whole numbers of shape `(count,)`.
-        test_count: How many go to the test side.
+        test_count: Size of the test part.
         seed: Seed of the draw.
 
     Returns:
         `(train, test)`: two sorted integer arrays that together hold every index
-        once, `test_count` of them in `test`.
+        once.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""A classification data set in the one form the commands work with."""
+"""A classification data set in the form that the commands use."""
 
 import dataclasses
 from typing import Any
@@ -15,14 +15,14 @@ def _class_count(owner: str, labels: np.ndarray) -> int:
         return labels.shape[1]
     largest = int(labels.max())
     if not 1 <= largest < len(labels):
-        rule = "numbers from 0 on, of two classes at least and no more than images"
+        rule = "numbers from 0 of at least two classes, no more classes than images"
         raise invalid(owner, "labels", rule, largest)
     return largest + 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Images and labels, already split.
+    """Images and labels, split into training and test.
 
     Attributes:
         name: What the user called it.
@@ -44,13 +44,13 @@ class Dataset:
     def from_arrays(
         cls, name: str, *, x_train: Any, y_train: Any, x_test: Any, y_test: Any
     ) -> "Dataset":
-        """Returns a checked data set.
+        """Checks arrays and returns them as a data set.
 
         Args:
             name: What the user passed as `--data`; error messages repeat it.
             x_train: Images of shape `(count, rows, cols)` or `(count, rows, cols,
                 channels)`, whole numbers in `[0, 255]` or floats in `[0, 1]`.
-            y_train: Whole numbers of shape `(count,)` or `(count, 1)`, or one-hot.
+            y_train: Whole numbers of shape `(count,)` or `(count, 1)`, or one-hot rows.
             x_test: As `x_train`, images of the same size.
             y_test: As `y_train`.
 
@@ -59,12 +59,12 @@ class Dataset:
 
         Raises:
             ValueError: If an array is empty, out of range, not finite, or does not
-                fit the others.
+                match the others.
         """
         owner = f"--data {name}"
         train, test = to_unit_range(owner, {"x_train": x_train, "x_test": x_test})
         if train.shape[1:] != test.shape[1:]:
-            rule = f"of the size of the training images, {train.shape[1:]}"
+            rule = f"images of the training images' shape, {train.shape[1:]}"
             raise invalid(owner, "x_test", rule, test.shape[1:])
         train_labels = numeric_labels(f"{owner}, y_train", y_train)
         classes = _class_count(f"{owner}, y_train", train_labels)
@@ -85,17 +85,17 @@ class Dataset:
         )
 
     def subsample(self, *, train: int, test: int, seed: int) -> "Dataset":
-        """Returns the data set with at most so many images, drawn at random.
+        """Returns a random subset of at most the given size.
 
-        The draw matters: files are often sorted by class.
+        It is random because files are often sorted by class.
 
         Args:
-            train: Most training images.
-            test: Most test images.
+            train: Maximum number of training images.
+            test: Maximum number of test images.
             seed: Seed of the draw.
 
         Returns:
-            A `Dataset`; `self` where nothing is cut off.
+            A `Dataset`; `self` if it is small enough.
         """
         if len(self.x_train) <= train and len(self.x_test) <= test:
             return self

@@ -1,4 +1,4 @@
-"""Finds the data set that a user names."""
+"""Loads what `--data` names."""
 
 from pathlib import Path
 
@@ -40,21 +40,21 @@ def _load_digits() -> Dataset:
 
 
 def load_dataset(spec: str) -> Dataset:
-    """Loads the data set that `--data` names.
+    """Loads the training and test images that `--data` names.
 
     Args:
-        spec: "digits" (scikit-learn's handwritten digits, 8x8, needs no network),
+        spec: "digits" (scikit-learn's 8x8 handwritten digits, needs no network),
             "mnist", "fashion_mnist" or "cifar10" (downloaded by Keras), the path of
             a `.npz` file in the layout of keras.datasets, or the path of a folder of
-            images with one subfolder a class.
+            images with one subfolder per class.
 
     Returns:
         The data set; images float32 in `[0, 1]`, labels int64.
 
     Raises:
-        ValueError: If the name is unknown, the path does not exist, or what lies
-            there cannot be used.
-        OSError: If a download or reading fails.
+        ValueError: If the name is unknown, the path does not exist, or the data cannot
+            be used.
+        OSError: If the download fails or a file cannot be read.
 
     Example:
 
@@ -76,11 +76,11 @@ def load_test_images(spec: str) -> LabelledImages:
     """Loads the images that `--data` names for an evaluation.
 
     Args:
-        spec: As in `load_dataset`. A folder is taken whole, or its `test/` if it has
-            that part; of a `.npz` file x_test and y_test are taken.
+        spec: As in `load_dataset`. From a `.npz` file, x_test and y_test are used; from
+            a folder, its `test/` if it has one, else everything.
 
     Returns:
-        The images; float32 in `[0, 1]`.
+        The images, float32 in `[0, 1]`, and their labels.
 
     Raises:
         ValueError: As `load_dataset`.
@@ -106,7 +106,7 @@ def load_test_images(spec: str) -> LabelledImages:
 
 
 def _is_folder(spec: str) -> bool:
-    """Whether a path is that of a folder; raises if nothing lies there."""
+    """Returns whether a path is a folder; raises if it does not exist."""
 
     def refuse(advice: str) -> ValueError:
         names = ", ".join(("digits", *_KERAS_NAMES))

@@ -18,16 +18,16 @@ _LOCK = "lock"
 
 
 def _check_replaceable(output: Path, files: tuple[str, ...], folder: str) -> None:
-    """Refuses to replace what no earlier run can have written."""
+    """Refuses to replace anything that an earlier run cannot have written."""
     rule = "a folder whose contents may be replaced"
     for name in files:
         if (output / name).is_dir():
-            advice = f"{name!r} in it is a folder; move it away."
+            advice = f"It contains a folder named {name!r}; move it away."
             raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
     target = output / folder
     foreign = target.exists() and not (target / _SAVED_MODEL).is_file()
     if foreign or target.is_symlink():
-        advice = f"{folder!r} in it is no SavedModel; move it away."
+        advice = f"{folder!r} in it is not a SavedModel; move it away."
         raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
 
 
@@ -36,7 +36,7 @@ def _publish(
 ) -> None:
     target, old = output / folder, staging / f"replaced-{folder}"
     if target.exists():
-        # A folder cannot be replaced in one step; the old one goes with the staging.
+        # A folder cannot be replaced in one step; the old one is removed with staging.
         os.replace(target, old)
     try:
         os.replace(staging / folder, target)
@@ -50,7 +50,7 @@ def _publish(
 
 @contextlib.contextmanager
 def _staging(output: Path) -> Iterator[Path]:
-    """Gives a folder for a run's files, locked while it is at work."""
+    """Yields a folder for a run's files, locked while the run lasts."""
     with writing(output_refusal(output)):
         output.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(output)
@@ -65,7 +65,7 @@ def _locked_folder(output: Path) -> tuple[tempfile.TemporaryDirectory[str], Any]
         opened = tempfile.TemporaryDirectory(
             dir=output, prefix=_STAGING, ignore_cleanup_errors=True
         )
-        # Until it is locked, another run may take the folder for a leftover.
+        # Until it is locked, another run may take it for a leftover and remove it.
         with contextlib.suppress(FileNotFoundError):
             if (lock := lock_at(Path(opened.name) / _LOCK)) is not None:
                 return opened, lock
@@ -73,7 +73,7 @@ def _locked_folder(output: Path) -> tuple[tempfile.TemporaryDirectory[str], Any]
 
 
 def _remove_leftovers(output: Path) -> None:
-    """Removes what runs have left behind that were killed."""
+    """Removes what killed runs have left behind."""
     for left in output.glob(f"{_STAGING}*"):
         if left.is_symlink() or not left.is_dir():
             continue
@@ -85,7 +85,7 @@ def _remove_leftovers(output: Path) -> None:
 
 
 def output_refusal(output: Path) -> Refusal:
-    """Returns what makes the error for a folder that cannot be written to.
+    """Returns a function that makes the error for a folder that is not writable.
 
     Args:
         output: The folder.
@@ -93,7 +93,7 @@ def output_refusal(output: Path) -> Refusal:
 
     def refuse(advice: str) -> ValueError:
         rule = "a folder that can be written to"
-        advice += " Choose another one, or make room."
+        advice += " Choose another folder or free some space."
         return invalid("keras-advdef", "--output", rule, str(output), advice=advice)
 
     return refuse
@@ -103,11 +103,10 @@ def output_refusal(output: Path) -> Refusal:
 def atomic_output(
     output: Path, *, files: tuple[str, ...], folder: str
 ) -> Iterator[Path]:
-    """Gives a temporary folder and moves its contents to `output` on success.
+    """Yields a temporary folder and moves its contents to `output` on success.
 
-    What an earlier run left under the same names is replaced, and what a killed run
-    was writing is removed. On any failure `output` stays as it was, and is removed if
-    it was created here.
+    Results of an earlier run are replaced, and leftovers of a killed run are removed.
+    On failure `output` stays as it was, or is removed if it was created here.
 
     Args:
         output: Folder to write to; created if missing.
@@ -118,12 +117,12 @@ def atomic_output(
         A folder on the same file system as `output`.
 
     Raises:
-        ValueError: If `output` is no folder, cannot be written to, or holds something
-            foreign under one of the names.
+        ValueError: If `output` is not a folder, cannot be written to, or holds
+            something else under one of the names.
     """
     if output.exists() and not output.is_dir():
         rule = "a folder"
-        advice = "A file lies there; choose another name."
+        advice = "It is a file; choose another name."
         raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
     created = not output.exists()
     try:

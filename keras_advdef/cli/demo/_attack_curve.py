@@ -1,4 +1,4 @@
-"""Accuracy of a classifier against a growing epsilon."""
+"""Accuracy of a classifier as epsilon grows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ _BATCH_SIZE = 200
 
 
 def predicted_labels(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns the class that a classifier gives to each image.
+    """Returns the class that a classifier predicts for each image.
 
     Args:
         model: Classifier that returns logits.
@@ -36,15 +36,15 @@ def attack_curve(
     """Measures the accuracy under an attack at every epsilon.
 
     An image counts as correct only if it is classified correctly before and after
-    the attack: the unchanged image is one that the attacker may choose, too.
+    the attack, since the attacker may also leave it unchanged.
 
     Args:
         model: Classifier that returns logits.
-        attack: Attack of a fixed ball; one object serves all epsilons, so its graph
-            is traced once.
+        attack: Attack on a fixed ball. The same object serves all epsilons, so its
+            graph is traced once.
         images: Array of shape `(count, rows, cols, channels)` in `[0, 1]`.
         labels: Whole numbers of shape `(count,)`.
-        epsilons: Sizes of the ball, in units of the pixels; 0 is the clean accuracy.
+        epsilons: Radii of the ball, in units of the pixels; 0 gives clean accuracy.
         seed: Seed of the attack.
         advance: Called with a short note after each epsilon.
 

@@ -1,11 +1,11 @@
-"""How much the demo trains and attacks, by data set."""
+"""How much the demo trains and attacks on each data set."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What keeps a demo on two CPU cores within minutes.
+    """Limits that let the demo finish within minutes on two CPU cores.
 
     Attributes:
         epsilon: Largest change of a pixel, in `[0, 1]`.
@@ -27,7 +27,7 @@ class Budget:
             name: What the user passed as `--data`.
 
         Returns:
-            The budget of a known data set, else one that suits small photographs.
+            The budget of a known data set; otherwise the one for small photographs.
 
         Example:
 

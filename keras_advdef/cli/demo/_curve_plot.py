@@ -1,4 +1,4 @@
-"""The picture that goes with a report."""
+"""The plot that goes with a report."""
 
 from pathlib import Path
 
@@ -16,16 +16,16 @@ def save_curve_plot(
     epsilons: list[float],
     curves: dict[str, list[AccuracyEstimate]],
 ) -> None:
-    """Draws accuracy against epsilon, with the intervals as bands.
+    """Plots accuracy against epsilon, with confidence bands.
 
     Args:
         path: PNG file to write.
-        title: Title of the picture.
-        epsilon: The epsilon of the table, marked by a line.
+        title: Title of the plot.
+        epsilon: The epsilon of the table, marked by a vertical line.
         epsilons: The horizontal axis, in units of the pixels.
-        curves: One estimate an epsilon for "undefended" and "defended".
+        curves: One estimate per epsilon for "undefended" and "defended".
     """
-    # The object interface leaves the user's matplotlib backend alone.
+    # Unlike pyplot, this leaves the user's matplotlib backend alone.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
@@ -40,7 +40,7 @@ def save_curve_plot(
     axes.axvline(epsilon, color="0.4", linestyle="--", linewidth=1)
     axes.set(
         title=plain_text(title),
-        xlabel="epsilon (largest change of a pixel, of a range of 1)",
+        xlabel="epsilon (largest change of a pixel in [0, 1])",
         ylabel="accuracy (%), with 95 % intervals",
         ylim=(0, 100),
         xlim=(0, max(epsilons)),

@@ -14,8 +14,8 @@ def _convolution(filters: int, *, strides: int) -> keras.layers.Layer:
 def small_network(input_shape: tuple[int, int, int], classes: int) -> keras.Model:
     """Builds a small convolutional network that returns logits.
 
-    Strides halve the image until it measures 8x8 at most, before anything else is
-    computed, so that large images stay affordable on a CPU.
+    Strided convolutions first halve the image until it is at most 8x8, so that large
+    images stay affordable on a CPU.
 
     Args:
         input_shape: `(rows, cols, channels)` of images in `[0, 1]`.

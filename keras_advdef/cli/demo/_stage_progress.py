@@ -1,4 +1,4 @@
-"""Shows how far a long command is."""
+"""Shows the progress of the demo."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ _PLAIN_UPDATES = 4
 
 
 class StageProgress:
-    """Announces stages: a bar on a terminal, plain lines elsewhere.
+    """Shows one stage after another: a bar on a terminal, plain lines elsewhere.
 
     Attributes:
         console: Where to print.
@@ -25,7 +25,7 @@ class StageProgress:
         self.seconds: dict[str, float] = {}
 
     def line(self, text: str) -> None:
-        """Prints one line as it is: no markup, no wrapping.
+        """Prints one line literally.
 
         Args:
             text: The line.

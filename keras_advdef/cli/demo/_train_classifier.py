@@ -54,20 +54,20 @@ def train_classifier(
 ) -> keras.Model:
     """Trains a small classifier, with or without a defence.
 
-    With an epsilon it learns from images that PGD changes at every step. Epsilon
-    grows over the first third of the epochs: at a large epsilon from the start a
-    classifier may never leave the plateau of equal logits.
+    With an epsilon, it is trained on PGD's adversarial images. Epsilon grows over the
+    first third of the epochs: with a large epsilon from the start, a classifier may
+    never leave the plateau of equal logits.
 
     Args:
         dataset: Images and labels.
         epochs: Passes over the training images.
         epsilon: Largest change of a pixel to train against, in `[0, 1]`; `None` to
-            train on the images as they are.
+            train on clean images.
         advance: Called with a short note after each epoch.
 
     Returns:
-        A model from images to logits; an `AdversarialTrainingModel` if there is an
-        epsilon.
+        A model from images to logits; an `AdversarialTrainingModel` if `epsilon` is
+        given.
     """
     classifier = small_network(dataset.x_train.shape[1:], dataset.classes)
     if epsilon is None:

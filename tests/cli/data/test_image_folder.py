@@ -87,7 +87,7 @@ class TestLoadImageFolder:
     def test_rejects_deep_pixels(self, folder):
         deep = np.full((4, 6), 40000, np.uint16)
         Image.fromarray(deep).save(folder / "dog" / "3.png")
-        with pytest.raises(ValueError, match="8 bits a channel"):
+        with pytest.raises(ValueError, match="8 bits per channel"):
             load_image_folder(str(folder))
 
     def test_parts(self, parted):
@@ -111,7 +111,7 @@ class TestLoadImageFolder:
         _fill(tmp_path / "all" / "train", cat=2, dog=2)
         _fill(tmp_path / "all" / "val", cat=2, dog=2)
         with pytest.raises(
-            ValueError, match=r"folders are the classes, name .*train\."
+            ValueError, match=r"folders are the classes, pass .*train\."
         ):
             load_image_folder(str(tmp_path / "all"))
 

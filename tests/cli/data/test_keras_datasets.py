@@ -50,7 +50,7 @@ class TestLoadKerasDataset:
             raise error
 
         monkeypatch.setattr(keras.datasets.mnist, "load_data", load_data)
-        text = r"whole in Keras's cache.*says: .*Remove what ~/\.keras/datasets holds"
+        text = r"intact in Keras's cache.*says: .*Remove the files of mnist in ~"
         with pytest.raises(ValueError, match=text) as caught:
             load_keras_dataset("mnist")
         assert is_rejection(caught.value)

@@ -126,7 +126,7 @@ class TestReadImages:
     def test_frames_are_not_chosen_in_silence(self, tmp_path, name):
         frames = [Image.fromarray(np.full((8, 8), level, np.uint8)) for level in (9, 1)]
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-        with pytest.raises(ValueError, match="It holds several frames"):
+        with pytest.raises(ValueError, match="It has several frames"):
             read_images([tmp_path / name])
 
     def test_pages_are_not_counted(self, tmp_path, monkeypatch):
@@ -152,7 +152,9 @@ class TestReadImages:
     )
     def test_more_than_8_bits_are_not_cut_in_silence(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match="Convert it to 8 bits a channel; it has"):
+        with pytest.raises(
+            ValueError, match="Convert it to 8 bits per channel; it has"
+        ):
             read_images([tmp_path / name])
 
     @pytest.mark.parametrize(
