@@ -145,7 +145,7 @@ class RobustnessReport:
             raise _damaged(folder, name)("")
         refuse = _damaged(folder, REPORT)
         data = read_json(path, refuse)
-        with reading(refuse, "It is no report: {}."):
+        with reading(refuse, "It is not a report: {}."):
             check_report(data)
         gallery = None
         if seal is not None and _GALLERY in seal.files:

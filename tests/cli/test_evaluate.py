@@ -107,7 +107,7 @@ def test_writes_a_report_and_reprints_it(evaluate, tmp_path):
     ("place", "text"),
     [
         ("progress/identity.json", "delete progress/ to begin anew"),
-        ("report.json", "damaged or no evaluation's"),
+        ("report.json", "damaged or no evaluation wrote it"),
         ("progress", "File exists"),
     ],
 )

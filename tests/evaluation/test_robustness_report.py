@@ -51,11 +51,11 @@ class TestRobustnessReport:
 
     def test_load_other_values(self, report, tmp_path):
         (tmp_path / "report.json").write_text("{}")
-        with pytest.raises(ValueError, match="It is no report: it lacks headline"):
+        with pytest.raises(ValueError, match="It is not a report: it lacks head"):
             RobustnessReport.load(tmp_path)
         report.data["epsilon"] = "large"
         (tmp_path / "report.json").write_text(report.to_json())
-        with pytest.raises(ValueError, match="It is no report: epsilon is not a num"):
+        with pytest.raises(ValueError, match="It is not a report: epsilon is not a"):
             RobustnessReport.load(tmp_path)
 
     def test_load_another_gallery(self, report, tmp_path):

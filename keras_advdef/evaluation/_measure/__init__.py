@@ -1,1 +1,1 @@
-"""What is measured beside the attacks: curves, nearest images, costs."""
+"""Measures curves, smallest perturbations and costs, beside the attacks."""

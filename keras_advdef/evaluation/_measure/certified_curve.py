@@ -1,4 +1,4 @@
-"""CertifiedCurve: accuracy that no attack within a radius can take away."""
+"""CertifiedCurve: accuracy that is guaranteed under every attack within a radius."""
 
 import dataclasses
 from typing import Any
@@ -20,12 +20,12 @@ _POINTS = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CertifiedCurve:
-    """Shares of images that are right and stay so within growing l2 radii.
+    """Certified accuracies for increasing l2 radii.
 
     Attributes:
-        radii: Increasing, the first is 0; in the units of the images.
-        estimates: One for each.
-        method: What certifies.
+        radii: In increasing order from 0, in the units of the images.
+        estimates: One for each radius.
+        method: Name of the certificate.
     """
 
     radii: tuple[float, ...]
@@ -45,12 +45,12 @@ class CertifiedCurve:
 def measure_certified(
     request: Request, labels: np.ndarray, ledger: Ledger
 ) -> CertifiedCurve | None:
-    """Returns the curve, `None` for a model that nothing here certifies.
+    """Returns the curve, or `None` if no certificate applies to the model.
 
     Args:
         request: The checked arguments.
         labels: Integer labels.
-        ledger: Keeps what was computed.
+        ledger: Stores finished parts.
     """
     model, count = request.subject.model, min(request.count, request.budget.checked)
     if not isinstance(model, keras.Model):
@@ -87,35 +87,35 @@ def _radii(
     batch_size: int,
     seed: int,
 ) -> tuple[str, np.ndarray]:
-    """Returns what certifies a model, "" for nothing, and the radii it gives.
+    """Returns the name of the certificate, or "" for none, and its radii.
 
     Args:
         model: The evaluated model.
-        images: Images as the model takes them.
+        images: Images in the model's value range.
         labels: Integer labels.
         batch_size: Images per pass.
-        seed: Fixes the draws of a smoothed classifier.
+        seed: Seed of a smoothed classifier's draws.
     """
     if isinstance(model, SmoothedClassifier):
         found = model.certify(images, batch_size=batch_size, seed=seed)
         radii = np.where(found.classes == labels, found.radii, 0.0)
         return "randomized smoothing, each image with confidence 99.9 %", radii
     certificates = {"certify_cross_lipschitz": certify_cross_lipschitz}
-    # For other networks the product of the layers' bounds says next to nothing.
+    # For other networks the product of the layers' bounds is far too loose.
     if any(isinstance(each.constraint, Parseval) for each in model.trainable_variables):
         certificates["certify_lipschitz_margin"] = certify_lipschitz_margin
     for name, certificate in certificates.items():
         try:
             radii = certificate(model, images, labels, batch_size=batch_size)
         except ValueError:
-            # Each says itself for which models it holds.
+            # Each certificate rejects the models that it does not hold for.
             continue
         return name, radii
     return "", np.zeros(0)
 
 
 def _grid(radii: np.ndarray) -> tuple[float, ...]:
-    """Returns radii of three digits, from zero to where the last images are lost."""
+    """Returns radii of three digits, from zero to the largest certified one."""
     finite = radii[np.isfinite(radii)]
     largest = float(finite.max()) if finite.size else 0.0
     points = np.linspace(0.0, largest, _POINTS + 1)

@@ -1,4 +1,4 @@
-"""The survey's four duties of a defence, measured."""
+"""Measures the survey's four requirements for a defence."""
 
 import math
 import time
@@ -21,10 +21,9 @@ _NORMAL_QUANTILE = 1.959963984540054
 
 
 def architecture_change(model: Any, reference: Any) -> dict[str, Any]:
-    """Returns what a defence added: layers and parameters, `None` where unknown.
+    """Returns the layers and parameters that a defence added, `None` if unknown.
 
-    Without a reference, the layers of this package that carry a card are what was
-    added.
+    Without a reference, these are the model's layers of this package with a card.
 
     Args:
         model: The evaluated model.
@@ -59,7 +58,7 @@ def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _parameters(layer: keras.layers.Layer) -> int:
-    # The state of a random stream is no parameter.
+    # The state of a random stream is not a parameter.
     weights = [w for w in layer.weights if "random_state" not in w.name]
     return sum(math.prod(weight.shape) for weight in weights)
 
@@ -67,15 +66,15 @@ def _parameters(layer: keras.layers.Layer) -> int:
 def paired_difference(
     correct: np.ndarray, reference: np.ndarray
 ) -> tuple[float, tuple[float, float]]:
-    """Returns how much accuracy changed on the same images, with a 95 % interval.
+    """Returns the change in accuracy on the same images, with a 95 % interval.
 
-    The interval is that of Agresti and Min 2005, "Simple improved confidence intervals
+    The interval follows Agresti and Min 2005, "Simple improved confidence intervals
     for comparing matched proportions": half an image is added to each of the four
     outcomes of the pair.
 
     Args:
-        correct: Which images the model has right.
-        reference: Which the reference has right.
+        correct: Which images the model classifies correctly.
+        reference: Which images the reference classifies correctly.
 
     Example:
 
@@ -103,12 +102,12 @@ def measure_duties(
     curve: RobustnessCurve,
     nearest: Nearest | None,
 ) -> dict[str, Any]:
-    """Returns the duties as JSON values; times are `inference_time`'s.
+    """Returns the requirements as JSON values; `inference_time` measures the time.
 
     Args:
         request: The checked arguments.
         labels: Integer labels.
-        correct: Which clean images it has right.
+        correct: Which clean images the model classifies correctly.
         curve: Accuracies against epsilon.
         nearest: The smallest perturbations, or `None`.
     """
@@ -146,9 +145,9 @@ def measure_duties(
 
 
 def inference_time(request: Request) -> dict[str, float]:
-    """Returns seconds for one batch, and beside the reference's if there is one.
+    """Returns the seconds per batch, and the ratio to the reference if there is one.
 
-    Both models run in turns, so that a busy machine slows both; the least counts.
+    The models take turns, so that a busy machine slows both; the fastest turn counts.
 
     Args:
         request: The checked arguments.

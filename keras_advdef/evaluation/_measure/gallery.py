@@ -18,14 +18,14 @@ _ARRAYS = ("clean", "adversarial", "norms", "labels", "predicted")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Gallery:
-    """Some images, clean and with the smallest perturbation found for them.
+    """Some images, clean and with the smallest perturbation found.
 
     Attributes:
         clean: Images in `[0, 1]`, from the most fragile to the most robust.
         adversarial: Their adversarial images in `[0, 1]`.
         norms: Norms of the perturbations, in the units of the value range.
         labels: True classes.
-        predicted: What the model takes the adversarial images for.
+        predicted: Predicted classes of the adversarial images.
     """
 
     clean: np.ndarray
@@ -43,7 +43,7 @@ class Gallery:
         *,
         value_range: ValueRange,
     ) -> "Gallery | None":
-        """Returns the ends of the order by norm; `None` if nothing was found.
+        """Returns the images with the smallest and largest norms, `None` for none.
 
         Args:
             nearest: The nearest adversarial images.
@@ -81,10 +81,10 @@ class Gallery:
 
         Args:
             path: A .npz file.
-            refuse: Makes the error to raise from a sentence.
+            refuse: Turns a sentence into the error to raise.
 
         Raises:
-            Exception: What `refuse` made.
+            Exception: The error made by `refuse`, if the file is damaged.
         """
         if not path.exists():
             return None
@@ -96,7 +96,7 @@ class Gallery:
             fits &= array.dtype.kind in "fiu" and bool(np.isfinite(array).all())
             fits &= array.shape == shapes.get(name, shape[:1])
         if not fits:
-            raise refuse("Its arrays are no images with their classes.")
+            raise refuse("Its arrays are not images with their classes.")
         return cls(**arrays)
 
     def draw(self, axes: Any) -> None:
@@ -117,7 +117,7 @@ class Gallery:
             axes[2, column].set_title(
                 f"{self.predicted[column]}, at {self.norms[column]:.3g}", fontsize=8
             )
-        names = ("clean", "change", "attacked")
+        names = ("clean", "perturbation", "adversarial")
         for row, name in enumerate(names):
             axes[row, 0].set_ylabel(name, fontsize=8)
 
@@ -125,7 +125,7 @@ class Gallery:
 def _show(axes: Any, image: np.ndarray) -> None:
     if keras.config.image_data_format() == "channels_first":
         image = np.moveaxis(image, 0, -1)
-    # Two channels are no picture: the first one stands for the image.
+    # An image of two channels cannot be drawn: show its first channel.
     shown = image if image.shape[-1] in (3, 4) else image[..., 0]
     axes.imshow(shown.clip(0.0, 1.0), cmap="gray", vmin=0.0, vmax=1.0)
     axes.set(xticks=[], yticks=[])

@@ -1,4 +1,4 @@
-"""Nearest: the smallest perturbations that change a model's answers."""
+"""Nearest: the smallest perturbations that change a model's predictions."""
 
 import dataclasses
 import functools
@@ -29,24 +29,24 @@ _STEPS = {"quick": 20, "standard": 50, "full": 100}
 _DECISION_STEPS = 10
 _DECISION_EVALUATIONS = 300
 _DRAWS = 20
-# An image of a random model counts where it fools so many draws: on others it is then
-# still wrong more often than right.
+# On a random model an image must fool this share of the draws. On fresh draws it is
+# then still misclassified more often than not.
 _SURE = 0.8
-# In epsilons, where the search on a random model begins, and how it goes on.
+# On a random model the search starts this many epsilons away and then bisects.
 _FAR = 4.0
 _HALVINGS = 7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Nearest:
-    """The nearest images found that the model gets wrong.
+    """The nearest misclassified images that were found.
 
     Attributes:
-        rows: Indices of the images, right when clean.
+        rows: Indices of the images, correctly classified when clean.
         images: The adversarial images.
-        norms: Norms of their perturbations, infinite where none was found.
-        predicted: What the model takes them for.
-        attack: What a reader calls the search.
+        norms: Norms of their perturbations, infinite if none was found.
+        predicted: Predicted classes of the adversarial images.
+        attack: Name of the search, for readers.
     """
 
     rows: np.ndarray
@@ -57,17 +57,17 @@ class Nearest:
 
     @property
     def median(self) -> float | None:
-        """The median norm, images without one counted as infinitely far."""
+        """The median norm, `None` if infinite: without a find for half the images."""
         middle = float(np.median(self.norms)) if len(self.norms) else np.inf
         return middle if np.isfinite(middle) else None
 
 
 def nearest_attack(request: Request, traits: ProbeResult) -> Attack | None:
-    """Returns the attack that looks for the smallest perturbations, `None` for none.
+    """Returns the attack that searches for the smallest perturbations, if any.
 
     Args:
         request: The checked arguments.
-        traits: What the model turned out to be.
+        traits: What the probe found out about the model.
     """
     common: dict[str, Any] = {
         "norm": request.norm,
@@ -79,7 +79,7 @@ def nearest_attack(request: Request, traits: ProbeResult) -> Attack | None:
         **common,
     }
     if traits.has_gradient and traits.is_random:
-        # At its boundary chance decides, so that is looked for from far behind it.
+        # Near its decision boundary predictions are random: start far beyond it.
         far = min(_FAR * request.epsilon, full_range(request))
         return PGD(far, steps=_STEPS["quick"], **gradient)
     if traits.has_gradient:
@@ -98,16 +98,16 @@ def _bisected(
     *,
     halvings: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the nearest images on the way from clean ones that still fool a model.
+    """Bisects between clean and adversarial images.
 
     Args:
-        images: Where the ways end.
-        clean: Where they begin.
-        fools: Says which images fool the model.
+        images: The adversarial images.
+        clean: The clean images.
+        fools: Tells which images fool the model.
         halvings: Steps of the bisection.
 
     Returns:
-        The images, and which of them fool it.
+        The nearest images that still fool the model, and which of them do.
     """
     fooled = fools(images)
     low, high = np.zeros(len(images), np.float32), np.ones(len(images), np.float32)
@@ -130,17 +130,17 @@ def find_nearest(
     progress: Progress,
     forecast: Forecast,
 ) -> Nearest | None:
-    """Returns the nearest adversarial images, or `None` where no attack could look.
+    """Returns the nearest adversarial images, or `None` if no attack can search.
 
     Args:
         request: The checked arguments.
-        traits: What the model turned out to be.
-        judge: Says what the model gets wrong.
+        traits: What the probe found out about the model.
+        judge: Decides which images are misclassified.
         labels: Integer labels of all images.
-        rows: Indices of images that are right when clean.
-        ledger: Keeps finished blocks.
-        progress: Who is told.
-        forecast: Tells the time that is left.
+        rows: Indices of images that are correctly classified when clean.
+        ledger: Stores finished blocks.
+        progress: Receives progress messages.
+        forecast: Estimates the remaining time.
     """
     attack = nearest_attack(request, traits)
     if attack is None or not len(rows):

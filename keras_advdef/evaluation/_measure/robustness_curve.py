@@ -1,4 +1,4 @@
-"""RobustnessCurve: accuracy against a growing epsilon."""
+"""RobustnessCurve: accuracy against epsilon."""
 
 import dataclasses
 import math
@@ -23,10 +23,10 @@ class RobustnessCurve:
     """Accuracies on the first images at several epsilons.
 
     Attributes:
-        epsilons: Increasing; the first is 0 and one is the evaluation's.
-        estimates: One for each.
-        attack: What a reader calls the attack at the other epsilons.
-        at_full_range: What is left when every pixel may take every value.
+        epsilons: In increasing order from 0; one is the evaluation's epsilon.
+        estimates: One for each epsilon.
+        attack: Name of the attack at the other epsilons, for readers.
+        at_full_range: Accuracy when every pixel may take any value.
     """
 
     epsilons: tuple[float, ...]
@@ -36,7 +36,7 @@ class RobustnessCurve:
 
 
 def full_range(request: Request) -> float:
-    """Returns the epsilon at which the ball holds all images.
+    """Returns the epsilon whose ball contains all images.
 
     Args:
         request: The checked arguments.
@@ -53,8 +53,8 @@ def measure_curve(
 
     Args:
         request: The checked arguments.
-        traits: What the model turned out to be.
-        runner: Has run the attacks at the evaluation's epsilon.
+        traits: What the probe found out about the model.
+        runner: Runs the attacks; has run those at the evaluation's epsilon.
     """
     rows = np.arange(min(request.count, request.budget.checked))
     settings: dict[str, Any] = {
@@ -64,7 +64,7 @@ def measure_curve(
         "eot_samples": min(traits.draws, _DRAWS),
     }
     attack = PGD(request.epsilon, steps=CURVE_STEPS, **settings)
-    # From the clean image: a random start in the whole range would be noise.
+    # Starts at the clean image: a random start in the whole range would be noise.
     unbounded = PGD(request.epsilon, steps=CURVE_STEPS, random_start=False, **settings)
     half = runner.draws / 2
     broken = runner.clean_wrong[rows] > half
@@ -102,7 +102,7 @@ def measure_curve(
 
 
 def curve_epsilons(request: Request) -> dict[str, float]:
-    """Returns the stages that `measure_curve` is going to run, by their keys.
+    """Returns the epsilon of each stage that `measure_curve` will run, by key.
 
     Args:
         request: The checked arguments.
@@ -123,6 +123,6 @@ def _key(index: int) -> str:
 def _epsilons(request: Request, largest: float) -> tuple[float, ...]:
     chosen = request.curve
     if chosen is None:
-        # Six digits keep 0.75 * 0.15 readable; the evaluation's epsilon stays exact.
+        # Six digits keep 0.75 * 0.15 readable; the evaluation's own epsilon is exact.
         chosen = tuple(float(f"{f * request.epsilon:.6g}") for f in _FACTORS)
     return tuple(sorted({0.0, request.epsilon, *(e for e in chosen if e <= largest)}))

@@ -1,4 +1,4 @@
-"""The report that lies in an evaluation's folder: returned, mended or refused."""
+"""Returns, repairs or rejects the report in an evaluation's folder."""
 
 from pathlib import Path
 from typing import Any
@@ -24,23 +24,23 @@ from keras_advdef.evaluation.robustness_report import (
 def finished_report(
     output: Path, identity: dict[str, Any], progress: Progress
 ) -> RobustnessReport | None:
-    """Returns the report of an evaluation that has ended before.
+    """Returns the report of an evaluation that has already finished.
 
-    What is missing or damaged of it is written again where the rest says what it was;
-    else there is no report, and the evaluation has to run again. A report.json that no
-    evaluation has written is never replaced.
+    Missing or damaged files are rewritten if they can be drawn from the others;
+    otherwise the evaluation has to run again. A report.json that was not written by an
+    evaluation is never replaced.
 
     Args:
         output: The evaluation's folder.
-        identity: What makes the evaluation this one.
-        progress: Who is told.
+        identity: Identifies the evaluation.
+        progress: Receives progress messages.
 
     Returns:
         The report, or `None` if there is none or it is lost.
 
     Raises:
-        ValueError: If another evaluation's report lies there, or something that none
-            has written.
+        ValueError: If the folder holds another evaluation's report, or a report.json
+            that was not written by an evaluation.
     """
     for name in (*FILES, SEAL):
         if (output / name).is_dir():
@@ -53,34 +53,34 @@ def finished_report(
     damaged = seal.damaged
     lost, drawn = sorted(damaged & KEPT), sorted(damaged - KEPT)
     if lost:
-        progress.line(_said(lost, "damaged or gone; the evaluation is run again"))
+        progress.line(_said(lost, "missing or damaged; running the evaluation again"))
         return None
     report = RobustnessReport.load(output)
     if drawn:
-        progress.line(_said(drawn, "damaged, changed or gone; written again"))
+        progress.line(_said(drawn, "missing, damaged or changed; rewriting"))
         save_report(report, output)
-    progress.line("This evaluation is finished; this is its report.")
+    progress.line("This evaluation has already finished; returning its report.")
     return report
 
 
 def _check_unsealed(output: Path, identity: dict[str, Any], progress: Progress) -> None:
-    """Raises if a report without a seal may be somebody else's."""
+    """Raises if a report without a seal may come from somewhere else."""
     if not (output / REPORT).exists():
         return
     found = read_json(output / REPORT)
     run = found.get("run") if isinstance(found, dict) else None
     known = run.get("identity") if isinstance(run, dict) else None
     if not isinstance(known, dict):
-        rule = "a folder without a report.json of another origin"
-        advice = "That file is damaged or no evaluation's; choose another folder."
+        rule = "a folder without a foreign report.json"
+        advice = "It is damaged or no evaluation wrote it; choose another folder."
         raise rejected(output, rule, advice)
     check_identity(output, known, identity)
-    progress.line(_said([SEAL], "damaged or gone; the evaluation is run again"))
+    progress.line(_said([SEAL], "missing or damaged; running the evaluation again"))
 
 
 def _said(names: list[str], what: str) -> str:
     verb = "is" if len(names) == 1 else "are"
-    return f"Of the report that lies there, {listed(names)} {verb} {what}."
+    return f"In the existing report, {listed(names)} {verb} {what}."
 
 
 def save_report(report: RobustnessReport, output: Path) -> None:

@@ -1,4 +1,4 @@
-"""The contents of `report.json`, from what an evaluation found."""
+"""Builds the contents of `report.json` from an evaluation's findings."""
 
 import contextlib
 import datetime
@@ -20,11 +20,11 @@ from keras_advdef.evaluation.better_than_chance import is_at_chance
 
 
 def report_data(request: Request, findings: Findings) -> dict[str, Any]:
-    """Returns JSON values that are the same for equal runs.
+    """Returns the JSON values that are the same for equal runs.
 
     Args:
         request: The checked arguments.
-        findings: What was measured.
+        findings: The measurements.
     """
     names = [record["name"] for record in findings.records]
     attacked = findings.adaptive.mean(axis=0)
@@ -84,13 +84,13 @@ def run_facts(
     identity: dict[str, Any],
     started: datetime.datetime,
 ) -> dict[str, Any]:
-    """Returns what stands under "run": all that differs between equal runs.
+    """Returns the values under "run", which differ between equal runs.
 
     Args:
         request: The checked arguments.
-        findings: What was measured.
-        identity: What makes the evaluation this one.
-        started: When it began.
+        findings: The measurements.
+        identity: Identifies the evaluation.
+        started: Start time.
     """
     now = datetime.datetime.now(datetime.UTC)
     seconds = {key: round(took, 2) for key, took in findings.seconds.items()}
@@ -108,12 +108,12 @@ def run_facts(
 
 
 def _estimate(wrong: np.ndarray) -> AccuracyEstimate:
-    """From the share of draws in which each image is wrong."""
+    """Estimates accuracy from each image's share of misclassified draws."""
     return AccuracyEstimate(round(float((1.0 - wrong).sum())), len(wrong))
 
 
 def _over_draws(wrong: np.ndarray) -> dict[str, Any]:
-    """For random models: every evaluation on fresh draws, their mean and the worst."""
+    """For random models: accuracy on each set of fresh draws, their mean and worst."""
     if len(wrong) == 1:
         return {}
     accuracies = 1.0 - wrong.mean(axis=1)

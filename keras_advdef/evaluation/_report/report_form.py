@@ -1,4 +1,4 @@
-"""What `report.json` has to hold for the tables, the picture and comparisons."""
+"""Checks that `report.json` holds what tables, plots and comparisons need."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -6,21 +6,21 @@ from typing import Any
 
 from keras_advdef.core.norms import NORMS
 
-# What the axes of a picture can bear.
+# Limits that matplotlib's axes can handle.
 _LARGEST = 1e15
 _LONGEST = 10**6
 
 
 class _Form:
-    """Base of what a value may have to be."""
+    """Base of the forms that a value may be required to have."""
 
     def check(self, value: Any, where: str) -> None:
-        """Raises a `ValueError` if a value, which stands somewhere, is not this."""
+        """Raises a `ValueError` if the value at a place does not have this form."""
         raise NotImplementedError
 
 
 class _Kind(_Form):
-    """A plain value: what it is called, and whether one is it."""
+    """A plain value: the name of its kind, and a test for it."""
 
     def __init__(self, name: str, fits: Callable[[Any], bool]) -> None:
         self._name = name
@@ -43,7 +43,7 @@ class _OrNone(_Form):
 
 
 class _List(_Form):
-    """A list of one form, of some length."""
+    """A list of values of one form, with bounds on its length."""
 
     def __init__(self, form: _Form, *, least: int = 0, most: int = _LONGEST) -> None:
         self._form = form
@@ -60,7 +60,7 @@ class _List(_Form):
 
 
 class _Object(_Form):
-    """Values by name; others may stand beside them."""
+    """An object with these keys; further keys are allowed."""
 
     def __init__(
         self,
@@ -160,13 +160,14 @@ _REPORT = _Object(
 
 
 def check_report(data: Any) -> None:
-    """Raises if JSON values are no report.
+    """Raises if JSON values are not a report.
 
     Args:
-        data: What was read.
+        data: The values read from the file.
 
     Raises:
-        ValueError: If something is missing or of another kind; says what.
+        ValueError: If something is missing or has the wrong form; the message says
+            what.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing beside it."""
+"""Renders a report as one self-contained HTML page."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from keras_advdef.evaluation._report.report_markdown import report_tables
 
 
 def report_html(data: dict[str, Any], figure: Any) -> str:
-    """Returns the page: no script, no external resource, readable on a phone.
+    """Returns the page: no scripts, no external resources, readable on a phone.
 
     Args:
         data: The contents of `report.json`.

@@ -1,4 +1,4 @@
-"""A report as Markdown, and the tables it shares with the HTML page."""
+"""Renders a report as Markdown, and its tables for the HTML page too."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ Table = tuple[str, list[str], list[list[str]]]
 
 
 def report_tables(data: dict[str, Any]) -> list[Table]:
-    """Returns title, header and rows of every table of a report, as plain text.
+    """Returns the title, header and rows of each table of a report, as plain text.
 
     Args:
         data: The contents of `report.json`.
@@ -42,17 +42,18 @@ def _accuracies(data: dict[str, Any]) -> Table:
             str(data["naive"]["count"]),
         ],
         [
-            "all attacks, the worst for each image",
+            "all attacks, worst case for each image",
             percent(data["adaptive"]),
             str(data["adaptive"]["count"]),
         ],
     ]
     if "worst" in data["adaptive"]:
         spread = data["adaptive"]
-        fresh = f"the same, {len(spread['evaluations'])} evaluations on fresh draws"
+        fresh = f"all attacks, {len(spread['evaluations'])} evaluations on fresh draws"
         ends = f"mean {100 * spread['mean']:.1f} %, worst {100 * spread['worst']:.1f} %"
         rows.append([fresh, ends, str(spread["count"])])
-    return "Accuracy, 95 % Clopper-Pearson intervals", ["", "accuracy", "images"], rows
+    title = "Accuracy, with 95 % Clopper-Pearson intervals"
+    return title, ["", "accuracy", "images"], rows
 
 
 def _checks(data: dict[str, Any]) -> Table:
@@ -60,7 +61,7 @@ def _checks(data: dict[str, Any]) -> Table:
         [check["name"].replace("_", " "), _VERDICTS[check["passed"]], check["detail"]]
         for check in data["checks"]
     ]
-    return "Sanity checks", ["check", "verdict", "what was found"], rows
+    return "Sanity checks", ["check", "verdict", "finding"], rows
 
 
 def _attacks(data: dict[str, Any]) -> Table:
@@ -74,14 +75,14 @@ def _attacks(data: dict[str, Any]) -> Table:
         for each in data["attacks"]
     ]
     rows += [
-        [each["attack"], "left out", "-", each["reason"]] for each in data["skipped"]
+        [each["attack"], "skipped", "-", each["reason"]] for each in data["skipped"]
     ]
-    after = "accuracy after it"
+    after = "accuracy after this attack"
     if "worst" in data["adaptive"]:
-        # The worst of several noisy numbers is lower than what it stands for.
-        after += ", on the draws that chose the images"
+        # The worst of several noisy numbers is biased low.
+        after += " (biased low: the same draws chose the images)"
     header = ["attack", "role", "images attacked", after]
-    return "Attacks in their order", header, rows
+    return "Attacks in order", header, rows
 
 
 def _duties(data: dict[str, Any]) -> Table:
@@ -94,12 +95,12 @@ def _duties(data: dict[str, Any]) -> Table:
     rows = [
         ["layers added", _known(duties["architecture"]["layers_added"])],
         ["parameters added", _known(duties["architecture"]["parameters_added"])],
-        ["clean accuracy against the reference", _change(change)],
+        ["clean accuracy relative to the reference", _change(change)],
         [
-            "inference time against the reference",
+            "inference time relative to the reference",
             f"{inference['inference_time_ratio']:.2f} times"
             if "inference_time_ratio" in inference
-            else "not measured: no reference",
+            else "not measured: no reference model",
         ],
     ]
     rows += [
@@ -107,7 +108,7 @@ def _duties(data: dict[str, Any]) -> Table:
         for point in duties["small_epsilons"]
     ]
     rows.append(["median smallest perturbation", _nearest(nearest)])
-    return "The four duties of a defence", ["duty", "measured"], rows
+    return "Costs and benefits of the defence", ["quantity", "measured"], rows
 
 
 def _known(value: Any) -> str:
@@ -116,7 +117,7 @@ def _known(value: Any) -> str:
 
 def _change(change: dict[str, Any] | None) -> str:
     if change is None:
-        return "not measured: no reference"
+        return "not measured: no reference model"
     low, high = change["interval"]
     points = f"{100 * change['difference']:+.1f} points"
     return f"{points} [{100 * low:+.1f}, {100 * high:+.1f}]"
@@ -127,7 +128,7 @@ def _nearest(nearest: dict[str, Any] | None) -> str:
         return "not measured"
     source = f"{nearest['attack']}, {nearest['count']} images"
     if nearest["median"] is None:
-        return f"none found for half of the images ({source})"
+        return f"none found for at least half of the images ({source})"
     return f"{nearest['median']:.4g} ({source})"
 
 
@@ -140,7 +141,7 @@ def _curve(data: dict[str, Any]) -> Table:
 
 
 def _certified(data: dict[str, Any]) -> list[Table]:
-    """The table of a model that can be certified, else none."""
+    """The table of certified accuracy, if the model can be certified."""
     certified = data.get("certified")
     if certified is None:
         return []
@@ -150,7 +151,7 @@ def _certified(data: dict[str, Any]) -> list[Table]:
     ]
     title = f"Certified accuracy against {certified['norm']} radius: "
     title += certified["method"]
-    return [(title, ["radius", "right, whatever the attack", "images"], rows)]
+    return [(title, ["radius", "correct under any attack", "images"], rows)]
 
 
 def _classes(data: dict[str, Any]) -> Table:
@@ -164,7 +165,7 @@ def _classes(data: dict[str, Any]) -> Table:
         for each in data["per_class"]
     ]
     header = ["class", "images", "clean", "under all attacks"]
-    return "Classes", header, rows
+    return "Accuracy per class", header, rows
 
 
 def _facts(data: dict[str, Any]) -> Table:
@@ -173,16 +174,19 @@ def _facts(data: dict[str, Any]) -> Table:
         ["command", run.get("command", "")],
         ["seed", str(data["seed"])],
         ["budget", data["budget"]],
-        ["ball", f"{data['norm']}, epsilon {data['epsilon']:.6g}"],
+        ["threat model", f"{data['norm']}, epsilon {data['epsilon']:.6g}"],
         ["value range", f"{data['value_range'][0]:g} to {data['value_range'][1]:g}"],
         [
             "images",
             f"{data['images']['evaluated']} of {_known(data['images']['given'])} given",
         ],
-        ["defences inside", ", ".join(data["defences"]) or "none of this package"],
+        [
+            "defences in the model",
+            ", ".join(data["defences"]) or "none of this package",
+        ],
         ["versions", ", ".join(f"{k} {v}" for k, v in data["versions"].items())],
         ["started", run.get("started", "")],
-        ["took", f"{run.get('seconds', 0):.0f} s"],
+        ["duration", f"{run.get('seconds', 0):.0f} s"],
     ]
     return "How it was measured", ["", ""], rows
 

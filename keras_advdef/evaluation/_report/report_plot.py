@@ -1,4 +1,4 @@
-"""The picture of a report: accuracy against epsilon and radius above the gallery."""
+"""Plots a report: accuracy against epsilon and radius, with the gallery below."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def report_plot(data: dict[str, Any], gallery: Gallery | None) -> Any:
     _draw_curves(above, data)
     below.suptitle(
         "The most fragile and the most robust images: true class, magnification of "
-        "the change,\nwhat the model takes it for and at which norm",
+        "the perturbation,\npredicted class and norm of the perturbation",
         fontsize=9,
     )
     gallery.draw(below.subplots(3, len(gallery.clean), squeeze=False))
@@ -34,7 +34,7 @@ def report_plot(data: dict[str, Any], gallery: Gallery | None) -> Any:
 
 
 def _draw_curves(figure: Any, data: dict[str, Any]) -> None:
-    """Draws what attacks left, and beside it what is certified, if anything is."""
+    """Draws accuracy under attack and, beside it, certified accuracy if any."""
     certified = data.get("certified")
     if certified is None:
         _draw_curve(figure.subplots(), data)

@@ -1,4 +1,4 @@
-"""Seal: tells whether the files of a report are those that were written."""
+"""Seal: tells whether the files of a report are as they were written."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ SEAL = "seal.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seal:
-    """What lies beside a report: of which evaluation it is, and a checksum each.
+    """The record beside a report: its evaluation, and a checksum for each file.
 
     Attributes:
-        folder: Where the files lie.
-        identity: What was evaluated.
+        folder: Folder of the files.
+        identity: Identifies the evaluation.
         files: The checksum of each file, by name.
     """
 
@@ -26,16 +26,16 @@ class Seal:
 
     @classmethod
     def of(cls, folder: Path) -> "Seal | None":
-        """Returns the seal in a folder; `None` for none, or a damaged one.
+        """Returns the seal in a folder; `None` if it is missing or damaged.
 
         Args:
-            folder: Where it lies.
+            folder: Folder of the seal.
         """
         record = read_record(folder / SEAL, SEAL)
         files = None if record is None else record.get("files")
         if record is None or not isinstance(files, dict):
             return None
-        # A name with folders in it would lead to other files.
+        # A name with folders in it would point to other files.
         if any(Path(name).name != name for name in files):
             return None
         return cls(folder=folder, identity=record.get("identity"), files=files)
@@ -45,15 +45,15 @@ class Seal:
         """Writes the seal of files that have just been written.
 
         Args:
-            folder: Where they lie.
-            identity: JSON values that say what was evaluated.
-            names: Their names.
+            folder: Folder of the files.
+            identity: JSON values that identify the evaluation.
+            names: Names of the files.
         """
         files = {name: file_digest(folder / name) for name in names}
         write_record(folder / SEAL, {"identity": identity, "files": files}, SEAL)
 
     @property
     def damaged(self) -> set[str]:
-        """Names of the files that are missing or are not what was written."""
+        """Names of the files that are missing or have changed since."""
         digests = {name: file_digest(self.folder / name) for name in self.files}
         return {name for name, digest in digests.items() if digest != self.files[name]}

@@ -104,8 +104,8 @@ class TestDraw:
         gallery.draw(axes)
         assert [each.get_ylabel() for each in axes[:, 0]] == [
             "clean",
-            "change",
-            "attacked",
+            "perturbation",
+            "adversarial",
         ]
         titles = [[each.get_title() for each in row] for row in axes]
         assert titles[0] == ["0", "1", "2"]

@@ -56,7 +56,9 @@ class TestFinishedReport:
         report = finished_report(folder, IDENTITY, told)
         assert report.headline == "Accuracy under a | b"
         assert report.gallery is not None
-        assert told.lines == ["This evaluation is finished; this is its report."]
+        assert told.lines == [
+            "This evaluation has already finished; returning its report."
+        ]
         assert names_in(folder) == [*FILES, "seal.json"]
 
     def test_nothing_there(self, tmp_path):
@@ -72,8 +74,8 @@ class TestFinishedReport:
         told = Told()
         assert finished_report(folder, IDENTITY, told) is None
         assert told.lines == [
-            f"Of the report that lies there, {name} is damaged or gone; the "
-            "evaluation is run again."
+            f"In the existing report, {name} is missing or damaged; running the "
+            "evaluation again."
         ]
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -85,8 +87,7 @@ class TestFinishedReport:
         report = finished_report(folder, IDENTITY, told)
         assert report.headline == "Accuracy under a | b"
         assert told.lines[0] == (
-            f"Of the report that lies there, {name} is damaged, changed or gone; "
-            "written again."
+            f"In the existing report, {name} is missing, damaged or changed; rewriting."
         )
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
         assert names_in(folder) == [*FILES, "seal.json"]
@@ -97,8 +98,8 @@ class TestFinishedReport:
         told = Told()
         finished_report(folder, IDENTITY, told)
         assert told.lines[0] == (
-            "Of the report that lies there, report.html, report.md and report.png are "
-            "damaged, changed or gone; written again."
+            "In the existing report, report.html, report.md and report.png are "
+            "missing, damaged or changed; rewriting."
         )
 
     @pytest.mark.parametrize("name", [*FILES, "seal.json"])
@@ -125,7 +126,7 @@ class TestFinishedReport:
     )
     def test_file_of_another_origin_is_refused(self, text, tmp_path):
         (tmp_path / "report.json").write_text(text)
-        with pytest.raises(ValueError, match=r"without a report\.json of another ori"):
+        with pytest.raises(ValueError, match=r"without a foreign report\.json"):
             finished_report(tmp_path, IDENTITY, Progress())
         assert (tmp_path / "report.json").read_text() == text
 

@@ -147,7 +147,7 @@ class TestEvaluation:
 
     def test_report_of_other_origin_is_left_alone(self, evaluate, tmp_path):
         (tmp_path / "report.json").write_text("{}")
-        with pytest.raises(ValueError, match=r"report\.json of another origin"):
+        with pytest.raises(ValueError, match=r"a foreign report\.json"):
             evaluate(tmp_path)
         assert (tmp_path / "report.json").read_text() == "{}"
 
