@@ -81,7 +81,7 @@ class TestGallery:
     )
     def test_other_arrays_are_refused(self, gallery, tmp_path, changes):
         dataclasses.replace(gallery, **changes).save(tmp_path / "gallery.npz")
-        with pytest.raises(ValueError, match="no images with their classes"):
+        with pytest.raises(ValueError, match="not images with their classes"):
             Gallery.load(tmp_path / "gallery.npz", ValueError)
 
     def test_other_files_are_refused(self, tmp_path):
