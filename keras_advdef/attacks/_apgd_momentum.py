@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks._strongest import State
+from keras_advdef.attacks.stepped_attack import State
 from keras_advdef.core.norms import per_image, project, steepest_step
 
 _MOMENTUM = 0.75

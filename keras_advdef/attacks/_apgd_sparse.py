@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from keras_advdef.attacks._apgd_momentum import with_peak
-from keras_advdef.attacks._strongest import State
+from keras_advdef.attacks.stepped_attack import State
 from keras_advdef.core.image_layout import flattened, value_count
 from keras_advdef.core.norms import norm_per_image, per_image, project
 

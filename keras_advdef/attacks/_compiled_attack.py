@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks._guard import crafted, finite_looks, kept_in_ball
+from keras_advdef.attacks._guard import finite_looks, kept_in_ball
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.meter import meter
@@ -88,7 +88,8 @@ class CompiledAttack:
         attack, logits_fn = self._parts()
         unit = attack.value_range.to_unit(images)
         with watched(unit) as looks:
-            found = crafted(attack, logits_fn, unit, labels, epsilon, key)
+            found = attack.perturb(logits_fn, unit, labels, epsilon, key)
+            found = kept_in_ball(found, unit, epsilon, attack.norm)
         return attack.value_range.pixels_of(found), finite_looks(logits_fn, looks)
 
     def _logits(self, images: Any, key: Any) -> tf.Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks._confirm import needs_confirmation
+from keras_advdef.attacks._success import needs_confirmation
 from keras_advdef.core.batches import block_size, padded
 from keras_advdef.core.meter import meter
 from keras_advdef.core.random_numbers import fold_in

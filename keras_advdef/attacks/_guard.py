@@ -1,4 +1,4 @@
-"""The last look at what an attack returns: finite, in the ball, in the range."""
+"""What goes into an attack and what comes out: checked, and kept in the ball."""
 
 from typing import Any
 
@@ -11,6 +11,13 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.value_range import (
+    check_values,
+    checked_labels,
+    soft_labels,
+    sparse_labels,
+    tell_small_epsilon,
+)
 
 # Norms of honest perturbations come out larger by float32 rounding: by this share, and
 # by two roundings of a float32 near one for each value.
@@ -18,6 +25,61 @@ _SHARE = 1e-5
 _ROUNDING = 2.0**-22
 # How the roundings of many values add up in each norm, as a power of their number.
 _POWERS = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
+
+
+def given(attack: Any, labels: Any) -> tf.Tensor:
+    """Returns labels as `perturb` takes them: rows only where they matter.
+
+    Args:
+        attack: The attack.
+        labels: Integer labels, one-hot or rows of probabilities.
+    """
+    return soft_labels(labels) if attack.takes_rows else sparse_labels(labels)
+
+
+def given_or_predicted(
+    attack: Any,
+    logits_fn: LogitsFunction,
+    images: tf.Tensor,
+    labels: Any,
+    key: tf.Tensor,
+) -> tf.Tensor:
+    """Returns labels as `perturb` takes them, or the model's own predictions.
+
+    Args:
+        attack: The attack.
+        logits_fn: The attacked model.
+        images: Clean images in `[0, 1]`.
+        labels: Labels, or `None`.
+        key: Key for the draws of a random model.
+    """
+    if labels is not None:
+        return given(attack, labels)
+    # Of NaN, which a graph cannot refuse, some class: losses take no other label.
+    with draw_scope(fold_in(key, streams.PREDICTION)):
+        return tf.argmax(logits_fn(images), axis=-1)
+
+
+def check_eager(attack: Any, images: tf.Tensor, labels: Any, epsilon: Any) -> None:
+    """Raises if eager images or labels are none that can be attacked.
+
+    Args:
+        attack: The attack.
+        images: Images in its value range.
+        labels: Labels, or `None`.
+        epsilon: What the call overrides the attack's with, or `None`; a number that
+            changes next to nothing is told of.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    owner = type(attack).__name__
+    radius = attack.epsilon if epsilon is None else epsilon
+    if isinstance(radius, (int, float)):
+        tell_small_epsilon(owner, radius, attack.value_range)
+    check_values(owner, images.numpy(), attack.value_range)
+    if labels is not None:
+        checked_labels(owner, labels, count=len(images), classes=None)
 
 
 def kept_in_ball(
@@ -67,41 +129,6 @@ def kept_in_ball(
 def _are_finite(images: tf.Tensor) -> tf.Tensor:
     axes = list(range(1, images.shape.rank))
     return tf.reduce_all(tf.math.is_finite(images), axes)
-
-
-def crafted(
-    attack: Any,
-    logits_fn: LogitsFunction,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    epsilon: tf.Tensor,
-    seed: tf.Tensor,
-) -> tf.Tensor:
-    """Returns finite images of the ball, whatever an attack's `perturb` returns.
-
-    Args:
-        attack: The attack.
-        logits_fn: The attacked model.
-        images: Clean images in `[0, 1]`.
-        labels: As in `Attack.perturb`.
-        epsilon: As in `Attack.perturb`.
-        seed: As in `Attack.perturb`.
-
-    Returns:
-        Float32 tensor of the shape of `images`, in `[0, 1]`.
-
-    Example:
-
-    >>> logits_fn = keras_advdef.core.logits.LogitsFunction(
-    ...     lambda images: images[:, 0, :, 0])
-    >>> key = keras_advdef.core.random_numbers.make_key(0)
-    >>> keras_advdef.attacks._guard.crafted(
-    ...     keras_advdef.attacks.FGSM(0.25), logits_fn, tf.fill((1, 1, 2, 1), 0.5),
-    ...     tf.constant([0]), tf.constant(0.25), key).numpy().ravel()
-    array([0.25, 0.75], dtype=float32)
-    """
-    found = attack.perturb(logits_fn, images, labels, epsilon, seed)
-    return kept_in_ball(found, images, epsilon, attack.norm)
 
 
 def finite_looks(logits_fn: LogitsFunction, looks: Any) -> tf.Tensor | None:

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from keras_advdef.attacks import _apgd_momentum as apgd_momentum
 from keras_advdef.attacks import _apgd_sparse as apgd_sparse
-from keras_advdef.attacks._strongest import State
 from keras_advdef.attacks.gradient_attack import GradientAttack
+from keras_advdef.attacks.stepped_attack import State
 from keras_advdef.core.logits import LogitsFunction
 
 

@@ -7,10 +7,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks._generate import Job, fill_batches, generate, predict
-from keras_advdef.attacks._goal import check_eager, given_or_predicted
-from keras_advdef.attacks._guard import check_clean, crafted
+from keras_advdef.attacks._guard import (
+    check_clean,
+    check_eager,
+    given_or_predicted,
+    kept_in_ball,
+)
+from keras_advdef.attacks._job import Job
 from keras_advdef.core.errors import checked_choice, invalid
+from keras_advdef.core.image_source import taken
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_inputs import lone_images, with_channels
 from keras_advdef.core.norms import NORMS
@@ -152,7 +157,9 @@ class Attack:
         key = make_key(seed)
         with watched(unit) as looks:
             goal = given_or_predicted(self, logits_fn, unit, given, key)
-            found = crafted(self, logits_fn, unit, goal, self.radius(epsilon), key)
+            radius = self.radius(epsilon)
+            found = self.perturb(logits_fn, unit, goal, radius, key)
+            found = kept_in_ball(found, unit, radius, self.norm)
         if tf.executing_eagerly():
             check_clean(self, logits_fn, unit, key, looks)
         pixels = tf.stop_gradient(self.value_range.pixels_of(found))
@@ -198,20 +205,23 @@ class Attack:
         Raises:
             ValueError: If images, labels or epsilon do not fit; see the message.
         """
-        radius = self.epsilon if epsilon is None else self.checked_epsilon(epsilon)
-        tell_small_epsilon(type(self).__name__, radius or 0.0, self.value_range)
-        return generate(
+        owner = type(self).__name__
+        epsilon = self.epsilon if epsilon is None else self.checked_epsilon(epsilon)
+        tell_small_epsilon(owner, epsilon or 0.0, self.value_range)
+        self.check_targets(target_labels)
+        radius = self.radius(epsilon)
+        images, labels, _ = taken(owner, images, labels)
+        job = Job(
             self,
             model,
             images,
-            labels,
-            target_labels=target_labels,
-            epsilon=epsilon,
-            seed=seed,
+            target_labels if self.targeted else labels,
             batch_size=batch_size,
+            seed=seed,
             verbose=verbose,
-            stop_early=stop_early,
         )
+        self.fill(job, radius, stop_early=stop_early)
+        return job.result.reshape(job.shape)
 
     def predict(
         self, model: Any, images: Any, *, seed: int | None = None, batch_size: int = 128
@@ -228,7 +238,17 @@ class Attack:
         Returns:
             Integer array of shape `(count,)`; -1 where the model gives NaN.
         """
-        return predict(self, model, images, seed=seed, batch_size=batch_size)
+        images = taken(type(self).__name__, images).images
+        job = Job(
+            self,
+            model,
+            images,
+            None,
+            batch_size=batch_size,
+            seed=seed,
+            must_be_finite=False,
+        )
+        return job.labels
 
     def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills `job.result`; attacks whose images may leave early override it.
@@ -241,7 +261,7 @@ class Attack:
         if stop_early:
             rule = "False, because this attack runs in one piece"
             raise invalid(type(self).__name__, "stop_early", rule, True)
-        fill_batches(job, epsilon)
+        job.craft_batches(epsilon)
 
     def companions(self) -> dict[str, Any]:
         """Returns models that crafting looks at beside the attacked one, by name."""

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks._confirm import confirm
-from keras_advdef.attacks._generate import SubJob
+from keras_advdef.attacks._job import SubJob
+from keras_advdef.attacks._success import confirm
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.fab import FAB

@@ -13,8 +13,8 @@ from keras_advdef.attacks._boundary_step import (
     step_past,
 )
 from keras_advdef.attacks._early_stopping import run_slots
-from keras_advdef.attacks._strongest import State
 from keras_advdef.attacks.minimal_attack import MinimalAttack
+from keras_advdef.attacks.stepped_attack import State
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, invalid
 from keras_advdef.core.logit_margin import (
@@ -188,7 +188,7 @@ class FAB(MinimalAttack):
     def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills the job's result; with `stop_early` by the first within epsilon."""
         if not stop_early:
-            super().fill(job, epsilon, stop_early=False)
+            job.craft_batches(epsilon)
         elif np.isfinite(epsilon):
             run_slots(self, job, epsilon)
         else:

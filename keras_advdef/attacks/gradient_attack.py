@@ -7,8 +7,8 @@ import tensorflow as tf
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._loss_names import attack_loss
 from keras_advdef.attacks._starts import STARTS, first_iterate
-from keras_advdef.attacks._strongest import State, is_broken, keep_best
-from keras_advdef.attacks.stepped_attack import SteppedAttack
+from keras_advdef.attacks._success import is_broken, stronger
+from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
 from keras_advdef.core.answers import bounded
 from keras_advdef.core.errors import (
@@ -198,8 +198,17 @@ class GradientAttack(SteppedAttack):
         return {**moved, "iterate": tf.where(is_lost, back, moved["iterate"])}
 
     def keep_best(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
-        """Returns the state with its best point compared with the current one."""
-        return keep_best(state, losses, broken)
+        """Returns the state with its best point compared with the current one.
+
+        Args:
+            state: The state.
+            losses: Losses of the iterate, `(batch,)`.
+            broken: Whether the iterate succeeds, `(batch,)`.
+        """
+        new = state["iterate"], losses, broken
+        old = state["best"], state["best_loss"], state["broken"]
+        best, best_loss, broken = stronger(new, old)
+        return {**state, "best": best, "best_loss": best_loss, "broken": broken}
 
     def update(
         self,

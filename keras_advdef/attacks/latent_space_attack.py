@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks._adam import adam
 from keras_advdef.attacks._draws import mean_over_draws
-from keras_advdef.attacks._strongest import stronger
+from keras_advdef.attacks._success import stronger
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.errors import checked_integer, checked_number, invalid
 from keras_advdef.core.gradients import input_gradient

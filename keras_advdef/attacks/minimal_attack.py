@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks._confirm import confirm
-from keras_advdef.attacks._generate import predict
+from keras_advdef.attacks._job import Job
+from keras_advdef.attacks._success import confirm
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
+from keras_advdef.core.image_source import taken
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in
@@ -187,14 +188,16 @@ class MinimalAttack(Attack):
             A `MinimalAttackResult` of arrays.
         """
         if labels is None and not self.targeted:
-            labels = predict(
+            owner = type(self).__name__
+            job = Job(
                 self,
                 model,
-                images,
-                seed=seed,
+                taken(owner, images).images,
+                None,
                 batch_size=batch_size,
-                must_be_finite=True,
+                seed=seed,
             )
+            labels = job.labels
         adversarial = self.generate(
             model,
             images,

@@ -6,8 +6,9 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.attacks._draws import mean_over_draws
-from keras_advdef.attacks._strongest import State, is_broken
+from keras_advdef.attacks._success import is_broken
 from keras_advdef.attacks.gradient_attack import GradientAttack
+from keras_advdef.attacks.stepped_attack import State
 from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks._confirm import needs_confirmation
 from keras_advdef.attacks._early_stopping import run_slots
 from keras_advdef.attacks._square_proposals import (
     moved_mass,
@@ -14,8 +13,8 @@ from keras_advdef.attacks._square_proposals import (
     stripes,
     tiles,
 )
-from keras_advdef.attacks._strongest import State, is_broken
-from keras_advdef.attacks.stepped_attack import SteppedAttack
+from keras_advdef.attacks._success import is_broken, needs_confirmation
+from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.image_layout import (

@@ -4,15 +4,17 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from keras_advdef.attacks._confirm import confirm, needs_confirmation
 from keras_advdef.attacks._early_stopping import run_slots
-from keras_advdef.attacks._strongest import State, stronger
+from keras_advdef.attacks._success import confirm, needs_confirmation, stronger
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
+
+# One entry per quantity; the first axis of each is the batch.
+State = dict[str, Any]
 
 
 class SteppedAttack(Attack):
@@ -245,7 +247,7 @@ class SteppedAttack(Attack):
         if stop_early:
             run_slots(self, job, epsilon)
         else:
-            super().fill(job, epsilon, stop_early=False)
+            job.craft_batches(epsilon)
 
 
 def _where(is_active: tf.Tensor, new: State, old: State, names: list[str]) -> State:

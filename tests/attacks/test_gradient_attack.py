@@ -254,3 +254,16 @@ class TestGradientAttack:
                 keras.saving.serialize_keras_object(PGD(0.1, loss=loss))
             )
             assert type(copy._loss) is type(PGD(0.1, loss=loss)._loss)
+
+
+def test_keep_best_updates_the_best_only():
+    state = {
+        "iterate": tf.ones((1, 1)),
+        "best": tf.zeros((1, 1)),
+        "best_loss": tf.zeros(1),
+        "broken": tf.constant([False]),
+        "other": 3,
+    }
+    new = FGSM(0.1).keep_best(state, tf.constant([2.0]), tf.constant([False]))
+    assert (new["best"].numpy().item(), new["best_loss"].numpy().item()) == (1.0, 2.0)
+    assert (new["other"], state["best"].numpy().item()) == (3, 0.0)

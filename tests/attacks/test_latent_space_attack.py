@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import LatentSpaceAttack
-from keras_advdef.attacks._strongest import is_broken
+from keras_advdef.attacks._success import is_broken
 from keras_advdef.attacks.latent_space_attack import checked_projection, projection_of
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_view import ModelView

@@ -56,7 +56,7 @@ def test_every_run_takes_its_steps_and_the_strongest_counts(early, steps):
 
 def test_bases_say_what_to_write(net):
     attack = PGD(0.1)
-    for name, arguments in (("begin", 6), ("move", 5)):
+    for name, arguments in (("init_state", 6), ("step", 5)):
         with pytest.raises(NotImplementedError, match=f"must write `{name}`"):
             getattr(SteppedAttack, name)(attack, *[None] * arguments)
 

@@ -2,7 +2,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks._confirm import confirm, needs_confirmation
+from keras_advdef.attacks._success import (
+    confirm,
+    is_broken,
+    needs_confirmation,
+    stronger,
+)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import RandomNoise
@@ -51,3 +56,26 @@ def test_draws_are_averaged():
     }
     assert wrong[1] > 0.1
     assert wrong[50] < 0.05
+
+
+def test_success_first_then_loss():
+    # Per image: new success of lower loss; old success of lower loss; both broken and
+    # new larger; neither broken and new smaller.
+    new = tf.ones((4, 1)), tf.constant([0.1, 0.9, 0.9, 0.1]), [True, False, True, False]
+    old = tf.zeros((4, 1)), tf.constant([0.5] * 4), [False, True, True, False]
+    new, old = (
+        (images, losses, tf.constant(broken)) for images, losses, broken in (new, old)
+    )
+    images, losses, broken = stronger(new, old)
+    np.testing.assert_array_equal(images[:, 0], [1, 0, 1, 0])
+    np.testing.assert_allclose(losses, [0.1, 0.5, 0.9, 0.5])
+    np.testing.assert_array_equal(broken, [True, True, True, False])
+
+
+def test_is_broken():
+    probabilities = tf.constant([[0.6, 0.4], [0.4, 0.6]])
+    labels = tf.constant([0, 0])
+    np.testing.assert_array_equal(
+        is_broken(probabilities, labels, False), [False, True]
+    )
+    np.testing.assert_array_equal(is_broken(probabilities, labels, True), [True, False])

@@ -1,7 +1,7 @@
 import numpy as np
 
 from keras_advdef.attacks import FGSM
-from keras_advdef.attacks._generate import Job
+from keras_advdef.attacks._job import Job
 
 
 def test_batches_cover_every_row_once(net, images):

@@ -1,4 +1,4 @@
-"""Runs an attack over arrays: checks, batches, padding, progress."""
+"""The images of one `generate`: checked, handed out in batches, and their results."""
 
 import functools
 from typing import Any
@@ -8,11 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks._compiled_attack import compiled_attack
-from keras_advdef.attacks._goal import given
+from keras_advdef.attacks._guard import given
 from keras_advdef.core.answers import check_finite, predicted_classes
 from keras_advdef.core.batches import padded
 from keras_advdef.core.errors import checked_integer
-from keras_advdef.core.image_source import taken
 from keras_advdef.core.model_inputs import check_fit
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.value_range import checked_images, checked_labels
@@ -79,6 +78,23 @@ class Job:
     @functools.cached_property
     def _losses(self) -> np.ndarray:
         return np.full(self.count, -np.inf, np.float32)
+
+    def craft_batches(self, epsilon: tf.Tensor) -> None:
+        """Fills the result batch by batch, each run to its end.
+
+        Args:
+            epsilon: Radius on the `[0, 1]` scale.
+        """
+        progress = self.progress(self.count)
+        for index, rows in enumerate(self.slices()):
+            labels = tf.constant(padded(self.labels[rows], self.size))
+            key = fold_in(self.key, index)
+            found, is_finite = self.compiled.craft(
+                self.batch(rows), labels, epsilon, key
+            )
+            self.check_batch(rows, is_finite)
+            self.result[rows] = found.numpy()[: len(self.result[rows])]
+            progress.update(min(rows.stop, self.count))
 
     def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
         """Puts the end of a run into the result if it is the best of its image.
@@ -193,81 +209,3 @@ class SubJob:
         if broken:
             self.broken[index] = True
             self._job.result[self._rows[index]] = self.range.pixels_of(image)
-
-
-def fill_batches(job: Job, epsilon: tf.Tensor) -> None:
-    """Fills a job's result batch by batch, each run to its end.
-
-    Args:
-        job: The checked inputs.
-        epsilon: Radius on the `[0, 1]` scale.
-    """
-    progress = job.progress(job.count)
-    for index, rows in enumerate(job.slices()):
-        labels = tf.constant(padded(job.labels[rows], job.size))
-        key = fold_in(job.key, index)
-        found, is_finite = job.compiled.craft(job.batch(rows), labels, epsilon, key)
-        job.check_batch(rows, is_finite)
-        job.result[rows] = found.numpy()[: len(job.result[rows])]
-        progress.update(min(rows.stop, job.count))
-
-
-def generate(
-    attack: Any,
-    model: Any,
-    images: Any,
-    labels: Any,
-    *,
-    target_labels: Any,
-    epsilon: Any,
-    seed: int | None,
-    batch_size: int,
-    verbose: str | int,
-    stop_early: bool,
-) -> np.ndarray:
-    """Returns adversarial images; see `Attack.generate`."""
-    attack.check_targets(target_labels)
-    radius = attack.radius(attack.checked_epsilon(epsilon))
-    images, labels, _ = taken(type(attack).__name__, images, labels)
-    job = Job(
-        attack,
-        model,
-        images,
-        target_labels if attack.targeted else labels,
-        batch_size=batch_size,
-        seed=seed,
-        verbose=verbose,
-    )
-    attack.fill(job, radius, stop_early=stop_early)
-    return job.result.reshape(job.shape)
-
-
-def predict(
-    attack: Any,
-    model: Any,
-    images: Any,
-    *,
-    seed: int | None,
-    batch_size: int,
-    must_be_finite: bool = False,
-) -> np.ndarray:
-    """Returns the classes that an attack sees; see `Attack.predict`.
-
-    Args:
-        attack: The attack.
-        model: The model.
-        images: Images, or a data set.
-        seed: Integer or `None`.
-        batch_size: Images per compiled call.
-        must_be_finite: Whether to refuse a model whose logits are not.
-    """
-    job = Job(
-        attack,
-        model,
-        taken(type(attack).__name__, images).images,
-        None,
-        batch_size=batch_size,
-        seed=seed,
-        must_be_finite=must_be_finite,
-    )
-    return job.labels
