@@ -25,8 +25,8 @@ from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import RobustnessReport, compare_reports
 from keras_advdef.evaluation._report.seal import SEAL, Seal
 from keras_advdef.evaluation._request import read_keras
+from keras_advdef.evaluation._request.evaluated_model import load_model
 from keras_advdef.evaluation._request.served_model import ServedModel
-from keras_advdef.evaluation._request.subject import load_model
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.sealed import (
     record_digest,

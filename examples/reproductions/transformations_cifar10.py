@@ -34,7 +34,7 @@ from keras_advdef.evaluation import (
     RobustnessReport,
     evaluate_robustness,
 )
-from keras_advdef.evaluation._measure.duties import paired_difference
+from keras_advdef.evaluation.accuracy_estimate import paired_difference
 from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 from keras_advdef.training import AdversarialTrainingModel
 

@@ -71,5 +71,5 @@ def _failed(data: dict[str, Any]) -> str:
 
 
 def _median(data: dict[str, Any]) -> str:
-    nearest = data["duties"]["smallest_perturbation"]
-    return f"{nearest['median']:.4g}" if nearest and nearest["median"] else "unknown"
+    smallest = data["duties"]["smallest_perturbation"]
+    return f"{smallest['median']:.4g}" if smallest and smallest["median"] else "unknown"

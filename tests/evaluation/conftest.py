@@ -1,4 +1,4 @@
-"""Requests, traits, runners and reports made by hand."""
+"""Requests, probed, runners and reports made by hand."""
 
 import copy
 
@@ -9,7 +9,7 @@ from keras_advdef.attacks import PGD
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
-from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.runner import Runner
@@ -17,8 +17,8 @@ from tests.support.report_values import small_report
 
 
 @pytest.fixture
-def make_traits():
-    """Makes the traits of an honest deterministic model, but for some changes."""
+def make_probe_result():
+    """Makes the probed of an honest deterministic model, but for some changes."""
 
     def make(model=len, **changes):
         defaults = {
@@ -46,7 +46,7 @@ def make_judge():
     """Makes the judge of a request."""
 
     def make(request):
-        model = request.subject.model
+        model = request.evaluated.model
         return Judge(model, value_range=request.value_range, batch_size=request.size)
 
     return make
@@ -65,7 +65,7 @@ def make_runner(make_judge):
             progress=Progress(),
             is_random=is_random,
         )
-        runner.look_at_clean()
+        runner.measure_clean()
         return runner
 
     return make

@@ -1,9 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 from scipy.stats import beta
 
-from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.accuracy_estimate import (
+    AccuracyEstimate,
+    paired_difference,
+)
 
 
 class TestAccuracyEstimate:
@@ -25,3 +29,41 @@ class TestAccuracyEstimate:
         assert values["accuracy"] == 0.75
         assert values["count"] == 4
         assert json.loads(json.dumps(values)) == values
+
+
+class TestPairedDifference:
+    def test_by_hand(self):
+        # Three gained, one lost, six alike: 3.5 and 1.5 of 12.
+        right = np.array([1, 1, 1, 0, 1, 1, 1, 0, 0, 0], bool)
+        before = np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 0], bool)
+        change, interval = paired_difference(right, before)
+        assert change == pytest.approx(0.2)
+        reach = 1.959964 * np.sqrt(3.5 + 1.5 - (3.5 - 1.5) ** 2 / 12) / 12
+        expected = [2 / 12 - reach, 2 / 12 + reach]
+        np.testing.assert_allclose(interval, expected, rtol=1e-6)
+
+    def test_swapped_models_turn_it_round(self):
+        generator = np.random.default_rng(0)
+        one, other = generator.random((2, 50)) < [[0.8], [0.6]]
+        change, (low, high) = paired_difference(one, other)
+        back, (down, up) = paired_difference(other, one)
+        np.testing.assert_allclose([back, down, up], [-change, -high, -low])
+
+    @pytest.mark.parametrize("gained", [True, False])
+    def test_stays_in_its_range(self, gained):
+        right, before = np.full(2, gained), np.full(2, not gained)
+        change, (low, high) = paired_difference(right, before)
+        assert change == (1.0 if gained else -1.0)
+        assert -1.0 <= low < high <= 1.0
+        assert 1.0 in (-low, high)
+
+    def test_covers_the_truth(self):
+        # 20 % gained, 10 % lost.
+        generator = np.random.default_rng(1)
+        outcome = generator.random((2000, 80))
+        hits = 0
+        for row in outcome:
+            right, before = row > 0.1, (row < 0.1) | (row > 0.3)
+            _, (low, high) = paired_difference(right, before)
+            hits += low <= 0.1 <= high
+        assert 0.93 < hits / 2000 < 0.97

@@ -68,8 +68,8 @@ def test_one_report_is_refused():
 
 
 @pytest.mark.parametrize("nearest", [None, {"median": None}])
-def test_unknown_smallest_perturbation(nearest):
-    unknown = made_up(duties={"smallest_perturbation": nearest})
+def test_unknown_smallest_perturbation(smallest):
+    unknown = made_up(duties={"smallest_perturbation": smallest})
     table = compare_reports([made_up(), unknown])
     assert "| median smallest perturbation | 0.1235 | unknown |" in table
 

@@ -225,7 +225,7 @@ class TestEvaluateRobustness:
         assert report.data["skipped"] == []
         assert report.headline.startswith("Robust accuracy ")
 
-    def test_reference_measures_the_duties(self, undefended, digits, evaluate):
+    def test_reference_measures_the_costs(self, undefended, digits, evaluate):
         model = defended_nets.bit_depth(digits)
         report = evaluate(model, attacks=[], curve=[0.02], reference=undefended)
         duties = report.data["duties"]

@@ -10,8 +10,8 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.random_state import draw_scope, key_of_passes
 from keras_advdef.core.value_range import ValueRange
-from keras_advdef.evaluation._plan.traits import probe
-from keras_advdef.evaluation._request.subject import EvaluatedModel
+from keras_advdef.evaluation._plan.probe_result import probe
+from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.layers import RandomNoise
 from keras_advdef.models import RandomSelfEnsemble
 from keras_advdef.training import AdversarialTrainingModel

@@ -52,7 +52,7 @@ def measure_certified(
         labels: Integer labels.
         ledger: Stores finished parts.
     """
-    model, count = request.subject.model, min(request.count, request.budget.checked)
+    model, count = request.evaluated.model, min(request.count, request.budget.checked)
     if not isinstance(model, keras.Model):
         return None
     images = request.images[:count].astype(np.float32)

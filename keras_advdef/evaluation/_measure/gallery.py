@@ -9,7 +9,9 @@ import numpy as np
 
 from keras_advdef.core.untrusted import Refusal, read_npz
 from keras_advdef.core.value_range import ValueRange
-from keras_advdef.evaluation._measure.nearest import Nearest
+from keras_advdef.evaluation._measure.smallest_perturbations import (
+    SmallestPerturbations,
+)
 
 _EACH = 4
 _RANK = 4
@@ -37,7 +39,7 @@ class Gallery:
     @classmethod
     def of(
         cls,
-        nearest: Nearest | None,
+        smallest: SmallestPerturbations | None,
         images: np.ndarray,
         labels: np.ndarray,
         *,
@@ -46,24 +48,24 @@ class Gallery:
         """Returns the images with the smallest and largest norms, `None` for none.
 
         Args:
-            nearest: The nearest adversarial images.
+            smallest: The nearest adversarial images.
             images: All images in the value range.
             labels: Their classes.
             value_range: Range of the pixels.
         """
-        if nearest is None or not np.isfinite(nearest.norms).any():
+        if smallest is None or not np.isfinite(smallest.norms).any():
             return None
-        order = np.argsort(nearest.norms, kind="stable")
-        order = order[np.isfinite(nearest.norms[order])]
+        order = np.argsort(smallest.norms, kind="stable")
+        order = order[np.isfinite(smallest.norms[order])]
         ends = np.unique(np.r_[: min(_EACH, len(order)), -_EACH:0] % len(order))
         chosen = order[ends]
-        rows = nearest.rows[chosen]
+        rows = smallest.rows[chosen]
         return cls(
             clean=value_range.to_unit(images[rows].astype(np.float32)),
-            adversarial=value_range.to_unit(nearest.images[chosen]),
-            norms=nearest.norms[chosen],
+            adversarial=value_range.to_unit(smallest.images[chosen]),
+            norms=smallest.norms[chosen],
             labels=labels[rows],
-            predicted=nearest.predicted[chosen],
+            predicted=smallest.predicted[chosen],
         )
 
     def save(self, path: Path) -> None:

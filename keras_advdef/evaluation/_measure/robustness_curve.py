@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.attacks.pgd import PGD
+from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._plan.stage import Stage
-from keras_advdef.evaluation._plan.traits import ProbeResult
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.runner import Runner
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
@@ -47,13 +47,13 @@ def full_range(request: Request) -> float:
 
 
 def measure_curve(
-    request: Request, traits: ProbeResult, runner: Runner
+    request: Request, probed: ProbeResult, runner: Runner
 ) -> RobustnessCurve:
     """Returns the curve; an image broken at one epsilon is broken at all larger ones.
 
     Args:
         request: The checked arguments.
-        traits: What the probe found out about the model.
+        probed: What the probe found out about the model.
         runner: Runs the attacks; has run those at the evaluation's epsilon.
     """
     rows = np.arange(min(request.count, request.budget.checked))
@@ -61,7 +61,7 @@ def measure_curve(
         "norm": request.norm,
         "precision": request.precision,
         "value_range": tuple(request.value_range),
-        "eot_samples": min(traits.draws, _DRAWS),
+        "eot_samples": min(probed.draws, _DRAWS),
     }
     attack = PGD(request.epsilon, steps=CURVE_STEPS, **settings)
     # Starts at the clean image: a random start in the whole range would be noise.
@@ -78,7 +78,7 @@ def measure_curve(
             label=f"{pgd}, epsilon {epsilon:.4g}",
             role="curve",
             attack=pgd,
-            view=traits.adaptive,
+            view=probed.adaptive,
             epsilon=epsilon,
         )
         found = runner.run(stage, left)

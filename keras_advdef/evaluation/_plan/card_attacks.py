@@ -13,7 +13,7 @@ from keras_advdef.core.cards import card_of
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.logits import LogitsModel
 from keras_advdef.evaluation._plan.plan import Skipped
-from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.models.squeezing_aware import SqueezingAware
 
 # Losses that cards name, and the steps of PGD on them.
@@ -23,12 +23,12 @@ _BPDA = "BPDA"
 
 
 def card_attacks(
-    traits: ProbeResult, *, settings: dict[str, Any], budget: str, draws: int
+    probed: ProbeResult, *, settings: dict[str, Any], budget: str, draws: int
 ) -> tuple[list[Attack], list[Skipped]]:
     """Returns what the cards ask for and the budget does not hold anyway.
 
     Args:
-        traits: What the model turned out to be.
+        probed: What the model turned out to be.
         settings: Arguments of every attack: epsilon, norm, precision and value range.
         budget: Name of the budget.
         draws: Draws over which the budget's own attacks average.
@@ -39,21 +39,21 @@ def card_attacks(
     Example:
 
     >>> from keras_advdef.evaluation._plan.card_attacks import card_attacks
-    >>> from keras_advdef.evaluation._request.subject import EvaluatedModel
-    >>> from keras_advdef.evaluation._plan.traits import probe
+    >>> from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
+    >>> from keras_advdef.evaluation._plan.probe_result import probe
     >>> model = keras.Sequential([
     ...     keras.Input((4, 4, 1)), keras_advdef.layers.BitDepthReduction(3),
     ...     keras.layers.Flatten(), keras.layers.Dense(3)])
-    >>> traits = probe(
+    >>> probed = probe(
     ...     EvaluatedModel.of(model), np.full((2, 4, 4, 1), 0.4), np.array([0, 1]),
     ...     seed=0, value_range=keras_advdef.core.value_range.ValueRange())
     >>> attacks, _ = card_attacks(
-    ...     traits, settings={"epsilon": 0.1}, budget="quick", draws=1)
+    ...     probed, settings={"epsilon": 0.1}, budget="quick", draws=1)
     >>> [str(attack) for attack in attacks]
     ['PGD-40']
     """
-    names = {name for card in traits.cards.values() for name in card.attacks}
-    every: dict[str, Any] = {"eot_samples": traits.draws, **settings}
+    names = {name for card in probed.cards.values() for name in card.attacks}
+    every: dict[str, Any] = {"eot_samples": probed.draws, **settings}
     attacks: list[Attack] = []
     skipped = []
     if "PGD" in names:
@@ -63,10 +63,10 @@ def card_attacks(
     for loss, steps in AWARE:
         if type(loss).__name__ in names:
             attacks.append(PGD(steps=steps, loss=loss, **every))
-    if "APGD" in names and traits.draws > draws:
+    if "APGD" in names and probed.draws > draws:
         attacks.append(APGD(steps=25 if budget == "quick" else 100, **every))
     if LatentSpaceAttack.__name__ in names:
-        if projection_of(traits.adaptive.model) is None:
+        if projection_of(probed.adaptive.model) is None:
             reason = "the generator cannot be reached from outside the model"
             skipped.append(Skipped(attack=LatentSpaceAttack.__name__, reason=reason))
         else:

@@ -19,10 +19,10 @@ from keras_advdef.evaluation._plan.card_attacks import (
     layers_to_pass,
 )
 from keras_advdef.evaluation._plan.plan import Plan, Skipped
+from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._plan.stage import Stage
-from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._request.subject import EvaluatedModel
 
 NAIVE_STEPS = 20
 MORE_STEPS = 50
@@ -39,12 +39,12 @@ class Planner:
 
     Args:
         request: The checked arguments.
-        traits: What the model turned out to be.
+        probed: What the model turned out to be.
     """
 
-    def __init__(self, request: Request, traits: ProbeResult) -> None:
+    def __init__(self, request: Request, probed: ProbeResult) -> None:
         self._request = request
-        self._traits = traits
+        self._probed = probed
         self._common: dict[str, Any] = {
             "epsilon": request.epsilon,
             "value_range": tuple(request.value_range),
@@ -55,7 +55,7 @@ class Planner:
             "precision": request.precision,
         }
         # The cards may ask for more draws, which the cards' own attacks have.
-        self._draws = min(traits.draws, _AUTO_DRAWS)
+        self._draws = min(probed.draws, _AUTO_DRAWS)
         self._skipped: list[Skipped] = []
 
     def plan(self) -> Plan:
@@ -65,10 +65,10 @@ class Planner:
         attack = steepest(steps=NAIVE_STEPS, **self._gradient)
         naive = Stage(
             key="naive",
-            label=f"{attack}" + ", defences left out" * self._traits.naive.unaware,
+            label=f"{attack}" + ", defences left out" * self._probed.naive.unaware,
             role="naive",
             attack=attack,
-            view=self._traits.naive,
+            view=self._probed.naive,
             stop_early=False,
         )
         checks = {stage.key.removeprefix("check-"): stage for stage in self._checks()}
@@ -86,7 +86,7 @@ class Planner:
         )
 
     def _fits(self, stage: Stage) -> bool:
-        passes, most = stage.passes(self._traits.classes), self._request.budget.passes
+        passes, most = stage.passes(self._probed.classes), self._request.budget.passes
         if passes > most:
             reason = f"{passes} passes an image, of at most {most} in this budget"
             self._skipped.append(Skipped(attack=stage.label, reason=reason))
@@ -99,10 +99,10 @@ class Planner:
                 "label": self._label(attack, more),
                 "role": "adaptive",
                 "attack": attack,
-                "view": self._traits.adaptive,
+                "view": self._probed.adaptive,
                 # The first success on a random model is seldom one on other draws.
                 # To an attack, an image that a detector flags is broken.
-                "stop_early": not (self._traits.is_random or self._traits.rejects),
+                "stop_early": not (self._probed.is_random or self._probed.rejects),
                 **more,
             }
         )
@@ -115,7 +115,7 @@ class Planner:
         loss = getattr(attack, "loss", None)
         if isinstance(loss, tuple(type(each) for each, _ in AWARE)):
             text += f" on {type(loss).__name__}"
-        view = more.get("view", self._traits.adaptive)
+        view = more.get("view", self._probed.adaptive)
         text += ", BPDA" if view.identity and is_white else ""
         if view.temperature != 1.0 and is_white:
             text += f", logits divided by {view.temperature:.3g}"
@@ -125,7 +125,7 @@ class Planner:
     def _checks(self) -> list[Stage]:
         pgd = {**self._gradient, "eot_samples": self._draws}
         # Saturation is to be seen here, not to be undone.
-        view = dataclasses.replace(self._traits.adaptive, temperature=1.0)
+        view = dataclasses.replace(self._probed.adaptive, temperature=1.0)
         blind = dataclasses.replace(view, has_gradient=False)
         noise = PGD(
             steps=1, restarts=NOISE_DRAWS, **{**self._gradient, "precision": "float32"}
@@ -168,7 +168,7 @@ class Planner:
     @property
     def _temperature(self) -> float:
         """Brings the median gap of the logits to one; never sharpens."""
-        return max(1.0, self._traits.gap)
+        return max(1.0, self._probed.gap)
 
     def _square(self, queries: int) -> Square:
         norm, precision = self._request.norm, self._request.precision
@@ -178,12 +178,12 @@ class Planner:
         """The attacks of the budget, then those that cards and findings ask for."""
         name = self._request.budget.name
         wanted: list[Attack] = []
-        if self._traits.has_gradient:
+        if self._probed.has_gradient:
             if name == "quick":
                 apgd = APGD(steps=25, eot_samples=self._draws, **self._gradient)
                 wanted.append(apgd)
             else:
-                version = "rand" if self._traits.is_random else "standard"
+                version = "rand" if self._probed.is_random else "standard"
                 wanted += AutoAttack(version=version, **self._gradient).attacks
             wanted += self._of_cards()
         else:
@@ -195,7 +195,7 @@ class Planner:
     def _of_cards(self) -> list[Attack]:
         """What the cards ask for and the budget does not hold anyway."""
         attacks, skipped = card_attacks(
-            self._traits,
+            self._probed,
             settings=self._gradient,
             budget=self._request.budget.name,
             draws=self._draws,
@@ -205,20 +205,20 @@ class Planner:
 
     def _past_layers(self) -> list[Stage]:
         """PGD with the identity behind layers whose cards ask for it."""
-        view = self._traits.adaptive
-        past = layers_to_pass(view.model) if self._traits.has_gradient else ()
+        view = self._probed.adaptive
+        past = layers_to_pass(view.model) if self._probed.has_gradient else ()
         if not past:
             return []
         view = dataclasses.replace(view, identity=(*view.identity, *past))
-        attack = PGD(steps=40, eot_samples=self._traits.draws, **self._gradient)
+        attack = PGD(steps=40, eot_samples=self._probed.draws, **self._gradient)
         return [self._stage("bpda", attack, view=view)]
 
     def _of_findings(self) -> list[Attack]:
         """Score- and decision-based attacks where gradients cannot be trusted."""
-        traits, is_full = self._traits, self._request.budget.name == "full"
+        probed, is_full = self._probed, self._request.budget.name == "full"
         wanted: list[Attack] = []
-        is_masked = bool(traits.identity) or not traits.has_gradient
-        if (is_masked or traits.is_random) and self._request.norm != "l1":
+        is_masked = bool(probed.identity) or not probed.has_gradient
+        if (is_masked or probed.is_random) and self._request.norm != "l1":
             wanted.append(self._square(5000 if is_full else 1000))
         # The full budget has its own.
         if is_masked and not is_full:
@@ -234,14 +234,14 @@ class Planner:
         ]
 
     def _of_full(self) -> list[Attack]:
-        draws: dict[str, Any] = {"eot_samples": self._traits.draws}
+        draws: dict[str, Any] = {"eot_samples": self._probed.draws}
         steps: dict[str, Any] = {
             "precision": self._request.precision,
             **self._common,
             **draws,
         }
         attacks: list[Attack] = []
-        if self._traits.has_gradient:
+        if self._probed.has_gradient:
             attacks.append(PGD(steps=100, restarts=5, **draws, **self._gradient))
             if self._request.norm == "l2":
                 attacks.append(CarliniWagner(**steps))
@@ -268,7 +268,7 @@ class Planner:
         They aim at the likeliest wrong classes, one after the other.
         """
         # Neither the true class nor the one for "adversarial" is a target.
-        count = min(_MOST_TARGETS, self._traits.classes - 2)
+        count = min(_MOST_TARGETS, self._probed.classes - 2)
         attack = PGD(
             steps=MORE_STEPS, targeted=True, eot_samples=self._draws, **self._gradient
         )

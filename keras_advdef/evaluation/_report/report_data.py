@@ -10,7 +10,10 @@ import numpy as np
 
 from keras_advdef.core.errors import printable
 from keras_advdef.core.versions import versions
-from keras_advdef.evaluation._measure.duties import inference_time, measure_duties
+from keras_advdef.evaluation._measure.defence_costs import (
+    inference_time,
+    measure_defence_costs,
+)
 from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.evaluation import Findings
@@ -58,13 +61,13 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         ),
         "attacks": findings.records,
         "skipped": [vars(skipped) for skipped in findings.plan.skipped],
-        "defences": list(request.subject.cards),
-        "duties": measure_duties(
+        "defences": list(request.evaluated.cards),
+        "duties": measure_defence_costs(
             request,
             labels=findings.labels,
             correct=findings.clean == 0,
             curve=findings.curve,
-            nearest=findings.nearest,
+            smallest=findings.smallest,
         ),
         "images": {"evaluated": request.count, "given": request.given},
         "seed": request.seed,

@@ -116,7 +116,7 @@ _CERTIFIED = {"norm": _NORM, "method": _TEXT, "curve": _List(_RADIUS, least=1)}
 _ADDED = {"layers_added": _OrNone(_WHOLE), "parameters_added": _OrNone(_WHOLE)}
 _COST = _Object({"difference": _CHANGE, "interval": _pair(_CHANGE)})
 _NEAREST = {"median": _OrNone(_AMOUNT), "count": _WHOLE, "attack": _TEXT}
-_DUTIES = {
+_DEFENCE_COSTS = {
     "architecture": _Object(_ADDED),
     "clean_accuracy_change": _OrNone(_COST),
     "small_epsilons": _List(_POINT),
@@ -145,7 +145,7 @@ _REPORT = _Object(
         "attacks": _List(_Object(_ATTACK)),
         "skipped": _List(_Object(_SKIPPED)),
         "defences": _List(_TEXT),
-        "duties": _Object(_DUTIES),
+        "duties": _Object(_DEFENCE_COSTS),
         "images": _Object({"evaluated": _WHOLE, "given": _OrNone(_WHOLE)}),
         "seed": _WHOLE,
         "epsilon": _AMOUNT,

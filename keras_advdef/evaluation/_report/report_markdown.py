@@ -21,7 +21,7 @@ def report_tables(data: dict[str, Any]) -> list[Table]:
         _accuracies(data),
         _checks(data),
         _attacks(data),
-        _duties(data),
+        _defence_costs(data),
         _curve(data),
         *_certified(data),
         _classes(data),
@@ -85,16 +85,16 @@ def _attacks(data: dict[str, Any]) -> Table:
     return "Attacks in order", header, rows
 
 
-def _duties(data: dict[str, Any]) -> Table:
-    duties = data["duties"]
+def _defence_costs(data: dict[str, Any]) -> Table:
+    costs = data["duties"]
     change, inference = (
-        duties["clean_accuracy_change"],
+        costs["clean_accuracy_change"],
         data["run"].get("inference", {}),
     )
-    nearest = duties["smallest_perturbation"]
+    smallest = costs["smallest_perturbation"]
     rows = [
-        ["layers added", _known(duties["architecture"]["layers_added"])],
-        ["parameters added", _known(duties["architecture"]["parameters_added"])],
+        ["layers added", _known(costs["architecture"]["layers_added"])],
+        ["parameters added", _known(costs["architecture"]["parameters_added"])],
         ["clean accuracy relative to the reference", _change(change)],
         [
             "inference time relative to the reference",
@@ -105,9 +105,9 @@ def _duties(data: dict[str, Any]) -> Table:
     ]
     rows += [
         [f"accuracy at epsilon {point['epsilon']:.4g}", percent(point)]
-        for point in duties["small_epsilons"]
+        for point in costs["small_epsilons"]
     ]
-    rows.append(["median smallest perturbation", _nearest(nearest)])
+    rows.append(["median smallest perturbation", _smallest(smallest)])
     return "Costs and benefits of the defence", ["quantity", "measured"], rows
 
 
@@ -123,13 +123,13 @@ def _change(change: dict[str, Any] | None) -> str:
     return f"{points} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def _nearest(nearest: dict[str, Any] | None) -> str:
-    if nearest is None:
+def _smallest(smallest: dict[str, Any] | None) -> str:
+    if smallest is None:
         return "not measured"
-    source = f"{nearest['attack']}, {nearest['count']} images"
-    if nearest["median"] is None:
+    source = f"{smallest['attack']}, {smallest['count']} images"
+    if smallest["median"] is None:
         return f"none found for at least half of the images ({source})"
-    return f"{nearest['median']:.4g} ({source})"
+    return f"{smallest['median']:.4g} ({source})"
 
 
 def _curve(data: dict[str, Any]) -> Table:

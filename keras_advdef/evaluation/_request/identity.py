@@ -9,8 +9,8 @@ import numpy as np
 import keras_advdef
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._request.subject import EvaluatedModel
 
 
 def identity_of(request: Request) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def identity_of(request: Request) -> dict[str, Any]:
     """
     attacks = request.attacks
     return {
-        "model": request.subject.fingerprint,
+        "model": request.evaluated.fingerprint,
         "data": _digest(request.images, np.asarray(request.labels)),
         "epsilon": request.epsilon,
         "norm": request.norm,
@@ -46,8 +46,8 @@ def _settings(attack: Attack) -> str:
     return type(attack).__name__ + json.dumps(attack.get_config(), default=str)
 
 
-def _fingerprint(subject: EvaluatedModel | None) -> str | None:
-    return None if subject is None else subject.fingerprint
+def _fingerprint(evaluated: EvaluatedModel | None) -> str | None:
+    return None if evaluated is None else evaluated.fingerprint
 
 
 def _digest(*arrays: np.ndarray) -> str:

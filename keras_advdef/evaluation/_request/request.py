@@ -26,7 +26,7 @@ from keras_advdef.core.value_range import (
     small_epsilon,
 )
 from keras_advdef.evaluation._request.budget import BUDGETS, Budget
-from keras_advdef.evaluation._request.subject import EvaluatedModel
+from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 
 OWNER = "evaluate_robustness"
 
@@ -36,7 +36,7 @@ class Request:
     """Checked arguments of one evaluation.
 
     Attributes:
-        subject: The evaluated model and its cards.
+        evaluated: The evaluated model and its cards.
         images: The evaluated images, those of the budget only, as the user gave them.
         labels: What the user gave for them.
         given: How many images the user gave; `None` for a data set of which more than
@@ -54,7 +54,7 @@ class Request:
         seed: Fixes every draw.
     """
 
-    subject: EvaluatedModel
+    evaluated: EvaluatedModel
     images: np.ndarray
     labels: Any
     given: int | None
@@ -108,8 +108,8 @@ class Request:
             rule = f"as many as the images, {len(images)}"
             raise invalid(OWNER, "labels", rule, np.asarray(labels))
         norm = checked_choice(OWNER, "norm", norm, NORMS)
-        subject = EvaluatedModel.of(model)
-        _check_shape("model", images, subject.image_shape)
+        evaluated = EvaluatedModel.of(model)
+        _check_shape("model", images, evaluated.image_shape)
         companions = {
             name: None if given is None else EvaluatedModel.of(given)
             for name, given in (("reference", reference), ("surrogate", surrogate))
@@ -118,7 +118,7 @@ class Request:
             if companion is not None:
                 _check_shape(name, images, companion.image_shape)
         return cls(
-            subject=subject,
+            evaluated=evaluated,
             images=images[:most],
             labels=np.asarray(labels)[:most],
             given=len(images) if source.is_whole else None,

@@ -13,20 +13,23 @@ from keras_advdef.evaluation._measure.certified_curve import (
     measure_certified,
 )
 from keras_advdef.evaluation._measure.gallery import Gallery
-from keras_advdef.evaluation._measure.nearest import Nearest, find_nearest
 from keras_advdef.evaluation._measure.robustness_curve import (
     RobustnessCurve,
     measure_curve,
 )
+from keras_advdef.evaluation._measure.smallest_perturbations import (
+    SmallestPerturbations,
+    find_smallest_perturbations,
+)
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.planner import Planner
+from keras_advdef.evaluation._plan.probe_result import probe
 from keras_advdef.evaluation._plan.stage import Stage
-from keras_advdef.evaluation._plan.traits import probe
 from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.expected_work import ExpectedWork
 from keras_advdef.evaluation._run.forecast import Forecast
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Ledger
-from keras_advdef.evaluation._run.outlook import Outlook
 from keras_advdef.evaluation._run.runner import Runner
 from keras_advdef.evaluation._verdict.check_outputs import check_outputs
 from keras_advdef.evaluation._verdict.sanity_checks import Evidence, sanity_checks
@@ -54,7 +57,7 @@ class Findings:
         checks: The verdicts.
         curve: Accuracy against epsilon.
         certified: Certified accuracy against radius, or `None`.
-        nearest: The smallest perturbations, or `None`.
+        smallest: The smallest perturbations, or `None`.
         gallery: The most fragile and the most robust images, or `None`.
         seconds: Duration of each stage.
     """
@@ -69,7 +72,7 @@ class Findings:
     checks: list[Check]
     curve: RobustnessCurve
     certified: CertifiedCurve | None
-    nearest: Nearest | None
+    smallest: SmallestPerturbations | None
     gallery: Gallery | None
     seconds: dict[str, float]
 
@@ -92,15 +95,15 @@ class Evaluation:
         self._ledger = ledger
         self._progress = progress
         self._judge = Judge(
-            request.subject.model,
+            request.evaluated.model,
             value_range=request.value_range,
             batch_size=request.size,
         )
         first = self._judge.logits(request.images[:1], 0)
         self._labels = request.classes_of(first.shape[1])
         check_outputs(request, first)
-        self._traits = probe(
-            request.subject,
+        self._probed = probe(
+            request.evaluated,
             request.images[:_PROBED],
             self._labels[:_PROBED],
             value_range=request.value_range,
@@ -112,31 +115,31 @@ class Evaluation:
             self._judge,
             ledger=ledger,
             progress=progress,
-            is_random=self._traits.is_random,
+            is_random=self._probed.is_random,
         )
-        self._planner = Planner(request, self._traits)
+        self._planner = Planner(request, self._probed)
 
     def run(self) -> Findings:
         """Attacks the model and returns what was found."""
         plan, runner = self._planner.plan(), self._runner
         self._check_room(plan)
         self._announce(plan)
-        runner.look_at_clean()
+        runner.measure_clean()
         chance = better_than_chance(runner.clean_logits.argmax(axis=-1), self._labels)
         if chance.passed is False:
             # Before the attacks take their time.
             self._progress.line(f"Look first: {chance.reason} {chance.detail}")
         record, rejections = self._attack_naively(plan)
         records = [record]
-        naive = runner.settle("naive").mean(axis=0)
+        naive = runner.evaluate_worst("naive").mean(axis=0)
         broken = self._check(plan, records)
         self._attack(plan, records)
-        curve = measure_curve(self._request, self._traits, runner)
-        nearest = self._find_nearest()
-        settled = runner.settle("all")
+        curve = measure_curve(self._request, self._probed, runner)
+        smallest = self._find_smallest_perturbations()
+        settled = runner.evaluate_worst("all")
         evidence = Evidence(
             chance=chance,
-            traits=self._traits,
+            probed=self._probed,
             broken=broken,
             labels={name: stage.label for name, stage in plan.checks.items()},
             naive=naive,
@@ -147,7 +150,7 @@ class Evaluation:
         )
         return Findings(
             plan=plan,
-            classes=self._traits.classes,
+            classes=self._probed.classes,
             labels=self._labels,
             clean=runner.clean_wrong / runner.draws,
             naive=naive,
@@ -156,9 +159,9 @@ class Evaluation:
             checks=sanity_checks(evidence),
             curve=curve,
             certified=measure_certified(self._request, self._labels, self._ledger),
-            nearest=nearest,
+            smallest=smallest,
             gallery=Gallery.of(
-                nearest,
+                smallest,
                 self._request.images,
                 self._labels,
                 value_range=self._request.value_range,
@@ -169,15 +172,15 @@ class Evaluation:
     def _check_room(self, plan: Plan) -> None:
         """Raises if the disk cannot hold the images that the parts keep."""
         request = self._request
-        images = min(request.count, request.budget.nearest)
-        if self._traits.is_random:
+        images = min(request.count, request.budget.searched)
+        if self._probed.is_random:
             images += request.count * len(plan.stages)
         size = request.images[0].size * np.dtype(np.float32).itemsize
         self._ledger.check_room(images * size)
 
     def _announce(self, plan: Plan) -> None:
         """Tells what is planned, what it may cost, and what is left out."""
-        request, classes = self._request, self._traits.classes
+        request, classes = self._request, self._probed.classes
         rows = min(request.count, request.budget.checked)
         passes = 0.0
         for stage in plan.stages:
@@ -191,9 +194,9 @@ class Evaluation:
         )
         rate = self._seconds_per_pass()
         self._runner.forecast = Forecast(rate, request.size)
-        self._runner.outlook = Outlook(
+        self._runner.outlook = ExpectedWork(
             request,
-            self._traits,
+            self._probed,
             plan=plan,
             runner=self._runner,
             is_written=self._ledger.is_kept,
@@ -204,7 +207,7 @@ class Evaluation:
             "the speed of a first try; compiling each attack comes on top. Broken "
             "images leave early. The time left is told as soon as it is known."
         )
-        projection = projection_of(request.subject.model)
+        projection = projection_of(request.evaluated.model)
         if projection is not None:
             searched = projection.steps * projection.restarts
             self._progress.line(
@@ -224,16 +227,16 @@ class Evaluation:
 
     def _attack_naively(self, plan: Plan) -> tuple[dict[str, Any], float]:
         """Returns what the report says of the attack, and a detector's share of it."""
-        rows = self._runner.standing
+        rows = self._runner.unbroken
         predicted = self._run(plan.naive, rows)["predicted"]
-        last = self._traits.classes - 1
+        last = self._probed.classes - 1
         moved = predicted != self._labels[rows]
         share = float((predicted[moved] == last).mean()) if moved.any() else 0.0
         is_found = share > _REJECTED_SHARE and self._is_no_label(last)
-        if self._traits.rejects or is_found:
+        if self._probed.rejects or is_found:
             # Whatever went there has been noticed, and has not fooled the model.
             self._judge.rejected = last
-            self._runner.forgive(rows[predicted == last])
+            self._runner.take_back(rows[predicted == last])
         return self._record(plan.naive, len(rows)), share
 
     def _is_no_label(self, last: int) -> bool:
@@ -266,7 +269,7 @@ class Evaluation:
         if self._judge.rejected is not None:
             stages += tuple(self._planner.targeted())
         for stage in stages:
-            standing = self._runner.standing
+            standing = self._runner.unbroken
             self._run(stage, standing)
             records.append(self._record(stage, len(standing)))
 
@@ -280,14 +283,14 @@ class Evaluation:
             "accuracy_after": float(1.0 - wrong.mean()),
         }
 
-    def _find_nearest(self) -> Nearest | None:
+    def _find_smallest_perturbations(self) -> SmallestPerturbations | None:
         right = np.flatnonzero(self._runner.clean_wrong == 0)
-        return find_nearest(
+        return find_smallest_perturbations(
             self._request,
-            self._traits,
+            self._probed,
             self._judge,
             labels=self._labels,
-            rows=right[: self._request.budget.nearest],
+            rows=right[: self._request.budget.searched],
             ledger=self._ledger,
             progress=self._progress,
             forecast=self._runner.forecast,

@@ -63,7 +63,7 @@ class Judge:
             found.append(self.run(full, key).numpy()[: len(batch)])
         return np.concatenate(found)
 
-    def look(
+    def evaluate(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns in how many draws each image fools the model, and its first class.
@@ -87,7 +87,7 @@ class Judge:
     def wrong(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
     ) -> np.ndarray:
-        """Returns in how many draws each image fools the model; see `look`.
+        """Returns in how many draws each image fools the model; see `evaluate`.
 
         Args:
             images: Attacked images in the value range.
@@ -95,7 +95,7 @@ class Judge:
             draws: Evaluations on fresh draws.
             seed: Fixes them.
         """
-        return self.look(images, labels, draws=draws, seed=seed)[0]
+        return self.evaluate(images, labels, draws=draws, seed=seed)[0]
 
     def fooled(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns whether logits stand for an unnoticed wrong answer, `(count,)`.

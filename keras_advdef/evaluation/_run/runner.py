@@ -70,7 +70,7 @@ class Runner:
         # What all stages are expected to cost, as far as is known by now.
         self.outlook: Callable[[], Mapping[str, Work]] = dict
 
-    def look_at_clean(self) -> None:
+    def measure_clean(self) -> None:
         """Measures the clean images, from which everything starts."""
         parts = self._ledger.part("clean", self._clean, "the clean images")
         self.clean_logits = parts["logits"]
@@ -85,12 +85,12 @@ class Runner:
         ]
         for logits in draws:
             is_finite = np.isfinite(logits).all(axis=1)
-            check_finite(OWNER, "model", self._request.subject.model, is_finite)
+            check_finite(OWNER, "model", self._request.evaluated.model, is_finite)
         wrong = sum(logits.argmax(axis=-1) != self._labels for logits in draws)
         return {"wrong": np.asarray(wrong, np.int64), "logits": draws[0]}
 
     @property
-    def standing(self) -> np.ndarray:
+    def unbroken(self) -> np.ndarray:
         """Indices of the images that are still right in some draw."""
         return np.flatnonzero(self.wrong < self.draws)
 
@@ -180,7 +180,7 @@ class Runner:
             stop_early=stage.lets_leave,
         )
         adversarial = self._inside(adversarial, images, epsilon)[: len(block)]
-        wrong, predicted = self._judge.look(
+        wrong, predicted = self._judge.evaluate(
             adversarial, self._labels[block], draws=self.draws, seed=seed
         )
         arrays = {"wrong": wrong, "predicted": predicted}
@@ -214,7 +214,7 @@ class Runner:
         if self.worst is not None:
             self.worst[block[worse]] = part["images"][worse]
 
-    def settle(self, name: str) -> np.ndarray:
+    def evaluate_worst(self, name: str) -> np.ndarray:
         """Returns, for each fresh draw, which of the worst images so far are wrong.
 
         What chose them says too much: the luck of its draws is in it.
@@ -227,11 +227,11 @@ class Runner:
         """
         if self.worst is None:
             return (self.wrong > 0)[None]
-        settled = functools.partial(self._settled, self.worst)
+        settled = functools.partial(self._evaluated_worst, self.worst)
         what = "the worst images on fresh draws"
         return self._ledger.part(f"settled-{name}", settled, what)["wrong"]
 
-    def _settled(self, worst: np.ndarray) -> Arrays:
+    def _evaluated_worst(self, worst: np.ndarray) -> Arrays:
         rows: list[Any] = []
         for draw in range(self.draws):
             seed = derived_seed(self._request.seed, "settle", draw)
@@ -239,7 +239,7 @@ class Runner:
             rows.append(self._judge.fooled(logits, self._labels))
         return {"wrong": np.stack(rows)}
 
-    def forgive(self, rows: np.ndarray) -> None:
+    def take_back(self, rows: np.ndarray) -> None:
         """Takes back what was counted as wrong on images whose attack was noticed.
 
         Args:

@@ -24,8 +24,8 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
             has a different number of classes.
     """
     is_finite = np.isfinite(logits).all(axis=1)
-    check_finite(OWNER, "model", request.subject.model, is_finite)
-    classes = _classes(request.subject.model, logits)
+    check_finite(OWNER, "model", request.evaluated.model, is_finite)
+    classes = _classes(request.evaluated.model, logits)
     for name in ("reference", "surrogate"):
         companion = getattr(request, name)
         if companion is None:

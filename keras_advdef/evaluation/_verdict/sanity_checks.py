@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_advdef.evaluation._plan.offending_operations import LARGEST_SHARE
-from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.check import Check
 
@@ -31,7 +31,7 @@ class Evidence:
 
     Attributes:
         chance: Whether clean images are classified better than by chance.
-        traits: What the probe found out about the model.
+        probed: What the probe found out about the model.
         broken: For each check attack, which of the first images it broke.
         labels: Name of each check attack, for readers.
         naive: For each image, the share of draws on which it is misclassified, clean
@@ -43,7 +43,7 @@ class Evidence:
     """
 
     chance: Check
-    traits: ProbeResult
+    probed: ProbeResult
     broken: dict[str, np.ndarray]
     labels: dict[str, str]
     naive: np.ndarray
@@ -63,10 +63,10 @@ def sanity_checks(evidence: Evidence) -> list[Check]:
         evidence.chance,
         _reaches_zero(evidence),
         *(_compared(evidence, comparison) for comparison in _COMPARISONS),
-        _gradients(evidence.traits),
+        _gradients(evidence.probed),
         _saturated(evidence),
-        _probabilities(evidence.traits),
-        _deterministic(evidence.traits),
+        _probabilities(evidence.probed),
+        _deterministic(evidence.probed),
         _rejection(evidence),
         _obfuscated(evidence),
     ]
@@ -175,86 +175,86 @@ def _reaches_zero(evidence: Evidence) -> Check:
     )
 
 
-def _gradients(traits: ProbeResult) -> Check:
-    detail = f"{100 * traits.no_gradient:.0f} % of the images have no input gradient"
-    if traits.identity:
-        names = ", ".join(getattr(each, "name", str(each)) for each in traits.identity)
+def _gradients(probed: ProbeResult) -> Check:
+    detail = f"{100 * probed.no_gradient:.0f} % of the images have no input gradient"
+    if probed.identity:
+        names = ", ".join(getattr(each, "name", str(each)) for each in probed.identity)
         detail += (
             f"; with the identity as the backward pass of {names} (BPDA), "
-            f"{100 * traits.no_gradient_by_identity:.0f} %"
+            f"{100 * probed.no_gradient_by_identity:.0f} %"
         )
-    if not traits.has_gradient:
+    if not probed.has_gradient:
         detail += "; only score- and decision-based attacks can be used"
     detail += "."
     reason = "input gradients are missing"
-    if traits.whole_input:
-        reason += f", as the model rounds images to {traits.whole_input}"
-        detail += f" The model takes {traits.whole_input} images, so adversarial images"
+    if probed.whole_input:
+        reason += f", as the model rounds images to {probed.whole_input}"
+        detail += f" The model takes {probed.whole_input} images, so adversarial images"
         detail += " are rounded" + (
-            "." if traits.no_gradient else "; the attacks gave it unrounded floats."
+            "." if probed.no_gradient else "; the attacks gave it unrounded floats."
         )
     return Check(
         name="input_gradients",
-        passed=traits.no_gradient <= LARGEST_SHARE,
+        passed=probed.no_gradient <= LARGEST_SHARE,
         detail=detail,
         reason=reason,
     )
 
 
 def _saturated(evidence: Evidence) -> Check:
-    traits = evidence.traits
+    probed = evidence.probed
     divided, plain = evidence.broken["temperature"], evidence.broken["iterative"]
     detail = (
-        f"For {100 * traits.saturated:.0f} % of the images the cross-entropy has no "
+        f"For {100 * probed.saturated:.0f} % of the images the cross-entropy has no "
         "gradient; the median gap between the two largest logits is "
-        f"{traits.gap:.3g}. Misclassified images, of {len(divided)}: "
+        f"{probed.gap:.3g}. Misclassified images, of {len(divided)}: "
         f"{int(divided.sum())} under {evidence.labels['temperature']}; "
         f"{int(plain.sum())} under {evidence.labels['iterative']}."
     )
     stronger = bool(len(plain)) and clearly_more(divided, plain)
     return Check(
         name="saturated_logits",
-        passed=traits.saturated <= LARGEST_SHARE and not stronger,
+        passed=probed.saturated <= LARGEST_SHARE and not stronger,
         detail=detail,
         reason="saturated logits hide the gradient",
     )
 
 
-def _probabilities(traits: ProbeResult) -> Check:
+def _probabilities(probed: ProbeResult) -> Check:
     detail = "The model returns logits."
-    if traits.probabilities:
+    if probed.probabilities:
         detail = (
             "The model returns probabilities, and its softmax cannot be removed; their "
-            f"logarithm was attacked. For {100 * traits.certain:.0f} % of the images "
+            f"logarithm was attacked. For {100 * probed.certain:.0f} % of the images "
             "one class has all the probability, which hides how close the others are. "
             "Return logits instead."
         )
     return Check(
         name="logits_not_probabilities",
-        passed=traits.certain <= LARGEST_SHARE,
+        passed=probed.certain <= LARGEST_SHARE,
         detail=detail,
         reason="the model returns saturated probabilities instead of logits",
     )
 
 
-def _deterministic(traits: ProbeResult) -> Check:
+def _deterministic(probed: ProbeResult) -> Check:
     detail = "Five runs give the same logits."
-    if traits.is_random:
+    if probed.is_random:
         detail = (
-            f"The logits of five runs differ by up to {traits.spread:.3g}, so the "
-            f"attacks average gradients over up to {traits.draws} draws (EOT)."
+            f"The logits of five runs differ by up to {probed.spread:.3g}, so the "
+            f"attacks average gradients over up to {probed.draws} draws (EOT)."
         )
-    if traits.is_random and traits.is_declared_random:
-        names = [name for name, card in traits.cards.items() if card.eot_samples > 1]
+    if probed.is_random and probed.is_declared_random:
+        names = [name for name, card in probed.cards.items() if card.eot_samples > 1]
         detail += f" The randomness comes from {', '.join(names)}."
-    elif traits.is_random:
+    elif probed.is_random:
         detail += (
             " If an exported model still augments its images, export it with "
             "training=False, as `models.export_model` does."
         )
     return Check(
         name="deterministic",
-        passed=not traits.is_random or traits.is_declared_random,
+        passed=not probed.is_random or probed.is_declared_random,
         detail=detail,
         reason="outputs are random, and no defence of this package explains it",
     )
@@ -262,7 +262,7 @@ def _deterministic(traits: ProbeResult) -> Check:
 
 def _rejection(evidence: Evidence) -> Check:
     detail = "No extra class catches attacked images."
-    declared = evidence.traits.rejects
+    declared = evidence.probed.rejects
     if declared:
         detail = (
             "The model declares that it is a detector, so the attacks had to evade it; "
@@ -290,7 +290,7 @@ def _obfuscated(evidence: Evidence) -> Check:
         f"Accuracy is {100 * (1 - naive.mean()):.1f} % under the naive attack and "
         f"{100 * (1 - adaptive.mean()):.1f} % under all attacks."
     )
-    if evidence.traits.naive.unaware:
+    if evidence.probed.naive.unaware:
         detail += " The naive attack is crafted without this package's defences."
     return Check(
         name="naive_vs_adaptive",

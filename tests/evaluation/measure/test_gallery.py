@@ -6,7 +6,9 @@ from matplotlib.figure import Figure
 
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._measure.gallery import Gallery
-from keras_advdef.evaluation._measure.nearest import Nearest
+from keras_advdef.evaluation._measure.smallest_perturbations import (
+    SmallestPerturbations,
+)
 
 COUNT = 12
 IMAGES = np.linspace(0, 255, COUNT * 4).reshape(COUNT, 2, 2, 1)
@@ -15,7 +17,7 @@ LABELS = np.arange(COUNT) % 3
 
 def nearest_of(rows, norms):
     rows = np.array(rows)
-    return Nearest(
+    return SmallestPerturbations(
         rows=rows,
         images=IMAGES[rows].astype("float32") / 2,
         norms=np.array(norms, "float32"),
@@ -25,8 +27,8 @@ def nearest_of(rows, norms):
 
 
 def gallery_of(rows, norms):
-    nearest, pixels = nearest_of(rows, norms), ValueRange(0.0, 255.0)
-    return Gallery.of(nearest, IMAGES, LABELS, value_range=pixels)
+    smallest, pixels = nearest_of(rows, norms), ValueRange(0.0, 255.0)
+    return Gallery.of(smallest, IMAGES, LABELS, value_range=pixels)
 
 
 @pytest.fixture

@@ -14,19 +14,19 @@ IMAGES = np.stack([0.5 + DISTANCES, 0.5 - DISTANCES], axis=1).reshape(-1, 2, 1, 
 
 
 @pytest.fixture
-def curve_of(make_request, make_traits, make_runner):
+def curve_of(make_request, make_probe_result, make_runner):
     """The points of a curve, after one attack at the evaluation's epsilon."""
 
     def run(**arguments):
         given = {"images": IMAGES, "labels": [1] * len(IMAGES), **arguments}
         request = make_request(model=NET, **given)
-        traits, runner = make_traits(NET, classes=2), make_runner(request)
+        probed, runner = make_probe_result(NET, classes=2), make_runner(request)
         attack = PGD(request.epsilon, norm=request.norm)
         stage = Stage(
-            key="a", label="a", role="naive", attack=attack, view=traits.adaptive
+            key="a", label="a", role="naive", attack=attack, view=probed.adaptive
         )
-        runner.run(stage, runner.standing)
-        curve = measure_curve(request, traits, runner)
+        runner.run(stage, runner.unbroken)
+        curve = measure_curve(request, probed, runner)
         points = zip(curve.epsilons, curve.estimates, strict=True)
         return [{"epsilon": epsilon, **each.to_json()} for epsilon, each in points]
 
@@ -73,12 +73,12 @@ class ScriptedRunner:
 
 
 @pytest.fixture
-def scripted(make_request, make_traits):
+def scripted(make_request, make_probe_result):
     def run(runner, **changes):
         settings = {"curve": [0.05, 0.2], "epsilon": 0.1, **changes}
-        traits = make_traits()
-        curve = measure_curve(make_request(**settings), traits, runner)
-        assert all(stage.view is traits.adaptive for stage, _ in runner.calls)
+        probed = make_probe_result()
+        curve = measure_curve(make_request(**settings), probed, runner)
+        assert all(stage.view is probed.adaptive for stage, _ in runner.calls)
         return curve
 
     return run

@@ -17,14 +17,14 @@ from tests.support.nets import small_net
 
 
 @pytest.fixture
-def asked(make_traits):
+def asked(make_probe_result):
     """What the cards of some classes ask for in the quick budget."""
 
     def ask(*defences, model=len, draws=1, **changes):
         cards = {each.__name__: card_of(each) for each in defences}
-        traits = make_traits(cards=cards, adaptive=ModelView(model), **changes)
+        probed = make_probe_result(cards=cards, adaptive=ModelView(model), **changes)
         settings = {"epsilon": 0.1, "norm": "l2"}
-        return card_attacks(traits, settings=settings, budget="quick", draws=draws)
+        return card_attacks(probed, settings=settings, budget="quick", draws=draws)
 
     return ask
 

@@ -27,9 +27,11 @@ AUTO = [
 
 
 @pytest.fixture
-def make_plan(make_request, make_traits):
-    def make(traits=None, **changes):
-        return Planner(make_request(**changes), make_traits(**traits or {})).plan()
+def make_plan(make_request, make_probe_result):
+    def make(probed=None, **changes):
+        return Planner(
+            make_request(**changes), make_probe_result(**probed or {})
+        ).plan()
 
     return make
 
@@ -154,8 +156,8 @@ class TestBudgets:
 
     def test_own_attacks_replace_the_budget_s(self, make_plan):
         own = [FGSM(0.1), PGD(0.1, steps=3)]
-        traits = random(cards=cards(RandomNoise), **MASKED)
-        plan = make_plan(traits, attacks=own, budget="full")
+        probed = random(cards=cards(RandomNoise), **MASKED)
+        plan = make_plan(probed, attacks=own, budget="full")
         assert [stage.attack for stage in plan.adaptive] == own
         assert plan.checks
         assert make_plan(attacks=[]).adaptive == ()
@@ -172,11 +174,11 @@ class TestNaive:
         plan = make_plan(unaware, norm=norm)
         assert plan.naive.label == f"{label}, defences left out"
 
-    def test_knows_nothing_of_noise_and_masks(self, make_traits, make_request):
-        traits = make_traits(**random(adaptive=ModelView(len, temperature=5.0)))
-        naive = Planner(make_request(), traits).plan().naive
+    def test_knows_nothing_of_noise_and_masks(self, make_probe_result, make_request):
+        probed = make_probe_result(**random(adaptive=ModelView(len, temperature=5.0)))
+        naive = Planner(make_request(), probed).plan().naive
         assert naive.attack.eot_samples == 1
-        assert naive.view is traits.naive
+        assert naive.view is probed.naive
 
 
 class TestChecks:
@@ -264,14 +266,14 @@ class TestCards:
 
     def test_past_pruning(self, make_plan):
         net = small_net(front=[StochasticActivationPruning()])
-        traits = random(
+        probed = random(
             cards=cards(StochasticActivationPruning), adaptive=ModelView(net)
         )
-        plan = make_plan(traits)
+        plan = make_plan(probed)
         past = [stage for stage in plan.adaptive if stage.view.identity]
         assert [stage.label for stage in past] == ["PGD-40, EOT 20, BPDA"]
         assert past[0].view.identity == (net.layers[0],)
-        masked = {**traits, **MASKED}
+        masked = {**probed, **MASKED}
         assert not any(stage.view.identity for stage in make_plan(masked).adaptive)
 
     @pytest.mark.parametrize(
@@ -287,8 +289,8 @@ class TestCards:
 
     def test_projections_are_attacked_through_and_from_behind(self, make_plan):
         model = DefenseGAN(small_generator(), small_net())
-        traits = random(cards=cards(DefenseGAN), adaptive=ModelView(model))
-        plan = make_plan(traits)
+        probed = random(cards=cards(DefenseGAN), adaptive=ModelView(model))
+        plan = make_plan(probed)
         assert labels(plan) == [
             "APGD-25 on cross_entropy, EOT 20",
             "LatentSpaceAttack-100 x 4, EOT 20",
@@ -306,9 +308,9 @@ class TestCards:
 class TestTargeted:
     @pytest.mark.parametrize(("classes", "count"), [(3, 1), (5, 3), (100, 9)])
     def test_aims_past_the_true_class_and_the_detector_s(
-        self, classes, count, make_request, make_traits
+        self, classes, count, make_request, make_probe_result
     ):
-        planner = Planner(make_request(), make_traits(classes=classes))
+        planner = Planner(make_request(), make_probe_result(classes=classes))
         stages = planner.targeted()
         assert [stage.target_rank for stage in stages] == [*range(1, count + 1)]
         assert all(stage.attack.targeted for stage in stages)

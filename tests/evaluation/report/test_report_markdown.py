@@ -86,7 +86,7 @@ def rows_of(data, title):
     return {row[0]: row[1:] for row in rows}
 
 
-class TestDuties:
+class TestDefenceCosts:
     TITLE = "Costs and benefits of the defence"
 
     def test_with_a_reference(self, report_values):

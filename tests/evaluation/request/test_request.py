@@ -53,7 +53,7 @@ class TestRequest:
     def test_models_that_take_any_size(self, make_request):
         pooled = keras.layers.GlobalAveragePooling2D()
         model = keras.Sequential([keras.Input((None, None, 1)), pooled])
-        assert make_request(model=model).subject.model is model
+        assert make_request(model=model).evaluated.model is model
 
 
 class TestEpsilon:

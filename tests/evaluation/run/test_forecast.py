@@ -171,7 +171,7 @@ class TestForecast:
         forecast.spend("b", seconds=2.5, tracing=0.0, passes=250)
         assert forecast.seconds == pytest.approx(2.5)
 
-    def test_outlooks_are_revised(self):
+    def test_expectations_are_revised(self):
         forecast = Forecast(0.01, 100)
         forecast.expect({"a": Work(1000), "b": Work(1000)})
         forecast.spend("a", seconds=10.0, tracing=0.0, passes=1000)

@@ -58,7 +58,7 @@ class TestJudge:
 
     def test_look_names_no_class_for_nan(self):
         broken = linear_net([[np.nan, 0.0], [0.0, 1.0]], [0.0, 0.0])
-        counts, predicted = judge_of(broken).look(
+        counts, predicted = judge_of(broken).evaluate(
             np.zeros((1, 2, 1, 1)), np.array([0]), draws=2, seed=0
         )
         assert (counts.tolist(), predicted.tolist()) == ([2], [-1])

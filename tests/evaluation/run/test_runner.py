@@ -54,18 +54,18 @@ class TestRunner:
     def test_breaks_what_lies_within_reach(self, runner_of):
         # The margins 0.1, 0.7, 0.3 fall by at most 2 * 0.2; the last image is wrong.
         runner = runner_of()
-        assert runner.standing.tolist() == [0, 1, 2]
-        found = runner.run(stage(PGD(0.2)), runner.standing)
+        assert runner.unbroken.tolist() == [0, 1, 2]
+        found = runner.run(stage(PGD(0.2)), runner.unbroken)
         assert found["wrong"].tolist() == [1, 0, 1]
         assert found["predicted"].tolist() == [0, 1, 0]
-        assert runner.standing.tolist() == [1]
-        assert runner.settle("all").tolist() == [[True, False, True, True]]
+        assert runner.unbroken.tolist() == [1]
+        assert runner.evaluate_worst("all").tolist() == [[True, False, True, True]]
 
     def test_stage_may_have_another_epsilon_and_leave_no_mark(self, runner_of):
         runner = runner_of()
         wide = stage(FGSM(0.2), role="curve", epsilon=0.4)
         assert runner.run(wide, np.arange(3))["wrong"].tolist() == [1, 1, 1]
-        assert runner.standing.tolist() == [0, 1, 2]
+        assert runner.unbroken.tolist() == [0, 1, 2]
 
     def test_what_leaves_the_ball_does_not_count(self, runner_of):
         runner = runner_of()
@@ -90,10 +90,10 @@ class TestRunner:
         one = runner_of(batch_size=8).run(stage(FGSM(0.2)), np.arange(3))
         assert several["wrong"].tolist() == one["wrong"].tolist()
 
-    def test_forgives(self, runner_of):
+    def test_takes_back(self, runner_of):
         runner = runner_of()
-        runner.run(stage(PGD(0.2)), runner.standing)
-        runner.forgive(np.array([0, 3]))
+        runner.run(stage(PGD(0.2)), runner.unbroken)
+        runner.take_back(np.array([0, 3]))
         assert runner.wrong.tolist() == [0, 0, 1, 1]
 
     def test_random_model_keeps_the_worst_images(self, runner_of):
@@ -107,10 +107,10 @@ class TestRunner:
         assert (runner.wrong == np.maximum(before, found)).all()
         worse = found > before
         assert (runner.worst != images).any(axis=(1, 2, 3)).tolist() == worse.tolist()
-        settled = runner.settle("all")
+        settled = runner.evaluate_worst("all")
         assert settled.shape == (DRAWS, 4)
         # Every look has the same draws, none of them those that chose the images.
-        np.testing.assert_array_equal(runner.settle("naive"), settled)
+        np.testing.assert_array_equal(runner.evaluate_worst("naive"), settled)
 
     def test_tells_what_is_left(self, runner_of):
         told = []

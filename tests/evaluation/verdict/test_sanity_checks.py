@@ -44,13 +44,13 @@ def first(count):
 
 
 @pytest.fixture
-def make_evidence(make_traits):
+def make_evidence(make_probe_result):
     """Evidence of an honest model, with some changes."""
 
-    def make(*, traits=None, broken=None, **changes):
+    def make(*, probed=None, broken=None, **changes):
         defaults = {
             "chance": better_than_chance(first(60), first(50)),
-            "traits": make_traits(**traits or {}),
+            "probed": make_probe_result(**probed or {}),
             "broken": {**dict.fromkeys(ATTACKS, first(60)), **(broken or {})},
             "labels": {name: f"the {name} attack" for name in ATTACKS},
             "naive": first(60).astype(float),
@@ -81,10 +81,10 @@ FAILURES = {
     "black_box_vs_white_box": {"broken": {"black-box": first(70)}},
     "transfer_vs_white_box": {"broken": {"transfer": first(70)}},
     "noise_vs_attack": {"broken": {"noise": first(70)}},
-    "input_gradients": {"traits": {"no_gradient": 0.2}},
+    "input_gradients": {"probed": {"no_gradient": 0.2}},
     "saturated_logits": {"broken": {"temperature": first(70)}},
-    "logits_not_probabilities": {"traits": {"probabilities": True, "certain": 0.5}},
-    "deterministic": {"traits": {"is_random": True, "spread": 0.5}},
+    "logits_not_probabilities": {"probed": {"probabilities": True, "certain": 0.5}},
+    "deterministic": {"probed": {"is_random": True, "spread": 0.5}},
     "no_detector": {"rejected": 9, "rejections": 0.8},
     "naive_vs_adaptive": {"naive": first(49).astype(float)},
 }
@@ -94,8 +94,8 @@ ALLOWED = {
     "accuracy_reaches_zero": {"at_full_range": AccuracyEstimate(10, 100)},
     "more_steps": {"broken": {"iterative": first(63)}},
     "noise_vs_attack": {"broken": {"noise": first(66)}},
-    "input_gradients": {"traits": {"no_gradient": 0.1}},
-    "saturated_logits": {"traits": {"saturated": 0.1}},
+    "input_gradients": {"probed": {"no_gradient": 0.1}},
+    "saturated_logits": {"probed": {"saturated": 0.1}},
     "naive_vs_adaptive": {"naive": first(50).astype(float)},
 }
 
@@ -117,7 +117,7 @@ class TestSanityChecks:
         assert verdicts(**shares)["naive_vs_adaptive"] is True
 
     def test_saturation_found_by_the_probe_fails_too(self, verdicts):
-        assert verdicts(traits={"saturated": 0.2})["saturated_logits"] is False
+        assert verdicts(probed={"saturated": 0.2})["saturated_logits"] is False
 
     @pytest.mark.parametrize(
         ("attack", "name", "reason"),
@@ -136,8 +136,8 @@ class TestSanityChecks:
 
     def test_whole_numbers_are_named_and_are_no_mask(self, make_evidence):
         for share, passed, end in ((0.0, True, "floats."), (1.0, False, "rounded.")):
-            traits = {"whole_input": "uint8", "no_gradient": share}
-            checks = sanity_checks(make_evidence(traits=traits))
+            probed = {"whole_input": "uint8", "no_gradient": share}
+            checks = sanity_checks(make_evidence(probed=probed))
             (check,) = (each for each in checks if each.name == "input_gradients")
             assert check.passed == passed
             assert "The model takes uint8 images, so adversarial" in check.detail
@@ -145,8 +145,8 @@ class TestSanityChecks:
         assert check.reason.endswith("as the model rounds images to uint8")
 
     def test_a_logarithm_is_mentioned_and_is_no_mask(self, make_evidence):
-        traits = {"probabilities": True, "certain": 0.0}
-        checks = sanity_checks(make_evidence(traits=traits))
+        probed = {"probabilities": True, "certain": 0.0}
+        checks = sanity_checks(make_evidence(probed=probed))
         (check,) = (each for each in checks if each.name == "logits_not_probabilities")
         assert check.passed
         assert "their logarithm was attacked" in check.detail
@@ -161,29 +161,29 @@ class TestSanityChecks:
 
     def test_declared_randomness_passes(self, make_evidence):
         cards = {"RandomNoise": card_of(RandomNoise)}
-        traits = {"is_random": True, "spread": 0.5, "cards": cards}
-        checks = sanity_checks(make_evidence(traits=traits))
+        probed = {"is_random": True, "spread": 0.5, "cards": cards}
+        checks = sanity_checks(make_evidence(probed=probed))
         (check,) = (each for each in checks if each.name == "deterministic")
         assert check.passed
         assert "differ by up to 0.5, so" in check.detail
         assert check.detail.endswith("The randomness comes from RandomNoise.")
 
     def test_other_randomness_may_be_augmentation(self, make_evidence):
-        traits = {"is_random": True, "spread": 0.5}
-        checks = sanity_checks(make_evidence(traits=traits))
+        probed = {"is_random": True, "spread": 0.5}
+        checks = sanity_checks(make_evidence(probed=probed))
         (check,) = (each for each in checks if each.name == "deterministic")
         assert not check.passed
         assert "export it with training=False, as `models.export_m" in check.detail
 
     def test_details_name_attacks_and_layers(self, make_evidence):
         noise = RandomNoise(0.1, name="fog")
-        traits = {
+        probed = {
             "no_gradient": 1.0,
             "no_gradient_by_identity": 0.5,
             "identity": (noise,),
             "naive": ModelView(len, unaware=True),
         }
-        checks = sanity_checks(make_evidence(traits=traits))
+        checks = sanity_checks(make_evidence(probed=probed))
         details = {check.name: check.detail for check in checks}
         assert details["noise_vs_attack"] == (
             "Misclassified images, of 100: 60 under the noise attack; 60 under the "

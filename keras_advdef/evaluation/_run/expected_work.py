@@ -1,14 +1,14 @@
-"""Outlook: what the stages of an evaluation are expected to cost."""
+"""ExpectedWork: what the stages of an evaluation are expected to cost."""
 
 from keras_advdef.attacks.pgd import PGD
-from keras_advdef.evaluation._measure.nearest import nearest_attack
 from keras_advdef.evaluation._measure.robustness_curve import (
     CURVE_STEPS,
     curve_epsilons,
 )
+from keras_advdef.evaluation._measure.smallest_perturbations import minimal_attack
 from keras_advdef.evaluation._plan.plan import Plan
+from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._plan.stage import passes_of
-from keras_advdef.evaluation._plan.traits import ProbeResult
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.forecast import FORWARD, Work, stage_work
 from keras_advdef.evaluation._run.runner import Runner
@@ -32,12 +32,12 @@ _UNTIL_BROKEN = 0.5
 _CERTIFIED_DRAWS = 1100
 
 
-class Outlook:
+class ExpectedWork:
     """Expects of the stages ahead what the stages behind have shown.
 
     Args:
         request: The checked arguments.
-        traits: What the model turned out to be.
+        probed: What the model turned out to be.
         plan: The stages.
         runner: Has run some of them.
         is_written: Whether the report is written to a folder.
@@ -46,14 +46,14 @@ class Outlook:
     def __init__(
         self,
         request: Request,
-        traits: ProbeResult,
+        probed: ProbeResult,
         *,
         plan: Plan,
         runner: Runner,
         is_written: bool,
     ) -> None:
         self._request = request
-        self._traits = traits
+        self._probed = probed
         self._plan = plan
         self._runner = runner
         self._is_written = is_written
@@ -62,14 +62,14 @@ class Outlook:
         """Returns the expected work of every stage, by its key."""
         runner, plan = self._runner, self._plan
         right = runner.clean_wrong < runner.draws
-        count, standing = int(right.sum()), len(runner.standing)
+        count, standing = int(right.sum()), len(runner.unbroken)
         share = 1.0 - standing / max(count, 1)
         if plan.naive.key not in runner.seconds:
             share = _BROKEN
         checked = int(right[: self._request.budget.checked].sum())
-        classes, draws = self._traits.classes, runner.draws
+        classes, draws = self._probed.classes, runner.draws
         naive = stage_work(plan.naive, count, classes, broken=share, judged=draws)
-        if self._traits.is_random:
+        if self._probed.is_random:
             naive = naive._replace(compiles=_RANDOM_NAIVE_COMPILES)
         works = {plan.naive.key: naive}
         for stage in plan.checks.values():
@@ -90,8 +90,8 @@ class Outlook:
 
     def _afterwards(self, checked: int, share: float) -> dict[str, Work]:
         """The work of the curve, the smallest perturbations and the certificates."""
-        request, draws = self._request, min(self._traits.draws, 20)
-        is_random = self._traits.is_random
+        request, draws = self._request, min(self._probed.draws, 20)
+        is_random = self._probed.is_random
         compiles = _RANDOM_CURVE_COMPILES if is_random else _CURVE_COMPILES
         each = passes_of(PGD(steps=CURVE_STEPS, eot_samples=draws), 0)
         works = {}
@@ -102,11 +102,11 @@ class Outlook:
             left = 1.0 - share / 4 if is_small else (1.0 - share) * _UNTIL_BROKEN
             works[key] = Work(each * checked * left, compiles)
         works["report"] = Work(0.0, 0.0, _REPORT_SECONDS if self._is_written else 0.0)
-        attack = nearest_attack(request, self._traits)
+        attack = minimal_attack(request, self._probed)
         if attack is not None:
-            each = passes_of(attack, self._traits.classes)
-            passes = float(each * min(checked, request.budget.nearest))
+            each = passes_of(attack, self._probed.classes)
+            passes = float(each * min(checked, request.budget.searched))
             works["nearest"] = Work(passes, _NEAREST_COMPILES)
-        if isinstance(request.subject.model, SmoothedClassifier):
+        if isinstance(request.evaluated.model, SmoothedClassifier):
             works["certified"] = Work(FORWARD * _CERTIFIED_DRAWS * checked)
         return works

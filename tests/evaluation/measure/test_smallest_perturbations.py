@@ -6,7 +6,10 @@ import tensorflow as tf
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.core.progress import Progress
-from keras_advdef.evaluation._measure.nearest import Nearest, find_nearest
+from keras_advdef.evaluation._measure.smallest_perturbations import (
+    SmallestPerturbations,
+    find_smallest_perturbations,
+)
 from keras_advdef.evaluation._run.forecast import Forecast
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.layers import RandomNoise
@@ -23,15 +26,15 @@ DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 
 
 @pytest.fixture
-def find(make_request, make_traits, make_judge):
+def find(make_request, make_probe_result, make_judge):
     """Looks from some of the images of a linear net, but for some changes."""
 
-    def run(model=NET, *, rows=(0, 1, 2, 4), traits=None, ledger=None, **changes):
+    def run(model=NET, *, rows=(0, 1, 2, 4), probed=None, ledger=None, **changes):
         common = {"images": IMAGES, "labels": LABELS, "batch_size": 3}
         request = make_request(model=model, **{**common, **changes})
-        return find_nearest(
+        return find_smallest_perturbations(
             request,
-            make_traits(model, classes=2, **(traits or {})),
+            make_probe_result(model, classes=2, **(probed or {})),
             make_judge(request),
             labels=np.asarray(request.labels),
             rows=np.array(rows, int),
@@ -48,26 +51,26 @@ def blind(model):
     return {"no_gradient": 1.0, "no_gradient_by_identity": 1.0, "adaptive": view}
 
 
-class TestFindNearest:
+class TestFindSmallestPerturbations:
     @pytest.mark.parametrize("norm", DUAL)
     def test_distance_to_a_plane(self, norm, find):
-        nearest = find(norm=norm)
+        smallest = find(norm=norm)
         distances = np.abs(MARGINS) / np.linalg.norm(SLOPE, DUAL[norm])
         expected = distances[[0, 1, 2, 4]]
-        assert (nearest.norms >= 0.999 * expected).all()
-        np.testing.assert_allclose(nearest.norms, expected, rtol=0.02)
-        assert nearest.rows.tolist() == [0, 1, 2, 4]
-        assert nearest.predicted.tolist() == (1 - LABELS[nearest.rows]).tolist()
-        assert nearest.attack == "FAB-20"
-        changes = tf.constant(nearest.images - IMAGES[nearest.rows])
+        assert (smallest.norms >= 0.999 * expected).all()
+        np.testing.assert_allclose(smallest.norms, expected, rtol=0.02)
+        assert smallest.rows.tolist() == [0, 1, 2, 4]
+        assert smallest.predicted.tolist() == (1 - LABELS[smallest.rows]).tolist()
+        assert smallest.attack == "FAB-20"
+        changes = tf.constant(smallest.images - IMAGES[smallest.rows])
         found = norm_per_image(changes, norm)
-        np.testing.assert_allclose(nearest.norms, found, rtol=1e-5)
+        np.testing.assert_allclose(smallest.norms, found, rtol=1e-5)
 
     def test_value_range(self, find):
         wide = linear_net([[0.0, 0.0], SLOPE / 255], [0.0, 0.1])
         settings = {"value_range": (0, 255), "epsilon": 20.0}
-        nearest = find(wide, images=255 * IMAGES, **settings)
-        np.testing.assert_allclose(nearest.norms, 255 * find().norms, rtol=1e-3)
+        smallest = find(wide, images=255 * IMAGES, **settings)
+        np.testing.assert_allclose(smallest.norms, 255 * find().norms, rtol=1e-3)
 
     @pytest.mark.parametrize(
         ("budget", "attack"), [("standard", "FAB-50"), ("full", "FAB-100")]
@@ -77,23 +80,23 @@ class TestFindNearest:
 
     @pytest.mark.parametrize("norm", ["linf", "l2"])
     def test_without_gradient_by_decisions(self, norm, find):
-        nearest = find(traits=blind(NET), norm=norm)
+        smallest = find(probed=blind(NET), norm=norm)
         distances = np.abs(MARGINS) / np.linalg.norm(SLOPE, DUAL[norm])
-        assert nearest.attack == "HopSkipJump"
-        ratio = nearest.norms / distances[nearest.rows]
+        assert smallest.attack == "HopSkipJump"
+        ratio = smallest.norms / distances[smallest.rows]
         assert ((ratio > 0.999) & (ratio < 1.5)).all()
 
     def test_nothing_to_look_with(self, find):
-        assert find(traits=blind(NET), norm="l1") is None
+        assert find(probed=blind(NET), norm="l1") is None
 
     def test_nothing_to_look_from(self, find):
         assert find(rows=()) is None
 
     def test_nothing_found(self, find):
         always = linear_net(np.zeros((2, 2)), [2.0, 0.0])
-        nearest = find(always, labels=np.zeros(5, int))
-        assert np.isinf(nearest.norms).all()
-        assert nearest.median is None
+        smallest = find(always, labels=np.zeros(5, int))
+        assert np.isinf(smallest.norms).all()
+        assert smallest.median is None
 
     def test_images_of_a_random_model_hold_on_fresh_draws(
         self, find, make_request, make_judge
@@ -101,14 +104,14 @@ class TestFindNearest:
         noise = RandomNoise(0.05, seed=0)
         net = keras.Sequential([keras.Input((2, 1, 1)), noise, *NET.layers])
         view = ModelView(net, is_random=True)
-        nearest = find(net, traits={"is_random": True, "adaptive": view})
-        rows = nearest.rows
-        assert np.isfinite(nearest.norms).all()
+        smallest = find(net, probed={"is_random": True, "adaptive": view})
+        rows = smallest.rows
+        assert np.isfinite(smallest.norms).all()
         judge = make_judge(make_request(model=net))
-        wrong = judge.wrong(nearest.images, LABELS[rows], draws=200, seed=5)
+        wrong = judge.wrong(smallest.images, LABELS[rows], draws=200, seed=5)
         assert (wrong > 70).all()
-        changes = np.abs(nearest.images - IMAGES[rows]).max(axis=(1, 2, 3))
-        np.testing.assert_allclose(nearest.norms, changes, rtol=1e-5)
+        changes = np.abs(smallest.images - IMAGES[rows]).max(axis=(1, 2, 3))
+        np.testing.assert_allclose(smallest.norms, changes, rtol=1e-5)
 
     def test_goes_on_from_the_ledger(self, find, tmp_path):
         ledger = Ledger(tmp_path, {}, Progress())
@@ -135,5 +138,5 @@ class TestFindNearest:
 def test_median(norms, median):
     rows = np.arange(len(norms))
     arrays = {"rows": rows, "images": rows, "predicted": rows}
-    nearest = Nearest(norms=np.array(norms), attack="FAB-20", **arrays)
-    assert nearest.median == median
+    smallest = SmallestPerturbations(norms=np.array(norms), attack="FAB-20", **arrays)
+    assert smallest.median == median

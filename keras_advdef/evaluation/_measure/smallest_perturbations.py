@@ -1,4 +1,4 @@
-"""Nearest: the smallest perturbations that change a model's predictions."""
+"""SmallestPerturbations: the nearest images that the model gets wrong."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from keras_advdef.core.batches import padded
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation._measure.robustness_curve import full_range
-from keras_advdef.evaluation._plan.traits import ProbeResult
+from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.forecast import Forecast
@@ -38,8 +38,8 @@ _HALVINGS = 7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Nearest:
-    """The nearest misclassified images that were found.
+class SmallestPerturbations:
+    """The smallest misclassified images that were found.
 
     Attributes:
         rows: Indices of the images, correctly classified when clean.
@@ -62,27 +62,27 @@ class Nearest:
         return middle if np.isfinite(middle) else None
 
 
-def nearest_attack(request: Request, traits: ProbeResult) -> Attack | None:
+def minimal_attack(request: Request, probed: ProbeResult) -> Attack | None:
     """Returns the attack that searches for the smallest perturbations, if any.
 
     Args:
         request: The checked arguments.
-        traits: What the probe found out about the model.
+        probed: What the probe found out about the model.
     """
     common: dict[str, Any] = {
         "norm": request.norm,
         "value_range": tuple(request.value_range),
     }
     gradient = {
-        "eot_samples": min(traits.draws, _DRAWS),
+        "eot_samples": min(probed.draws, _DRAWS),
         "precision": request.precision,
         **common,
     }
-    if traits.has_gradient and traits.is_random:
+    if probed.has_gradient and probed.is_random:
         # Near its decision boundary predictions are random: start far beyond it.
         far = min(_FAR * request.epsilon, full_range(request))
         return PGD(far, steps=_STEPS["quick"], **gradient)
-    if traits.has_gradient:
+    if probed.has_gradient:
         return FAB(steps=_STEPS[request.budget.name], **gradient)
     if request.norm == "l1":
         return None
@@ -119,9 +119,9 @@ def _bisected(
     return clean + share[:, None, None, None] * (images - clean), fooled
 
 
-def find_nearest(
+def find_smallest_perturbations(
     request: Request,
-    traits: ProbeResult,
+    probed: ProbeResult,
     judge: Judge,
     *,
     labels: np.ndarray,
@@ -129,12 +129,12 @@ def find_nearest(
     ledger: Ledger,
     progress: Progress,
     forecast: Forecast,
-) -> Nearest | None:
+) -> SmallestPerturbations | None:
     """Returns the nearest adversarial images, or `None` if no attack can search.
 
     Args:
         request: The checked arguments.
-        traits: What the probe found out about the model.
+        probed: What the probe found out about the model.
         judge: Decides which images are misclassified.
         labels: Integer labels of all images.
         rows: Indices of images that are correctly classified when clean.
@@ -142,7 +142,7 @@ def find_nearest(
         progress: Receives progress messages.
         forecast: Estimates the remaining time.
     """
-    attack = nearest_attack(request, traits)
+    attack = minimal_attack(request, probed)
     if attack is None or not len(rows):
         return None
     size = min(request.size, len(rows))
@@ -151,7 +151,7 @@ def find_nearest(
         chosen = padded(block, size)
         seed = derived_seed(request.seed, name)
         images = attack.generate(
-            traits.adaptive,
+            probed.adaptive,
             request.images[chosen],
             labels[chosen],
             seed=seed,
@@ -159,13 +159,13 @@ def find_nearest(
             verbose=0,
         )[: len(block)]
         clean = request.images[block].astype(np.float32)
-        draws = DRAWS if traits.is_random else 1
+        draws = DRAWS if probed.is_random else 1
 
         def fools(tried: np.ndarray) -> np.ndarray:
             found = judge.wrong(tried, labels[block], draws=draws, seed=seed)
             return found >= _SURE * draws
 
-        halvings = _HALVINGS if traits.is_random else 0
+        halvings = _HALVINGS if probed.is_random else 0
         best, fooled = _bisected(images, clean, fools, halvings=halvings)
         norms = norm_per_image(tf.constant(best - clean), request.norm).numpy()
         return {
@@ -182,5 +182,5 @@ def find_nearest(
         found = functools.partial(search, block, name)
         parts.append(ledger.part(name, found, f"{label}, image {start + 1}"))
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    name = f"{attack} and bisection" if traits.is_random else str(attack)
-    return Nearest(rows=rows, attack=name, **joined)
+    name = f"{attack} and bisection" if probed.is_random else str(attack)
+    return SmallestPerturbations(rows=rows, attack=name, **joined)

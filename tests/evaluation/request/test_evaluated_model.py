@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from keras_advdef.attacks import FGSM
 from keras_advdef.core.cards import all_cards
+from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel, load_model
 from keras_advdef.evaluation._request.served_model import ServedModel
-from keras_advdef.evaluation._request.subject import EvaluatedModel, load_model
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 from keras_advdef.models import AveragingEnsemble
 from keras_advdef.objectives import CrossLipschitz, DeepDefense
@@ -29,61 +29,61 @@ class TestSubject:
     def test_cards_by_name(self):
         inner = small_net(front=[RandomNoise(0.1), BitDepthReduction(3)])
         net = keras.Sequential([keras.Input((8, 8, 1)), inner])
-        subject = EvaluatedModel.of(net)
-        assert subject.model is net
-        assert list(subject.cards) == ["BitDepthReduction", "RandomNoise"]
-        assert subject.cards["RandomNoise"] is all_cards()["RandomNoise"]
-        assert subject.can_step_aside
+        evaluated = EvaluatedModel.of(net)
+        assert evaluated.model is net
+        assert list(evaluated.cards) == ["BitDepthReduction", "RandomNoise"]
+        assert evaluated.cards["RandomNoise"] is all_cards()["RandomNoise"]
+        assert evaluated.can_bypass
 
     def test_bare_model_has_none(self, net):
-        subject = EvaluatedModel.of(net)
-        assert subject.cards == {}
-        assert not subject.can_step_aside
+        evaluated = EvaluatedModel.of(net)
+        assert evaluated.cards == {}
+        assert not evaluated.can_bypass
 
     def test_nothing_can_be_left_out_of_an_ensemble(self, net):
-        subject = EvaluatedModel.of(AveragingEnsemble([net, small_net()]))
-        assert list(subject.cards) == ["AveragingEnsemble"]
-        assert not subject.can_step_aside
+        evaluated = EvaluatedModel.of(AveragingEnsemble([net, small_net()]))
+        assert list(evaluated.cards) == ["AveragingEnsemble"]
+        assert not evaluated.can_bypass
 
     def test_training_model_is_its_classifier(self):
         net = small_net()
-        subject = EvaluatedModel.of(AdversarialTrainingModel(net, FGSM(0.1)))
-        assert subject.model is net
-        assert list(subject.cards) == ["AdversarialCrossEntropy"]
+        evaluated = EvaluatedModel.of(AdversarialTrainingModel(net, FGSM(0.1)))
+        assert evaluated.model is net
+        assert list(evaluated.cards) == ["AdversarialCrossEntropy"]
         # Training cannot be left out of a pass.
-        assert not subject.can_step_aside
+        assert not evaluated.can_bypass
 
     def test_penalties_and_other_training_have_cards_too(self):
         penalties = [DeepDefense(), CrossLipschitz(weight=1.0)]
         model = AdversarialTrainingModel(small_net(), penalties=penalties)
         assert {"CrossLipschitz", "DeepDefense"} <= set(EvaluatedModel.of(model).cards)
         trainer = DistillationTrainer(small_net())
-        subject = EvaluatedModel.of(trainer)
-        assert subject.model is trainer.student
-        assert list(subject.cards) == ["DistillationTrainer"]
-        assert not subject.can_step_aside
+        evaluated = EvaluatedModel.of(trainer)
+        assert evaluated.model is trainer.student
+        assert list(evaluated.cards) == ["DistillationTrainer"]
+        assert not evaluated.can_bypass
 
     def test_training_model_with_a_layer(self):
         model = AdversarialTrainingModel(
             small_net(front=[BitDepthReduction(3)]), FGSM(0.1)
         )
-        subject = EvaluatedModel.of(model)
-        assert list(subject.cards) == ["AdversarialCrossEntropy", "BitDepthReduction"]
-        assert subject.can_step_aside
+        evaluated = EvaluatedModel.of(model)
+        assert list(evaluated.cards) == ["AdversarialCrossEntropy", "BitDepthReduction"]
+        assert evaluated.can_bypass
 
     def test_saved_model_cannot_step_aside(self, tmp_path):
         small_net(front=[BitDepthReduction(3)]).export(tmp_path, verbose=False)
-        subject = EvaluatedModel.of(tmp_path)
-        assert isinstance(subject.model, ServedModel)
-        assert list(subject.cards) == ["BitDepthReduction"]
-        assert not subject.can_step_aside
-        assert subject.image_shape == (8, 8, 1)
+        evaluated = EvaluatedModel.of(tmp_path)
+        assert isinstance(evaluated.model, ServedModel)
+        assert list(evaluated.cards) == ["BitDepthReduction"]
+        assert not evaluated.can_bypass
+        assert evaluated.image_shape == (8, 8, 1)
 
     def test_path(self, net, images, tmp_path):
         net.save(tmp_path / "net.keras")
-        subject = EvaluatedModel.of(str(tmp_path / "net.keras"))
-        np.testing.assert_array_equal(subject.model(images), net(images))
-        assert subject.fingerprint == EvaluatedModel.of(net).fingerprint
+        evaluated = EvaluatedModel.of(str(tmp_path / "net.keras"))
+        np.testing.assert_array_equal(evaluated.model(images), net(images))
+        assert evaluated.fingerprint == EvaluatedModel.of(net).fingerprint
 
     def test_image_shape(self, net):
         assert EvaluatedModel.of(net).image_shape == (8, 8, 1)

@@ -4,8 +4,8 @@ import pytest
 from keras_advdef.attacks import PGD
 from keras_advdef.evaluation._measure.robustness_curve import curve_epsilons
 from keras_advdef.evaluation._plan.planner import Planner
+from keras_advdef.evaluation._run.expected_work import ExpectedWork
 from keras_advdef.evaluation._run.forecast import Work
-from keras_advdef.evaluation._run.outlook import Outlook
 from keras_advdef.models import SmoothedClassifier
 from tests.support.nets import linear_net
 
@@ -14,8 +14,8 @@ WEIGHTS = [[0.0, 0.0], [1.0, -1.0]]
 
 
 @pytest.fixture
-def outlook_of(make_request, make_traits, make_runner):
-    """Makes the outlook on eight images, half of them within reach of epsilon."""
+def expected_work_of(make_request, make_probe_result, make_runner):
+    """Makes the expected work on eight images, half of them within reach of epsilon."""
 
     def make(model=None, *, is_written=True, is_random=False, **changes):
         net = linear_net(WEIGHTS, [0.0, 0.0])
@@ -27,30 +27,30 @@ def outlook_of(make_request, make_traits, make_runner):
             labels=np.ones(8, int),
             **changes,
         )
-        model = request.subject.model
-        traits = make_traits(model, classes=2, is_random=is_random)
+        model = request.evaluated.model
+        probed = make_probe_result(model, classes=2, is_random=is_random)
         runner = make_runner(request)
-        plan = Planner(request, traits).plan()
-        outlook = Outlook(
-            request, traits, plan=plan, runner=runner, is_written=is_written
+        plan = Planner(request, probed).plan()
+        expected = ExpectedWork(
+            request, probed, plan=plan, runner=runner, is_written=is_written
         )
-        return outlook, plan, runner
+        return expected, plan, runner
 
     return make
 
 
-class TestOutlook:
-    def test_names_every_stage(self, outlook_of):
-        outlook, plan, runner = outlook_of()
-        works = outlook()
+class TestExpectedWork:
+    def test_names_every_stage(self, expected_work_of):
+        expected, plan, runner = expected_work_of()
+        works = expected()
         keys = {stage.key for stage in plan.stages}
         curve = curve_epsilons(runner._request)
         assert len(curve) == 8
         assert works.keys() == {*keys, *curve, "nearest", "report"}
 
-    def test_random_models_compile_more_than_the_naive_attack_shows(self, outlook_of):
+    def test_random_models_compile_more_than_the_naive_attack(self, expected_work_of):
         plain, random = (
-            outlook_of(is_random=is_random)[0]() for is_random in (False, True)
+            expected_work_of(is_random=is_random)[0]() for is_random in (False, True)
         )
         assert random["naive"].compiles < 0.5 * plain["naive"].compiles
         curve = [key for key in plain if key.startswith("curve-")]
@@ -58,31 +58,31 @@ class TestOutlook:
         for key in curve:
             assert random[key].compiles > 3.0 * plain[key].compiles
 
-    def test_a_report_takes_seconds_where_one_is_written(self, outlook_of):
+    def test_a_report_takes_seconds_where_one_is_written(self, expected_work_of):
         for is_written, seconds in ((True, 1.5), (False, 0.0)):
-            outlook, *_ = outlook_of(is_written=is_written)
-            assert outlook()["report"] == Work(0.0, 0.0, seconds)
+            expected, *_ = expected_work_of(is_written=is_written)
+            assert expected()["report"] == Work(0.0, 0.0, seconds)
 
-    def test_learns_from_what_was_broken(self, outlook_of):
-        outlook, plan, runner = outlook_of()
-        before = outlook()
-        runner.run(plan.naive, runner.standing)
-        after = outlook()
+    def test_learns_from_what_was_broken(self, expected_work_of):
+        expected, plan, runner = expected_work_of()
+        before = expected()
+        runner.run(plan.naive, runner.unbroken)
+        after = expected()
         # Half was expected and half is broken.
         assert after == before
         runner.wrong[:] = runner.draws
-        lost = outlook()
+        lost = expected()
         more_steps = plan.checks["more-steps"].key
         assert lost[more_steps].passes < 0.5 * before[more_steps].passes
         assert lost["00"].passes == 0.0
         runner.wrong[:] = 0
-        robust = outlook()
+        robust = expected()
         assert robust[more_steps].passes > 1.5 * before[more_steps].passes
         assert robust["00"].passes == 2 * before["00"].passes
 
-    def test_a_smoothed_classifier_is_certified(self, outlook_of):
-        outlook, *_ = outlook_of(
+    def test_a_smoothed_classifier_is_certified(self, expected_work_of):
+        expected, *_ = expected_work_of(
             lambda net: SmoothedClassifier(net, stddev=0.1, samples=2),
             attacks=[PGD(0.1, steps=2)],
         )
-        assert outlook()["certified"].passes > 1000
+        assert expected()["certified"].passes > 1000

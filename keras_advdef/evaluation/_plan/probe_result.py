@@ -20,7 +20,7 @@ from keras_advdef.evaluation._plan.offending_operations import (
     offending_operations,
 )
 from keras_advdef.evaluation._request.derived_seed import derived_seed
-from keras_advdef.evaluation._request.subject import EvaluatedModel
+from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 
 _RUNS = 5
 _DEFAULT_DRAWS = 20
@@ -98,7 +98,7 @@ class ProbeResult:
 
 
 def probe(
-    subject: EvaluatedModel,
+    evaluated: EvaluatedModel,
     images: np.ndarray,
     labels: np.ndarray,
     *,
@@ -108,13 +108,13 @@ def probe(
     """Runs a model a few times and returns what it shows.
 
     Args:
-        subject: The evaluated model and its cards.
+        evaluated: The evaluated model and its cards.
         images: A few images in the value range.
         labels: Their classes.
         value_range: Range of the pixels.
         seed: Fixes the draws.
     """
-    model = subject.model
+    model = evaluated.model
     runs = [
         _logits(model, images, value_range, seed=derived_seed(seed, run))
         for run in range(_RUNS)
@@ -144,7 +144,7 @@ def probe(
         temperature=max(1.0, gap) if saturated > LARGEST_SHARE else 1.0,
     )
     return ProbeResult(
-        cards=subject.cards,
+        cards=evaluated.cards,
         is_random=is_random,
         spread=spread,
         probabilities=probabilities,
@@ -157,13 +157,13 @@ def probe(
         classes=first.shape[1],
         naive=dataclasses.replace(
             plain,
-            unaware=subject.can_step_aside,
+            unaware=evaluated.can_bypass,
             is_random=False,
             has_gradient=not slopes.is_absent,
         ),
         adaptive=adaptive,
         rejects=isinstance(model, LogitsModel) and model.rejects,
-        whole_input=subject.whole_input,
+        whole_input=evaluated.whole_input,
     )
 
 

@@ -2,15 +2,19 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.evaluation._measure.duties import (
+from keras_advdef.evaluation._measure.defence_costs import (
     architecture_change,
     inference_time,
-    measure_duties,
+    measure_defence_costs,
+)
+from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
+from keras_advdef.evaluation._measure.smallest_perturbations import (
+    SmallestPerturbations,
+)
+from keras_advdef.evaluation.accuracy_estimate import (
+    AccuracyEstimate,
     paired_difference,
 )
-from keras_advdef.evaluation._measure.nearest import Nearest
-from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
-from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 from keras_advdef.models import DefenseGAN
 from tests.support.generators import small_generator
@@ -55,44 +59,6 @@ class TestArchitectureChange:
         assert architecture_change(small_net(), len)["layers_added"] == 0
 
 
-class TestPairedDifference:
-    def test_by_hand(self):
-        # Three gained, one lost, six alike: 3.5 and 1.5 of 12.
-        right = np.array([1, 1, 1, 0, 1, 1, 1, 0, 0, 0], bool)
-        before = np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 0], bool)
-        change, interval = paired_difference(right, before)
-        assert change == pytest.approx(0.2)
-        reach = 1.959964 * np.sqrt(3.5 + 1.5 - (3.5 - 1.5) ** 2 / 12) / 12
-        expected = [2 / 12 - reach, 2 / 12 + reach]
-        np.testing.assert_allclose(interval, expected, rtol=1e-6)
-
-    def test_swapped_models_turn_it_round(self):
-        generator = np.random.default_rng(0)
-        one, other = generator.random((2, 50)) < [[0.8], [0.6]]
-        change, (low, high) = paired_difference(one, other)
-        back, (down, up) = paired_difference(other, one)
-        np.testing.assert_allclose([back, down, up], [-change, -high, -low])
-
-    @pytest.mark.parametrize("gained", [True, False])
-    def test_stays_in_its_range(self, gained):
-        right, before = np.full(2, gained), np.full(2, not gained)
-        change, (low, high) = paired_difference(right, before)
-        assert change == (1.0 if gained else -1.0)
-        assert -1.0 <= low < high <= 1.0
-        assert 1.0 in (-low, high)
-
-    def test_covers_the_truth(self):
-        # 20 % gained, 10 % lost.
-        generator = np.random.default_rng(1)
-        outcome = generator.random((2000, 80))
-        hits = 0
-        for row in outcome:
-            right, before = row > 0.1, (row < 0.1) | (row > 0.3)
-            _, (low, high) = paired_difference(right, before)
-            hits += low <= 0.1 <= high
-        assert 0.93 < hits / 2000 < 0.97
-
-
 # Right on all four, and on the first two only.
 BOTH = linear_net([[1.0, -1.0], [-1.0, 1.0]], [0.0, 0.0])
 FIRST = linear_net([[0.0, 0.0], [0.0, 0.0]], [1.0, 0.0])
@@ -115,42 +81,42 @@ def request_of(make_request):
     return make
 
 
-def duties_of(request, nearest=None):
+def costs_of(request, smallest=None):
     correct = np.ones(4, bool)
-    return measure_duties(
-        request, labels=LABELS, correct=correct, curve=CURVE, nearest=nearest
+    return measure_defence_costs(
+        request, labels=LABELS, correct=correct, curve=CURVE, smallest=smallest
     )
 
 
-class TestMeasureDuties:
+class TestMeasureDefenceCosts:
     def test_against_a_reference(self, request_of):
-        duties = duties_of(request_of(reference=FIRST))
-        change = duties["clean_accuracy_change"]
+        costs = costs_of(request_of(reference=FIRST))
+        change = costs["clean_accuracy_change"]
         assert change["difference"] == 0.5
         _, interval = paired_difference(np.ones(4, bool), LABELS == 0)
         assert change["interval"] == list(interval)
         assert change["interval_method"] == "agresti-min"
-        assert duties["architecture"] == {"layers_added": 0, "parameters_added": 0}
+        assert costs["architecture"] == {"layers_added": 0, "parameters_added": 0}
 
     def test_without(self, request_of):
-        duties = duties_of(request_of())
-        assert duties["clean_accuracy_change"] is None
-        assert duties["smallest_perturbation"] is None
-        assert duties["architecture"]["layers_added"] == 0
+        costs = costs_of(request_of())
+        assert costs["clean_accuracy_change"] is None
+        assert costs["smallest_perturbation"] is None
+        assert costs["architecture"]["layers_added"] == 0
 
     def test_only_smaller_epsilons_count_as_small(self, request_of):
-        (small,) = duties_of(request_of(epsilon=0.1))["small_epsilons"]
+        (small,) = costs_of(request_of(epsilon=0.1))["small_epsilons"]
         assert (small["epsilon"], small["accuracy"]) == (0.05, 0.75)
 
     def test_smallest_perturbations(self, request_of):
-        nearest = Nearest(
+        smallest = SmallestPerturbations(
             rows=np.arange(3),
             images=IMAGES[:3],
             norms=np.array([0.3, 0.1, np.inf]),
             predicted=1 - LABELS[:3],
             attack="FAB-20",
         )
-        found = duties_of(request_of(), nearest)["smallest_perturbation"]
+        found = costs_of(request_of(), smallest)["smallest_perturbation"]
         assert found == {"median": 0.3, "count": 3, "attack": "FAB-20"}
 
 

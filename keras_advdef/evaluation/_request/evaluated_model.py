@@ -30,16 +30,16 @@ class EvaluatedModel:
     Attributes:
         model: A Keras model or a function from images to its outputs.
         cards: By class name, alphabetical.
-        can_step_aside: Whether defences inside can be left out of a pass.
+        can_bypass: Whether defences inside can be left out of a pass.
     """
 
     model: Any
     cards: dict[str, DefenceCard]
-    can_step_aside: bool
+    can_bypass: bool
 
     @classmethod
     def of(cls, model: Any) -> "EvaluatedModel":
-        """Returns the subject for what a user evaluates.
+        """Returns the record of what a user evaluates.
 
         Args:
             model: A Keras model, a training model of this package, the path of a
@@ -52,7 +52,7 @@ class EvaluatedModel:
         if isinstance(model, (str, Path)):
             return cls.of(load_model(model))
         if isinstance(model, ServedModel):
-            return cls(model=model, cards=model.cards, can_step_aside=False)
+            return cls(model=model, cards=model.cards, can_bypass=False)
         cards = {}
         if isinstance(model, keras.Model):
             _check_structure(model)
@@ -65,7 +65,7 @@ class EvaluatedModel:
         return cls(
             model=model,
             cards={name: both[name] for name in sorted(both)},
-            can_step_aside=aside,
+            can_bypass=aside,
         )
 
     @property
@@ -149,7 +149,7 @@ def load_model(path: str | Path) -> Any:
 
     Example:
 
-    >>> from keras_advdef.evaluation._request.subject import load_model
+    >>> from keras_advdef.evaluation._request.evaluated_model import load_model
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/model.keras"
     >>> keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(path)

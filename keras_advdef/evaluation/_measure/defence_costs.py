@@ -11,13 +11,15 @@ import tensorflow as tf
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.random_numbers import make_key
-from keras_advdef.evaluation._measure.nearest import Nearest
 from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
+from keras_advdef.evaluation._measure.smallest_perturbations import (
+    SmallestPerturbations,
+)
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.judge import Judge
+from keras_advdef.evaluation.accuracy_estimate import paired_difference
 
 _ROUNDS = 7
-_NORMAL_QUANTILE = 1.959963984540054
 
 
 def architecture_change(model: Any, reference: Any) -> dict[str, Any]:
@@ -63,44 +65,13 @@ def _parameters(layer: keras.layers.Layer) -> int:
     return sum(math.prod(weight.shape) for weight in weights)
 
 
-def paired_difference(
-    correct: np.ndarray, reference: np.ndarray
-) -> tuple[float, tuple[float, float]]:
-    """Returns the change in accuracy on the same images, with a 95 % interval.
-
-    The interval follows Agresti and Min 2005, "Simple improved confidence intervals
-    for comparing matched proportions": half an image is added to each of the four
-    outcomes of the pair.
-
-    Args:
-        correct: Which images the model classifies correctly.
-        reference: Which images the reference classifies correctly.
-
-    Example:
-
-    >>> from keras_advdef.evaluation._measure.duties import paired_difference
-    >>> right, before = np.arange(100) < 80, np.arange(100) < 90
-    >>> change, (low, high) = paired_difference(right, before)
-    >>> round(change, 3), round(low, 3), round(high, 3)
-    (-0.1, -0.159, -0.037)
-    """
-    count = len(correct) + 2.0
-    gained = float((correct & ~reference).sum()) + 0.5
-    lost = float((~correct & reference).sum()) + 0.5
-    change = (gained - lost) / count
-    spread = math.sqrt((gained + lost) / count - change**2) / math.sqrt(count)
-    reach = _NORMAL_QUANTILE * spread
-    exact = float(correct.mean() - reference.mean())
-    return exact, (max(-1.0, change - reach), min(1.0, change + reach))
-
-
-def measure_duties(
+def measure_defence_costs(
     request: Request,
     *,
     labels: np.ndarray,
     correct: np.ndarray,
     curve: RobustnessCurve,
-    nearest: Nearest | None,
+    smallest: SmallestPerturbations | None,
 ) -> dict[str, Any]:
     """Returns the requirements as JSON values; `inference_time` measures the time.
 
@@ -109,7 +80,7 @@ def measure_duties(
         labels: Integer labels.
         correct: Which clean images the model classifies correctly.
         curve: Accuracies against epsilon.
-        nearest: The smallest perturbations, or `None`.
+        smallest: The smallest perturbations, or `None`.
     """
     reference = request.reference and request.reference.model
     change = None
@@ -132,14 +103,14 @@ def measure_duties(
         if 0.0 < epsilon < request.epsilon
     ]
     return {
-        "architecture": architecture_change(request.subject.model, reference),
+        "architecture": architecture_change(request.evaluated.model, reference),
         "clean_accuracy_change": change,
         "small_epsilons": small,
-        "smallest_perturbation": nearest
+        "smallest_perturbation": smallest
         and {
-            "median": nearest.median,
-            "count": len(nearest.rows),
-            "attack": nearest.attack,
+            "median": smallest.median,
+            "count": len(smallest.rows),
+            "attack": smallest.attack,
         },
     }
 
@@ -152,7 +123,7 @@ def inference_time(request: Request) -> dict[str, float]:
     Args:
         request: The checked arguments.
     """
-    models = {"seconds": request.subject.model}
+    models = {"seconds": request.evaluated.model}
     if request.reference is not None:
         models["reference"] = request.reference.model
     batch = tf.constant(request.images[: request.size].astype(np.float32))
