@@ -9,7 +9,6 @@ import traceback
 import types
 import warnings
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 import typer
@@ -78,7 +77,7 @@ class ExitOnError:
         raise typer.Exit(code) from error
 
     def _show_warning(
-        self, message: Warning | str, *where: Any, **options: Any
+        self, message: Warning | str, *where: object, **options: object
     ) -> None:
         """Replaces `warnings.showwarning`."""
         self._print(f"Warning: {message}")

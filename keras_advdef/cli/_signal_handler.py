@@ -5,10 +5,12 @@ import signal
 import sys
 import threading
 import types
-from typing import Any
+from collections.abc import Callable
 
 # Seconds until the exception is raised again if it had no effect.
 _RETRY_SECONDS = 1.0
+# What Python gives as the handler of a signal.
+_Handler = Callable[[int, types.FrameType | None], object] | int | None
 
 
 class Terminated(BaseException):
@@ -32,7 +34,7 @@ class SignalHandler:
         self._raised: BaseException | None = None
         self._timer: threading.Timer | None = None
         self._is_closed = False
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, _Handler] = {}
 
     def __enter__(self) -> "SignalHandler":
         # Python handles signals in the main thread only.

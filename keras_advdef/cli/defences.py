@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -57,7 +56,7 @@ def _overview(cards: dict[str, DefenceCard]) -> Table:
 
 
 def _print_card(name: str, card: DefenceCard, console: Console) -> None:
-    def line(title: str, value: Any) -> None:
+    def line(title: str, value: object) -> None:
         print_line(console, f"{title}: {value}")
 
     line(name, card.summary)

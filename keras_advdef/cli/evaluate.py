@@ -36,9 +36,9 @@ class EvaluateFlags:
     model: Annotated[
         str,
         typer.Argument(
-            help="A .keras or .h5 file, or the folder of a SavedModel. A SavedModel is "
-            "a program with your rights: load only what you trust. The same holds for "
-            "--reference and --surrogate.",
+            help="A .keras or .h5 file, or the folder of a SavedModel. A SavedModel "
+            "can run any code with your rights: load only what you trust. The same "
+            "holds for --reference and --surrogate.",
         ),
     ]
     data: Annotated[
@@ -52,8 +52,8 @@ class EvaluateFlags:
     epsilon: Annotated[
         str,
         typer.Option(
-            help="Largest perturbation in the norm, in the units of --value-range, "
-            "such as 8/255."
+            help="Largest perturbation allowed, in the units of --value-range, such as "
+            "8/255."
         ),
     ]
     norm: Annotated[
@@ -61,30 +61,30 @@ class EvaluateFlags:
     ] = "linf"
     value_range: Annotated[
         str,
-        typer.Option(help="Range of the pixel values that the model expects: 0,255."),
+        typer.Option(help="Pixel range that the model expects, such as 0,255."),
     ] = "0,1"
     budget: Annotated[
-        str, typer.Option(help="How much to attack: quick, standard or full.")
+        str, typer.Option(help="How thoroughly to attack: quick, standard or full.")
     ] = "standard"
     output: Annotated[
         Path,
-        typer.Option(help="Folder for the report. A run that was stopped continues."),
+        typer.Option(help="Folder for the report; a stopped run resumes from it."),
     ] = Path("advdef-evaluation")
     minimum_robust_accuracy: Annotated[
         str | None,
         typer.Option(
-            help="Exit with code 1 if the accuracy under all attacks is below this "
-            "share, such as 0.4."
+            help="Exit with code 1 if the accuracy under all attacks is below this, "
+            "such as 0.4."
         ),
     ] = None
     reference: Annotated[
         str | None,
-        typer.Option(help="The undefended model to compare with, in MODEL's formats."),
+        typer.Option(help="The undefended model to compare with, in the same formats."),
     ] = None
     surrogate: Annotated[
         str | None,
         typer.Option(
-            help="A model to transfer adversarial images from, in MODEL's formats."
+            help="A model to transfer adversarial images from, in the same formats."
         ),
     ] = None
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 128

@@ -26,7 +26,7 @@ class TestApp:
         [
             ((), ("1 for an accuracy below", "70 for an internal", "143 for SIGTERM")),
             (("evaluate",), ("1 if the accuracy", "143 for SIGTERM", "SavedModel")),
-            (("evaluate",), ("program with your rights", "only what you trust")),
+            (("evaluate",), ("code with your rights", "only what you trust")),
         ],
     )
     def test_help_tells_of_codes_and_risks(self, invoke, command, texts):

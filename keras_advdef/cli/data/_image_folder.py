@@ -1,7 +1,6 @@
 """Reads folders of images with one subfolder per class."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ _SPLIT_SEED = 0
 _LISTED = 10
 
 
-def _rejected(rule: str, value: Any, advice: str) -> ValueError:
+def _rejected(rule: str, value: str, advice: str) -> ValueError:
     return invalid("keras-advdef", "--data", rule, value, advice=advice)
 
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import warnings
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.untrusted import check_memory
@@ -19,7 +20,7 @@ _MOST_LEVEL = 255
 _LISTED = 10
 
 
-def to_unit_range(owner: str, arrays: dict[str, Any]) -> list[np.ndarray]:
+def to_unit_range(owner: str, arrays: Mapping[str, ArrayLike]) -> list[np.ndarray]:
     """Returns images in `[0, 1]` of shape `(count, rows, cols, channels)`.
 
     Arrays of whole numbers that hold only 0 and 1 are taken as black and white, with a
@@ -78,7 +79,7 @@ def _unit(owner: str, array: np.ndarray, level: int) -> np.ndarray:
     return checked_images(owner, array, ValueRange())
 
 
-def numeric_labels(owner: str, labels: Any) -> np.ndarray:
+def numeric_labels(owner: str, labels: ArrayLike) -> np.ndarray:
     """Returns labels as a non-empty array of finite numbers.
 
     Args:
@@ -114,8 +115,8 @@ class LabelledImages:
         cls,
         name: str,
         *,
-        images: Any,
-        labels: Any,
+        images: ArrayLike,
+        labels: ArrayLike,
         source: str,
         classes: tuple[str, ...] = (),
     ) -> "LabelledImages":

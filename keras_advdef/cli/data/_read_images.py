@@ -5,12 +5,15 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.untrusted import check_memory, opened, reading
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 # Pillow goes by the contents, not by the name. It would also open formats that run
 # programs (EPS) or that nobody wants here.
@@ -24,7 +27,7 @@ _MOST_LEVEL = 255
 _BYTES = 8
 
 
-def _rejected(rule: str, value: Any, advice: str) -> ValueError:
+def _rejected(rule: str, value: str, advice: str) -> ValueError:
     return invalid("keras-advdef", "--data", rule, value, advice=advice)
 
 
@@ -48,7 +51,7 @@ class _Header:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator["ImageFile"]:
     """Opens an image with Pillow and turns Pillow's errors into our own."""
     from PIL import Image
 
@@ -92,9 +95,9 @@ def _header(path: Path) -> _Header:
     return header
 
 
-def _has_deep_pixels(image: Any) -> bool:
+def _has_deep_pixels(image: "ImageFile") -> bool:
     """Returns whether Pillow would cut pixels to 8 bits, by its decoder's arguments."""
-    given: list[Any] = []
+    given: list[object] = []
     for tile in image.tile:
         given += tile.args if isinstance(tile.args, tuple) else [tile.args]
     if image.format == "PPM":

@@ -1,11 +1,10 @@
 """Random orders and splits, stratified by class."""
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def stratified_order(labels: Any, *, seed: int) -> np.ndarray:
+def stratified_order(labels: ArrayLike, *, seed: int) -> np.ndarray:
     """Draws a random order whose first n are stratified by class, for every n.
 
     Args:
@@ -34,7 +33,7 @@ def stratified_order(labels: Any, *, seed: int) -> np.ndarray:
 
 
 def stratified_split(
-    labels: Any, *, test_count: int, seed: int
+    labels: ArrayLike, *, test_count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits indices at random, stratified by class.
 

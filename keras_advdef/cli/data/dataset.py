@@ -1,9 +1,9 @@
 """A classification data set in the form that the commands use."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_advdef.cli.data._labelled_images import numeric_labels, to_unit_range
 from keras_advdef.core.errors import invalid
@@ -42,7 +42,13 @@ class Dataset:
 
     @classmethod
     def from_arrays(
-        cls, name: str, *, x_train: Any, y_train: Any, x_test: Any, y_test: Any
+        cls,
+        name: str,
+        *,
+        x_train: ArrayLike,
+        y_train: ArrayLike,
+        x_test: ArrayLike,
+        y_test: ArrayLike,
     ) -> "Dataset":
         """Checks arrays and returns them as a data set.
 

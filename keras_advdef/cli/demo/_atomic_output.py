@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.files import PARTIAL, lock_at, uninterrupted, writing
@@ -59,7 +58,9 @@ def _staging(output: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _locked_folder(output: Path) -> tuple[tempfile.TemporaryDirectory[str], Any]:
+def _locked_folder(
+    output: Path,
+) -> tuple[tempfile.TemporaryDirectory[str], contextlib.AbstractContextManager[object]]:
     """Returns a new folder and the lock in it."""
     while True:
         opened = tempfile.TemporaryDirectory(

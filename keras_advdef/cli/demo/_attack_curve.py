@@ -1,11 +1,11 @@
 """Accuracy of a classifier as epsilon grows."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 
+from keras_advdef.attacks import Attack
 from keras_advdef.core.answers import predicted_classes
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
@@ -25,7 +25,7 @@ def predicted_labels(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 def attack_curve(
     model: keras.Model,
-    attack: Any,
+    attack: Attack,
     *,
     images: np.ndarray,
     labels: np.ndarray,

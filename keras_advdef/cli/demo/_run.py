@@ -2,8 +2,8 @@
 
 import dataclasses
 import datetime
-from typing import Any
 
+from keras_advdef.attacks import Attack
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
 from keras_advdef.cli.demo.flags import DemoFlags
@@ -31,7 +31,7 @@ class DemoRun:
     flags: DemoFlags
     budget: Budget
     dataset: Dataset
-    attack: Any
+    attack: Attack
     curves: dict[str, list[AccuracyEstimate]]
     checks: dict[str, Check]
     started: datetime.datetime
