@@ -67,7 +67,7 @@ def test_one_report_is_refused():
         compare_reports([made_up()])
 
 
-@pytest.mark.parametrize("nearest", [None, {"median": None}])
+@pytest.mark.parametrize("smallest", [None, {"median": None}])
 def test_unknown_smallest_perturbation(smallest):
     unknown = made_up(duties={"smallest_perturbation": smallest})
     table = compare_reports([made_up(), unknown])
