@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from timing import interleave, parse_arguments, print_report, verdict
 
-from keras_advdef.core.compiled import compiled
+from keras_advdef.layers._compiled import compiled
 from keras_advdef.layers._total_variation import least_variation, total_variation
 
 COUNTS = {32: 128, 224: 32}

@@ -201,7 +201,7 @@ class TestIdentityGradientOfOneThread:
         net, pruning = _pruned_net()
         images, labels = _IMAGES[:4], np.array([0, 1, 2, 0])
         # One attacker knows of the pruning, and the other does not.
-        views = net, ModelView(net, identity=(pruning,))
+        views = net, ModelView(net, bpda_layers=(pruning,))
 
         def found():
             return [

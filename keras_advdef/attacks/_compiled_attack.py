@@ -11,11 +11,10 @@ import tensorflow as tf
 
 from keras_advdef.attacks._guard import finite_looks, kept_in_ball
 from keras_advdef.core.keras_private import flat_layers
-from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.meter import meter
-from keras_advdef.core.model_view import viewed_model
+from keras_advdef.core.logits import LogitsFunction, watch_logits
+from keras_advdef.core.model_view import unwrap_view
+from keras_advdef.core.progress import meter
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.watched_logits import watched
 
 # Models whose functions are kept for an attack: some threads may share it.
 _MOST_MODELS = 4
@@ -87,7 +86,7 @@ class CompiledAttack:
         """Returns images, and whether clean logits are finite, if any were seen."""
         attack, logits_fn = self._parts()
         unit = attack.value_range.to_unit(images)
-        with watched(unit) as looks:
+        with watch_logits(unit) as looks:
             found = attack.perturb(logits_fn, unit, labels, epsilon, key)
             found = kept_in_ball(found, unit, epsilon, attack.norm)
         return attack.value_range.pixels_of(found), finite_looks(logits_fn, looks)
@@ -155,6 +154,6 @@ def _reference(model: Any, kept: dict[int, CompiledAttack]) -> Callable[[], Any]
 
 def _signature(attack: Any, model: Any) -> tuple[Any, ...]:
     """What a compiled function depends on: settings and the layers' identities."""
-    model = viewed_model(model)
+    model = unwrap_view(model)
     layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
     return (repr(attack), *map(id, layers))

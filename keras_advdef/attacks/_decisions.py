@@ -7,10 +7,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_advdef.core import streams
-from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.image_layout import flattened
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
+from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.random_numbers import fold_in, uniform
 from keras_advdef.core.random_state import draw_scope
 

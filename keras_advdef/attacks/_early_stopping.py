@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks._success import needs_confirmation
-from keras_advdef.core.batches import block_size, padded
-from keras_advdef.core.meter import meter
+from keras_advdef.core.image_layout import block_size, pad_rows
+from keras_advdef.core.progress import meter
 from keras_advdef.core.random_numbers import fold_in
 
 
@@ -31,8 +31,8 @@ class _Slots:
         """Adds images, each with the number of its run, with fresh starts."""
         rows, runs = np.array(admitted, np.int64).T
         size = block_size(len(rows), self.job.size)
-        labels = tf.constant(padded(self.job.labels[rows], size))
-        run = tf.constant(padded(runs, size), tf.int32)
+        labels = tf.constant(pad_rows(self.job.labels[rows], size))
+        run = tf.constant(pad_rows(runs, size), tf.int32)
         images, key = self.job.batch(rows, size), self._next_key()
         fresh = self.job.compiled.start(images, labels, self.epsilon, key, run)
         for name, value in fresh.items():
@@ -45,7 +45,7 @@ class _Slots:
         """Moves every row on, in the smallest block that holds them."""
         count = len(self.owners)
         block = block_size(count, self.job.size)
-        packed = {k: tf.constant(padded(v, block)) for k, v in self.state.items()}
+        packed = {k: tf.constant(pad_rows(v, block)) for k, v in self.state.items()}
         advance = self.job.compiled.advance
         moved = advance(packed, self.epsilon, self._next_key())
         before = self.state["step"]
@@ -59,7 +59,7 @@ class _Slots:
             return
         size = block_size(len(suspects), self.job.size)
         images, labels = (
-            tf.constant(padded(self.state[name][suspects], size))
+            tf.constant(pad_rows(self.state[name][suspects], size))
             for name in ("best", "labels")
         )
         confirm = self.job.compiled.confirm

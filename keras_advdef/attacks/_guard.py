@@ -5,19 +5,14 @@ from typing import Any
 import tensorflow as tf
 
 from keras_advdef.core import streams
-from keras_advdef.core.answers import check_finite
 from keras_advdef.core.image_layout import value_count
+from keras_advdef.core.labels import checked_labels, soft_labels, sparse_labels
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
+from keras_advdef.core.predictions import check_finite_logits
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.value_range import (
-    check_values,
-    checked_labels,
-    soft_labels,
-    sparse_labels,
-    tell_small_epsilon,
-)
+from keras_advdef.core.value_range import check_values, warn_small_epsilon
 
 # Norms of honest perturbations come out larger by float32 rounding: by this share, and
 # by two roundings of a float32 near one for each value.
@@ -76,7 +71,7 @@ def check_eager(attack: Any, images: tf.Tensor, labels: Any, epsilon: Any) -> No
     owner = type(attack).__name__
     radius = attack.epsilon if epsilon is None else epsilon
     if isinstance(radius, (int, float)):
-        tell_small_epsilon(owner, radius, attack.value_range)
+        warn_small_epsilon(owner, radius, attack.value_range)
     check_values(owner, images.numpy(), attack.value_range)
     if labels is not None:
         checked_labels(owner, labels, count=len(images), classes=None)
@@ -181,7 +176,7 @@ def check_clean(
     seen = finite_looks(logits_fn, looks)
     owner, models = type(attack).__name__, {}
     if seen is not None:
-        check_finite(owner, "model", logits_fn.model, seen.numpy())
+        check_finite_logits(owner, "model", logits_fn.model, seen.numpy())
     else:
         models["model"] = logits_fn
     for name, model in attack.companions().items():
@@ -190,4 +185,4 @@ def check_clean(
     for name, function in models.items():
         with draw_scope(fold_in(key, streams.FINITE_CHECK)):
             is_finite = _are_finite(function.full_precision(images))
-        check_finite(owner, name, function.model, is_finite.numpy())
+        check_finite_logits(owner, name, function.model, is_finite.numpy())

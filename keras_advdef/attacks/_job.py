@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from keras_advdef.attacks._compiled_attack import compiled_attack
 from keras_advdef.attacks._guard import given
-from keras_advdef.core.answers import check_finite, predicted_classes
-from keras_advdef.core.batches import padded
 from keras_advdef.core.errors import checked_integer
-from keras_advdef.core.model_inputs import check_fit
+from keras_advdef.core.image_layout import pad_rows
+from keras_advdef.core.labels import checked_labels
+from keras_advdef.core.model_inputs import check_image_shape
+from keras_advdef.core.predictions import check_finite_logits, predicted_classes
 from keras_advdef.core.random_numbers import fold_in, make_key
-from keras_advdef.core.value_range import checked_images, checked_labels
+from keras_advdef.core.value_range import checked_images
 
 
 class Job:
@@ -57,7 +58,7 @@ class Job:
         self.verbose = int(verbose in ("auto", 1))
         self.model = model
         self.logits_fn = attack.logits_function(model)
-        check_fit(owner, model, self.images)
+        check_image_shape(owner, model, self.images)
         self.logits_fn.build(self.shape[1:])
         self.compiled = compiled_attack(attack, model)
         # Shows what the model is.
@@ -87,7 +88,7 @@ class Job:
         """
         progress = self.progress(self.count)
         for index, rows in enumerate(self.slices()):
-            labels = tf.constant(padded(self.labels[rows], self.size))
+            labels = tf.constant(pad_rows(self.labels[rows], self.size))
             key = fold_in(self.key, index)
             found, is_finite = self.compiled.craft(
                 self.batch(rows), labels, epsilon, key
@@ -117,7 +118,7 @@ class Job:
         """Returns some images as float32, padded to `size`, by default the batch's."""
         images = self.images[rows].astype(np.float32)
         np.clip(images, self.range.low, self.range.high, out=images)
-        return tf.constant(padded(images, size or self.size))
+        return tf.constant(pad_rows(images, size or self.size))
 
     def slices(self) -> list[slice]:
         """Returns the rows of each batch."""
@@ -158,7 +159,7 @@ class Job:
         self, name: str, model: Any, is_finite: np.ndarray, rows: slice
     ) -> None:
         owner, seen = type(self._attack).__name__, is_finite[: len(self.images[rows])]
-        check_finite(owner, name, model, seen, first=rows.start)
+        check_finite_logits(owner, name, model, seen, first=rows.start)
         self._looked_at.add(rows.start)
 
     def _logits(self, rows: slice) -> np.ndarray:

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.core import streams
-from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
+from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 

@@ -15,18 +15,17 @@ from keras_advdef.attacks._guard import (
 )
 from keras_advdef.attacks._job import Job
 from keras_advdef.core.errors import checked_choice, invalid
-from keras_advdef.core.image_source import taken
-from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.model_inputs import lone_images, with_channels
+from keras_advdef.core.image_source import load_images
+from keras_advdef.core.logits import LogitsFunction, watch_logits
+from keras_advdef.core.model_inputs import add_channels, single_input
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.value_range import (
     ValueRange,
     checked_epsilon,
-    tell_small_epsilon,
+    warn_small_epsilon,
 )
-from keras_advdef.core.watched_logits import watched
 
 
 class Attack:
@@ -145,9 +144,9 @@ class Attack:
             Float32 tensor of the shape of `images`, in `value_range`.
         """
         logits_fn = self.logits_function(model)
-        images = tf.convert_to_tensor(lone_images(type(self).__name__, images))
+        images = tf.convert_to_tensor(single_input(type(self).__name__, images))
         logits_fn.build(tuple(images.shape[1:]))
-        all_axes = with_channels(images)
+        all_axes = add_channels(images)
         unit = self.value_range.to_unit(tf.cast(all_axes, tf.float32))
         unit = tf.clip_by_value(unit, 0.0, 1.0)
         self.check_targets(target_labels)
@@ -155,7 +154,7 @@ class Attack:
         if tf.executing_eagerly():
             check_eager(self, images, given, epsilon)
         key = make_key(seed)
-        with watched(unit) as looks:
+        with watch_logits(unit) as looks:
             goal = given_or_predicted(self, logits_fn, unit, given, key)
             radius = self.radius(epsilon)
             found = self.perturb(logits_fn, unit, goal, radius, key)
@@ -207,10 +206,10 @@ class Attack:
         """
         owner = type(self).__name__
         epsilon = self.epsilon if epsilon is None else self.checked_epsilon(epsilon)
-        tell_small_epsilon(owner, epsilon or 0.0, self.value_range)
+        warn_small_epsilon(owner, epsilon or 0.0, self.value_range)
         self.check_targets(target_labels)
         radius = self.radius(epsilon)
-        images, labels, _ = taken(owner, images, labels)
+        images, labels, _ = load_images(owner, images, labels)
         job = Job(
             self,
             model,
@@ -238,7 +237,7 @@ class Attack:
         Returns:
             Integer array of shape `(count,)`; -1 where the model gives NaN.
         """
-        images = taken(type(self).__name__, images).images
+        images = load_images(type(self).__name__, images).images
         job = Job(
             self,
             model,

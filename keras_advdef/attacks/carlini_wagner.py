@@ -12,14 +12,14 @@ from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.gradients import input_gradient
-from keras_advdef.core.logit_margin import (
-    full_precision_logits,
-    least_margin,
-    logit_margin,
-)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
+from keras_advdef.core.predictions import (
+    full_precision_logits,
+    logit_margin,
+    rounding_margin,
+)
 from keras_advdef.core.random_numbers import fold_in
 
 State = dict[str, tf.Tensor]
@@ -195,7 +195,7 @@ class CarliniWagner(MinimalAttack):
                     logits_fn, candidates, fold_in(key, sample)
                 )
                 ahead = logit_margin(logits, labels, targeted=self.targeted)
-                missing = self.confidence + least_margin(logits) - ahead
+                missing = self.confidence + rounding_margin(logits) - ahead
                 squares = _squares(candidates - clean)
                 loss = squares + constant * tf.maximum(missing, 0.0)
                 return loss, (squares, logits)
@@ -207,7 +207,7 @@ class CarliniWagner(MinimalAttack):
 
         loss, squares, logits, gradient = mean_over_draws(draw, self.eot_samples)
         ahead = logit_margin(logits, labels, targeted=self.targeted)
-        success = ahead >= self.confidence + least_margin(logits)
+        success = ahead >= self.confidence + rounding_margin(logits)
         return loss, squares, success, gradient
 
     def _adam(self, state: State, gradient: tf.Tensor, index: tf.Tensor) -> State:

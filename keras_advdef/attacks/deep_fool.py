@@ -13,15 +13,15 @@ from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.image_layout import value_count
-from keras_advdef.core.logit_margin import (
-    class_margins,
-    least_margin,
-    likeliest_wrong,
-    logit_margin,
-)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
+from keras_advdef.core.predictions import (
+    class_margins,
+    logit_margin,
+    most_likely_wrong,
+    rounding_margin,
+)
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
@@ -115,22 +115,22 @@ class DeepFool(MinimalAttack):
         def look(total: tf.Tensor, index: Any) -> tuple[tf.Tensor, tf.Tensor]:
             key = fold_in(fold_in(seed, streams.DEEP_FOOL_CHECK), index)
             logits = self._logits(logits_fn, self._points(images, total), key)
-            return logits, logit_margin(logits, labels, targeted=False) < least_margin(
-                logits
-            )
+            return logits, logit_margin(
+                logits, labels, targeted=False
+            ) < rounding_margin(logits)
 
         def body(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
             total, logits, active = state
             points = self._points(images, total)
             gradients = self._slopes(logits_fn, points, leads, fold_in(seed, index))
-            step = self._nearest(gradients, leads(logits), least_margin(logits))
+            step = self._nearest(gradients, leads(logits), rounding_margin(logits))
             total = tf.where(per_image(active, images), total + step, total)
             logits, active_still = look(total, index + 1)
             return total, logits, active & active_still
 
         total = tf.zeros_like(images)
         logits, active = look(total, 0)
-        likely = likeliest_wrong(logits, labels, self.candidates)
+        likely = most_likely_wrong(logits, labels, self.candidates)
         leads = functools.partial(class_margins, labels=labels, classes=likely)
         state = (total, logits, active)
         if self.differentiable:

@@ -17,15 +17,15 @@ from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.attacks.stepped_attack import State
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, invalid
-from keras_advdef.core.logit_margin import (
-    class_margins,
-    least_margin,
-    likeliest_wrong,
-    logit_margin,
-)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import norm_per_image, per_image, random_surface_point
+from keras_advdef.core.predictions import (
+    class_margins,
+    logit_margin,
+    most_likely_wrong,
+    rounding_margin,
+)
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
@@ -105,7 +105,7 @@ class FAB(MinimalAttack):
             value_range=value_range,
         )
         is_coarse = precision == "bfloat16"
-        self._least_lead = functools.partial(least_margin, is_coarse=is_coarse)
+        self._least_lead = functools.partial(rounding_margin, is_coarse=is_coarse)
         integer = functools.partial(checked_integer, "FAB", low=1)
         self.steps = integer("steps", steps)
         self.restarts = integer("restarts", restarts)
@@ -219,7 +219,7 @@ class FAB(MinimalAttack):
         with draw_scope(fold_in(key, 0)):
             logits = logits_fn(images)
         targets = self._targets(logits.shape[-1])
-        state["likely"] = likeliest_wrong(logits, labels, count)
+        state["likely"] = most_likely_wrong(logits, labels, count)
         if self.target_classes is not None:
             rank = tf.zeros_like(labels, tf.int64) + tf.cast(run, tf.int64) % targets
             state["likely"] = tf.gather(state["likely"], rank[:, None], batch_dims=1)
@@ -286,7 +286,7 @@ class FAB(MinimalAttack):
         nearer = behind & (norms <= epsilon * _SLACK) & (-norms > state["best_loss"])
         back = images + _RETREAT * (iterate - images)
         if self.target_classes is None:
-            likely = likeliest_wrong(logits, state["labels"], self.candidates)
+            likely = most_likely_wrong(logits, state["labels"], self.candidates)
             state = {**state, "likely": likely}
         return {
             **state,

@@ -10,13 +10,13 @@ from keras_advdef.attacks._starts import STARTS, first_iterate
 from keras_advdef.attacks._success import is_broken, stronger
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
-from keras_advdef.core.answers import bounded
 from keras_advdef.core.errors import (
     checked_choice,
     checked_number,
     invalid,
 )
 from keras_advdef.core.gradients import input_gradient
+from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import (
     norm_per_image,
@@ -24,9 +24,9 @@ from keras_advdef.core.norms import (
     project,
     steepest_step,
 )
+from keras_advdef.core.predictions import bound_logits
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.value_range import sparse_labels
 
 _TINY = 1e-12
 
@@ -254,7 +254,9 @@ class GradientAttack(SteppedAttack):
             state.get("reference"),
         )
         losses = tf.cast(losses, tf.float32)
-        return (-losses if self.targeted else losses), tf.nn.softmax(bounded(logits))
+        return (-losses if self.targeted else losses), tf.nn.softmax(
+            bound_logits(logits)
+        )
 
     def slope(
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor

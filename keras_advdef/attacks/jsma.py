@@ -12,13 +12,13 @@ from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_number
 from keras_advdef.core.image_layout import flattened, value_count
-from keras_advdef.core.logit_margin import (
-    full_precision_logits,
-    least_margin,
-    logit_margin,
-)
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
+from keras_advdef.core.predictions import (
+    full_precision_logits,
+    logit_margin,
+    rounding_margin,
+)
 from keras_advdef.core.random_numbers import fold_in
 
 # Mapping a pixel to [0, 1] and back moves it by less than this share of the range.
@@ -122,7 +122,7 @@ class JSMA(MinimalAttack):
             pair = best_pair(*map(flattened, (rise, -fall, free)))
             # One pair more must not exceed epsilon.
             affordable = 2.0 * tf.cast(index + 1, tf.float32) <= epsilon
-            active &= (ahead < least_margin(logits)) & affordable
+            active &= (ahead < rounding_margin(logits)) & affordable
             active &= tf.reduce_any(pair, axis=1)
             raised = tf.reshape(pair, tf.shape(points)) & per_image(active, points)
             higher = tf.minimum(points + theta, 1.0)

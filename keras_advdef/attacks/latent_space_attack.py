@@ -14,12 +14,12 @@ from keras_advdef.attacks._success import stronger
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.errors import checked_integer, checked_number, invalid
 from keras_advdef.core.gradients import input_gradient
-from keras_advdef.core.keras_private import flat_layers, kept_losses
-from keras_advdef.core.logit_margin import least_margin, logit_margin
+from keras_advdef.core.keras_private import flat_layers, preserve_losses
 from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.core.loops import fixed_loop
-from keras_advdef.core.model_view import viewed_model
+from keras_advdef.core.model_view import unwrap_view
 from keras_advdef.core.norms import project
+from keras_advdef.core.predictions import logit_margin, rounding_margin
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers.generative_projection import GenerativeProjection
@@ -143,7 +143,7 @@ class LatentSpaceAttack(Attack):
         projection = checked_projection(logits_fn.model)
         behind = LogitsFunction(
             # The generator's images pass a perfect projection as they are.
-            dataclasses.replace(logits_fn.view, unaware=True),
+            dataclasses.replace(logits_fn.view, bypass_defences=True),
             training=logits_fn.training,
             precision=logits_fn.precision,
             value_range=logits_fn.value_range,
@@ -155,7 +155,7 @@ class LatentSpaceAttack(Attack):
                 images, fold_in(key, _START), steps=self.steps, restarts=1
             )
             descent = draw_scope(fold_in(key, _DESCENT))
-            with kept_losses(projection.generator), descent:
+            with preserve_losses(projection.generator), descent:
                 latents = self._descended(
                     projection, behind, images, labels, start.latents
                 )
@@ -182,7 +182,7 @@ class LatentSpaceAttack(Attack):
         """Returns the best latents on the way down from given ones."""
         scale = behind.gradient_scale
         is_coarse = behind.full_precision is not behind
-        rounding = least_margin(behind(images), is_coarse=is_coarse)
+        rounding = rounding_margin(behind(images), is_coarse=is_coarse)
         wanted = self.confidence + rounding
 
         def losses(latents: tf.Tensor) -> tuple[tf.Tensor, Any]:
@@ -261,7 +261,7 @@ def projection_of(model: Any) -> GenerativeProjection | None:
     >>> projection_of(keras.Sequential([keras.layers.Flatten()])) is None
     True
     """
-    model = viewed_model(model)
+    model = unwrap_view(model)
     layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
     return next(
         (each for each in layers if isinstance(each, GenerativeProjection)), None
@@ -289,5 +289,5 @@ def checked_projection(model: Any) -> GenerativeProjection:
     projection = projection_of(model)
     if projection is None:
         rule = "a model with a `GenerativeProjection` inside, such as a `DefenseGAN`"
-        raise invalid("LatentSpaceAttack", "model", rule, viewed_model(model))
+        raise invalid("LatentSpaceAttack", "model", rule, unwrap_view(model))
     return projection

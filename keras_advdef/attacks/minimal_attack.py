@@ -10,11 +10,11 @@ from keras_advdef.attacks._success import confirm
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
-from keras_advdef.core.image_source import taken
+from keras_advdef.core.image_source import load_images
+from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in
-from keras_advdef.core.value_range import sparse_labels
 
 # Float32 rounding of the images must not cost a success at exactly epsilon.
 _SLACK = 1.0 + 1e-6
@@ -192,7 +192,7 @@ class MinimalAttack(Attack):
             job = Job(
                 self,
                 model,
-                taken(owner, images).images,
+                load_images(owner, images).images,
                 None,
                 batch_size=batch_size,
                 seed=seed,

@@ -22,9 +22,9 @@ from keras_advdef.core.image_layout import (
     from_channels_last,
     to_channels_last,
 )
-from keras_advdef.core.logit_margin import logit_margin
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
+from keras_advdef.core.predictions import logit_margin
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 

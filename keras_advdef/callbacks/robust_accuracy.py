@@ -7,8 +7,8 @@ import numpy as np
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.errors import checked_instance, checked_integer, invalid
-from keras_advdef.core.keras_training import callbacks_beside
-from keras_advdef.core.value_range import class_labels
+from keras_advdef.core.keras_training import running_callbacks
+from keras_advdef.core.labels import checked_class_labels
 
 _NAME = "val_robust_accuracy"
 
@@ -68,12 +68,14 @@ class RobustAccuracy(keras.callbacks.Callback):
         self.seed = checked_integer(owner, "seed", seed, low=0)
         self._last: float | None = None
         labels = np.atleast_1d(self.validation_data[1])
-        self._classes = class_labels(owner, labels, count=len(labels), classes=None)
+        self._classes = checked_class_labels(
+            owner, labels, count=len(labels), classes=None
+        )
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Raises if a callback before this one wants what only this one writes."""
         self._last = None
-        for callback in callbacks_beside(self):
+        for callback in running_callbacks(self):
             if callback is self:
                 return
             if getattr(callback, "monitor", None) == _NAME:

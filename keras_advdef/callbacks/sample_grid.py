@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.errors import checked_instance, checked_integer, invalid
-from keras_advdef.core.files import atomic_write, writing
+from keras_advdef.core.files import atomic_write, write_errors_as
 from keras_advdef.core.random_state import checked_seed
 from keras_advdef.training import WassersteinGAN
 
@@ -81,7 +81,7 @@ class SampleGrid(keras.callbacks.Callback):
             raise invalid(_OWNER, "model", "one of images of 1 or 3 channels", shape)
         if self.folder.exists() and not self.folder.is_dir():
             raise invalid(_OWNER, "folder", "a folder", str(self.folder))
-        with writing(self._refusal):
+        with write_errors_as(self._refusal):
             self.folder.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -91,7 +91,7 @@ class SampleGrid(keras.callbacks.Callback):
         images = self.model.sample(self.rows * self.columns, seed=self.seed)
         data = tf.io.encode_png(self._grid(images)).numpy()
         path = self.folder / f"epoch-{epoch + 1:04d}.png"
-        with writing(self._refusal):
+        with write_errors_as(self._refusal):
             atomic_write(path, lambda partial: partial.write_bytes(data))
 
     def _refusal(self, advice: str) -> ValueError:

@@ -19,7 +19,7 @@ from keras_advdef.cli._console import OutputClosed
 from keras_advdef.cli._print_line import print_line
 from keras_advdef.cli._signal_handler import SignalHandler
 from keras_advdef.core.errors import is_rejection
-from keras_advdef.core.untrusted import reason_of
+from keras_advdef.core.untrusted import error_reason
 
 # The part of TensorFlow's message on memory that helps a user.
 _ALLOCATION = re.compile(r"OOM when allocating tensor with shape\[[\d,]*\]")
@@ -100,9 +100,9 @@ class ExitOnError:
         if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
             advice = "Use fewer or smaller images, or a smaller --batch-size."
             said = _ALLOCATION.search(str(error))
-            reason = said.group() if said else reason_of(error)
+            reason = said.group() if said else error_reason(error)
             return f"Not enough memory ({reason}). {advice}", _REJECTED
-        message = f"Unexpected {type(error).__name__}: {reason_of(error)}."
+        message = f"Unexpected {type(error).__name__}: {error_reason(error)}."
         return f"{message} {_save_traceback(error)}", _UNEXPECTED
 
 
@@ -122,6 +122,6 @@ def _save_traceback(error: BaseException) -> str:
         last = traceback.extract_tb(error.__traceback__)[-1]
         return (
             f"It was raised in {last.filename}, line {last.lineno}; its traceback "
-            f"could not be written ({reason_of(failure)})."
+            f"could not be written ({error_reason(failure)})."
         )
     return f"Please report it with its traceback, saved in {path}."

@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 
 
 def print_line(console: Console, text: str) -> None:

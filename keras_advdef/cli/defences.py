@@ -10,7 +10,7 @@ from rich.table import Table
 from keras_advdef.cli._defence_names import card_name, is_part
 from keras_advdef.cli._print_line import print_line
 from keras_advdef.core.cards import DefenceCard, all_cards
-from keras_advdef.core.markdown import markdown_table
+from keras_advdef.core.text import markdown_table
 
 
 def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:

@@ -6,7 +6,7 @@ import keras
 
 from keras_advdef.constraints.parseval import Parseval
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.keras_training import decays
+from keras_advdef.core.keras_training import decays_weight
 
 
 def check_weight_decay(model: keras.Model, optimizer: Any) -> None:
@@ -36,7 +36,9 @@ def check_weight_decay(model: keras.Model, optimizer: Any) -> None:
     rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     for variable in model.trainable_variables:
         constraint = variable.constraint
-        if not isinstance(constraint, Parseval) or not decays(optimizer, variable):
+        if not isinstance(constraint, Parseval) or not decays_weight(
+            optimizer, variable
+        ):
             continue
         strength = constraint.beta * constraint.steps
         if rate * decay >= strength:

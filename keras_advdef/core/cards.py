@@ -14,7 +14,12 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.untrusted import check_memory, opened, read_json, reading
+from keras_advdef.core.untrusted import (
+    check_memory,
+    open_regular_file,
+    read_errors_as,
+    read_json,
+)
 
 _Defence = TypeVar("_Defence", bound=type)
 
@@ -236,7 +241,7 @@ def _read_card(path: Path, name: str) -> DefenceCard:
         return invalid("cards_in", "folder", rule, str(path), advice=advice)
 
     values = read_json(path, refuse)
-    with reading(refuse, "A card in it is damaged ({})."):
+    with read_errors_as(refuse, "A card in it is damaged ({})."):
         values["breaks"] = tuple(Break(**each) for each in values["breaks"])
         values["attacks"] = tuple(values["attacks"])
         card = DefenceCard(**values)
@@ -270,9 +275,9 @@ def _asset_files(folder: Path) -> list[str]:
     graph = folder / "saved_model.pb"
     if not graph.exists():
         return []
-    with opened(graph, refuse) as file:
+    with open_regular_file(graph, refuse) as file:
         check_memory(graph.stat().st_size, graph.name, refuse)
-        with reading(
+        with read_errors_as(
             refuse, f"{graph.name} is damaged ({{}}); export the model again."
         ):
             saved = saved_model_pb2.SavedModel.FromString(file.read())

@@ -40,11 +40,11 @@ def duplicate(
     pairs = zip(flat_layers(model), flat_layers(copy), strict=True)
     for old, new in pairs:
         if isinstance(old, kinds):
-            hand_over(old, new)
-    return compiled_alike(copy, model)
+            copy_state(old, new)
+    return compile_like(copy, model)
 
 
-def hand_over(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+def copy_state(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """Gives a layer what another one of its kind has learnt or was adapted to.
 
     Args:
@@ -57,7 +57,7 @@ def hand_over(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     >>> layer.adapt(np.array([[1.0], [3.0]]))
     >>> new = keras.layers.Normalization.from_config(layer.get_config())
     >>> new.build((None, 1))
-    >>> keras_advdef.core.duplicate.hand_over(layer, new)
+    >>> keras_advdef.core.duplicate.copy_state(layer, new)
     >>> new(np.array([[3.0]])).numpy().item()
     1.0
     """
@@ -90,7 +90,7 @@ def uncompiled(model: keras.Model) -> Iterator[None]:
         model.compiled = before
 
 
-def compiled_alike(new: keras.Model, model: keras.Model) -> keras.Model:
+def compile_like(new: keras.Model, model: keras.Model) -> keras.Model:
     """Compiles a model as another one, if that can be made anew, and returns it.
 
     Args:
@@ -102,8 +102,8 @@ def compiled_alike(new: keras.Model, model: keras.Model) -> keras.Model:
     >>> first, second = (
     ...     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]) for _ in "ab")
     >>> first.compile("sgd", "mse")
-    >>> from keras_advdef.core.duplicate import compiled_alike
-    >>> compiled_alike(second, first).loss
+    >>> from keras_advdef.core.duplicate import compile_like
+    >>> compile_like(second, first).loss
     'mse'
     """
     if not model.compiled:

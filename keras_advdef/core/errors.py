@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_advdef.core.keras_private import left_as_it_is
+from keras_advdef.core.keras_private import without_call_info
+from keras_advdef.core.text import printable, shortened
 
 _LONGEST_VALUE = 120
 # Keras puts its own words around what is raised inside a layer.
@@ -47,46 +48,6 @@ def describe(value: Any) -> str:
     return shortened(text, _LONGEST_VALUE)
 
 
-def shortened(text: str, most: int) -> str:
-    """Returns a text, or its beginning and three dots.
-
-    Args:
-        text: Any text.
-        most: Its characters at most.
-
-    Example:
-
-    >>> keras_advdef.core.errors.shortened("a long name", 9)
-    'a long...'
-    """
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def printable(text: str) -> str:
-    r"""Returns a text in one line that commands no terminal.
-
-    Names of files and what lies in them may hold anything: line breaks, sequences that
-    clear a screen, letters that turn the direction of what follows.
-
-    Args:
-        text: Any text.
-
-    Returns:
-        The text, with an escape for each character that is not to be printed.
-
-    Example:
-
-    >>> print(keras_advdef.core.errors.printable("a\x1b[2J b"))
-    a\x1b[2J b
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
 def _message(owner: str, argument: str, rule: str, value: Any, advice: str) -> str:
     received = f"{argument}={describe(value)}"
     text = f"`{owner}` expects `{argument}` to be {rule}. Received: {received}."
@@ -113,7 +74,7 @@ def invalid(
     >>> str(keras_advdef.core.errors.invalid("PGD", "steps", "at least 1", 0))
     '`PGD` expects `steps` to be at least 1. Received: steps=0.'
     """
-    return left_as_it_is(ValueError(_message(owner, argument, rule, value, advice)))
+    return without_call_info(ValueError(_message(owner, argument, rule, value, advice)))
 
 
 def wrong_type(
@@ -137,7 +98,7 @@ def wrong_type(
     >>> str(error)
     '`PGD` expects `loss` to be a string. Received: loss=3.'
     """
-    return left_as_it_is(TypeError(_message(owner, argument, rule, value, advice)))
+    return without_call_info(TypeError(_message(owner, argument, rule, value, advice)))
 
 
 def is_rejection(error: BaseException) -> bool:

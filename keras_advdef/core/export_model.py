@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_advdef.core.cards import CardAsset, card_of
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.files import replacing, writing
+from keras_advdef.core.files import atomic_replace, write_errors_as
 from keras_advdef.core.keras_private import get_input_signature
 
 
@@ -60,7 +60,7 @@ def export_model(
         rule = "a place that can be written to"
         return invalid("export_model", "filepath", rule, str(filepath), advice=advice)
 
-    with writing(refuse), replacing(Path(filepath)):
+    with write_errors_as(refuse), atomic_replace(Path(filepath)):
         served.export(filepath, *args, input_signature=signature, **kwargs)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_advdef.core.untrusted import Refusal, reason_of, size_text
+from keras_advdef.core.text import size_text
+from keras_advdef.core.untrusted import Refusal, error_reason
 
 
 @contextlib.contextmanager
@@ -57,7 +58,7 @@ def uninterrupted() -> Iterator[None]:
         before[number](number, frame)
 
 
-def locked(file: Any) -> bool:
+def try_lock(file: Any) -> bool:
     """Locks an open file until it is closed, unless another process has.
 
     The system takes the lock from a process that dies. Where it has no such locks, on
@@ -73,7 +74,7 @@ def locked(file: Any) -> bool:
 
     >>> import tempfile
     >>> with tempfile.TemporaryFile() as file:
-    ...     keras_advdef.core.files.locked(file)
+    ...     keras_advdef.core.files.try_lock(file)
     True
     """
     with contextlib.suppress(ImportError):
@@ -86,7 +87,7 @@ def locked(file: Any) -> bool:
     return True
 
 
-def lock_at(path: Path) -> Any:
+def open_locked(path: Path) -> Any:
     """Opens a file that is there to be locked, and locks it.
 
     Whoever holds it may remove it. A link is not followed, since it would lead to a
@@ -106,9 +107,9 @@ def lock_at(path: Path) -> Any:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from keras_advdef.core.files import lock_at
+    >>> from keras_advdef.core.files import open_locked
     >>> path = Path(tempfile.mkdtemp()) / "lock"
-    >>> with lock_at(path):
+    >>> with open_locked(path):
     ...     path.unlink()
     """
     flags = os.O_RDWR | os.O_CREAT
@@ -120,7 +121,7 @@ def lock_at(path: Path) -> Any:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
             raise OSError(errno.EEXIST, "It is no plain file", str(path))
-        if not locked(file):
+        if not try_lock(file):
             file.close()
             return None
         if _is_at(path, file):
@@ -135,7 +136,7 @@ def _is_at(path: Path, file: Any) -> bool:
 
 
 # What a killed process may leave behind begins so.
-PARTIAL = ".partial-"
+PARTIAL_PREFIX = ".partial-"
 # So many letters `tempfile` adds.
 _RANDOM = 8
 _SAVED_MODEL = (
@@ -185,7 +186,7 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
     'whole'
     """
     with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=PARTIAL, ignore_cleanup_errors=True
+        dir=path.parent, prefix=PARTIAL_PREFIX, ignore_cleanup_errors=True
     ) as folder:
         partial = Path(folder) / path.name
         write(partial)
@@ -205,7 +206,7 @@ def _keep_names(folder: Path) -> None:
             os.close(number)
 
 
-def remove_partial(folder: Path) -> None:
+def remove_partial_files(folder: Path) -> None:
     """Removes what killed processes were writing whole, but for the demo's.
 
     Args:
@@ -215,14 +216,14 @@ def remove_partial(folder: Path) -> None:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from keras_advdef.core.files import PARTIAL, remove_partial
+    >>> from keras_advdef.core.files import PARTIAL_PREFIX, remove_partial_files
     >>> folder = Path(tempfile.mkdtemp())
-    >>> _ = tempfile.mkdtemp(dir=folder, prefix=PARTIAL)
-    >>> remove_partial(folder)
+    >>> _ = tempfile.mkdtemp(dir=folder, prefix=PARTIAL_PREFIX)
+    >>> remove_partial_files(folder)
     >>> list(folder.iterdir())
     []
     """
-    for left in folder.glob(PARTIAL + "?" * _RANDOM):
+    for left in folder.glob(PARTIAL_PREFIX + "?" * _RANDOM):
         shutil.rmtree(left, ignore_errors=True)
 
 
@@ -236,7 +237,7 @@ def atomic_write_text(path: Path, text: str) -> None:
     atomic_write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def check_room(folder: Path, needed: int, refuse: Refusal) -> None:
+def check_disk_space(folder: Path, needed: int, refuse: Refusal) -> None:
     """Raises if the disk of a folder has too little room, before the work is done.
 
     Args:
@@ -250,8 +251,8 @@ def check_room(folder: Path, needed: int, refuse: Refusal) -> None:
     Example:
 
     >>> from pathlib import Path
-    >>> from keras_advdef.core.files import check_room
-    >>> check_room(Path("."), 1, ValueError)
+    >>> from keras_advdef.core.files import check_disk_space
+    >>> check_disk_space(Path("."), 1, ValueError)
     """
     disk = shutil.disk_usage(folder)
     # Some file systems do not say how large they are.
@@ -261,7 +262,7 @@ def check_room(folder: Path, needed: int, refuse: Refusal) -> None:
 
 
 @contextlib.contextmanager
-def writing(refuse: Refusal) -> Iterator[None]:
+def write_errors_as(refuse: Refusal) -> Iterator[None]:
     """Turns what is raised where a disk is full, closed or gone into a refusal of it.
 
     Args:
@@ -275,8 +276,8 @@ def writing(refuse: Refusal) -> Iterator[None]:
 
     Example:
 
-    >>> from keras_advdef.core.files import writing
-    >>> with writing(ValueError):
+    >>> from keras_advdef.core.files import write_errors_as
+    >>> with write_errors_as(ValueError):
     ...     raise OSError(28, "No space left on device")
     Traceback (most recent call last):
     ...
@@ -288,12 +289,12 @@ def writing(refuse: Refusal) -> Iterator[None]:
         said = [text for text in map(os.strerror, _DISK) if text in str(error)]
         if not said and isinstance(error, tf.errors.OpError):
             raise
-        reason = said[0] if said else reason_of(error)
+        reason = said[0] if said else error_reason(error)
         raise refuse(f"{reason}. What lay there before is whole.") from error
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[None]:
+def atomic_replace(path: Path) -> Iterator[None]:
     """Puts the file or SavedModel at a path aside, and back where the body fails.
 
     Other files in the folder of a SavedModel stay where they are.
@@ -308,11 +309,11 @@ def replacing(path: Path) -> Iterator[None]:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from keras_advdef.core.files import replacing
+    >>> from keras_advdef.core.files import atomic_replace
     >>> path = Path(tempfile.mkdtemp()) / "note.txt"
     >>> _ = path.write_text("old")
     >>> try:
-    ...     with replacing(path):
+    ...     with atomic_replace(path):
     ...         _ = path.write_text("half")
     ...         raise ZeroDivisionError
     ... except ZeroDivisionError:
@@ -326,7 +327,7 @@ def replacing(path: Path) -> Iterator[None]:
     try:
         for part in parts:
             if part.exists():
-                folder = tempfile.mkdtemp(dir=part.parent, prefix=PARTIAL)
+                folder = tempfile.mkdtemp(dir=part.parent, prefix=PARTIAL_PREFIX)
                 aside[part] = Path(folder) / part.name
                 os.replace(part, aside[part])
         is_begun = True

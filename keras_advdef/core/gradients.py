@@ -124,7 +124,7 @@ _soft = FunctionScope()
 
 
 @contextlib.contextmanager
-def soft_gradients() -> Iterator[None]:
+def smooth_gradients() -> Iterator[None]:
     """Makes layers that have a differentiable approximation use it backward.
 
     Their outputs stay the same. Attacks that know of such a layer do better so than
@@ -141,7 +141,7 @@ def soft_gradients() -> Iterator[None]:
     ...     return tape.gradient(compressed, images)
     >>> bool(np.all(slopes() == 1.0))
     True
-    >>> with keras_advdef.core.gradients.soft_gradients():
+    >>> with keras_advdef.core.gradients.smooth_gradients():
     ...     bool(np.all(slopes() == 1.0))
     False
     """
@@ -149,12 +149,12 @@ def soft_gradients() -> Iterator[None]:
         yield
 
 
-def are_gradients_soft() -> bool:
+def are_gradients_smooth() -> bool:
     """Returns whether layers shall use their differentiable approximation.
 
     Example:
 
-    >>> keras_advdef.core.gradients.are_gradients_soft()
+    >>> keras_advdef.core.gradients.are_gradients_smooth()
     False
     """
     return _soft.value() is not None

@@ -9,14 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.errors import invalid, wrong_type
-from keras_advdef.core.model_inputs import lone_images
+from keras_advdef.core.model_inputs import single_input
 
 # A data set of unknown length may have no end; a machine has.
 _MOST_BYTES = 2**34
 _BOUND = "`dataset.take(100)`"
 
 
-class Taken(NamedTuple):
+class LoadedImages(NamedTuple):
     """What was taken from a user's data.
 
     Attributes:
@@ -30,14 +30,14 @@ class Taken(NamedTuple):
     is_whole: bool = True
 
 
-def taken(
+def load_images(
     owner: str,
     images: Any,
     labels: Any = None,
     *,
     most: int | None = None,
     argument: str = "images",
-) -> Taken:
+) -> LoadedImages:
     """Returns images and labels from arrays, tensors or a data set.
 
     A `tf.data.Dataset` or `keras.utils.PyDataset` gives batches `images` or
@@ -62,22 +62,22 @@ def taken(
     Example:
 
     >>> dataset = tf.data.Dataset.from_tensor_slices((np.zeros((5, 2, 2, 1)), range(5)))
-    >>> images, labels, is_whole = keras_advdef.core.image_source.taken(
+    >>> images, labels, is_whole = keras_advdef.core.image_source.load_images(
     ...     "PGD", dataset.batch(2), most=3)
     >>> images.shape, labels.tolist(), is_whole
     ((3, 2, 2, 1), [0, 1, 2], False)
     """
     source = _Source(owner, argument)
-    if is_data_set(images):
+    if is_dataset(images):
         return source.gathered(images, labels, most)
     if isinstance(images, Iterator):
         advice = "Gather its batches first, or make a `tf.data.Dataset` of it."
         rule = "an array, a tensor, a `tf.data.Dataset` or a `PyDataset`"
         raise wrong_type(owner, argument, rule, images, advice=advice)
-    return Taken(source.single(images), labels)
+    return LoadedImages(source.single(images), labels)
 
 
-def is_data_set(images: Any) -> bool:
+def is_dataset(images: Any) -> bool:
     """Whether images come as a `tf.data.Dataset` or a `keras.utils.PyDataset`.
 
     Args:
@@ -85,8 +85,8 @@ def is_data_set(images: Any) -> bool:
 
     Example:
 
-    >>> from keras_advdef.core.image_source import is_data_set
-    >>> is_data_set(tf.data.Dataset.range(3)), is_data_set(np.zeros(3))
+    >>> from keras_advdef.core.image_source import is_dataset
+    >>> is_dataset(tf.data.Dataset.range(3)), is_dataset(np.zeros(3))
     (True, False)
     """
     return isinstance(images, (tf.data.Dataset, keras.utils.PyDataset))
@@ -98,7 +98,7 @@ class _Source(NamedTuple):
     owner: str
     argument: str
 
-    def gathered(self, source: Any, labels: Any, most: int | None) -> Taken:
+    def gathered(self, source: Any, labels: Any, most: int | None) -> LoadedImages:
         images: list[np.ndarray] = []
         classes: list[np.ndarray] = []
         count, is_whole = 0, True
@@ -119,10 +119,10 @@ class _Source(NamedTuple):
             raise invalid(self.owner, "labels", rule, labels)
         found = np.concatenate(images)[:most]
         given = np.concatenate(classes)[:most] if classes else labels
-        return Taken(found, given, is_whole and len(found) == count)
+        return LoadedImages(found, given, is_whole and len(found) == count)
 
     def single(self, images: Any) -> Any:
-        return lone_images(self.owner, images, argument=self.argument)
+        return single_input(self.owner, images, argument=self.argument)
 
     def _batches(self, source: Any, most: int | None) -> Iterable[Any]:
         """Returns the batches of a data set; raises if they do not end and must."""

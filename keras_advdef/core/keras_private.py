@@ -38,12 +38,12 @@ __all__ = [
     "in_stateless_scope",
     "inbound_tensors",
     "inner_layers",
-    "kept_losses",
-    "left_as_it_is",
     "make_default_seed",
+    "preserve_losses",
     "producer",
     "seed_state_variables",
     "twin_layer",
+    "without_call_info",
 ]
 
 _Kind = TypeVar("_Kind", bound=Exception)
@@ -235,7 +235,7 @@ def seed_state_variables(model: keras.Model) -> list[keras.Variable]:
 
 
 @contextlib.contextmanager
-def kept_losses(model: keras.Model) -> Iterator[None]:
+def preserve_losses(model: keras.Model) -> Iterator[None]:
     """Puts back, at its end, what the last call of a model added with `add_loss`.
 
     Keras forgets these losses whenever a model or layer is called anew.
@@ -246,7 +246,7 @@ def kept_losses(model: keras.Model) -> Iterator[None]:
     Example:
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    >>> with keras_advdef.core.keras_private.kept_losses(model):
+    >>> with keras_advdef.core.keras_private.preserve_losses(model):
     ...     outputs = model(np.zeros((3, 2)))
     """
     losses = [(layer, list(layer._losses)) for layer in flat_layers(model)]
@@ -282,7 +282,7 @@ def conversion_format() -> str | None:
     return None
 
 
-def left_as_it_is(error: _Kind) -> _Kind:
+def without_call_info(error: _Kind) -> _Kind:
     """Returns an error to whose text Keras adds nothing, raised in whatever call.
 
     Keras would wrap it into lines about the call and its arguments.
@@ -293,7 +293,7 @@ def left_as_it_is(error: _Kind) -> _Kind:
     Example:
 
     >>> error = ValueError("Too few images.")
-    >>> keras_advdef.core.keras_private.left_as_it_is(error) is error
+    >>> keras_advdef.core.keras_private.without_call_info(error) is error
     True
     """
     error._keras_call_info_injected = True  # type: ignore[attr-defined]
@@ -347,7 +347,7 @@ def own_policy(layer: keras.layers.Layer) -> Any:
 
 
 @contextlib.contextmanager
-def policies_of_thread(
+def thread_policies(
     policies: Sequence[tuple[keras.layers.Layer, str]],
 ) -> Iterator[None]:
     """Gives layers other dtype policies, which only this thread sees.
@@ -358,8 +358,8 @@ def policies_of_thread(
     Example:
 
     >>> layer = keras.layers.Dense(1)
-    >>> from keras_advdef.core.keras_private import policies_of_thread
-    >>> with policies_of_thread([(layer, "mixed_bfloat16")]):
+    >>> from keras_advdef.core.keras_private import thread_policies
+    >>> with thread_policies([(layer, "mixed_bfloat16")]):
     ...     layer.compute_dtype
     'bfloat16'
     >>> layer.compute_dtype

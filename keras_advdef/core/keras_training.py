@@ -21,15 +21,15 @@ from keras.src.trainers.compile_utils import MetricsList
 
 __all__ = [
     "MonitoredMetrics",
-    "callbacks_beside",
     "compiled_loss",
     "compiled_metric_names",
-    "decays",
+    "decays_weight",
     "get_keras_mask",
     "loss_tracker",
     "prepare_for_workers",
     "reduce_weighted_values",
     "resolved_loss",
+    "running_callbacks",
     "scale_loss_for_distribution",
     "unscale_loss_for_distribution",
     "worker_logs",
@@ -144,7 +144,9 @@ def resolved_loss(
     return found.loss, found.loss_weights
 
 
-def decays(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+def decays_weight(
+    optimizer: keras.optimizers.Optimizer, variable: keras.Variable
+) -> bool:
     """Returns whether an optimizer with weight decay shrinks a variable.
 
     Args:
@@ -159,13 +161,13 @@ def decays(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> b
     >>> layer = keras.layers.Dense(1)
     >>> layer.build((None, 2))
     >>> optimizer = keras.optimizers.SGD(weight_decay=0.1)
-    >>> keras_advdef.core.keras_training.decays(optimizer, layer.kernel)
+    >>> keras_advdef.core.keras_training.decays_weight(optimizer, layer.kernel)
     True
     """
     return optimizer._use_weight_decay(variable)
 
 
-def callbacks_beside(callback: keras.callbacks.Callback) -> Sequence[Any]:
+def running_callbacks(callback: keras.callbacks.Callback) -> Sequence[Any]:
     """Returns the callbacks of the running `fit` in their order.
 
     Keras tells a callback its model but not its neighbours; the list is found on the
@@ -180,7 +182,7 @@ def callbacks_beside(callback: keras.callbacks.Callback) -> Sequence[Any]:
     Example:
 
     >>> callback = keras.callbacks.Callback()
-    >>> len(keras_advdef.core.keras_training.callbacks_beside(callback))
+    >>> len(keras_advdef.core.keras_training.running_callbacks(callback))
     1
     """
     frame = inspect.currentframe()

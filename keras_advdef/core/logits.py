@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,20 +14,20 @@ from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_private import (
     flat_layers,
     has_graph,
-    kept_losses,
+    preserve_losses,
     seed_state_variables,
 )
-from keras_advdef.core.model_inputs import call_classifier, lone_images
-from keras_advdef.core.model_view import ModelView, inlined, inlined_calls
+from keras_advdef.core.model_inputs import call_classifier, single_input
+from keras_advdef.core.model_view import ModelView, inline_calls, inline_function
 from keras_advdef.core.precision import (
     PRECISIONS,
-    cannot_switch,
-    check_switch,
+    bfloat16_error,
+    check_bfloat16,
     head_layers,
     in_bfloat16,
 )
 from keras_advdef.core.random_state import RandomLayer, draw_scope, scope_key
-from keras_advdef.core.random_stream import kept_states
+from keras_advdef.core.random_stream import preserve_variables
 from keras_advdef.core.softmax_head import (
     check_outputs,
     hides_head,
@@ -34,7 +35,6 @@ from keras_advdef.core.softmax_head import (
     single_output,
 )
 from keras_advdef.core.value_range import ValueRange
-from keras_advdef.core.watched_logits import note
 
 # A constant scale: the optimizer's own grows to 2**15, where input gradients overflow.
 _FLOAT16_SCALE = 2.0**10
@@ -159,7 +159,7 @@ class LogitsFunction:
             check_outputs(_OWNER, self.model.outputs)
         self._seed_states = seed_state_variables(self.model) if self._is_keras else []
         if self._exact is not None:
-            check_switch(self.model)
+            check_bfloat16(self.model)
             self._head = head_layers(self.model)
 
     @property
@@ -202,7 +202,7 @@ class LogitsFunction:
         """Returns float32 logits of shape `(batch, classes)`."""
         pixels = self.view.seen(self.value_range.from_unit(images))
         logits = self.view.logits(images, self._logits(pixels))
-        note(self, images, logits)
+        _note(self, images, logits)
         return logits
 
     def _logits(self, pixels: tf.Tensor) -> tf.Tensor:
@@ -238,12 +238,12 @@ class LogitsFunction:
         if not self._is_keras:
             return forward(images)
         with (
-            kept_losses(self.model),
-            kept_states(self._drawn_seed_states()),
-            inlined_calls(self.model),
+            preserve_losses(self.model),
+            preserve_variables(self._drawn_seed_states()),
+            inline_calls(self.model),
             self.view.applied(),
         ):
-            return inlined(forward)(images, training=self.training)
+            return inline_function(forward)(images, training=self.training)
 
     def _bfloat16_outputs(self, images: tf.Tensor) -> Any:
         with in_bfloat16(self.model, keep=self._head):
@@ -254,7 +254,7 @@ class LogitsFunction:
         # What is wrong in float32 too is told as it is.
         self._outputs(images)
         what = f"`{self.model.name}`, whose own code fails in bfloat16"
-        raise cannot_switch(what) from cause
+        raise bfloat16_error(what) from cause
 
     def _drawn_seed_states(self) -> list[tuple[keras.Variable, tf.Tensor]]:
         drawn = []
@@ -293,10 +293,10 @@ def classifier_logits(
     if isinstance(classifier, LogitsModel):
         return tf.cast(classifier.logits(images, training=training), tf.float32)
     outputs = call_classifier(classifier, images, training=training)
-    return logits_behind(classifier, images, outputs)
+    return logits_from_outputs(classifier, images, outputs)
 
 
-def logits_behind(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
+def logits_from_outputs(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
     """Returns the logits for what a classifier returned, at no further pass.
 
     Args:
@@ -311,15 +311,68 @@ def logits_behind(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
 
     >>> model = keras.Sequential(
     ...     [keras.Input((2,)), keras.layers.Dense(1, activation="sigmoid")])
-    >>> from keras_advdef.core.logits import logits_behind
+    >>> from keras_advdef.core.logits import logits_from_outputs
     >>> x = np.zeros((1, 2))
-    >>> logits_behind(model, x, model(x)).numpy().tolist()
+    >>> logits_from_outputs(model, x, model(x)).numpy().tolist()
     [[0.0, 0.0]]
     """
 
     def run(probes: tf.Tensor) -> Any:
-        with kept_losses(classifier), keras.StatelessScope():
+        with preserve_losses(classifier), keras.StatelessScope():
             return call_classifier(classifier, probes, training=False)
 
-    images = tf.convert_to_tensor(lone_images("classifier_logits", images))
+    images = tf.convert_to_tensor(single_input("classifier_logits", images))
     return logits_of("classifier_logits", classifier, images, outputs, run)
+
+
+# The tensor that is watched, and what was called on it with which logits.
+_Looks = list[tuple[Any, tf.Tensor]]
+
+
+class _Watched(threading.local):
+    images: Any = None
+    looks: _Looks | None = None
+
+
+_watched = _Watched()
+
+
+@contextlib.contextmanager
+def watch_logits(images: tf.Tensor) -> Iterator[_Looks]:
+    """Collects the logits that models give for one tensor while the body runs.
+
+    Only a call on that very tensor counts, in the same graph, so that the logits can
+    be used behind the body.
+
+    Args:
+        images: The tensor.
+
+    Yields:
+        A list of pairs, the logits function and its logits, that grows.
+
+    Example:
+
+    >>> from keras_advdef.core.logits import watch_logits
+    >>> logits_fn = keras_advdef.core.logits.LogitsFunction(lambda images: 2.0 * images)
+    >>> images = tf.ones((1, 2))
+    >>> with watch_logits(images) as looks:
+    ...     _ = logits_fn(images), logits_fn(images + 1.0)
+    >>> [logits.numpy().tolist() for _, logits in looks]
+    [[[2.0, 2.0]]]
+    """
+    before = _watched.images, _watched.looks
+    looks: _Looks = []
+    _watched.images, _watched.looks = images, looks
+    try:
+        yield looks
+    finally:
+        _watched.images, _watched.looks = before
+
+
+def _note(logits_fn: "LogitsFunction", images: tf.Tensor, logits: tf.Tensor) -> None:
+    looks = _watched.looks
+    if looks is None or images is not _watched.images:
+        return
+    # The body of a loop is a graph of its own, and its tensors stay there.
+    if tf.executing_eagerly() or logits.graph is images.graph:
+        looks.append((logits_fn, logits))

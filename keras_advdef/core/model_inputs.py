@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import FloatFunctional, has_graph
-from keras_advdef.core.model_view import viewed_model
+from keras_advdef.core.model_view import unwrap_view
 
 _IMAGE_RANK = 4
 # Graphs of whole numbers that were made to take floats, with the output they end in.
@@ -18,7 +18,7 @@ _floats: weakref.WeakKeyDictionary[Any, tuple[Any, keras.Model]]
 _floats = weakref.WeakKeyDictionary()
 
 
-def lone_images(owner: str, images: Any, *, argument: str = "images") -> Any:
+def single_input(owner: str, images: Any, *, argument: str = "images") -> Any:
     """Returns the images of a model's only input, which Keras takes in structures too.
 
     Args:
@@ -35,8 +35,8 @@ def lone_images(owner: str, images: Any, *, argument: str = "images") -> Any:
     Example:
 
     >>> images = np.zeros((2, 8, 8, 1))
-    >>> lone_images = keras_advdef.core.model_inputs.lone_images
-    >>> lone_images("PGD", {"image": images}) is images
+    >>> single_input = keras_advdef.core.model_inputs.single_input
+    >>> single_input("PGD", {"image": images}) is images
     True
     """
     is_keyed = isinstance(images, dict)
@@ -54,7 +54,7 @@ def lone_images(owner: str, images: Any, *, argument: str = "images") -> Any:
     return alone
 
 
-def with_channels(images: Any) -> Any:
+def add_channels(images: Any) -> Any:
     """Returns images with an axis for their channels, `(batch, rows, cols, channels)`.
 
     Args:
@@ -62,13 +62,13 @@ def with_channels(images: Any) -> Any:
 
     Example:
 
-    >>> keras_advdef.core.model_inputs.with_channels(np.zeros((2, 8, 8))).shape
+    >>> keras_advdef.core.model_inputs.add_channels(np.zeros((2, 8, 8))).shape
     (2, 8, 8, 1)
     """
     return images[..., None] if len(images.shape) == _IMAGE_RANK - 1 else images
 
 
-def check_fit(owner: str, model: Any, images: np.ndarray) -> None:
+def check_image_shape(owner: str, model: Any, images: np.ndarray) -> None:
     """Raises if images are known to be of another shape than a model's.
 
     Args:
@@ -82,12 +82,12 @@ def check_fit(owner: str, model: Any, images: np.ndarray) -> None:
     Example:
 
     >>> model = keras.Sequential([keras.Input((8, 8)), keras.layers.Flatten()])
-    >>> check_fit = keras_advdef.core.model_inputs.check_fit
-    >>> check_fit("PGD", model, np.zeros((2, 8, 8, 1)))
+    >>> check_image_shape = keras_advdef.core.model_inputs.check_image_shape
+    >>> check_image_shape("PGD", model, np.zeros((2, 8, 8, 1)))
     """
-    if not has_graph(viewed_model(model)):
+    if not has_graph(unwrap_view(model)):
         return
-    (wanted, *_) = (tensor.shape for tensor in viewed_model(model).inputs)
+    (wanted, *_) = (tensor.shape for tensor in unwrap_view(model).inputs)
     sizes = wanted[1:] if len(wanted) == _IMAGE_RANK else (*wanted[1:], 1)
     given = images.shape[1:]
     if len(sizes) != len(given) or any(
@@ -120,7 +120,7 @@ def call_classifier(model: keras.Model, images: Any, **arguments: Any) -> Any:
     >>> call(model, tf.zeros((2, 8, 8, 1)), training=False).shape
     TensorShape([2, 3])
     """
-    images = lone_images(type(model).__name__, images)
+    images = single_input(type(model).__name__, images)
     if not has_graph(model):
         return model(_with_axes(images, _built_rank(model)), **arguments)
     if len(model.inputs) != 1:

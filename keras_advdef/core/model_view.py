@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_advdef.core._function_scope import FunctionScope
 from keras_advdef.core.gradients import (
     bypass_defences,
-    soft_gradients,
+    smooth_gradients,
     straight_through,
 )
 from keras_advdef.core.keras_private import flat_layers
@@ -26,9 +26,10 @@ class ModelView:
 
     Args:
         model: A Keras model or a function from images to logits.
-        unaware: Whether this package's defences stand aside.
-        soft: Whether layers use the differentiable approximation that they have.
-        identity: Layers and operations whose backward pass is the identity (BPDA).
+        bypass_defences: Whether the defences of this package pass their inputs through.
+        smooth_gradients: Whether layers that have a differentiable approximation use it
+            in the backward pass.
+        bpda_layers: Layers and operations whose backward pass is the identity (BPDA).
         temperature: Divides the logits, which undoes saturation.
         has_gradient: Whether gradients reach the images. Without, they are zero, never
             missing, so that a gradient attack runs and finds nothing.
@@ -46,9 +47,9 @@ class ModelView:
 
     model: Any
     _: dataclasses.KW_ONLY
-    unaware: bool = False
-    soft: bool = False
-    identity: tuple[Any, ...] = ()
+    bypass_defences: bool = False
+    smooth_gradients: bool = False
+    bpda_layers: tuple[Any, ...] = ()
     temperature: float = 1.0
     has_gradient: bool = True
     is_random: bool | None = None
@@ -57,11 +58,11 @@ class ModelView:
     def applied(self) -> Iterator[None]:
         """Makes the model behave as viewed while it is called or traced."""
         with contextlib.ExitStack() as stack:
-            if self.unaware:
+            if self.bypass_defences:
                 stack.enter_context(bypass_defences())
-            if self.soft:
-                stack.enter_context(soft_gradients())
-            for operation in self.identity:
+            if self.smooth_gradients:
+                stack.enter_context(smooth_gradients())
+            for operation in self.bpda_layers:
                 stack.enter_context(_identity_gradient(operation))
             yield
 
@@ -79,7 +80,7 @@ class ModelView:
         return outputs if self.temperature == 1.0 else outputs / self.temperature
 
 
-def viewed_model(model: Any) -> Any:
+def unwrap_view(model: Any) -> Any:
     """Returns the model behind a view, and anything else as it is.
 
     Args:
@@ -88,7 +89,7 @@ def viewed_model(model: Any) -> Any:
     Example:
 
     >>> view = keras_advdef.core.model_view.ModelView(len)
-    >>> keras_advdef.core.model_view.viewed_model(view) is len
+    >>> keras_advdef.core.model_view.unwrap_view(view) is len
     True
     """
     return model.model if isinstance(model, ModelView) else model
@@ -105,7 +106,7 @@ def _identity_gradient(operation: Any) -> Iterator[None]:
 
         return call
 
-    with replaced_call(operation, straight):
+    with replace_call(operation, straight):
         yield
 
 
@@ -114,7 +115,7 @@ class _CallOfThread:
 
     Attributes:
         original: What the operation calls in all other threads.
-        holders: How many `replaced_call` are entered in all threads.
+        holders: How many `replace_call` are entered in all threads.
     """
 
     def __init__(self, original: Callable[..., Any]) -> None:
@@ -134,7 +135,7 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def replaced_call(
+def replace_call(
     operation: Any, replace: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
     """Makes a layer or operation call another function while the body runs.
@@ -148,7 +149,7 @@ def replaced_call(
     Example:
 
     >>> layer = keras.layers.ReLU()
-    >>> with keras_advdef.core.model_view.replaced_call(
+    >>> with keras_advdef.core.model_view.replace_call(
     ...     layer, lambda relu: lambda inputs: relu(inputs) + 1.0
     ... ):
     ...     float(layer(tf.constant(2.0)))
@@ -174,7 +175,7 @@ def replaced_call(
 
 
 @contextlib.contextmanager
-def inlined_calls(model: keras.layers.Layer) -> Iterator[None]:
+def inline_calls(model: keras.layers.Layer) -> Iterator[None]:
     """Makes what the layers of a model have as a `tf.function` a part of the caller.
 
     Its trace would know nothing of a view, of draws and of what is kept, or would go
@@ -190,14 +191,14 @@ def inlined_calls(model: keras.layers.Layer) -> Iterator[None]:
     ...     def call(self, inputs):
     ...         return 2.0 * inputs
     >>> layer = Doubled()
-    >>> with keras_advdef.core.model_view.inlined_calls(layer):
+    >>> with keras_advdef.core.model_view.inline_calls(layer):
     ...     float(layer(tf.constant(3.0)))
     6.0
     """
     with contextlib.ExitStack() as stack:
         for layer in flat_layers(model):
-            if keeps_traces(_original(layer.call)):
-                stack.enter_context(replaced_call(layer, inlined))
+            if is_tf_function(_original(layer.call)):
+                stack.enter_context(replace_call(layer, inline_function))
         yield
 
 
@@ -205,7 +206,7 @@ def _original(call: Callable[..., Any]) -> Callable[..., Any]:
     return call.original if isinstance(call, _CallOfThread) else call
 
 
-def keeps_traces(function: Any) -> bool:
+def is_tf_function(function: Any) -> bool:
     """Returns whether something is a `tf.function`, which is traced only once.
 
     Args:
@@ -213,13 +214,13 @@ def keeps_traces(function: Any) -> bool:
 
     Example:
 
-    >>> keras_advdef.core.model_view.keeps_traces(tf.function(len))
+    >>> keras_advdef.core.model_view.is_tf_function(tf.function(len))
     True
     """
     return isinstance(function, tf.types.experimental.PolymorphicFunction)
 
 
-def inlined(function: Any) -> Callable[..., Any]:
+def inline_function(function: Any) -> Callable[..., Any]:
     """Returns what a `tf.function` traces, and any other function as it is.
 
     Args:
@@ -228,10 +229,10 @@ def inlined(function: Any) -> Callable[..., Any]:
     Example:
 
     >>> import keras_advdef
-    >>> keras_advdef.core.model_view.inlined(len) is len
+    >>> keras_advdef.core.model_view.inline_function(len) is len
     True
     """
-    if not keeps_traces(function):
+    if not is_tf_function(function):
         return function
     plain = function.python_function
     if inspect.ismethod(plain):

@@ -13,10 +13,10 @@ from keras_advdef.core.keras_private import (
     inbound_tensors,
     inner_layers,
     own_policy,
-    policies_of_thread,
     producer,
+    thread_policies,
 )
-from keras_advdef.core.model_view import keeps_traces
+from keras_advdef.core.model_view import is_tf_function
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -26,7 +26,7 @@ _POLICIES = ("float32", "mixed_float16", *_BFLOAT16)
 _PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
-def cannot_switch(what: str) -> ValueError:
+def bfloat16_error(what: str) -> ValueError:
     """Returns the error for a model that cannot run in bfloat16.
 
     Args:
@@ -37,7 +37,7 @@ def cannot_switch(what: str) -> ValueError:
 
     Example:
 
-    >>> str(keras_advdef.core.precision.cannot_switch("a plain function"))[:71]
+    >>> str(keras_advdef.core.precision.bfloat16_error("a plain function"))[:71]
     '`LogitsFunction` expects `precision` to be "float32" for a plain functi'
     """
     rule = f'"float32" for {what}'
@@ -84,7 +84,7 @@ def in_bfloat16(
     >>> dense.compute_dtype
     'float32'
     """
-    with policies_of_thread(_changes(model, keep)):
+    with thread_policies(_changes(model, keep)):
         yield
 
 
@@ -96,7 +96,7 @@ def _changes(
     model: keras.layers.Layer, keep: Sequence[keras.layers.Layer]
 ) -> list[tuple[keras.layers.Layer, str]]:
     """Returns the layers that must change, each with the name of its new policy."""
-    check_switch(model)
+    check_bfloat16(model)
     kept = {id(layer) for layer in (model, *keep)}
     is_mixed = _is_mixed(model)
     changes = []
@@ -138,7 +138,7 @@ def _passes_pixels(layer: keras.layers.Layer) -> bool:
     return holds_exact or has_graph(layer) or isinstance(layer, _PREPROCESSING)
 
 
-def check_switch(model: Any) -> None:
+def check_bfloat16(model: Any) -> None:
     """Raises if a model is known not to run in bfloat16.
 
     Args:
@@ -151,18 +151,18 @@ def check_switch(model: Any) -> None:
     Example:
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> keras_advdef.core.precision.check_switch(model)
+    >>> keras_advdef.core.precision.check_bfloat16(model)
     """
     if not isinstance(model, keras.layers.Layer):
-        raise cannot_switch("a model that is no Keras layer")
-    if keeps_traces(getattr(model, "logits", None)):
-        raise cannot_switch(f"`{model.name}`, whose `logits` is a `tf.function`")
+        raise bfloat16_error("a model that is no Keras layer")
+    if is_tf_function(getattr(model, "logits", None)):
+        raise bfloat16_error(f"`{model.name}`, whose `logits` is a `tf.function`")
     for layer in _computing_layers(model):
         name = _policy_name(layer)
         if name not in _POLICIES:
-            raise cannot_switch(f"`{layer.name}`, which has the dtype policy {name}")
-        if keeps_traces(layer.call):
-            raise cannot_switch(f"`{layer.name}`, whose `call` is a `tf.function`")
+            raise bfloat16_error(f"`{layer.name}`, which has the dtype policy {name}")
+        if is_tf_function(layer.call):
+            raise bfloat16_error(f"`{layer.name}`, whose `call` is a `tf.function`")
 
 
 def head_layers(model: Any) -> list[keras.layers.Layer]:

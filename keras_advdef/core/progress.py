@@ -1,8 +1,9 @@
 """Progress: what an evaluation tells while it runs."""
 
+import threading
 import time
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import duration, printable
 
 
 class Progress:
@@ -71,22 +72,23 @@ def time_left(seconds: float | None) -> str:
     return "" if seconds is None else f", about {duration(max(seconds, 1.0))} to go"
 
 
-def duration(seconds: float) -> str:
-    """Returns a time as people say it.
+class Meter(threading.local):
+    """What the attacks of this thread have cost so far.
 
-    Args:
-        seconds: Any number of at least 0.
+    Attributes:
+        tracing: Seconds that went into tracing functions.
+        rows: Rows times the steps that they were moved on, in attacks that images may
+            leave.
 
     Example:
 
-    >>> from keras_advdef.core.progress import duration
-    >>> duration(59.6), duration(3725)
-    ('1 min', '1 h 2 min')
+    >>> from keras_advdef.core.progress import Meter
+    >>> Meter().tracing
+    0.0
     """
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    if minutes:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{whole} s"
+
+    tracing = 0.0
+    rows = 0
+
+
+meter = Meter()

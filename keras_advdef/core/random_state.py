@@ -15,10 +15,10 @@ from keras_advdef.core.random_numbers import SEED_LIMIT, fold_in
 from keras_advdef.core.random_stream import (
     FreshAtLoad,
     add_random_state,
-    advance,
     fresh_state,
-    of_today,
-    replica_number,
+    next_stream_key,
+    replica_id,
+    upgrade_random_states,
 )
 
 _scope = FunctionScope()
@@ -80,7 +80,7 @@ def scope_key() -> tf.Tensor | None:
     if scope is None:
         return None
     scope.draws += 1
-    return fold_in(fold_in(scope.key, scope.draws), replica_number())
+    return fold_in(fold_in(scope.key, scope.draws), replica_id())
 
 
 def checked_seed(owner: str, seed: Any) -> int | None:
@@ -156,7 +156,7 @@ class RandomLayer(keras.layers.Layer):
         """Returns the key for one draw, an int64 tensor of shape `(2,)`."""
         self._check_format()
         key = scope_key()
-        return advance(self.random_state) if key is None else key
+        return next_stream_key(self.random_state) if key is None else key
 
     def _check_format(self) -> None:
         """Raises in an export that could not draw anew in each call and process."""
@@ -168,7 +168,7 @@ class RandomLayer(keras.layers.Layer):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads all variables."""
-        super().load_own_variables(of_today(store))
+        super().load_own_variables(upgrade_random_states(store))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
@@ -199,7 +199,7 @@ def _drawing_layers(model: keras.layers.Layer) -> list[RandomLayer]:
     return [each for each in layers if each.draws]
 
 
-def key_of_passes(model: keras.Model) -> tf.Tensor | None:
+def shared_pass_key(model: keras.Model) -> tf.Tensor | None:
     """Returns one key for several passes of a model, which a loop can take apart.
 
     Args:
@@ -212,7 +212,7 @@ def key_of_passes(model: keras.Model) -> tf.Tensor | None:
     Example:
 
     >>> model = keras.Sequential([keras_advdef.layers.RandomNoise(0.1)])
-    >>> keras_advdef.core.random_state.key_of_passes(model).shape
+    >>> keras_advdef.core.random_state.shared_pass_key(model).shape
     TensorShape([2])
     """
     first = next(iter(_drawing_layers(model)), None)

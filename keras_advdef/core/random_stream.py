@@ -44,7 +44,7 @@ def fresh_state() -> np.ndarray:
     return np.append(np.int64(0), np.frombuffer(os.urandom(16), np.int64))
 
 
-def own_state_after_fork(state: keras.Variable | tf.Variable) -> None:
+def reseed_after_fork(state: keras.Variable | tf.Variable) -> None:
     """Gives a variable a fresh state in each process that is forked off this one.
 
     Such a process starts with a copy of its parent's memory, and would draw what its
@@ -55,8 +55,8 @@ def own_state_after_fork(state: keras.Variable | tf.Variable) -> None:
 
     Example:
 
-    >>> from keras_advdef.core.random_stream import own_state_after_fork
-    >>> own_state_after_fork(tf.Variable([0, 0, 5], dtype=tf.int64))
+    >>> from keras_advdef.core.random_stream import reseed_after_fork
+    >>> reseed_after_fork(tf.Variable([0, 0, 5], dtype=tf.int64))
     """
     _live[id(state)] = state
 
@@ -195,7 +195,7 @@ def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
         autocast=False,
         aggregation="only_first_replica",
     )
-    own_state_after_fork(state)
+    reseed_after_fork(state)
     return state
 
 
@@ -218,7 +218,7 @@ def stream_key(state: Any) -> tf.Tensor:
     return tf.stack(tf.unstack(tf.convert_to_tensor(state))[:0:-1])
 
 
-def advance(state: Any) -> tf.Tensor:
+def next_stream_key(state: Any) -> tf.Tensor:
     """Returns the next key of a saved stream and moves its counter on.
 
     Both in one step of the variable's, so that threads that draw at once never draw
@@ -234,18 +234,18 @@ def advance(state: Any) -> tf.Tensor:
 
     >>> layer = keras.layers.Layer()
     >>> state = keras_advdef.core.random_stream.add_random_state(layer, 5)
-    >>> key = keras_advdef.core.random_stream.advance(state)
+    >>> key = keras_advdef.core.random_stream.next_stream_key(state)
     >>> state.numpy()
     array([256,   0,   5])
     """
     # As `fold_in` does, in fewer steps.
     current = _read_and_skip(state)
-    counter = current[:2] + tf.stack([KEYS + replica_number(), 0])
+    counter = current[:2] + tf.stack([KEYS + replica_id(), 0])
     return philox(current[2:], counter, [2], tf.int64)
 
 
 @contextlib.contextmanager
-def kept_states(mapping: Sequence[tuple[Any, Any]] = ()) -> Iterator[None]:
+def preserve_variables(mapping: Sequence[tuple[Any, Any]] = ()) -> Iterator[None]:
     """Keeps every variable, random states among them, from being changed.
 
     But for what is drawn in a `tf.function` that is traced within: that goes on with
@@ -257,7 +257,7 @@ def kept_states(mapping: Sequence[tuple[Any, Any]] = ()) -> Iterator[None]:
     Example:
 
     >>> layer = keras_advdef.layers.RandomNoise(0.1, seed=5)
-    >>> with keras_advdef.core.random_stream.kept_states():
+    >>> with keras_advdef.core.random_stream.preserve_variables():
     ...     noise = layer(np.zeros((1, 2)))
     >>> layer.random_state.numpy()
     array([0, 0, 5])
@@ -294,7 +294,7 @@ def _read_and_skip(state: Any) -> tf.Tensor:
     return read[0]
 
 
-def replica_number() -> Any:
+def replica_id() -> Any:
     """Returns the number of the replica that this code runs in, 0 without a strategy.
 
     Returns:
@@ -302,7 +302,7 @@ def replica_number() -> Any:
 
     Example:
 
-    >>> int(keras_advdef.core.random_stream.replica_number())
+    >>> int(keras_advdef.core.random_stream.replica_id())
     0
     """
     context = tf.distribute.get_replica_context()
@@ -310,7 +310,7 @@ def replica_number() -> Any:
     return tf.cast(number, tf.int64) if tf.is_tensor(number) else number
 
 
-def of_today(store: Any) -> dict[str, Any]:
+def upgrade_random_states(store: Any) -> dict[str, Any]:
     """Returns the variables of a file, random states of version 0.1 as they are now.
 
     Those were `[seed, counter]`.
@@ -320,8 +320,8 @@ def of_today(store: Any) -> dict[str, Any]:
 
     Example:
 
-    >>> from keras_advdef.core.random_stream import of_today
-    >>> of_today({"0": np.array([5, 2])})["0"]
+    >>> from keras_advdef.core.random_stream import upgrade_random_states
+    >>> upgrade_random_states({"0": np.array([5, 2])})["0"]
     array([512,   0,   5])
     """
     loaded = {}

@@ -77,7 +77,7 @@ def check_outputs(owner: str, outputs: list[Any]) -> None:
         raise invalid(owner, "model", rule, outputs, advice=advice)
 
 
-def undone(owner: str, outputs: tf.Tensor) -> tf.Tensor | None:
+def undo_head(owner: str, outputs: tf.Tensor) -> tf.Tensor | None:
     """Returns the logits of a softmax or sigmoid, or `None` where none can be seen.
 
     Args:
@@ -95,7 +95,7 @@ def undone(owner: str, outputs: tf.Tensor) -> tf.Tensor | None:
     Example:
 
     >>> outputs = keras.ops.sigmoid(tf.constant([[3.0]]))
-    >>> keras_advdef.core.softmax_head.undone("PGD", outputs).numpy().tolist()
+    >>> keras_advdef.core.softmax_head.undo_head("PGD", outputs).numpy().tolist()
     [[0.0, 3.0]]
     """
     found = _left_by_keras(outputs) if tf.executing_eagerly() else _in_graph(outputs)
@@ -114,10 +114,10 @@ def undone(owner: str, outputs: tf.Tensor) -> tf.Tensor | None:
             "other: end it in a softmax, or in one sigmoid unit for two classes."
         )
         raise invalid(owner, "model", rule, outputs, advice=advice)
-    return two_classes(tf.cast(logits, tf.float32))
+    return two_class_logits(tf.cast(logits, tf.float32))
 
 
-def two_classes(logits: tf.Tensor) -> tf.Tensor:
+def two_class_logits(logits: tf.Tensor) -> tf.Tensor:
     """Returns the logits 0 and z for one logit z, and others as they are.
 
     Args:
@@ -125,8 +125,8 @@ def two_classes(logits: tf.Tensor) -> tf.Tensor:
 
     Example:
 
-    >>> two_classes = keras_advdef.core.softmax_head.two_classes
-    >>> two_classes(tf.constant([[3.0]])).numpy().tolist()
+    >>> two_class_logits = keras_advdef.core.softmax_head.two_class_logits
+    >>> two_class_logits(tf.constant([[3.0]])).numpy().tolist()
     [[0.0, 3.0]]
     """
     if logits.shape[1] != 1:
@@ -151,7 +151,7 @@ def logits_spec(outputs: Any) -> keras.KerasTensor:
     return keras.KerasTensor((batch, 2 if units == 1 else units), "float32")
 
 
-def is_affine(outputs: tf.Tensor) -> bool:
+def is_unbounded(outputs: tf.Tensor) -> bool:
     """Returns whether a tensor of a graph is seen not to hold probabilities.
 
     Args:
@@ -159,7 +159,7 @@ def is_affine(outputs: tf.Tensor) -> bool:
 
     Example:
 
-    >>> keras_advdef.core.softmax_head.is_affine(tf.ones((1, 2)))
+    >>> keras_advdef.core.softmax_head.is_unbounded(tf.ones((1, 2)))
     False
     """
     if tf.executing_eagerly():
@@ -250,7 +250,7 @@ def are_probabilities(outputs: np.ndarray) -> bool:
     return bool(np.abs(outputs.sum(axis=-1) - 1.0).max() < _TOLERANCE)
 
 
-def logarithms(probabilities: tf.Tensor) -> tf.Tensor:
+def log_probabilities(probabilities: tf.Tensor) -> tf.Tensor:
     """Returns the logarithm of probabilities, which serves as logits.
 
     Args:
@@ -261,8 +261,8 @@ def logarithms(probabilities: tf.Tensor) -> tf.Tensor:
 
     Example:
 
-    >>> logarithms = keras_advdef.core.softmax_head.logarithms
-    >>> tf.exp(logarithms(tf.constant([[0.25]]))).numpy().tolist()
+    >>> log_probabilities = keras_advdef.core.softmax_head.log_probabilities
+    >>> tf.exp(log_probabilities(tf.constant([[0.25]]))).numpy().tolist()
     [[0.75, 0.25]]
     """
     probabilities = tf.cast(probabilities, tf.float32)
@@ -271,7 +271,7 @@ def logarithms(probabilities: tf.Tensor) -> tf.Tensor:
     return tf.math.log(tf.maximum(probabilities, _SMALLEST))
 
 
-def takes_probabilities(loss: Any) -> bool | None:
+def expects_probabilities(loss: Any) -> bool | None:
     """Returns whether a loss takes probabilities; `None` if it does not say.
 
     Args:
@@ -279,7 +279,7 @@ def takes_probabilities(loss: Any) -> bool | None:
 
     Example:
 
-    >>> takes = keras_advdef.core.softmax_head.takes_probabilities
+    >>> takes = keras_advdef.core.softmax_head.expects_probabilities
     >>> takes("crossentropy"), takes("mse")
     (True, None)
     """
@@ -324,12 +324,12 @@ def logits_of(
     [[0.0, 0.0, 0.0]]
     """
     outputs = single_output(owner, outputs)
-    logits = undone(owner, outputs)
+    logits = undo_head(owner, outputs)
     if logits is not None:
         return logits
     if _show_logits(outputs) or _returns(owner, model, images, run) == _LOGITS:
-        return two_classes(tf.cast(outputs, tf.float32))
-    return logarithms(outputs)
+        return two_class_logits(tf.cast(outputs, tf.float32))
+    return log_probabilities(outputs)
 
 
 def hides_head(
@@ -355,7 +355,7 @@ def hides_head(
     if not tf.executing_eagerly():
         return False
     outputs = single_output(owner, outputs)
-    if undone(owner, outputs) is not None or _show_logits(outputs):
+    if undo_head(owner, outputs) is not None or _show_logits(outputs):
         return False
     return _returns(owner, model, images, run) == _HEAD
 
@@ -363,10 +363,10 @@ def hides_head(
 def _show_logits(outputs: tf.Tensor) -> bool:
     if tf.executing_eagerly():
         return not are_probabilities(outputs)
-    return is_affine(outputs)
+    return is_unbounded(outputs)
 
 
-def stands_for_logits(model: Any) -> bool:
+def uses_log_probabilities(model: Any) -> bool:
     """Returns whether the logarithm of a model's probabilities stands for its logits.
 
     Args:
@@ -374,7 +374,7 @@ def stands_for_logits(model: Any) -> bool:
 
     Example:
 
-    >>> keras_advdef.core.softmax_head.stands_for_logits(len)
+    >>> keras_advdef.core.softmax_head.uses_log_probabilities(len)
     False
     """
     return _known.get(id(model)) == _PROBABILITIES
@@ -399,8 +399,8 @@ def _look(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) ->
 
     def traced(probes: tf.Tensor) -> tf.Tensor:
         outputs = single_output(owner, run(probes))
-        is_undone = undone(owner, outputs) is not None
-        seen.append(_HEAD if is_undone else _LOGITS if is_affine(outputs) else None)
+        is_undone = undo_head(owner, outputs) is not None
+        seen.append(_HEAD if is_undone else _LOGITS if is_unbounded(outputs) else None)
         return outputs
 
     # Also where the model is being traced or runs on one of several replicas.
@@ -422,7 +422,7 @@ def _loss_agrees(model: Any, outputs: np.ndarray) -> bool:
     if outputs.shape[1] != 1 or not isinstance(model, keras.Model):
         return True
     losses = keras.tree.flatten(compiled_loss(model) if model.compiled else None)
-    return all(takes_probabilities(each) is not False for each in losses)
+    return all(expects_probabilities(each) is not False for each in losses)
 
 
 def _probes(images: tf.Tensor) -> tf.Tensor:

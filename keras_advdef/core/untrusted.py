@@ -1,8 +1,8 @@
-"""The one place that knows what may be raised while files of others are read.
+"""Safe reading of untrusted files.
 
-A format's library answers a damaged or hostile file with almost any error, and asks for
-all the memory that a header claims. Readers work inside `reading`, and look at sizes
-before they take memory.
+Format libraries raise almost any error on a damaged or hostile file, and allocate all
+the memory that its header claims. Readers here run inside `read_errors_as` and check
+sizes before they allocate.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from keras_advdef.core.errors import printable, shortened
+from keras_advdef.core.text import printable, shortened, size_text
 
 # Built from a sentence that says what is wrong with a file.
 Refusal = Callable[[str], Exception]
@@ -66,7 +66,7 @@ _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @contextlib.contextmanager
-def reading(
+def read_errors_as(
     refuse: Refusal,
     advice: str,
     *,
@@ -87,8 +87,8 @@ def reading(
 
     Example:
 
-    >>> from keras_advdef.core.untrusted import reading
-    >>> with reading(ValueError, "It is no number ({})."):
+    >>> from keras_advdef.core.untrusted import read_errors_as
+    >>> with read_errors_as(ValueError, "It is no number ({})."):
     ...     int("one")
     Traceback (most recent call last):
     ...
@@ -97,10 +97,10 @@ def reading(
     try:
         yield
     except (*_RAISED, *also) as error:
-        raise refuse(advice.replace("{}", reason_of(error))) from error
+        raise refuse(advice.replace("{}", error_reason(error))) from error
 
 
-def reason_of(error: BaseException) -> str:
+def error_reason(error: BaseException) -> str:
     """Returns what an error says, in one line that is not long.
 
     Args:
@@ -108,7 +108,7 @@ def reason_of(error: BaseException) -> str:
 
     Example:
 
-    >>> keras_advdef.core.untrusted.reason_of(MemoryError())
+    >>> keras_advdef.core.untrusted.error_reason(MemoryError())
     'MemoryError'
     """
     text = str(error)
@@ -152,25 +152,7 @@ def check_memory(needed: int, what: str, refuse: Refusal) -> None:
         )
 
 
-def size_text(count: int) -> str:
-    """Returns a number of bytes as people say it.
-
-    Args:
-        count: Any number of at least 0.
-
-    Example:
-
-    >>> keras_advdef.core.untrusted.size_text(3 * 2**20)
-    '3 MiB'
-    """
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024  # type: ignore[assignment]  # the last digits do not matter
-    return f"{count:.3g} TiB"
-
-
-def check_regular(path: Path, refuse: Refusal) -> None:
+def check_regular_file(path: Path, refuse: Refusal) -> None:
     """Raises if a path leads to anything but a plain file, without opening it.
 
     Pipes would wait for a writer, and devices never end.
@@ -182,14 +164,14 @@ def check_regular(path: Path, refuse: Refusal) -> None:
     Raises:
         Exception: What `refuse` made.
     """
-    with reading(refuse, "It cannot be opened: {}."):
+    with read_errors_as(refuse, "It cannot be opened: {}."):
         mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         raise refuse("It is no plain file.")
 
 
 @contextlib.contextmanager
-def opened(path: Path, refuse: Refusal) -> Iterator[io.BufferedReader]:
+def open_regular_file(path: Path, refuse: Refusal) -> Iterator[io.BufferedReader]:
     """Opens a plain file for reading.
 
     Args:
@@ -202,8 +184,8 @@ def opened(path: Path, refuse: Refusal) -> Iterator[io.BufferedReader]:
     Raises:
         Exception: What `refuse` made.
     """
-    check_regular(path, refuse)
-    with reading(refuse, "It cannot be opened: {}."):
+    check_regular_file(path, refuse)
+    with read_errors_as(refuse, "It cannot be opened: {}."):
         file = path.open("rb")
     with file:
         yield file
@@ -232,11 +214,11 @@ def read_json(path: Path, refuse: Refusal) -> Any:
     >>> keras_advdef.core.untrusted.read_json(path, ValueError)
     [1, 2]
     """
-    with opened(path, refuse) as file:
+    with open_regular_file(path, refuse) as file:
         size = os.fstat(file.fileno()).st_size
         if size > _LARGEST_JSON:
             raise refuse(f"It is larger than {size_text(_LARGEST_JSON)}.")
-        with reading(refuse, "It is no JSON ({})."):
+        with read_errors_as(refuse, "It is no JSON ({})."):
             text = file.read(size).decode("utf-8")
             values = json.loads(text, object_pairs_hook=_named_once)
             _check_values(values)
@@ -304,11 +286,11 @@ def read_npz(
     >>> read_npz(path, ValueError)
     {'ones': array([1., 1.])}
     """
-    with opened(path, refuse) as file:
-        return arrays_in(file, refuse, names=names)
+    with open_regular_file(path, refuse) as file:
+        return read_npz_stream(file, refuse, names=names)
 
 
-def arrays_in(
+def read_npz_stream(
     file: BinaryIO, refuse: Refusal, *, names: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
     """Returns arrays of an open `.npz` file, as `read_npz`.
@@ -321,7 +303,7 @@ def arrays_in(
     Raises:
         Exception: What `refuse` made.
     """
-    with reading(
+    with read_errors_as(
         refuse, "It is no complete archive ({}); write it again with `np.savez`."
     ):
         archive = zipfile.ZipFile(file)
@@ -356,7 +338,7 @@ def _read(
 ) -> np.ndarray:
     name = info.filename.removesuffix(_SUFFIX)
     advice = f"{_short(name)} cannot be read ({{}}); write plain numbers again."
-    with reading(refuse, advice), archive.open(info) as file:
+    with read_errors_as(refuse, advice), archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise ValueError("its header is of a version for no plain numbers")

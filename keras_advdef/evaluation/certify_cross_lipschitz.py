@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_advdef.core.image_source import taken
-from keras_advdef.core.value_range import class_labels
+from keras_advdef.core.image_source import load_images
+from keras_advdef.core.labels import checked_class_labels
 from keras_advdef.evaluation._certify.one_hidden_layer import (
     OWNER,
     OneHiddenLayer,
@@ -77,11 +77,11 @@ def certify_cross_lipschitz(
     (2,)
     """
     net = taken_apart(model)
-    images, labels, _ = taken(OWNER, images, labels)
+    images, labels, _ = load_images(OWNER, images, labels)
     images = np.asarray(images)
     logits = model.predict(images, batch_size=batch_size, verbose=0).astype(np.float64)
     count, known = logits.shape
-    classes = class_labels(OWNER, labels, count=count, classes=known)
+    classes = checked_class_labels(OWNER, labels, count=count, classes=known)
     hidden = images.reshape(len(images), -1).astype(np.float64) @ net.first + net.bias
     products = net.first.T @ net.first
     shape = _Shape(

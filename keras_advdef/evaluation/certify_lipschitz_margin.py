@@ -6,8 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_advdef.core.image_source import taken
-from keras_advdef.core.value_range import class_labels
+from keras_advdef.core.image_source import load_images
+from keras_advdef.core.labels import checked_class_labels
 from keras_advdef.evaluation._certify.lipschitz_bound import lipschitz_bound
 
 # Logits are float32; so much of their size may be rounding.
@@ -52,11 +52,11 @@ def certify_lipschitz_margin(
     """
     owner = "certify_lipschitz_margin"
     largest = lipschitz_bound(model, owner=owner)
-    images, labels, _ = taken(owner, images, labels)
+    images, labels, _ = load_images(owner, images, labels)
     logits = model.predict(np.asarray(images), batch_size=batch_size, verbose=0)
     logits = logits.astype(np.float64)
     count, known = logits.shape
-    classes = class_labels(owner, labels, count=count, classes=known)
+    classes = checked_class_labels(owner, labels, count=count, classes=known)
     own = logits[np.arange(len(logits)), classes]
     logits[np.arange(len(logits)), classes] = -np.inf
     rounding = _ROUNDING * np.maximum(np.abs(own), 1.0)

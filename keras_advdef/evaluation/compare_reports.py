@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.markdown import markdown_table
+from keras_advdef.core.text import markdown_table
 from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_advdef.core.markdown import markdown_table
+from keras_advdef.core.text import markdown_table
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.draw_curve import plain_text
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 
 
 def draw_curve(

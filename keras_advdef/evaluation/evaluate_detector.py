@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_advdef.core.answers import predicted_classes
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.image_source import taken
-from keras_advdef.core.value_range import class_labels
+from keras_advdef.core.image_source import load_images
+from keras_advdef.core.labels import checked_class_labels
+from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.evaluation.detection_report import DetectionReport
 
 _OWNER = "evaluate_detector"
@@ -68,12 +68,14 @@ def evaluate_detector(
             rule = f"as many images for {name} as there are labels, {len(labels)}"
             raise invalid(_OWNER, "attacked_images", rule, images)
         found = detector.predict(images, batch_size=batch_size, verbose=0)
-        truth = class_labels(
+        truth = checked_class_labels(
             _OWNER, labels, count=len(images), classes=found["probabilities"].shape[1]
         )
         fooled = predicted_classes(found["probabilities"]) != truth
         scores[name], tried[name] = found["score"][fooled], len(images)
-    images = np.asarray(taken(_OWNER, clean_images, argument="clean_images").images)
+    images = np.asarray(
+        load_images(_OWNER, clean_images, argument="clean_images").images
+    )
     clean = detector.predict(images, batch_size=batch_size, verbose=0)
     threshold = float(np.asarray(detector.threshold))
     return DetectionReport(threshold, clean["score"], scores, tried)

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.files import atomic_write, atomic_write_text
-from keras_advdef.core.untrusted import Refusal, read_json, reading
+from keras_advdef.core.untrusted import Refusal, read_errors_as, read_json
 from keras_advdef.evaluation._measure.gallery import Gallery
 from keras_advdef.evaluation._report.report_form import check_report
 from keras_advdef.evaluation._report.report_html import report_html
@@ -145,7 +145,7 @@ class RobustnessReport:
             raise _damaged(folder, name)("")
         refuse = _damaged(folder, REPORT)
         data = read_json(path, refuse)
-        with reading(refuse, "It is not a report: {}."):
+        with read_errors_as(refuse, "It is not a report: {}."):
             check_report(data)
         gallery = None
         if seal is not None and _GALLERY in seal.files:

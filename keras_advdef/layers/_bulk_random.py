@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_advdef.core.compiled import compiled
 from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.layers._compiled import compiled
 
 # ln(1 + m) / m for m from sqrt(1/2) - 1 to sqrt(2) - 1, to 2e-7: a least-squares fit,
 # reweighted until its errors were even. Highest power first.

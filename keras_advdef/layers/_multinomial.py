@@ -4,9 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_advdef.core.compiled import compiled
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.layers._bulk_random import bulk_uniform, unit_log
+from keras_advdef.layers._compiled import compiled
 
 # A Poisson number is off its mean by more standard deviations once in 1e9 times.
 _MARGIN = 6.0

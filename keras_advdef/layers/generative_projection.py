@@ -14,7 +14,7 @@ from keras_advdef.core.errors import (
 )
 from keras_advdef.core.generators import Projections, latent_search, latent_shapes
 from keras_advdef.core.gradients import straight_through
-from keras_advdef.core.keras_private import kept_losses
+from keras_advdef.core.keras_private import preserve_losses
 from keras_advdef.layers.input_transform import InputTransform
 
 DEFENSE_GAN = (
@@ -181,7 +181,7 @@ class GenerativeProjection(InputTransform):
             restarts: Another number of restarts than the layer's.
         """
         # What layers add to the loss inside the loop cannot leave it.
-        with kept_losses(self.generator):
+        with preserve_losses(self.generator):
             return latent_search(
                 self.generate,
                 images,

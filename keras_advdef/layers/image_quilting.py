@@ -8,13 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import checked_integer, invalid
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_layout import to_channels_last
 from keras_advdef.core.keras_private import make_default_seed
 from keras_advdef.core.random_numbers import integers
 from keras_advdef.core.value_range import checked_images
+from keras_advdef.layers._compiled import compiled
 from keras_advdef.layers._published import (
     BROKEN_BY_BPDA_AND_EOT,
     COUNTERING,

@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.cards import Break, DefenceCard, defence
-from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import checked_choice, checked_integer, invalid
-from keras_advdef.core.gradients import are_gradients_soft, straight_through
+from keras_advdef.core.gradients import are_gradients_smooth, straight_through
 from keras_advdef.core.image_layout import shape_channels_last
 from keras_advdef.core.random_numbers import integers
+from keras_advdef.layers._compiled import compiled
 from keras_advdef.layers._image_shape import checked_image_shape
 from keras_advdef.layers._jpeg import EXACT, SOFT, compress, quantization_tables
 from keras_advdef.layers._published import BROKEN_BY_BPDA
@@ -113,7 +113,7 @@ class JPEGCompression(InputTransform):
     def transform(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the compressed images, float32 in `[0, 1]`."""
         tables = self._tables(tf.shape(images)[0])
-        is_soft = self.gradient == "soft" or are_gradients_soft()
+        is_soft = self.gradient == "soft" or are_gradients_smooth()
         return _compressed(images, tables, self.subsampling, is_soft)
 
     def _tables(self, count: tf.Tensor) -> tf.Tensor:

@@ -6,10 +6,10 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_layout import shape_channels_last
+from keras_advdef.layers._compiled import compiled
 from keras_advdef.layers._image_shape import checked_image_shape
 from keras_advdef.layers._published import EVADED_SQUEEZING, SQUEEZING
 from keras_advdef.layers._selection_network import selection_network

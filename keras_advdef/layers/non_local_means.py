@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import checked_integer, checked_number, invalid
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_layout import shape_channels_last
 from keras_advdef.core.loops import fixed_loop
+from keras_advdef.layers._compiled import compiled
 from keras_advdef.layers._image_shape import checked_image_shape
 from keras_advdef.layers._published import EVADED_SQUEEZING, SQUEEZING
 from keras_advdef.layers.input_transform import InputTransform

@@ -6,12 +6,12 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.cards import Break, DefenceCard, defence
-from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import checked_choice, checked_number
 from keras_advdef.core.gradients import are_defences_bypassed
 from keras_advdef.core.random_numbers import normal
 from keras_advdef.core.random_state import RandomLayer
 from keras_advdef.layers._bulk_random import bulk_normal
+from keras_advdef.layers._compiled import compiled
 
 _GENERATORS = ("hash", "philox")
 

@@ -6,11 +6,11 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.compiled import compiled
 from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.image_layout import shape_channels_last
 from keras_advdef.core.random_numbers import uniform
+from keras_advdef.layers._compiled import compiled
 from keras_advdef.layers._image_shape import checked_image_shape
 from keras_advdef.layers._published import (
     BROKEN_BY_BPDA_AND_EOT,

@@ -14,7 +14,7 @@ from keras_advdef.core.errors import (
 )
 from keras_advdef.core.gradients import are_defences_bypassed
 from keras_advdef.core.random_state import RandomLayer
-from keras_advdef.core.random_stream import of_today
+from keras_advdef.core.random_stream import upgrade_random_states
 from keras_advdef.layers._distributions import distributions
 from keras_advdef.layers._weight_estimators import (
     ESTIMATORS,
@@ -245,7 +245,7 @@ class VariationalLayer(RandomLayer):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads all variables, and leaves annealing to the callback of the new run."""
-        keras.layers.Layer.load_own_variables(self, of_today(store))
+        keras.layers.Layer.load_own_variables(self, upgrade_random_states(store))
         self.kl_scale.assign(1.0)
 
     def get_config(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.core.errors import checked_number, invalid
-from keras_advdef.core.value_range import sparse_labels
+from keras_advdef.core.labels import sparse_labels
 
 # Keeps the determinant of equal members above zero, as in the authors' code.
 _JITTER = 1e-6

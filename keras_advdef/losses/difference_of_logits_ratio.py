@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.logit_margin import largest
+from keras_advdef.core.predictions import largest_logits
 from keras_advdef.losses.margin import Margin
 
 _TINY = 1e-12
@@ -56,5 +56,5 @@ class DifferenceOfLogitsRatio(keras.losses.Loss):
         margin = self._margin.call(y_true, logits)
         if logits.shape[-1] < _FEWEST_CLASSES:
             return margin
-        first, _, third = largest(logits, _FEWEST_CLASSES)
+        first, _, third = largest_logits(logits, _FEWEST_CLASSES)
         return margin / (first - third + _TINY)

@@ -5,8 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.logit_margin import margin_over_label
-from keras_advdef.core.value_range import sparse_labels
+from keras_advdef.core.labels import sparse_labels
+from keras_advdef.core.predictions import margin_over_label
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")

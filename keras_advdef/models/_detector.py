@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.errors import checked_number, invalid
-from keras_advdef.core.image_source import is_data_set, taken
+from keras_advdef.core.image_source import is_dataset, load_images
 from keras_advdef.models._classifier_model import ClassifierModel
 
 # 100 * (1 - 0.05) must not be a little more than 95.
@@ -138,14 +138,16 @@ class Detector(ClassifierModel):
         if rate >= 1:
             rule = "a number of at least 0 and below 1"
             raise invalid(owner, "false_positive_rate", rule, rate)
-        images = np.asarray(taken(owner, clean_images, argument="clean_images").images)
+        images = np.asarray(
+            load_images(owner, clean_images, argument="clean_images").images
+        )
         if not len(images):
             raise invalid(owner, "clean_images", "at least one image", images)
         found = self.predict(images, batch_size=batch_size, verbose=0)
         scores = np.sort(found["score"])
         rank = math.ceil(round(len(scores) * (1.0 - rate), _DECIMALS))
         self.threshold.assign(scores[max(rank, 1) - 1])
-        if verbose and is_data_set(clean_images):
+        if verbose and is_dataset(clean_images):
             # An array tells its length itself.
             name, count = type(self).__name__, len(images)
             sys.stdout.write(f"{name} calibrated on {count} images of the data set.\n")

@@ -10,7 +10,7 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.generators import mean_squares
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.logits import classifier_logits
-from keras_advdef.core.model_inputs import with_channels
+from keras_advdef.core.model_inputs import add_channels
 from keras_advdef.layers.generative_projection import (
     DEFENSE_GAN,
     DEFENSE_GAN_BREAKS,
@@ -149,12 +149,12 @@ class DefenseGAN(Detector):
     def build(self, input_shape: Any) -> None:
         """Builds the classifier, and checks the shape of the images."""
         if not self.projection.built:
-            self.projection.build(with_channels(keras.KerasTensor(input_shape)).shape)
+            self.projection.build(add_channels(keras.KerasTensor(input_shape)).shape)
         super().build(input_shape)
 
     def scored(self, images: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the classifier's logits on `G(z*)`, and how far that is."""
-        images = with_channels(tf.convert_to_tensor(images))
+        images = add_channels(tf.convert_to_tensor(images))
         made = self.projection(images, training=training)
         logits = classifier_logits(self.classifier, made, training=training)
         fixed, given = (
@@ -178,7 +178,7 @@ def _check_fit(classifier: keras.Model, image_shape: tuple[int, ...]) -> None:
     """Raises if a classifier is known to take other images than the generator's."""
     if not has_graph(classifier):
         return
-    wanted = tuple(with_channels(classifier.inputs[0]).shape[1:])
+    wanted = tuple(add_channels(classifier.inputs[0]).shape[1:])
     sizes = zip(wanted, image_shape, strict=True) if len(wanted) == 3 else ()
     if len(wanted) != 3 or any(size not in (None, made) for size, made in sizes):
         rule = f"a model that returns the classifier's images, {(None, *wanted)}"

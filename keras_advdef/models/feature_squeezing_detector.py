@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.errors import checked_instance, invalid
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.model_inputs import with_channels
+from keras_advdef.core.model_inputs import add_channels
 from keras_advdef.models._detector import Detector
 
 # The largest L1 distance between two distributions: nothing is above it.
@@ -116,7 +116,7 @@ class FeatureSqueezingDetector(Detector):
         Returns:
             Float32 tensor of shape `(batch, 1 + squeezers, classes)`.
         """
-        images = with_channels(tf.convert_to_tensor(images))
+        images = add_channels(tf.convert_to_tensor(images))
         copies = [images, *(squeeze(images) for squeeze in self.squeezers)]
         copies = [tf.cast(copy, copies[-1].dtype) for copy in copies]
         function = LogitsFunction(self.classifier, training=training)

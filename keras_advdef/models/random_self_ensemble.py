@@ -8,11 +8,11 @@ import tensorflow as tf
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.errors import checked_choice, checked_integer
 from keras_advdef.core.gradients import are_defences_bypassed
-from keras_advdef.core.keras_private import kept_losses
+from keras_advdef.core.keras_private import preserve_losses
 from keras_advdef.core.logits import classifier_logits
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in
-from keras_advdef.core.random_state import draw_scope, key_of_passes
+from keras_advdef.core.random_state import draw_scope, shared_pass_key
 from keras_advdef.models._classifier_model import ClassifierModel
 
 _COMBINATIONS = ("probabilities", "logits")
@@ -114,7 +114,7 @@ class RandomSelfEnsemble(ClassifierModel):
             logits = classifier_logits(self.classifier, images, training=training)
             return logits if is_sum else tf.nn.log_softmax(logits)
         images = tf.convert_to_tensor(images)
-        key = key_of_passes(self.classifier)
+        key = shared_pass_key(self.classifier)
 
         def one(index: Any) -> tf.Tensor:
             if key is None:
@@ -129,7 +129,7 @@ class RandomSelfEnsemble(ClassifierModel):
             return (join(state[0], one(index + 1)),)
 
         # What layers add to the loss inside the loop cannot leave it.
-        with kept_losses(self.classifier):
+        with preserve_losses(self.classifier):
             (total,) = fixed_loop(add, (one(0),), self.samples - 1, unroll=False)
         count = tf.math.log(tf.cast(self.samples, total.dtype))
         return total if is_sum else total - count

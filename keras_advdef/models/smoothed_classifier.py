@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.errors import checked_integer, checked_number, invalid
-from keras_advdef.core.image_source import taken
-from keras_advdef.core.keras_private import kept_losses
+from keras_advdef.core.image_source import load_images
+from keras_advdef.core.keras_private import preserve_losses
 from keras_advdef.core.logits import classifier_logits
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, make_key
@@ -153,7 +153,7 @@ class SmoothedClassifier(ClassifierModel):
             return (state[0] + vote(index + 1),)
 
         # What layers add to the loss inside the loop cannot leave it.
-        with kept_losses(noisy):
+        with preserve_losses(noisy):
             return fixed_loop(add, (vote(0),), count - 1, unroll=False)[0]
 
     def classify(
@@ -185,7 +185,7 @@ class SmoothedClassifier(ClassifierModel):
         from scipy.stats import binomtest
 
         failure = _checked_failure(failure)
-        images = taken("SmoothedClassifier.classify", images).images
+        images = load_images("SmoothedClassifier.classify", images).images
         counts = self._counted(images, self.samples, batch_size, self._key(seed))
         # Draws that the classifier answers with NaN compete as a class of their own.
         lost = self.samples - counts.sum(axis=1)
@@ -235,7 +235,7 @@ class SmoothedClassifier(ClassifierModel):
         selection = checked_integer(owner, "selection", selection, low=1)
         samples = checked_integer(owner, "samples", samples, low=1)
         failure = _checked_failure(failure)
-        images = taken(owner, images).images
+        images = load_images(owner, images).images
         key, size = self._key(seed), batch_size
         chosen = self._counted(images, selection, size, fold_in(key, 0))
         counts = self._counted(images, samples, size, fold_in(key, 1))

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.core.errors import checked_number, wrong_type
-from keras_advdef.core.logit_margin import logit_margin
+from keras_advdef.core.predictions import logit_margin
 from keras_advdef.models.feature_squeezing_detector import (
     FeatureSqueezingDetector,
     distances,

@@ -9,13 +9,13 @@ import tensorflow as tf
 from keras_advdef.core.keras_private import (
     has_graph,
     inbound_tensors,
-    kept_losses,
+    preserve_losses,
     producer,
 )
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.model_inputs import call_classifier
-from keras_advdef.core.softmax_head import single_output, two_classes
+from keras_advdef.core.softmax_head import single_output, two_class_logits
 
 _LAYERS = keras.layers
 _PIECEWISE = (
@@ -124,9 +124,9 @@ def _by_products(
                 # Slopes are made of these tensors, which the tape knows.
                 given = zip(model.weights, weights, strict=True)
                 scope = keras.StatelessScope(given)
-                with kept_losses(model), scope, tape.stop_recording():
+                with preserve_losses(model), scope, tape.stop_recording():
                     outputs = call_classifier(model, images, training=False)
-                return two_classes(single_output("LogitsFunction", outputs))
+                return two_class_logits(single_output("LogitsFunction", outputs))
 
             value = compute(logits_fn, part)
         return value, lambda upstream: tape.gradient(value, weights, upstream, "zero")

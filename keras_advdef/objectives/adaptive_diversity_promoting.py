@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.errors import wrong_type
+from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsModel
-from keras_advdef.core.value_range import sparse_labels
 from keras_advdef.losses.adaptive_diversity import AdaptiveDiversity
 from keras_advdef.objectives.objective import Objective
 

@@ -8,11 +8,11 @@ import tensorflow as tf
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.errors import checked_choice, checked_integer, checked_number
 from keras_advdef.core.gradients import jacobian
-from keras_advdef.core.logit_margin import likeliest_wrong
+from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
-from keras_advdef.core.value_range import sparse_labels
+from keras_advdef.core.predictions import most_likely_wrong
 from keras_advdef.objectives.penalty import Penalty
 
 _OVERSHOOT = 0.02
@@ -145,7 +145,7 @@ class DeepDefense(Penalty):
         def ranked(points: tf.Tensor) -> tf.Tensor:
             """Returns the logits of the label and of the likeliest wrong classes."""
             logits = logits_fn(points)
-            likely = likeliest_wrong(logits, labels, self.candidates)
+            likely = most_likely_wrong(logits, labels, self.candidates)
             classes = tf.concat([labels[:, None], likely], axis=1)
             chosen = tf.one_hot(classes, logits.shape[1])
             return tf.reduce_sum(chosen * logits[:, None], axis=-1)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_advdef.core.duplicate import compiled_alike, duplicate, uncompiled
+from keras_advdef.core.duplicate import compile_like, duplicate, uncompiled
 from keras_advdef.core.errors import invalid, wrong_type
 from keras_advdef.core.keras_private import has_graph, inner_layers
 
@@ -107,7 +107,7 @@ class _Rewriter:
                         *args, **kwargs
                     ),
                 )
-            return compiled_alike(new, model)
+            return compile_like(new, model)
         layers = [
             part
             for parts in self._parts_of_all(model)
@@ -118,7 +118,7 @@ class _Rewriter:
         new = keras.Sequential(
             [first, *layers], name=model.name, trainable=model.trainable
         )
-        return compiled_alike(new, model)
+        return compile_like(new, model)
 
     def _parts_of_all(self, model: keras.Model) -> list[_Parts]:
         return [self._parts(each) for each in _steps(model)]

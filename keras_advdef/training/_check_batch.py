@@ -7,12 +7,9 @@ import keras
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.keras_private import has_graph
-from keras_advdef.core.model_inputs import lone_images
-from keras_advdef.core.value_range import (
-    check_values,
-    checked_labels,
-    tell_small_epsilon,
-)
+from keras_advdef.core.labels import checked_labels
+from keras_advdef.core.model_inputs import single_input
+from keras_advdef.core.value_range import check_values, warn_small_epsilon
 from keras_advdef.layers.input_transform import show_images
 
 
@@ -35,9 +32,9 @@ def check_batch(
     Raises:
         ValueError: If they do not fit; see the message.
     """
-    images = lone_images(owner, images)
+    images = single_input(owner, images)
     for attack in attacks:
-        tell_small_epsilon(owner, attack.epsilon or 0.0, attack.value_range)
+        warn_small_epsilon(owner, attack.epsilon or 0.0, attack.value_range)
     for value_range in dict.fromkeys(each.value_range for each in attacks):
         check_values(owner, images, value_range)
     classes = _known_classes(classifier)

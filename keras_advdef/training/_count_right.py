@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_advdef.core.logits import logits_behind
-from keras_advdef.core.value_range import sparse_labels
+from keras_advdef.core.labels import sparse_labels
+from keras_advdef.core.logits import logits_from_outputs
 from keras_advdef.training._example_loss import ignored_class
 from keras_advdef.training._parts import alone
 
@@ -30,7 +30,7 @@ def count_right(
         return
     outputs = alone(outputs)
     if outputs.shape[-1] == 1:
-        outputs = logits_behind(model.classifier, images, outputs)
+        outputs = logits_from_outputs(model.classifier, images, outputs)
     classes, ignored = sparse_labels(labels), ignored_class(model)
     counts = None if ignored is None else classes != ignored
     metric.update_state(classes, outputs, sample_weight=counts)

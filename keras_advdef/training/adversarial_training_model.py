@@ -15,9 +15,9 @@ from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import checked_seed, draw_scope
 from keras_advdef.core.random_stream import (
     add_random_state,
-    advance,
-    of_today,
+    next_stream_key,
     stream_key,
+    upgrade_random_states,
 )
 from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEntropy
 from keras_advdef.objectives.cross_entropy import CrossEntropy
@@ -205,7 +205,7 @@ class AdversarialTrainingModel(TrainingModel):
         if tf.inside_function():
             for penalty in self.penalties:
                 checked_gradient(penalty, model, images, labels)
-        key = advance(self.random_state)
+        key = next_stream_key(self.random_state)
         craft = Crafting(self._attacks, self.combine, net, self.example_losses)
         batches = craft(images, labels, self.epsilon, key)
         return _Step(model, images, labels, batches, key)
@@ -272,7 +272,7 @@ class AdversarialTrainingModel(TrainingModel):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads epsilon and the random state."""
-        super().load_own_variables(of_today(store))
+        super().load_own_variables(upgrade_random_states(store))
 
     def defences(self) -> list[Any]:
         """Returns what trains the classifier and may have a card."""

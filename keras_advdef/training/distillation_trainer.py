@@ -8,9 +8,9 @@ import tensorflow as tf
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.duplicate import duplicate
 from keras_advdef.core.errors import checked_instance, checked_number, invalid
-from keras_advdef.core.logits import classifier_logits, logits_behind
-from keras_advdef.core.softmax_head import undone
-from keras_advdef.core.value_range import sparse_labels
+from keras_advdef.core.labels import sparse_labels
+from keras_advdef.core.logits import classifier_logits, logits_from_outputs
+from keras_advdef.core.softmax_head import undo_head
 from keras_advdef.layers import ImageQuilting
 from keras_advdef.training._example_loss import reduced
 from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
@@ -35,7 +35,7 @@ class _AtTemperature(keras.losses.Loss):
             y_true: Labels, integer or one-hot.
             y_pred: Logits.
         """
-        logits = undone("DistillationTrainer", y_pred)
+        logits = undo_head("DistillationTrainer", y_pred)
         if logits is None:
             logits = tf.cast(y_pred, tf.float32)
         labels = sparse_labels(y_true)
@@ -251,7 +251,9 @@ class DistillationTrainer(TrainingModel):
         del labels, outputs
 
     def _to_teacher(self, probabilities: tf.Tensor, images: Any, outputs: Any) -> Any:
-        logits = logits_behind(self.classifier, images, outputs) / self.temperature
+        logits = (
+            logits_from_outputs(self.classifier, images, outputs) / self.temperature
+        )
         return tf.nn.softmax_cross_entropy_with_logits(probabilities, logits)
 
     def compute_loss(

@@ -12,7 +12,11 @@ from keras_advdef.core.generators import check_critic, latent_shapes
 from keras_advdef.core.keras_training import prepare_for_workers, worker_logs
 from keras_advdef.core.random_numbers import fold_in, make_key, normal
 from keras_advdef.core.random_state import checked_seed
-from keras_advdef.core.random_stream import add_random_state, advance, of_today
+from keras_advdef.core.random_stream import (
+    add_random_state,
+    next_stream_key,
+    upgrade_random_states,
+)
 from keras_advdef.training._check_distribution import check_distribution
 from keras_advdef.training._finite_guard import FiniteGuard
 from keras_advdef.training._finite_step import FiniteStep
@@ -221,7 +225,7 @@ class WassersteinGAN(keras.Model):
         variables = [v for each in state for v in each.variables]
         step = self._guard.begin({"images": images}, variables)
         parts, count = in_parts(images, self.critic_steps), self.critic_steps
-        key = advance(self.random_state)
+        key = next_stream_key(self.random_state)
         for index in range(count):
             self._update_critic(parts[index], fold_in(key, index), step)
         self._update_generator(tf.shape(parts)[1], fold_in(key, count), step)
@@ -238,7 +242,7 @@ class WassersteinGAN(keras.Model):
 
     def load_own_variables(self, store: Any) -> None:
         """Loads the random state."""
-        super().load_own_variables(of_today(store))
+        super().load_own_variables(upgrade_random_states(store))
 
     def _critic_losses(
         self, images: tf.Tensor, key: tf.Tensor, *, training: bool

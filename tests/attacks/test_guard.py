@@ -6,7 +6,6 @@ from keras_advdef.attacks import FGSM
 from keras_advdef.attacks._guard import (
     check_clean,
     check_eager,
-    check_finite,
     finite_looks,
     given,
     given_or_predicted,
@@ -98,13 +97,6 @@ def test_finite_looks_takes_those_of_the_attacked_model_alone():
     assert finite_looks(LOGITS, [(other, logits)]) is None
     found = finite_looks(LOGITS, [(other, logits[1:]), (LOGITS, logits)])
     assert found.numpy().tolist() == [False, True]
-
-
-def test_check_finite_names_the_image():
-    is_finite = np.array([True, False, False])
-    match = "`PGD` expects `surrogate` to be a model with finite logits; it gives NaN"
-    with pytest.raises(ValueError, match=f"{match} or infinity for image 11"):
-        check_finite("PGD", "surrogate", len, is_finite, first=10)
 
 
 def test_check_clean_looks_where_nobody_did():

@@ -96,7 +96,7 @@ class TestLatentSpaceAttack:
         head = linear_net(WEIGHTS, np.array(BIAS), SHAPE)
         classifier = keras.Sequential([keras.Input(SHAPE), rounding, head])
         model = DefenseGAN(affine_generator(), classifier, steps=60, restarts=2, seed=0)
-        past = ModelView(model, identity=(rounding,))
+        past = ModelView(model, bpda_layers=(rounding,))
         # The gradient of rounding is zero, and leads nowhere.
         assert not broken(attack(0.15), model, images, labels).any()
         assert broken(attack(0.15), past, images, labels).all()

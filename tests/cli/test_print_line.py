@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from keras_advdef.cli._print_line import print_line
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 from tests.support.hostile_text import HOSTILE_TEXT
 
 

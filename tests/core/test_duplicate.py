@@ -2,12 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.core.duplicate import (
-    compiled_alike,
-    duplicate,
-    hand_over,
-    uncompiled,
-)
+from keras_advdef.core.duplicate import compile_like, copy_state, duplicate, uncompiled
 from keras_advdef.layers import ImageQuilting
 from tests.support.nets import small_net, sparse_loss
 
@@ -47,7 +42,7 @@ def test_nested_models_are_copied(images):
 
 
 def test_hand_over_of_a_layer_without_variables():
-    hand_over(keras.layers.Flatten(), keras.layers.Flatten())
+    copy_state(keras.layers.Flatten(), keras.layers.Flatten())
 
 
 def own_loss(labels, outputs):
@@ -76,7 +71,7 @@ def test_a_loss_that_cannot_be_copied_is_left_out():
     net.compile("sgd", lambda labels, outputs: keras.ops.mean(outputs))
     assert not duplicate(net).compiled
     assert net.compiled
-    assert compiled_alike(small_net(), small_net()).compiled is False
+    assert compile_like(small_net(), small_net()).compiled is False
 
 
 def test_uncompiled_ends_after_an_error():

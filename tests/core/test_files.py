@@ -1,3 +1,4 @@
+import concurrent.futures
 import errno
 import os
 import shutil
@@ -8,13 +9,17 @@ from collections import namedtuple
 import pytest
 import tensorflow as tf
 
+from keras_advdef.core import files
 from keras_advdef.core.files import (
+    atomic_replace,
     atomic_write,
     atomic_write_text,
-    check_room,
-    remove_partial,
-    replacing,
-    writing,
+    check_disk_space,
+    open_locked,
+    remove_partial_files,
+    try_lock,
+    uninterrupted,
+    write_errors_as,
 )
 
 Disk = namedtuple("Disk", ["total", "used", "free"])
@@ -78,7 +83,7 @@ def test_what_a_killed_process_leaves_can_be_removed(tmp_path):
     atomic_write(tmp_path / "a.txt", write)
     seen[0].mkdir()
     (seen[0] / "a.txt").write_text("half")
-    remove_partial(tmp_path)
+    remove_partial_files(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
@@ -86,7 +91,7 @@ def test_links_are_no_leftovers(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "mine.txt").write_text("mine")
     (tmp_path / ".partial-12345678").symlink_to(tmp_path / "mine")
-    remove_partial(tmp_path)
+    remove_partial_files(tmp_path)
     assert (tmp_path / "mine" / "mine.txt").read_text() == "mine"
 
 
@@ -148,14 +153,17 @@ class TestWriting:
     )
     def test_says_what_the_disk_says(self, error, reason):
         text = rf"^{reason}.*\. What lay there before is whole\.$"
-        with pytest.raises(ZeroDivisionError, match=text), writing(ZeroDivisionError):
+        with (
+            pytest.raises(ZeroDivisionError, match=text),
+            write_errors_as(ZeroDivisionError),
+        ):
             raise error
 
     @pytest.mark.parametrize(
         "error", [KeyError(), tf.errors.InvalidArgumentError(None, None, "shapes")]
     )
     def test_other_errors_pass(self, error):
-        with pytest.raises(type(error)), writing(ZeroDivisionError):
+        with pytest.raises(type(error)), write_errors_as(ZeroDivisionError):
             raise error
 
 
@@ -190,13 +198,13 @@ class TestCheckRoom:
     @pytest.mark.parametrize(("total", "free"), [(9, 5), (0, 0)])
     def test_fits(self, tmp_path, monkeypatch, total, free):
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(total, 0, free))
-        check_room(tmp_path, 5, ValueError)
+        check_disk_space(tmp_path, 5, ValueError)
 
     def test_does_not_fit(self, tmp_path, monkeypatch):
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(2**30, 0, 2**20))
         said = "No space left on device: 3 MiB are needed, and 1 MiB are free."
         with pytest.raises(ValueError, match=said):
-            check_room(tmp_path, 3 * 2**20, ValueError)
+            check_disk_space(tmp_path, 3 * 2**20, ValueError)
 
 
 class TestReplacing:
@@ -205,7 +213,7 @@ class TestReplacing:
         (tmp_path / "assets" / "stale.txt").write_text("old")
         (tmp_path / "mine.txt").write_text("mine")
         _saved_model(tmp_path, "old")
-        with replacing(tmp_path):
+        with atomic_replace(tmp_path):
             _saved_model(tmp_path, "new")
         assert _contents(tmp_path) == {
             "mine.txt": "mine",
@@ -217,7 +225,7 @@ class TestReplacing:
         (tmp_path / "mine.txt").write_text("mine")
         _saved_model(tmp_path, "old")
         before = _contents(tmp_path)
-        with pytest.raises(FileExistsError), replacing(tmp_path):
+        with pytest.raises(FileExistsError), atomic_replace(tmp_path):
             _stopped(tmp_path)
         assert _contents(tmp_path) == before
         assert not (tmp_path / "assets").exists()
@@ -233,7 +241,7 @@ class TestReplacing:
             remove(path, **options)
 
         def write():
-            with replacing(tmp_path):
+            with atomic_replace(tmp_path):
                 _saved_model(tmp_path, "half")
                 monkeypatch.setattr(shutil, "rmtree", interrupted)
                 signal.raise_signal(signal.SIGINT)
@@ -253,7 +261,7 @@ class TestReplacing:
             replace(source, target)
 
         monkeypatch.setattr(os, "replace", refuse)
-        with pytest.raises(PermissionError), replacing(tmp_path):
+        with pytest.raises(PermissionError), atomic_replace(tmp_path):
             pass
         assert _contents(tmp_path) == before
         assert not [*tmp_path.glob(".partial-*")]
@@ -263,11 +271,117 @@ class TestReplacing:
         path = tmp_path / "model.onnx"
         if old:
             path.write_text(old)
-        with pytest.raises(NotADirectoryError), replacing(path):
+        with pytest.raises(NotADirectoryError), atomic_replace(path):
             _written_twice(path)
         assert _contents(tmp_path) == ({"model.onnx": old} if old else {})
 
     def test_new_folder_goes(self, tmp_path):
-        with pytest.raises(FileExistsError), replacing(tmp_path / "served"):
+        with pytest.raises(FileExistsError), atomic_replace(tmp_path / "served"):
             _stopped(tmp_path / "served")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_one_at_a_time(tmp_path):
+    path = tmp_path / "lock"
+    with path.open("w") as first, path.open("w") as second:
+        assert try_lock(first)
+        assert try_lock(first)
+        assert not try_lock(second)
+        first.close()
+        assert try_lock(second)
+
+
+class TestLockAt:
+    def test_one_at_a_time(self, tmp_path):
+        path = tmp_path / "lock"
+        with open_locked(path):
+            assert open_locked(path) is None
+            assert path.stat().st_mode & 0o777 == 0o600
+        with open_locked(path):
+            assert path.exists()
+
+    def test_removed_before_it_was_locked(self, tmp_path, monkeypatch):
+        """Another process ends between the opening and the locking of its file."""
+        path, tries = tmp_path / "lock", []
+        path.touch()
+
+        def late(file):
+            tries.append(file)
+            if len(tries) == 1:
+                path.unlink()
+            return try_lock(file)
+
+        monkeypatch.setattr(files, "try_lock", late)
+        with open_locked(path) as held:
+            assert len(tries) == 2
+            assert os.path.samestat(os.fstat(held.fileno()), path.stat())
+
+    def test_links_are_not_followed(self, tmp_path):
+        for target in ("mine.txt", "none"):
+            (tmp_path / "mine.txt").write_text("mine")
+            (tmp_path / "lock").symlink_to(tmp_path / target)
+            with pytest.raises(OSError, match="symbolic links"):
+                open_locked(tmp_path / "lock")
+            (tmp_path / "lock").unlink()
+        assert (tmp_path / "mine.txt").read_text() == "mine"
+        assert not (tmp_path / "none").exists()
+
+    def test_pipes_are_refused(self, tmp_path):
+        os.mkfifo(tmp_path / "lock")
+        with pytest.raises(OSError, match="no plain file"):
+            open_locked(tmp_path / "lock")
+
+
+class Stopped(BaseException):
+    pass
+
+
+@pytest.fixture
+def handlers():
+    """Handlers that raise, as a program has them; the old ones return afterwards."""
+
+    def stop(number, frame):
+        raise Stopped(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    yield dict.fromkeys(numbers, stop)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_body_ends_first(handlers, number):
+    done = []
+
+    def work():
+        with uninterrupted():
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGINT)
+            done.append(1)
+
+    with pytest.raises(Stopped, match=str(int(number))):
+        work()
+    assert done == [1]
+    assert {each: signal.getsignal(each) for each in handlers} == handlers
+
+
+def test_errors_of_the_body_pass(handlers):
+    with pytest.raises(ZeroDivisionError), uninterrupted():
+        raise ZeroDivisionError
+    assert {each: signal.getsignal(each) for each in handlers} == handlers
+
+
+def test_signals_nobody_asked_for_are_left_alone(handlers):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with uninterrupted():
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_other_threads(handlers):
+    def work():
+        with uninterrupted():
+            return {each: signal.getsignal(each) for each in handlers}
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == handlers

@@ -5,7 +5,18 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_advdef.core.gradients import input_gradient, jacobian, straight_through
+from keras_advdef.core.gradients import (
+    are_defences_bypassed,
+    are_gradients_smooth,
+    bypass_defences,
+    input_gradient,
+    jacobian,
+    smooth_gradients,
+    straight_through,
+)
+from keras_advdef.layers import JPEGCompression, VariationalLayer
+from tests.support.cases import LAYERS, made
+from tests.support.threads import in_other_thread
 
 _LENGTH = 16
 _awkward = st.lists(
@@ -15,6 +26,14 @@ _awkward = st.lists(
 )
 _graph = tf.function(straight_through)
 _compiled = tf.function(straight_through, jit_compile=True)
+
+_scopes = pytest.mark.parametrize(
+    ("scope", "is_active"),
+    [
+        pytest.param(bypass_defences, are_defences_bypassed, id="bypass"),
+        pytest.param(smooth_gradients, are_gradients_smooth, id="smooth"),
+    ],
+)
 
 
 class TestStraightThrough:
@@ -193,3 +212,59 @@ class TestJacobian:
             total = tf.reduce_sum(slopes**2)
         gradient = tape.gradient(total, dense.kernel.value)
         np.testing.assert_allclose(gradient, 6 * dense.kernel.numpy(), rtol=1e-6)
+
+
+@_scopes
+def test_scope_ends_with_its_body(scope, is_active):
+    with scope():
+        with scope():
+            assert is_active()
+        assert is_active()
+    assert not is_active()
+
+
+@_scopes
+def test_scope_ends_with_an_error(scope, is_active):
+    with pytest.raises(ZeroDivisionError), scope():
+        raise ZeroDivisionError
+    assert not is_active()
+
+
+@_scopes
+def test_scope_is_local_to_its_thread(scope, is_active):
+    with scope():
+        assert not in_other_thread(is_active)
+        assert is_active()
+
+
+def test_compression_has_the_gradient_of_its_soft_self():
+    images = tf.constant(np.random.default_rng(0).uniform(size=(2, 16, 16, 3)))
+    images = tf.cast(images, tf.float32)
+
+    def found(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images)
+            total = tf.reduce_sum(tf.square(outputs))
+        return outputs, tape.gradient(total, images)
+
+    with smooth_gradients():
+        outputs, gradient = found(JPEGCompression(30))
+    expected, soft = found(JPEGCompression(30, gradient="soft"))
+    same, straight = found(JPEGCompression(30))
+    np.testing.assert_allclose(gradient, soft, atol=1e-6)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    np.testing.assert_allclose(outputs, same, atol=1e-6)
+    assert not np.allclose(gradient, straight, atol=1e-2)
+
+
+@pytest.mark.parametrize(("cls", "arguments"), LAYERS)
+def test_layers_stand_aside(cls, arguments, images):
+    layer = made(cls, arguments, images)
+    with bypass_defences():
+        first, second = layer(images).numpy(), layer(images).numpy()
+    np.testing.assert_array_equal(first, second)
+    # A convolution may have the shape of its input too.
+    if first.shape == images.shape and not isinstance(layer, VariationalLayer):
+        np.testing.assert_allclose(first, images, atol=1e-6)
+    assert not np.array_equal(layer(images), first)

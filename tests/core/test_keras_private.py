@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.core import keras_private
+from keras_advdef.core.keras_private import own_policy, thread_policies
+from tests.support.threads import in_other_thread
 
 
 def _model(*layers):
@@ -89,7 +91,7 @@ def test_inbound_tensors():
     assert keras_private.inbound_tensors(one) == []
 
 
-def test_kept_losses():
+def test_preserve_losses():
     class AddsLoss(keras.layers.Layer):
         def call(self, inputs):
             self.add_loss(keras.ops.sum(inputs))
@@ -98,7 +100,7 @@ def test_kept_losses():
     model = _model(AddsLoss())
     model(np.full((1, 2), 2.0))
     assert [loss.numpy() for loss in model.losses] == [4.0]
-    with keras_private.kept_losses(model):
+    with keras_private.preserve_losses(model):
         model(np.full((1, 2), 3.0))
         assert [loss.numpy() for loss in model.losses] == [6.0]
     assert [loss.numpy() for loss in model.losses] == [4.0]
@@ -241,10 +243,10 @@ def test_FloatFunctional():
     assert keras_private.has_graph(floats)
 
 
-def test_left_as_it_is():
+def test_without_call_info():
     class Refuses(keras.layers.Layer):
         def call(self, inputs):
-            raise keras_private.left_as_it_is(ValueError("One sentence."))
+            raise keras_private.without_call_info(ValueError("One sentence."))
 
         def compute_output_shape(self, input_shape):
             return input_shape
@@ -252,3 +254,47 @@ def test_left_as_it_is():
     for call in (Refuses(), keras.Sequential([Refuses()])):
         with pytest.raises(ValueError, match=r"^One sentence\.$"):
             call(np.zeros((1, 2)))
+
+
+class TestPoliciesOfThread:
+    def test_only_this_thread_sees_them(self):
+        layer, other = keras.layers.Dense(1), keras.layers.Dense(1)
+        own = layer.dtype_policy
+
+        def names():
+            return layer.dtype_policy.name, layer.compute_dtype, layer.variable_dtype
+
+        with thread_policies([(layer, "mixed_bfloat16")]):
+            assert names() == ("mixed_bfloat16", "bfloat16", "float32")
+            assert in_other_thread(names) == ("float32", "float32", "float32")
+            assert other.compute_dtype == "float32"
+            assert own_policy(layer) is own
+        assert layer.dtype_policy is own
+
+    def test_one_within_another(self):
+        layer, other = keras.layers.Dense(1), keras.layers.Dense(1)
+        with thread_policies([(layer, "mixed_bfloat16")]):
+            with thread_policies([(layer, "float32"), (other, "mixed_float16")]):
+                assert layer.compute_dtype == "float32"
+                assert other.compute_dtype == "float16"
+            assert layer.compute_dtype == "bfloat16"
+            assert other.compute_dtype == "float32"
+
+    def test_an_error_ends_them(self):
+        layer = keras.layers.Dense(1)
+        with pytest.raises(KeyError), thread_policies([(layer, "mixed_bfloat16")]):
+            raise KeyError
+        assert layer.compute_dtype == "float32"
+
+    def test_a_policy_set_meanwhile_is_the_layers_own(self):
+        layer = keras.layers.Dense(1)
+        with thread_policies([(layer, "mixed_bfloat16")]):
+            layer.dtype_policy = "mixed_float16"
+            assert layer.compute_dtype == "bfloat16"
+        assert layer.compute_dtype == "float16"
+
+
+def test_half_made_layers_have_none():
+    layer = object.__new__(keras.layers.Dense)
+    with pytest.raises(AttributeError, match="_dtype_policy"):
+        layer._dtype_policy  # noqa: B018

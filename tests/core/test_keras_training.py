@@ -45,12 +45,12 @@ def test_MonitoredMetrics():
     assert stopping.best == 0.9
 
 
-def test_callbacks_beside():
+def test_running_callbacks():
     seen = []
 
     class Curious(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
-            seen.extend(keras_training.callbacks_beside(self))
+            seen.extend(keras_training.running_callbacks(self))
 
     first, second = Curious(), keras.callbacks.Callback()
     model = _model()
@@ -58,7 +58,7 @@ def test_callbacks_beside():
     arrays = np.zeros((2, 2)), np.zeros(2)
     model.fit(*arrays, callbacks=[first, second], verbose=0)
     assert seen.index(first) < seen.index(second)
-    assert keras_training.callbacks_beside(first) == [first]
+    assert keras_training.running_callbacks(first) == [first]
 
 
 @pytest.mark.parametrize("loss", ["mse", keras.losses.MeanAbsoluteError(), None])
@@ -77,14 +77,14 @@ def test_compiled_metric_names():
     assert keras_training.compiled_metric_names(model) == ["mae", "mse"]
 
 
-def test_decays():
+def test_decays_weight():
     layer = keras.layers.Dense(2)
     layer.build((None, 3))
     optimizer = keras.optimizers.AdamW()
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     optimizer.build(layer.trainable_variables)
-    assert keras_training.decays(optimizer, layer.kernel)
-    assert not keras_training.decays(optimizer, layer.bias)
+    assert keras_training.decays_weight(optimizer, layer.kernel)
+    assert not keras_training.decays_weight(optimizer, layer.bias)
 
 
 def test_get_keras_mask():

@@ -5,12 +5,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.core.logits import LogitsFunction, LogitsModel
+from keras_advdef.core.logits import (
+    LogitsFunction,
+    LogitsModel,
+    classifier_logits,
+    watch_logits,
+)
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.layers import BitDepthReduction, RandomNoise
+from keras_advdef.models import AveragingEnsemble
+from keras_advdef.training import AdversarialTrainingModel
 from tests.support.model_forms import FORMS
+from tests.support.nets import small_net
 
 _SHAPE = (4, 4, 1)
 
@@ -503,3 +511,84 @@ class TestLogitsModel:
     def test_must_be_written(self, images):
         with pytest.raises(NotImplementedError, match="`LogitsModel` must write `log"):
             LogitsModel().logits(images)
+
+
+def test_softmax_is_undone(net, images):
+    probable = keras.Sequential([net, keras.layers.Softmax()])
+    logits = classifier_logits(probable, images)
+    np.testing.assert_allclose(logits, net(images), atol=1e-6)
+
+
+def test_moving_averages_move_in_training(images):
+    norm = keras.layers.BatchNormalization()
+    net = keras.Sequential([keras.Input((8, 8, 1)), norm, keras.layers.Flatten()])
+    before = np.array(norm.moving_mean)
+    classifier_logits(net, images)
+    np.testing.assert_array_equal(norm.moving_mean, before)
+    classifier_logits(net, images, training=True)
+    assert not np.array_equal(norm.moving_mean, before)
+
+
+def test_compositions_give_their_logits(images):
+    ensemble = AveragingEnsemble([small_net(), small_net()])
+    logits = classifier_logits(ensemble, images)
+    np.testing.assert_allclose(tf.exp(logits), ensemble(images), atol=1e-6)
+
+
+def test_half_precision_becomes_float32(images):
+    half = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(dtype="float16")]
+    )
+    assert half(images).dtype == "float16"
+    assert classifier_logits(half, images).dtype == "float32"
+
+
+def test_training_models_move_averages_on(images):
+    net = keras.Sequential([keras.layers.BatchNormalization(), keras.layers.Flatten()])
+    net.build((None, 8, 8, 1))
+    before = np.array(net.layers[0].moving_mean)
+    classifier_logits(AdversarialTrainingModel(net), images, training=True)
+    assert not np.array_equal(net.layers[0].moving_mean, before)
+
+
+IMAGES = tf.ones((1, 2))
+DOUBLE = LogitsFunction(lambda images: 2.0 * images)
+
+
+def test_only_the_very_tensor_counts():
+    with watch_logits(IMAGES) as looks:
+        DOUBLE(IMAGES + 0.0)
+        assert looks == []
+        logits = DOUBLE(IMAGES)
+    (look,) = looks
+    assert look[0] is DOUBLE
+    assert look[1] is logits
+    DOUBLE(IMAGES)
+    assert len(looks) == 1
+
+
+def test_the_inner_one_watches_alone():
+    other = tf.zeros((1, 2))
+    with watch_logits(IMAGES) as outer:
+        with watch_logits(other) as inner:
+            DOUBLE(IMAGES)
+            DOUBLE(other)
+        DOUBLE(IMAGES)
+    assert len(outer) == len(inner) == 1
+
+
+def test_logits_of_a_loop_stay_there():
+    @tf.function
+    def call(images):
+        with watch_logits(images) as looks:
+            tf.while_loop(
+                lambda index, total: index < 2,
+                lambda index, total: (index + 1, total + DOUBLE(images)),
+                (tf.constant(0), tf.zeros_like(images)),
+            )
+            count = len(looks)
+            DOUBLE(images)
+        assert (count, len(looks)) == (0, 1)
+        return looks[0][1]
+
+    assert call(IMAGES).numpy().tolist() == [[2.0, 2.0]]

@@ -6,10 +6,10 @@ import tensorflow as tf
 from keras_advdef.attacks import FGSM, PGD
 from keras_advdef.core.logits import LogitsFunction, classifier_logits
 from keras_advdef.core.model_inputs import (
+    add_channels,
     call_classifier,
-    check_fit,
-    lone_images,
-    with_channels,
+    check_image_shape,
+    single_input,
 )
 
 
@@ -157,9 +157,9 @@ class TestStructures:
     def test_lone_images(self):
         images = np.zeros((2, 4, 4, 1))
         for given in (images, [images], (images,), {"a": images}):
-            assert lone_images("PGD", given) is images
+            assert single_input("PGD", given) is images
         listed = list(images)
-        assert lone_images("PGD", listed) is listed
+        assert single_input("PGD", listed) is listed
 
 
 class TestWholeNumbers:
@@ -215,14 +215,14 @@ class TestWholeNumbers:
 
 
 def test_with_channels():
-    assert with_channels(np.zeros((2, 8, 8))).shape == (2, 8, 8, 1)
+    assert add_channels(np.zeros((2, 8, 8))).shape == (2, 8, 8, 1)
     images = tf.zeros((2, 8, 8, 3))
-    assert with_channels(images) is images
+    assert add_channels(images) is images
 
 
 def test_check_fit():
     any_size = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Flatten()])
-    check_fit("PGD", any_size, np.zeros((1, 5, 7, 3)))
-    check_fit("PGD", len, np.zeros((1, 5)))
+    check_image_shape("PGD", any_size, np.zeros((1, 5, 7, 3)))
+    check_image_shape("PGD", len, np.zeros((1, 5)))
     with pytest.raises(ValueError, match="takes them, "):
-        check_fit("PGD", any_size, np.zeros((1, 5, 7, 1)))
+        check_image_shape("PGD", any_size, np.zeros((1, 5, 7, 1)))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_advdef.attacks import PGD
 from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.model_view import ModelView, replaced_call, viewed_model
+from keras_advdef.core.model_view import ModelView, replace_call, unwrap_view
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import (
@@ -36,7 +36,7 @@ class TestModelView:
     def test_identity_gradient_and_back(self, images):
         rounding = Rounding()
         net = small_net(front=[rounding])
-        view = ModelView(net, identity=(rounding,))
+        view = ModelView(net, bpda_layers=(rounding,))
         plain = keras.Sequential([keras.Input((8, 8, 1)), *net.layers[1:]])
         expected = gradient(plain, np.round(images))
         np.testing.assert_allclose(gradient(view, images), expected, atol=1e-6)
@@ -49,7 +49,7 @@ class TestModelView:
         layer = net.layers[0]
         with (
             pytest.raises(ZeroDivisionError),
-            ModelView(net, identity=(layer,)).applied(),
+            ModelView(net, bpda_layers=(layer,)).applied(),
         ):
             raise ZeroDivisionError
         assert "call" not in vars(layer)
@@ -57,7 +57,7 @@ class TestModelView:
     def test_identity_is_local_to_its_thread(self, images):
         rounding = Rounding()
         net = small_net(front=[rounding])
-        view = ModelView(net, identity=(rounding,))
+        view = ModelView(net, bpda_layers=(rounding,))
         expected = gradient(view, images)
         with view.applied():
             with pytest.raises(ValueError, match="without any gradient"):
@@ -71,7 +71,7 @@ class TestModelView:
     def test_identity_of_many_threads(self, images):
         layer = StochasticActivationPruning(fraction=2.0, seed=3)
         net = small_net(front=[keras.layers.ReLU(), layer])
-        view = ModelView(net, identity=(layer,))
+        view = ModelView(net, bpda_layers=(layer,))
 
         def look():
             with draw_scope(make_key(3)):
@@ -95,7 +95,7 @@ class TestModelView:
     def test_unaware(self, images):
         net = small_net(front=[BitDepthReduction(1)])
         plain = keras.Sequential([keras.Input((8, 8, 1)), *net.layers[1:]])
-        seen = LogitsFunction(ModelView(net, unaware=True))(images)
+        seen = LogitsFunction(ModelView(net, bypass_defences=True))(images)
         np.testing.assert_allclose(seen, plain(images), atol=1e-6)
 
     @pytest.mark.parametrize("is_random", [True, False])
@@ -121,8 +121,8 @@ class TestModelView:
 
 
 def test_viewed_model(net):
-    assert viewed_model(ModelView(net)) is net
-    assert viewed_model(net) is net
+    assert unwrap_view(ModelView(net)) is net
+    assert unwrap_view(net) is net
 
 
 class TestReplacedCall:
@@ -131,13 +131,13 @@ class TestReplacedCall:
         entered, leave = threading.Event(), threading.Event()
 
         def hold():
-            with replaced_call(layer, lambda relu: lambda inputs: relu(inputs) + 1.0):
+            with replace_call(layer, lambda relu: lambda inputs: relu(inputs) + 1.0):
                 entered.set()
                 assert leave.wait(60)
                 return float(layer(tf.constant(2.0)))
 
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            with replaced_call(layer, lambda relu: lambda inputs: relu(inputs) * 5.0):
+            with replace_call(layer, lambda relu: lambda inputs: relu(inputs) * 5.0):
                 held = pool.submit(hold)
                 assert entered.wait(60)
                 assert float(layer(tf.constant(2.0))) == 10.0
@@ -148,8 +148,8 @@ class TestReplacedCall:
 
     def test_one_around_another(self):
         layer = keras.layers.ReLU()
-        with replaced_call(layer, lambda relu: lambda inputs: relu(inputs) + 1.0):
-            with replaced_call(layer, lambda call: lambda inputs: call(inputs) * 5.0):
+        with replace_call(layer, lambda relu: lambda inputs: relu(inputs) + 1.0):
+            with replace_call(layer, lambda call: lambda inputs: call(inputs) * 5.0):
                 assert float(layer(tf.constant(2.0))) == 15.0
             assert float(layer(tf.constant(2.0))) == 3.0
         assert float(layer(tf.constant(2.0))) == 2.0
@@ -194,7 +194,7 @@ class TestTracedModels:
             net(images)
         else:
             net.built = True
-        view = LogitsFunction(ModelView(net, unaware=True))
+        view = LogitsFunction(ModelView(net, bypass_defences=True))
         np.testing.assert_allclose(view(images), plain, atol=1e-6)
         np.testing.assert_allclose(net(images), rounded, atol=1e-6)
         np.testing.assert_allclose(LogitsFunction(net)(images), rounded, atol=1e-6)
@@ -203,7 +203,7 @@ class TestTracedModels:
         net = Traced(Rounding())
         net(images)
         expected = gradient(net.rest, np.round(images))
-        view = ModelView(net, identity=(net.front,))
+        view = ModelView(net, bpda_layers=(net.front,))
         np.testing.assert_allclose(gradient(view, images), expected, atol=1e-6)
         with pytest.raises(ValueError, match="without any gradient"):
             gradient(net, images)

@@ -9,8 +9,8 @@ from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.core.precision import (
     PRECISIONS,
-    cannot_switch,
-    check_switch,
+    bfloat16_error,
+    check_bfloat16,
     head_layers,
     in_bfloat16,
 )
@@ -445,7 +445,7 @@ class TestRefusals:
         )
         model = make()
         with pytest.raises(ValueError, match=text):
-            check_switch(model)
+            check_bfloat16(model)
         with pytest.raises(ValueError, match=text):
             LogitsFunction(model, precision="bfloat16")
         if isinstance(model, keras.layers.Layer):
@@ -482,4 +482,4 @@ class TestRefusals:
             function(tf.zeros((2, 8, 8, 7)))
 
     def test_message(self):
-        assert str(cannot_switch("this")).startswith("`LogitsFunction` expects")
+        assert str(bfloat16_error("this")).startswith("`LogitsFunction` expects")

@@ -1,13 +1,10 @@
 import sys
+import threading
 
-import pytest
+import numpy as np
 
-from keras_advdef.core.progress import (
-    LineProgress,
-    Progress,
-    duration,
-    time_left,
-)
+from keras_advdef.attacks import PGD
+from keras_advdef.core.progress import LineProgress, Progress, meter, time_left
 
 
 def test_silence(capsys):
@@ -38,21 +35,36 @@ def test_there_may_be_no_output(monkeypatch):
     LineProgress().line("a")
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (59.4, "59 s"),
-        (60, "1 min"),
-        (61, "1 min 1 s"),
-        (7260, "2 h 1 min"),
-    ],
-)
-def test_duration(seconds, text):
-    assert duration(seconds) == text
-
-
 def test_time_left():
     assert time_left(None) == ""
     assert time_left(5.0) == ", about 5 s to go"
     assert time_left(0.2) == ", about 1 s to go"
+
+
+def test_counts_traces_once_and_rows_of_every_step(net, images, labels):
+    attack = PGD(0.001, steps=3)
+    counted = []
+    for _ in range(2):
+        tracing, rows = meter.tracing, meter.rows
+        attack.generate(net, images, labels, stop_early=True, verbose=0)
+        counted.append((meter.tracing - tracing, meter.rows - rows))
+    standing = int((net.predict(images, verbose=0).argmax(axis=1) == labels).sum())
+    for _, rows in counted:
+        # Blocks are filled up; wrong images leave at once.
+        assert 3 * standing <= rows <= 3 * len(images)
+    assert counted[0][0] > 0.0
+    assert counted[1][0] == 0.0
+
+
+def test_threads_count_for_themselves():
+    def count():
+        meter.rows += 5
+        seen.append(meter.rows)
+
+    before, seen = meter.rows, []
+    thread = threading.Thread(target=count)
+    thread.start()
+    thread.join()
+    assert seen == [5]
+    assert meter.rows == before
+    assert np.isfinite(meter.tracing)

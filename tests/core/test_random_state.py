@@ -12,9 +12,9 @@ from keras_advdef.core.random_state import (
     RandomLayer,
     checked_seed,
     draw_scope,
-    key_of_passes,
     reseed,
     scope_key,
+    shared_pass_key,
 )
 from keras_advdef.layers import BitDepthReduction, RandomNoise
 from tests.support.nets import small_net
@@ -401,16 +401,16 @@ class TestKeyOfPasses:
     def test_is_the_next_of_the_first_random_layer(self):
         noise = RandomNoise(0.1, seed=5)
         model = keras.Sequential([keras.layers.Flatten(), noise, RandomNoise(0.2)])
-        first, second = key_of_passes(model), key_of_passes(model)
+        first, second = shared_pass_key(model), shared_pass_key(model)
         assert not np.array_equal(first, second)
         assert noise.random_state.numpy().tolist() == [512, 0, 5]
 
     def test_is_that_of_the_scope(self):
         for model in (keras.Sequential([RandomNoise(0.1)]), keras.Sequential()):
             with draw_scope(make_key(3)):
-                found = key_of_passes(model)
+                found = shared_pass_key(model)
             with draw_scope(make_key(3)):
                 np.testing.assert_array_equal(found, scope_key())
 
     def test_is_none_where_nothing_draws(self):
-        assert key_of_passes(keras.Sequential([BitDepthReduction(1)])) is None
+        assert shared_pass_key(keras.Sequential([BitDepthReduction(1)])) is None

@@ -1,12 +1,15 @@
+import io
 import json
 import lzma
 import os
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -14,12 +17,13 @@ from google.protobuf.message import DecodeError
 from keras_advdef.core import untrusted
 from keras_advdef.core.untrusted import (
     check_memory,
-    check_regular,
+    check_regular_file,
+    error_reason,
     memory_budget,
-    opened,
+    open_regular_file,
+    read_errors_as,
     read_json,
-    reading,
-    reason_of,
+    read_npz,
 )
 
 
@@ -53,11 +57,11 @@ class TestReading:
     def test_refuses_whatever_a_library_raises(self, error):
         with (
             pytest.raises(Refused, match="It broke") as caught,
-            reading(Refused, "It broke ({})."),
+            read_errors_as(Refused, "It broke ({})."),
         ):
             raise error
         assert caught.value.__cause__ is error
-        assert str(caught.value) == f"It broke ({reason_of(error)})."
+        assert str(caught.value) == f"It broke ({error_reason(error)})."
 
     def test_other_libraries_are_named(self):
         class Bomb(Exception):
@@ -65,34 +69,34 @@ class TestReading:
 
         with (
             pytest.raises(Refused, match="large"),
-            reading(Refused, "{}", also=(Bomb,)),
+            read_errors_as(Refused, "{}", also=(Bomb,)),
         ):
             raise Bomb("large")
 
     def test_interrupts_and_results_pass(self):
-        with reading(Refused, "{}"):
+        with read_errors_as(Refused, "{}"):
             found = 1
         assert found == 1
-        with pytest.raises(KeyboardInterrupt), reading(Refused, "{}"):
+        with pytest.raises(KeyboardInterrupt), read_errors_as(Refused, "{}"):
             raise KeyboardInterrupt
 
     def test_advice_is_no_format(self):
         # Names from files get into the advice.
         with (
             pytest.raises(Refused, match=r"^\{0\} broke \(bad\)"),
-            reading(Refused, "{0} broke ({})"),
+            read_errors_as(Refused, "{0} broke ({})"),
         ):
             raise ValueError("bad")
 
 
 class TestReasonOf:
     def test_is_one_short_line(self):
-        assert reason_of(ValueError("two\n  lines.")) == "two lines"
-        assert reason_of(MemoryError()) == "MemoryError"
-        assert reason_of(OSError(28, "No space left on device", "f")) == (
+        assert error_reason(ValueError("two\n  lines.")) == "two lines"
+        assert error_reason(MemoryError()) == "MemoryError"
+        assert error_reason(OSError(28, "No space left on device", "f")) == (
             "No space left on device"
         )
-        assert len(reason_of(ValueError("a" * 1000))) == 300
+        assert len(error_reason(ValueError("a" * 1000))) == 300
 
 
 class TestMemory:
@@ -124,18 +128,18 @@ class TestMemory:
 class TestOpened:
     def test_gives_the_bytes(self, tmp_path):
         (tmp_path / "file").write_bytes(b"bytes")
-        with opened(tmp_path / "file", Refused) as file:
+        with open_regular_file(tmp_path / "file", Refused) as file:
             assert file.read() == b"bytes"
         assert file.closed
 
     def test_nothing_there(self, tmp_path):
         with pytest.raises(Refused, match="cannot be opened: No such file"):
-            check_regular(tmp_path / "none", Refused)
+            check_regular_file(tmp_path / "none", Refused)
 
     @pytest.mark.parametrize("path", ["/dev/zero", "."])
     def test_no_plain_file(self, path):
         with pytest.raises(Refused, match="It is no plain file"):
-            check_regular(Path(path), Refused)
+            check_regular_file(Path(path), Refused)
 
     def test_pipes_are_not_opened(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
@@ -190,3 +194,80 @@ class TestReadJson:
             file.truncate(2**40)
         with pytest.raises(Refused, match="larger than 16 MiB"):
             read_json(tmp_path / "a.json", Refused)
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "arrays.npz"
+    arrays = {
+        "whole": np.arange(6, dtype=np.uint8).reshape(2, 3),
+        "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        "single": np.array(7),
+        "none": np.zeros((0, 4), np.float32),
+        "big_endian": np.arange(3, dtype=">i4"),
+    }
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+class TestReadNpz:
+    def test_equals_numpy(self, path):
+        found = read_npz(path, Refused)
+        with np.load(path) as expected:
+            assert list(found) == expected.files
+            for name, array in found.items():
+                np.testing.assert_array_equal(array, expected[name])
+                assert array.dtype == expected[name].dtype
+
+    def test_chosen_names(self, path):
+        assert list(read_npz(path, Refused, names=["single"])) == ["single"]
+        with pytest.raises(Refused, match="lacks other and holds whole, columns"):
+            read_npz(path, Refused, names=["whole", "other"])
+
+    def test_second_version_of_the_format(self, tmp_path):
+        content = io.BytesIO()
+        np.lib.format.write_array(content, np.arange(3), version=(2, 0))
+        with zipfile.ZipFile(tmp_path / "second.npz", "w") as archive:
+            archive.writestr("a.npy", content.getvalue())
+        found = read_npz(tmp_path / "second.npz", Refused)
+        np.testing.assert_array_equal(found["a"], np.arange(3))
+
+    def test_long_names_are_cut(self, tmp_path):
+        name = "x" * 60000
+        for names in ([name], [name, name]):
+            with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+                for each in names:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # of the second
+                        archive.writestr(each, b"")
+            with pytest.raises(Refused, match=r"x{37}") as caught:
+                read_npz(tmp_path / "a.npz", Refused, names=["a"])
+            assert len(str(caught.value)) < 100
+
+    @pytest.mark.parametrize("descr", ["<U0", "|S0", "|V0"])
+    def test_elements_without_bytes(self, tmp_path, descr):
+        # A trillion of them fits into any file.
+        content = io.BytesIO()
+        np.save(content, np.zeros(10, np.uint8))
+        claim = content.getvalue()[:-10].replace(b"(10,)", b"(10000000000000000,)")
+        claim = claim.replace(b"|u1", descr.encode())[:128].ljust(128)
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("a.npy", claim)
+        with pytest.raises(Refused, match="its elements have no bytes"):
+            read_npz(tmp_path / "a.npz", Refused)
+
+    def test_budget(self, path, monkeypatch):
+        monkeypatch.setattr(untrusted, "memory_budget", lambda: 500)
+        with pytest.raises(Refused, match="What it holds would take"):
+            read_npz(path, Refused)
+        assert read_npz(path, Refused, names=["whole"])["whole"].sum() == 15
+
+    def test_claims_are_compared_before_memory_is_taken(self, tmp_path):
+        content = io.BytesIO()
+        np.save(content, np.zeros(10, np.uint8))
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            claim = content.getvalue().replace(b"(10,)", b"(99,)")
+            archive.writestr("a.npy", claim)
+        text = "a cannot be read .its header claims 99 bytes, and it has 10"
+        with pytest.raises(Refused, match=text):
+            read_npz(tmp_path / "a.npz", Refused)

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 from keras_advdef.evaluation import RobustnessReport, compare_reports
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.rendered_markdown import only_text, rendered

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 from keras_advdef.evaluation import DetectionReport
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.rendered_markdown import only_text, rendered

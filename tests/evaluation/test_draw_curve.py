@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 from keras_advdef.evaluation import draw_curve
 from keras_advdef.evaluation.draw_curve import plain_text
 from tests.support.hostile_text import HOSTILE_TEXT

@@ -8,7 +8,7 @@ from keras_advdef.core.cards import cards_in
 from keras_advdef.core.gradients import bypass_defences
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import fold_in, make_key
-from keras_advdef.core.random_state import draw_scope, key_of_passes
+from keras_advdef.core.random_state import draw_scope, shared_pass_key
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._plan.probe_result import probe
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
@@ -35,7 +35,7 @@ def replayed(noisy, images, count):
     """Returns the logits of the passes that the last call of an ensemble took."""
     state = noisy.layers[0].random_state
     state.assign(state - np.array([256, 0, 0]))
-    key = key_of_passes(noisy)
+    key = shared_pass_key(noisy)
     found = []
     for index in range(count):
         with draw_scope(fold_in(key, index)):

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.core.random_numbers import fold_in
-from keras_advdef.core.random_stream import advance
+from keras_advdef.core.random_stream import next_stream_key
 from keras_advdef.training import WassersteinGAN
 from keras_advdef.training._gan_step import critic_losses
 from tests.support.nets import weights_of
@@ -46,7 +46,7 @@ def images():
 def test_a_step_of_the_critic_by_hand(images):
     gan = gan_of(optimizer=keras.optimizers.SGD(0.1), critic_steps=1)
     other = gan_of(critic_steps=1)
-    key = fold_in(advance(other.random_state), 0)
+    key = fold_in(next_stream_key(other.random_state), 0)
     with tf.GradientTape() as tape:
         losses = critic_losses(
             other.generator,

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.losses.logits_loss import LogitsLoss
 from keras_advdef.core.errors import checked_integer
-from keras_advdef.core.logit_margin import largest, likeliest_wrong
+from keras_advdef.core.predictions import largest_logits, most_likely_wrong
 
 _TINY = 1e-12
 _FEWEST_CLASSES = 4
@@ -57,7 +57,7 @@ class TargetedDLR(LogitsLoss):
         self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, run: tf.Tensor
     ) -> tf.Tensor:
         """Returns the class that a run aims at, `(batch,)`."""
-        ranked = likeliest_wrong(logits_fn(images), labels, self.classes)
+        ranked = most_likely_wrong(logits_fn(images), labels, self.classes)
         rank = tf.broadcast_to(run % ranked.shape[1], tf.shape(labels))
         return tf.gather(ranked, rank, batch_dims=1)
 
@@ -71,7 +71,7 @@ class TargetedDLR(LogitsLoss):
         )
         if classes < _FEWEST_CLASSES:
             return difference
-        first, _, third, fourth = largest(logits, _FEWEST_CLASSES)
+        first, _, third, fourth = largest_logits(logits, _FEWEST_CLASSES)
         return difference / (first - 0.5 * (third + fourth) + _TINY)
 
     def get_config(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from keras_advdef.cli.data._read_images import read_images
 from keras_advdef.cli.data._stratified_split import stratified_order, stratified_split
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.untrusted import reading
+from keras_advdef.core.untrusted import read_errors_as
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _PARTS = ("train", "test")
@@ -26,7 +26,7 @@ def _entries(folder: Path) -> list[Path]:
     def refuse(advice: str) -> ValueError:
         return _rejected("a folder that can be read", str(folder), advice)
 
-    with reading(refuse, "It cannot be listed: {}."):
+    with read_errors_as(refuse, "It cannot be listed: {}."):
         return sorted(folder.iterdir())
 
 

@@ -11,7 +11,7 @@ import keras
 
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.untrusted import reading
+from keras_advdef.core.untrusted import read_errors_as
 
 _TIMEOUT_SECONDS = 30.0
 
@@ -47,7 +47,7 @@ class _LoadFailure:
             ) from error
         if error is not None:
             pickled = (pickle.UnpicklingError,)
-            with reading(self._refusal, "Keras says: {}.", also=pickled):
+            with read_errors_as(self._refusal, "Keras says: {}.", also=pickled):
                 raise error
 
     def _refusal(self, advice: str) -> ValueError:

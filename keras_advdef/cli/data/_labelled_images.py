@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.labels import checked_labels
 from keras_advdef.core.untrusted import check_memory
-from keras_advdef.core.value_range import (
-    ValueRange,
-    checked_images,
-    checked_labels,
-)
+from keras_advdef.core.value_range import ValueRange, checked_images
 
 _MAX_CHANNELS = 4
 _MOST_LEVEL = 255

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.untrusted import check_memory, opened, reading
+from keras_advdef.core.untrusted import check_memory, open_regular_file, read_errors_as
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -61,8 +61,8 @@ def _opened(path: Path) -> Iterator["ImageFile"]:
     bomb = (Image.DecompressionBombError,)
     advice = "Remove or replace it ({})."
     with (
-        opened(path, refuse) as file,
-        reading(refuse, advice, also=bomb),
+        open_regular_file(path, refuse) as file,
+        read_errors_as(refuse, advice, also=bomb),
         warnings.catch_warnings(),
     ):
         # `check_memory` judges the sizes that Pillow warns about.

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from keras_advdef.cli.data._labelled_images import numeric_labels, to_unit_range
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.value_range import checked_labels
+from keras_advdef.core.labels import checked_labels
 
 
 def _class_count(owner: str, labels: np.ndarray) -> int:

@@ -14,7 +14,7 @@ from keras_advdef.cli.data._npz import load_npz, load_npz_test_images
 from keras_advdef.cli.data._stratified_split import stratified_split
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.untrusted import reading
+from keras_advdef.core.untrusted import read_errors_as
 
 _KERAS_NAMES = ("mnist", "fashion_mnist", "cifar10")
 _DIGITS_TEST_COUNT = 400
@@ -114,7 +114,7 @@ def _is_folder(spec: str) -> bool:
         return invalid("keras-advdef", "--data", rule, spec, advice=advice)
 
     path = Path(spec)
-    with reading(refuse, "It cannot be opened: {}."):
+    with read_errors_as(refuse, "It cannot be opened: {}."):
         is_there, is_folder = path.exists(), path.is_dir()
     if not spec or not is_there:
         raise refuse("Check the path.")

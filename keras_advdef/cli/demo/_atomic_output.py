@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keras_advdef.core.errors import invalid
-from keras_advdef.core.files import PARTIAL, lock_at, uninterrupted, writing
+from keras_advdef.core.files import (
+    PARTIAL_PREFIX,
+    open_locked,
+    uninterrupted,
+    write_errors_as,
+)
 from keras_advdef.core.untrusted import Refusal
 
 _SAVED_MODEL = "saved_model.pb"
-_STAGING = f"{PARTIAL}demo-"
+_STAGING = f"{PARTIAL_PREFIX}demo-"
 _LOCK = "lock"
 
 
@@ -50,7 +55,7 @@ def _publish(
 @contextlib.contextmanager
 def _staging(output: Path) -> Iterator[Path]:
     """Yields a folder for a run's files, locked while the run lasts."""
-    with writing(output_refusal(output)):
+    with write_errors_as(output_refusal(output)):
         output.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(output)
         opened, lock = _locked_folder(output)
@@ -68,7 +73,7 @@ def _locked_folder(
         )
         # Until it is locked, another run may take it for a leftover and remove it.
         with contextlib.suppress(FileNotFoundError):
-            if (lock := lock_at(Path(opened.name) / _LOCK)) is not None:
+            if (lock := open_locked(Path(opened.name) / _LOCK)) is not None:
                 return opened, lock
         opened.cleanup()
 
@@ -79,7 +84,7 @@ def _remove_leftovers(output: Path) -> None:
         if left.is_symlink() or not left.is_dir():
             continue
         with contextlib.suppress(OSError):
-            lock = lock_at(left / _LOCK)
+            lock = open_locked(left / _LOCK)
             if lock is not None:
                 with lock:
                     shutil.rmtree(left, ignore_errors=True)
@@ -130,7 +135,7 @@ def atomic_output(
         with _staging(output) as staging:
             _check_replaceable(output, files, folder)
             yield staging
-            with writing(output_refusal(output)), uninterrupted():
+            with write_errors_as(output_refusal(output)), uninterrupted():
                 _publish(staging, output, files=files, folder=folder)
     except BaseException:
         if created:

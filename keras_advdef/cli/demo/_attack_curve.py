@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_advdef.attacks import Attack
-from keras_advdef.core.answers import predicted_classes
+from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 _BATCH_SIZE = 200

@@ -23,7 +23,7 @@ from keras_advdef.cli.demo._small_network import small_network
 from keras_advdef.cli.demo._stage_progress import StageProgress
 from keras_advdef.cli.demo._train_classifier import train_classifier
 from keras_advdef.cli.demo.flags import DemoFlags
-from keras_advdef.core.files import check_room, writing
+from keras_advdef.core.files import check_disk_space, write_errors_as
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 
 _FILES = ("model.keras", "report.json", "report.png")
@@ -168,9 +168,9 @@ def run_demo(flags: DemoFlags, console: Console) -> DemoRun:
             train=budget.train_images, test=budget.test_images, seed=flags.seed
         )
         _print_data(progress, whole, dataset)
-        check_room(staging, _bytes_needed(dataset), output_refusal(flags.output))
+        check_disk_space(staging, _bytes_needed(dataset), output_refusal(flags.output))
         model, run = _measure(flags, budget, dataset, progress=progress)
-        with writing(output_refusal(flags.output)):
+        with write_errors_as(output_refusal(flags.output)):
             _write(staging, model, run)
     _print_result(progress, run)
     return run

@@ -12,9 +12,9 @@ from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.fab import FAB
 from keras_advdef.attacks.hop_skip_jump import HopSkipJump
 from keras_advdef.attacks.pgd import PGD
-from keras_advdef.core.answers import predicted_classes
-from keras_advdef.core.batches import padded
+from keras_advdef.core.image_layout import pad_rows
 from keras_advdef.core.norms import norm_per_image
+from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation._measure.robustness_curve import full_range
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
@@ -148,7 +148,7 @@ def find_smallest_perturbations(
     size = min(request.size, len(rows))
 
     def search(block: np.ndarray, name: str) -> Arrays:
-        chosen = padded(block, size)
+        chosen = pad_rows(block, size)
         seed = derived_seed(request.seed, name)
         images = attack.generate(
             probed.adaptive,

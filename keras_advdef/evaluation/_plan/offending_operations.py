@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.keras_private import flat_layers, has_graph
-from keras_advdef.core.model_view import replaced_call
+from keras_advdef.core.model_view import replace_call
 
 # A gradient is missing if this share of the images has none.
 LARGEST_SHARE = 0.1
@@ -98,7 +98,7 @@ def _recorded(operation: Any, calls: dict[int, Any]) -> Iterator[None]:
 
         return call
 
-    with replaced_call(operation, recording):
+    with replace_call(operation, recording):
         yield
 
 

@@ -65,7 +65,8 @@ class Planner:
         attack = steepest(steps=NAIVE_STEPS, **self._gradient)
         naive = Stage(
             key="naive",
-            label=f"{attack}" + ", defences left out" * self._probed.naive.unaware,
+            label=f"{attack}"
+            + ", defences left out" * self._probed.naive.bypass_defences,
             role="naive",
             attack=attack,
             view=self._probed.naive,
@@ -116,7 +117,7 @@ class Planner:
         if isinstance(loss, tuple(type(each) for each, _ in AWARE)):
             text += f" on {type(loss).__name__}"
         view = more.get("view", self._probed.adaptive)
-        text += ", BPDA" if view.identity and is_white else ""
+        text += ", BPDA" if view.bpda_layers and is_white else ""
         if view.temperature != 1.0 and is_white:
             text += f", logits divided by {view.temperature:.3g}"
         rank = more.get("target_rank", 0)
@@ -209,7 +210,7 @@ class Planner:
         past = layers_to_pass(view.model) if self._probed.has_gradient else ()
         if not past:
             return []
-        view = dataclasses.replace(view, identity=(*view.identity, *past))
+        view = dataclasses.replace(view, bpda_layers=(*view.bpda_layers, *past))
         attack = PGD(steps=40, eot_samples=self._probed.draws, **self._gradient)
         return [self._stage("bpda", attack, view=view)]
 
@@ -217,7 +218,7 @@ class Planner:
         """Score- and decision-based attacks where gradients cannot be trusted."""
         probed, is_full = self._probed, self._request.budget.name == "full"
         wanted: list[Attack] = []
-        is_masked = bool(probed.identity) or not probed.has_gradient
+        is_masked = bool(probed.bpda_layers) or not probed.has_gradient
         if (is_masked or probed.is_random) and self._request.norm != "l1":
             wanted.append(self._square(5000 if is_full else 1000))
         # The full budget has its own.

@@ -12,7 +12,7 @@ from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.softmax_head import stands_for_logits
+from keras_advdef.core.softmax_head import uses_log_probabilities
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._plan.offending_operations import (
     LARGEST_SHARE,
@@ -42,8 +42,8 @@ class ProbeResult:
         certain: Share of images to which those give one class with certainty, so that
             nothing tells how far the others are.
         no_gradient: Share of images without a usable input gradient.
-        no_gradient_by_identity: The same with the identity behind `identity`.
-        identity: Layers and operations whose backward pass the attacks replace.
+        no_gradient_by_identity: The same with the identity behind `bpda_layers`.
+        bpda_layers: Layers and operations whose backward pass the attacks replace.
         saturated: Share of images whose cross-entropy has no gradient although their
             logits have one.
         gap: Median difference of the two largest logits.
@@ -61,7 +61,7 @@ class ProbeResult:
     certain: float
     no_gradient: float
     no_gradient_by_identity: float
-    identity: tuple[Any, ...]
+    bpda_layers: tuple[Any, ...]
     saturated: float
     gap: float
     classes: int
@@ -72,7 +72,7 @@ class ProbeResult:
 
     @property
     def has_gradient(self) -> bool:
-        """Whether attacks may follow gradients, if need be past `identity`."""
+        """Whether attacks may follow gradients, if need be past `bpda_layers`."""
         return self.no_gradient_by_identity <= LARGEST_SHARE
 
     @property
@@ -93,7 +93,7 @@ class ProbeResult:
     @property
     def is_plain(self) -> bool:
         """Whether the naive and the adaptive attacker see the same."""
-        differs = self.is_random or self.naive.unaware or bool(self.identity)
+        differs = self.is_random or self.naive.bypass_defences or bool(self.bpda_layers)
         return self.has_gradient and not differs
 
 
@@ -126,20 +126,21 @@ def probe(
     look = _Look(images, labels, pixels=value_range, seed=seed)
     slopes = look.slopes(plain)
     no_gradient = float(slopes.missing.mean())
-    identity: tuple[Any, ...] = ()
+    bpda_layers: tuple[Any, ...] = ()
     adaptive, repaired = plain, slopes
     if no_gradient > LARGEST_SHARE:
-        identity = tuple(offending_operations(model, lambda: look.logits(plain))[0])
-        adaptive = dataclasses.replace(plain, identity=identity)
-        repaired = look.slopes(adaptive) if identity else slopes
+        masking, _ = offending_operations(model, lambda: look.logits(plain))
+        bpda_layers = tuple(masking)
+        adaptive = dataclasses.replace(plain, bpda_layers=bpda_layers)
+        repaired = look.slopes(adaptive) if bpda_layers else slopes
     mends = float(repaired.missing.mean())
     top = np.sort(look.logits(plain).numpy(), axis=-1)
     gap = float(np.median(top[:, -1] - top[:, -2]))
-    probabilities = stands_for_logits(model)
+    probabilities = uses_log_probabilities(model)
     saturated = float((repaired.flat & ~repaired.missing).mean())
     adaptive = dataclasses.replace(
         adaptive,
-        soft=True,
+        smooth_gradients=True,
         has_gradient=mends <= LARGEST_SHARE,
         temperature=max(1.0, gap) if saturated > LARGEST_SHARE else 1.0,
     )
@@ -151,13 +152,13 @@ def probe(
         certain=float((top[:, -2] < _CERTAIN).mean()) if probabilities else 0.0,
         no_gradient=no_gradient,
         no_gradient_by_identity=mends,
-        identity=identity,
+        bpda_layers=bpda_layers,
         saturated=saturated,
         gap=gap,
         classes=first.shape[1],
         naive=dataclasses.replace(
             plain,
-            unaware=evaluated.can_bypass,
+            bypass_defences=evaluated.can_bypass,
             is_random=False,
             has_gradient=not slopes.is_absent,
         ),

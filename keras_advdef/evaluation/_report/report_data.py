@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 from keras_advdef.core.versions import versions
 from keras_advdef.evaluation._measure.defence_costs import (
     inference_time,

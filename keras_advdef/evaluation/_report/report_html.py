@@ -4,7 +4,7 @@ import base64
 import io
 from typing import Any
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 from keras_advdef.evaluation._report.report_markdown import report_tables
 
 

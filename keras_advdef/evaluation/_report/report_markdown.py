@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from keras_advdef.core.errors import printable
-from keras_advdef.core.markdown import escaped, markdown_table
+from keras_advdef.core.text import escape_markdown, markdown_table, printable
 from keras_advdef.evaluation.accuracy_estimate import percent
 
 _VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
@@ -197,7 +196,7 @@ def report_markdown(data: dict[str, Any]) -> str:
     Args:
         data: The contents of `report.json`.
     """
-    parts = ["# Robustness report", f"**{escaped(data['headline']).strip()}**"]
+    parts = ["# Robustness report", f"**{escape_markdown(data['headline']).strip()}**"]
     for title, header, rows in report_tables(data):
-        parts += [f"## {escaped(title)}", markdown_table(header, rows)]
+        parts += [f"## {escape_markdown(title)}", markdown_table(header, rows)]
     return "\n\n".join(parts) + "\n"

@@ -12,7 +12,7 @@ import numpy as np
 from keras_advdef.core.cards import DefenceCard, card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import flat_layers
-from keras_advdef.core.untrusted import reading
+from keras_advdef.core.untrusted import read_errors_as
 from keras_advdef.evaluation._request.read_keras import read_keras
 from keras_advdef.evaluation._request.served_model import ServedModel
 from keras_advdef.training.training_model import TrainingModel
@@ -161,7 +161,7 @@ def load_model(path: str | Path) -> Any:
         rule = "a .keras file, or the folder of a SavedModel"
         return invalid("load_model", "path", rule, str(path), advice=advice)
 
-    with reading(refuse, "It cannot be opened: {}."):
+    with read_errors_as(refuse, "It cannot be opened: {}."):
         is_served = (Path(path) / "saved_model.pb").exists()
         is_file = Path(path).exists() and not Path(path).is_dir()
     if is_served:

@@ -11,7 +11,12 @@ import h5py
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.untrusted import Refusal, check_memory, opened, reading
+from keras_advdef.core.untrusted import (
+    Refusal,
+    check_memory,
+    open_regular_file,
+    read_errors_as,
+)
 
 # A file holds at least what its layers need; small ones may hold less, unbuilt parts.
 _FREE_BYTES = 2**30
@@ -47,19 +52,19 @@ class _WeightBudget:
 
 def _check_contents(file: BinaryIO, size: int, refuse: Refusal) -> None:
     """Raises where members of a `.keras` file are hidden, or anything is too large."""
-    with reading(refuse, "It is no complete archive ({})."):
+    with read_errors_as(refuse, "It is no complete archive ({})."):
         archive = zipfile.ZipFile(file) if zipfile.is_zipfile(file) else None
     if archive is not None:
         _check_members(archive, refuse)
         if _WEIGHTS not in archive.namelist():
             return
-        with reading(refuse, "Its weights cannot be read ({})."):
+        with read_errors_as(refuse, "Its weights cannot be read ({})."):
             file = io.BytesIO(archive.read(_WEIGHTS))
     file.seek(0)
     if file.read(len(_HDF5)) != _HDF5:
         return
     with (
-        reading(refuse, "Its weights cannot be read ({})."),
+        read_errors_as(refuse, "Its weights cannot be read ({})."),
         h5py.File(file, "r") as root,
     ):
         stored = sum(_stored(root))
@@ -114,7 +119,7 @@ def read_keras(path: Path, refuse: Refusal) -> Any:
     >>> read_keras(path, ValueError).output_shape
     (None, 3)
     """
-    with opened(path, refuse) as file:
+    with open_regular_file(path, refuse) as file:
         size = os.fstat(file.fileno()).st_size
         check_memory(size, "It", refuse)
         _check_contents(file, size, refuse)
@@ -123,5 +128,5 @@ def read_keras(path: Path, refuse: Refusal) -> Any:
         "Keras says: {}. A model with layers of your own is loaded in Python, with "
         "`custom_objects`, and given to `evaluate_robustness`."
     )
-    with reading(refuse, advice), tf.variable_creator_scope(budget):
+    with read_errors_as(refuse, advice), tf.variable_creator_scope(budget):
         return keras.saving.load_model(path, compile=False)

@@ -14,7 +14,8 @@ from keras_advdef.core.errors import (
     checked_number,
     invalid,
 )
-from keras_advdef.core.image_source import taken
+from keras_advdef.core.image_source import load_images
+from keras_advdef.core.labels import checked_class_labels
 from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import SEED_LIMIT
@@ -22,8 +23,7 @@ from keras_advdef.core.value_range import (
     ValueRange,
     checked_epsilon,
     checked_images,
-    class_labels,
-    small_epsilon,
+    small_epsilon_error,
 )
 from keras_advdef.evaluation._request.budget import BUDGETS, Budget
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
@@ -98,7 +98,7 @@ class Request:
         """
         pixels = ValueRange.parse(OWNER, value_range)
         plan = BUDGETS[checked_choice(OWNER, "budget", budget, tuple(BUDGETS))]
-        source = taken(OWNER, images, labels, most=plan.images)
+        source = load_images(OWNER, images, labels, most=plan.images)
         images, labels = checked_images(OWNER, source.images, pixels), source.labels
         most = len(images) if plan.images is None else plan.images
         if labels is None:
@@ -158,7 +158,9 @@ class Request:
         Raises:
             ValueError: If a label is no class of the model, or names several in part.
         """
-        return class_labels(OWNER, self.labels, count=self.count, classes=classes)
+        return checked_class_labels(
+            OWNER, self.labels, count=self.count, classes=classes
+        )
 
 
 def _check_shape(
@@ -180,7 +182,7 @@ def _checked_epsilon(
     number = checked_epsilon(OWNER, epsilon, pixels, norm=norm)
     otherwise = "To keep it, pass `allow_small_epsilon=True`, on the command line "
     otherwise += "--allow-small-epsilon."
-    error = small_epsilon(OWNER, number, pixels, otherwise=otherwise)
+    error = small_epsilon_error(OWNER, number, pixels, otherwise=otherwise)
     if error is not None and not small:
         raise error
     return number

@@ -14,11 +14,17 @@ from tensorflow.python.eager.context import anonymous_name
 from tensorflow.python.saved_model.nested_structure_coder import NotEncodableError
 
 from keras_advdef.core.cards import cards_in
-from keras_advdef.core.errors import invalid, shortened
+from keras_advdef.core.errors import invalid
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import scope_key
-from keras_advdef.core.random_stream import own_state_after_fork
-from keras_advdef.core.untrusted import check_memory, check_regular, opened, reading
+from keras_advdef.core.random_stream import reseed_after_fork
+from keras_advdef.core.text import shortened
+from keras_advdef.core.untrusted import (
+    check_memory,
+    check_regular_file,
+    open_regular_file,
+    read_errors_as,
+)
 
 _SIGNATURE = "serving_default"
 # Folders of a SavedModel beside its own.
@@ -68,7 +74,7 @@ class ServedModel:
         self._check_files()
         self.cards = cards_in(folder)
         self._function = self._signature()
-        with reading(self._refusal, _SAID):
+        with read_errors_as(self._refusal, _SAID):
             inputs = dict(self._function.structured_input_signature[1])
             outputs = dict(self._function.structured_outputs)
         if len(inputs) != 1 or len(outputs) != 1:
@@ -92,7 +98,7 @@ class ServedModel:
             if _is_state(variable)
         ]
         for state in self._states:
-            own_state_after_fork(state)
+            reseed_after_fork(state)
         self._try()
         if self.augments:
             warnings.warn(_augmenting(self.folder), stacklevel=2)
@@ -105,7 +111,7 @@ class ServedModel:
 
     def _signature(self) -> Any:
         """Loads the SavedModel and returns its serving signature."""
-        with reading(self._refusal, _SAID, also=(NotEncodableError,)):
+        with read_errors_as(self._refusal, _SAID, also=(NotEncodableError,)):
             self._loaded = tf.saved_model.load(str(self.folder))
             signatures = dict(self._loaded.signatures)
         if _SIGNATURE not in signatures:
@@ -120,12 +126,12 @@ class ServedModel:
             if folder.is_dir():
                 for path in sorted(folder.iterdir()):
                     if not path.is_dir():
-                        check_regular(path, self._refusal)
+                        check_regular_file(path, self._refusal)
         if (self.folder / _FINGERPRINT).exists():
             # TensorFlow would go on without it, and print a traceback.
             with (
-                opened(self.folder / _FINGERPRINT, self._refusal) as file,
-                reading(self._refusal, f"{_FINGERPRINT} is damaged ({{}})."),
+                open_regular_file(self.folder / _FINGERPRINT, self._refusal) as file,
+                read_errors_as(self._refusal, f"{_FINGERPRINT} is damaged ({{}})."),
             ):
                 FingerprintDef.FromString(file.read())
 
@@ -149,7 +155,7 @@ class ServedModel:
         if self.image_shape and None not in self.image_shape:
             needed = self._dtype.size * math.prod(self.image_shape)
             check_memory(needed, "One image", self._refusal)
-            with reading(self._refusal, _SAID):
+            with read_errors_as(self._refusal, _SAID):
                 self(tf.zeros((1, *self.image_shape)))
 
     def _refusal(self, advice: str) -> ValueError:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.attacks.latent_space_attack import projection_of
-from keras_advdef.core.progress import Progress, duration
+from keras_advdef.core.progress import Progress
+from keras_advdef.core.text import duration
 from keras_advdef.evaluation._measure.certified_curve import (
     CertifiedCurve,
     measure_certified,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from keras_advdef.attacks.fgsm import FGSM
 from keras_advdef.attacks.hop_skip_jump import HopSkipJump
 from keras_advdef.attacks.square import Square
-from keras_advdef.core.batches import block_size
+from keras_advdef.core.image_layout import block_size
 from keras_advdef.evaluation._plan.stage import Stage
 
 # Before this share of the time is over, too little is known to tell the rest.

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.answers import predicted_classes
-from keras_advdef.core.batches import padded
+from keras_advdef.core.image_layout import pad_rows
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import ValueRange
@@ -59,7 +59,7 @@ class Judge:
         for start in range(0, len(images), self.batch_size):
             batch = images[start : start + self.batch_size].astype(np.float32)
             key = make_key(derived_seed(seed, start))
-            full = tf.constant(padded(batch, self.batch_size))
+            full = tf.constant(pad_rows(batch, self.batch_size))
             found.append(self.run(full, key).numpy()[: len(batch)])
         return np.concatenate(found)
 

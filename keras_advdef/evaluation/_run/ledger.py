@@ -9,10 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from keras_advdef.core.errors import invalid, shortened
-from keras_advdef.core.files import PARTIAL, check_room, lock_at, remove_partial
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.files import (
+    PARTIAL_PREFIX,
+    check_disk_space,
+    open_locked,
+    remove_partial_files,
+)
 from keras_advdef.core.progress import Progress
-from keras_advdef.core.untrusted import arrays_in, reason_of
+from keras_advdef.core.text import shortened
+from keras_advdef.core.untrusted import error_reason, read_npz_stream
 from keras_advdef.evaluation._run.sealed import (
     read_record,
     read_sealed,
@@ -76,14 +82,14 @@ class Ledger:
             raise rejected(output, rule, f"{_FOLDER} in it is a link; move it away.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_at(folder / _LOCK)
+            self._lock = open_locked(folder / _LOCK)
         except OSError as error:
             raise cannot_write(output, error) from error
         if self._lock is None:
             rule = "a folder that no other evaluation uses at the same time"
             raise rejected(output, rule, "Wait for it, or choose another one.")
         for place in (output, folder):
-            remove_partial(place)
+            remove_partial_files(place)
         self._check_identity(output, folder / _IDENTITY)
         self._is_ours = True
         self._resumed = sum(1 for _ in folder.glob(f"*{_SUFFIX}"))
@@ -134,7 +140,7 @@ class Ledger:
             advice = f"{said} Make room, or choose another one."
             return rejected(output, _WRITABLE, advice)
 
-        check_room(folder, max(0, needed - there) + _REPORT, refuse)
+        check_disk_space(folder, max(0, needed - there) + _REPORT, refuse)
 
     def part(self, name: str, compute: Callable[[], Arrays], what: str) -> Arrays:
         """Returns the arrays of a part: from its file, or computed and written to it.
@@ -210,7 +216,7 @@ def _arrays(content: bytes | None) -> Arrays | None:
     if content is None:
         return None
     try:
-        return arrays_in(io.BytesIO(content), ValueError)
+        return read_npz_stream(io.BytesIO(content), ValueError)
     except ValueError:
         return None
 
@@ -260,10 +266,10 @@ def cannot_write(output: Path, error: OSError) -> ValueError:
         error: What the system says.
     """
     name = str(error.filename or "")
-    where = f" ({name})" if name and PARTIAL not in name else ""
+    where = f" ({name})" if name and PARTIAL_PREFIX not in name else ""
     advice = (
-        f"{reason_of(error)}{where}. What was finished before is whole: mend that, and "
-        "the same call goes on from there, or choose another folder."
+        f"{error_reason(error)}{where}. What was finished before is whole: mend that, "
+        "and the same call goes on from there, or choose another folder."
     )
     return rejected(output, _WRITABLE, advice)
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.answers import check_finite
-from keras_advdef.core.batches import padded
-from keras_advdef.core.meter import meter
+from keras_advdef.core.image_layout import pad_rows
 from keras_advdef.core.norms import norm_per_image
-from keras_advdef.core.progress import Progress
+from keras_advdef.core.predictions import check_finite_logits
+from keras_advdef.core.progress import Progress, meter
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import OWNER, Request
@@ -85,7 +84,9 @@ class Runner:
         ]
         for logits in draws:
             is_finite = np.isfinite(logits).all(axis=1)
-            check_finite(OWNER, "model", self._request.evaluated.model, is_finite)
+            check_finite_logits(
+                OWNER, "model", self._request.evaluated.model, is_finite
+            )
         wrong = sum(logits.argmax(axis=-1) != self._labels for logits in draws)
         return {"wrong": np.asarray(wrong, np.int64), "logits": draws[0]}
 
@@ -164,7 +165,7 @@ class Runner:
     def _attack(
         self, stage: Stage, block: np.ndarray, *, name: str, size: int
     ) -> Arrays:
-        rows = padded(block, size)
+        rows = pad_rows(block, size)
         images, labels = self._request.images[rows], self._labels[rows]
         seed = derived_seed(self._request.seed, name)
         epsilon = self._request.epsilon if stage.epsilon is None else stage.epsilon

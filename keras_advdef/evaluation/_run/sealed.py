@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_advdef.core import untrusted
 from keras_advdef.core.files import atomic_write, atomic_write_text
-from keras_advdef.core.untrusted import check_memory, opened
+from keras_advdef.core.untrusted import check_memory, open_regular_file
 
 _MAGIC = b"keras_advdef part 1\n"
 _CHECKSUM = "sha256"
@@ -60,7 +60,7 @@ def read_sealed(path: Path, about: str) -> bytes | None:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a file that may be ours: no file of ours is larger than memory."""
-    with opened(path, ValueError) as file:
+    with open_regular_file(path, ValueError) as file:
         check_memory(os.fstat(file.fileno()).st_size, "It", ValueError)
         yield file
 

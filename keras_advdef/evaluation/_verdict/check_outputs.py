@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_advdef.core.answers import check_finite
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.predictions import check_finite_logits
 from keras_advdef.evaluation._request.request import OWNER, Request
 from keras_advdef.evaluation._run.judge import Judge
 
@@ -24,7 +24,7 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
             has a different number of classes.
     """
     is_finite = np.isfinite(logits).all(axis=1)
-    check_finite(OWNER, "model", request.evaluated.model, is_finite)
+    check_finite_logits(OWNER, "model", request.evaluated.model, is_finite)
     classes = _classes(request.evaluated.model, logits)
     for name in ("reference", "surrogate"):
         companion = getattr(request, name)
@@ -40,7 +40,7 @@ def check_outputs(request: Request, logits: np.ndarray) -> None:
             value = f"a model with {known}"
             raise invalid(OWNER, name, rule, value)
         is_finite = np.isfinite(found).all(axis=1)
-        check_finite(OWNER, name, companion.model, is_finite)
+        check_finite_logits(OWNER, name, companion.model, is_finite)
 
 
 def _classes(model: Any, logits: np.ndarray) -> int:

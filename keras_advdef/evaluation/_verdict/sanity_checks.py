@@ -177,8 +177,10 @@ def _reaches_zero(evidence: Evidence) -> Check:
 
 def _gradients(probed: ProbeResult) -> Check:
     detail = f"{100 * probed.no_gradient:.0f} % of the images have no input gradient"
-    if probed.identity:
-        names = ", ".join(getattr(each, "name", str(each)) for each in probed.identity)
+    if probed.bpda_layers:
+        names = ", ".join(
+            getattr(each, "name", str(each)) for each in probed.bpda_layers
+        )
         detail += (
             f"; with the identity as the backward pass of {names} (BPDA), "
             f"{100 * probed.no_gradient_by_identity:.0f} %"
@@ -290,7 +292,7 @@ def _obfuscated(evidence: Evidence) -> Check:
         f"Accuracy is {100 * (1 - naive.mean()):.1f} % under the naive attack and "
         f"{100 * (1 - adaptive.mean()):.1f} % under all attacks."
     )
-    if evidence.probed.naive.unaware:
+    if evidence.probed.naive.bypass_defences:
         detail += " The naive attack is crafted without this package's defences."
     return Check(
         name="naive_vs_adaptive",

@@ -7,7 +7,7 @@ import pytest
 
 from keras_advdef.cli.demo import _atomic_output as atomic_output_module
 from keras_advdef.cli.demo._atomic_output import atomic_output
-from keras_advdef.core.files import lock_at
+from keras_advdef.core.files import open_locked
 
 _NAMES = {"files": ("report.json",), "folder": "served"}
 
@@ -155,9 +155,9 @@ class TestAtomicOutput:
             tries.append(path)
             if len(tries) == 1:
                 shutil.rmtree(path.parent)
-            return lock_at(path)
+            return open_locked(path)
 
-        monkeypatch.setattr(atomic_output_module, "lock_at", late)
+        monkeypatch.setattr(atomic_output_module, "open_locked", late)
         with atomic_output(tmp_path, **_NAMES) as staging:
             _fill(staging, "new")
         assert len(tries) == 2

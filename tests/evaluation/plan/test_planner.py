@@ -51,8 +51,8 @@ def random(**changes):
 MASKED = {"no_gradient": 1.0, "no_gradient_by_identity": 1.0}
 BPDA = {
     "no_gradient": 1.0,
-    "identity": (BitDepthReduction,),
-    "adaptive": ModelView(len, identity=(BitDepthReduction,)),
+    "bpda_layers": (BitDepthReduction,),
+    "adaptive": ModelView(len, bpda_layers=(BitDepthReduction,)),
 }
 
 
@@ -170,7 +170,7 @@ class TestNaive:
     )
     def test_label(self, norm, label, make_plan):
         assert make_plan(norm=norm).naive.label == label
-        unaware = {"naive": ModelView(len, unaware=True)}
+        unaware = {"naive": ModelView(len, bypass_defences=True)}
         plan = make_plan(unaware, norm=norm)
         assert plan.naive.label == f"{label}, defences left out"
 
@@ -270,11 +270,11 @@ class TestCards:
             cards=cards(StochasticActivationPruning), adaptive=ModelView(net)
         )
         plan = make_plan(probed)
-        past = [stage for stage in plan.adaptive if stage.view.identity]
+        past = [stage for stage in plan.adaptive if stage.view.bpda_layers]
         assert [stage.label for stage in past] == ["PGD-40, EOT 20, BPDA"]
-        assert past[0].view.identity == (net.layers[0],)
+        assert past[0].view.bpda_layers == (net.layers[0],)
         masked = {**probed, **MASKED}
-        assert not any(stage.view.identity for stage in make_plan(masked).adaptive)
+        assert not any(stage.view.bpda_layers for stage in make_plan(masked).adaptive)
 
     @pytest.mark.parametrize(
         ("model", "asked"),
@@ -297,7 +297,7 @@ class TestCards:
             "Square-1000",
             "PGD-40, EOT 20, BPDA",
         ]
-        assert plan.adaptive[-1].view.identity == (model.projection,)
+        assert plan.adaptive[-1].view.bpda_layers == (model.projection,)
         assert plan.skipped == ()
 
     def test_what_cannot_be_reached_is_told(self, make_plan):

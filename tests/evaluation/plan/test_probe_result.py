@@ -42,11 +42,11 @@ class TestProbe:
         assert not probed.is_random
         assert not probed.probabilities
         assert probed.has_gradient
-        assert (probed.no_gradient, probed.saturated, probed.identity) == (0, 0, ())
+        assert (probed.no_gradient, probed.saturated, probed.bpda_layers) == (0, 0, ())
         assert (probed.classes, probed.draws) == (3, 1)
         assert probed.naive.has_gradient
         assert probed.adaptive.temperature == 1.0
-        assert not probed.naive.unaware
+        assert not probed.naive.bypass_defences
 
     def test_saturated_net(self, trained_net, probe_of, digits):
         probed = probe_of(masked_nets.saturated(trained_net))
@@ -67,9 +67,9 @@ class TestProbe:
         probed = probe_of(getattr(masked_nets, mask)(trained_net))
         assert probed.no_gradient == 1.0
         assert probed.no_gradient_by_identity == 0.0
-        assert [each.name for each in probed.identity] == [name]
+        assert [each.name for each in probed.bpda_layers] == [name]
         assert probed.has_gradient
-        assert probed.adaptive.identity == probed.identity
+        assert probed.adaptive.bpda_layers == probed.bpda_layers
         assert probed.adaptive.has_gradient
         assert not probed.naive.has_gradient
         assert not probed.is_plain
@@ -77,7 +77,7 @@ class TestProbe:
     def test_mask_of_another_shape(self, probe_of):
         layers = [_Sums(), keras.layers.Flatten(), keras.layers.Dense(3)]
         probed = probe_of(keras.Sequential([keras.Input((8, 8, 1)), *layers]))
-        assert probed.identity == ()
+        assert probed.bpda_layers == ()
         assert probed.no_gradient_by_identity == 1.0
         assert not probed.has_gradient
         assert not probed.adaptive.has_gradient
@@ -116,8 +116,8 @@ class TestProbe:
         probed = probe_of(small_net(front=[RandomNoise(0.3)]))
         assert probed.is_random
         assert probed.is_declared_random
-        assert probed.naive.unaware
-        assert not probed.adaptive.unaware
+        assert probed.naive.bypass_defences
+        assert not probed.adaptive.bypass_defences
 
     def test_most_draws_that_a_card_asks_for(self, probe_of):
         layers = [RandomResizePad(output_size=10, min_size=7), RandomNoise(0.3)]
@@ -129,7 +129,7 @@ class TestProbe:
         probed = probe_of(small_net(front=[BitDepthReduction(3)]))
         assert probed.has_gradient
         assert not probed.is_random
-        assert probed.naive.unaware
+        assert probed.naive.bypass_defences
         assert not probed.is_plain
         assert all(isinstance(card, DefenceCard) for card in probed.cards.values())
 
@@ -173,7 +173,7 @@ class TestProbe:
         images = np.where(np.arange(20) < missing, 0.2, 0.8).reshape(20, 1, 1, 1)
         probed = probe_of(model, images)
         assert probed.no_gradient == missing / 20
-        assert bool(probed.identity) == is_repaired
+        assert bool(probed.bpda_layers) == is_repaired
         left = 0.0 if is_repaired else missing / 20
         assert probed.no_gradient_by_identity == left
 

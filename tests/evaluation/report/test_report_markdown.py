@@ -2,7 +2,7 @@ from itertools import filterfalse
 
 import pytest
 
-from keras_advdef.core.errors import printable
+from keras_advdef.core.text import printable
 from keras_advdef.evaluation._report.report_markdown import (
     percent,
     report_markdown,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_advdef.core.files import lock_at
+from keras_advdef.core.files import open_locked
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation._run.ledger import Ledger, check_identity, remove_parts
 from keras_advdef.evaluation._run.sealed import (
@@ -133,7 +133,7 @@ class TestLedger:
         held = []
 
         def unlink(path, **options):
-            held.append(lock_at(tmp_path / "progress" / "lock") is None)
+            held.append(open_locked(tmp_path / "progress" / "lock") is None)
             return remove(path, **options)
 
         remove = Path.unlink

@@ -181,7 +181,7 @@ class TestSanityChecks:
             "no_gradient": 1.0,
             "no_gradient_by_identity": 0.5,
             "identity": (noise,),
-            "naive": ModelView(len, unaware=True),
+            "naive": ModelView(len, bypass_defences=True),
         }
         checks = sanity_checks(make_evidence(probed=probed))
         details = {check.name: check.detail for check in checks}

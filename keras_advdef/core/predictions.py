@@ -1,15 +1,104 @@
-"""Margins between logits: how far one class is ahead of the others."""
+"""What logits say: the predicted class, and the margins between classes.
 
+No framework promises which index `argmax` returns for NaN: compiled TensorFlow, eager
+TensorFlow and NumPy differ. So a row with NaN predicts no class here.
+"""
+
+from typing import Any
+
+import numpy as np
 import tensorflow as tf
 
-from keras_advdef.core.answers import bounded
+from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
+from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.model_view import unwrap_view
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.value_range import sparse_labels
+
+# Stands where a class would, and is never a label.
+NO_CLASS = -1
+# The difference of two is a float32, too.
+_LARGEST = 1e38
 
 
-def largest(logits: tf.Tensor, count: int) -> list[tf.Tensor]:
+def predicted_classes(outputs: Any) -> Any:
+    """Returns the likeliest class of each image, for arrays and tensors alike.
+
+    NaN is no answer: `argmax` alone takes its place for the class, which may happen to
+    be the right one. So an image that gets NaN is misclassified, whatever its label,
+    and has reached no target. An infinite output is one like any other.
+
+    Args:
+        outputs: Logits, probabilities or votes, `(count, classes)`.
+
+    Returns:
+        Integer array or int64 tensor `(count,)`; `NO_CLASS` (-1) for a row with NaN.
+
+    Example:
+
+    >>> from keras_advdef.core.predictions import predicted_classes
+    >>> predicted_classes(np.array([[0.1, 0.9], [np.nan, 0.9], [np.inf, 0.9]]))
+    array([ 1, -1,  0])
+    """
+    if not tf.is_tensor(outputs):
+        classes = outputs.argmax(axis=-1)
+        return np.where(np.isnan(outputs).any(axis=-1), NO_CLASS, classes)
+    classes = tf.argmax(outputs, axis=-1, output_type=tf.int64)
+    is_none = tf.reduce_any(tf.math.is_nan(outputs), axis=-1)
+    return tf.where(is_none, tf.constant(NO_CLASS, tf.int64), classes)
+
+
+def bound_logits(logits: tf.Tensor) -> tf.Tensor:
+    """Returns logits whose differences and softmax are finite; NaN stays.
+
+    Only logits beyond 1e38, in size, are changed, and no gradient passes there.
+
+    Args:
+        logits: Float32 tensor of shape `(batch, classes)`.
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+
+    >>> from keras_advdef.core.predictions import bound_logits
+    >>> tf.nn.softmax(bound_logits(tf.constant([[np.inf, 2.0]]))).numpy()
+    array([[1., 0.]], dtype=float32)
+    """
+    beyond = tf.abs(logits) > _LARGEST
+    return tf.where(beyond, tf.stop_gradient(tf.sign(logits) * _LARGEST), logits)
+
+
+def check_finite_logits(
+    owner: str, name: str, model: Any, is_finite: np.ndarray, *, first: int = 0
+) -> None:
+    """Raises if a model has no finite logits for a clean image.
+
+    Args:
+        owner: Name of the class or function that attacks.
+        name: Which of its models it is.
+        model: The model.
+        is_finite: Whether the logits of each image are.
+        first: Index of the first of these images.
+
+    Raises:
+        ValueError: If they are not.
+
+    Example:
+
+    >>> keras_advdef.core.predictions.check_finite_logits(
+    ...     "PGD", "model", len, np.array([True, True]))
+    """
+    if not is_finite.all():
+        index = first + int(np.argmin(is_finite))
+        rule = "a model with finite logits; it gives NaN or infinity "
+        rule += f"for image {index}, counted from 0"
+        advice = "Repair or train the model again, or leave such images out."
+        raise invalid(owner, name, rule, unwrap_view(model), advice=advice)
+
+
+def largest_logits(logits: tf.Tensor, count: int) -> list[tf.Tensor]:
     """Returns the largest values of each row, the largest first.
 
     The gradient of `tf.math.top_k` does its index arithmetic in host memory; that of a
@@ -25,7 +114,7 @@ def largest(logits: tf.Tensor, count: int) -> list[tf.Tensor]:
     Example:
 
     >>> logits = tf.constant([[1.0, 5.0, 3.0]])
-    >>> first, second = keras_advdef.core.logit_margin.largest(logits, 2)
+    >>> first, second = keras_advdef.core.predictions.largest_logits(logits, 2)
     >>> float(first[0]), float(second[0])
     (5.0, 3.0)
     """
@@ -69,7 +158,7 @@ def full_precision_logits(
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     >>> logits_fn = keras_advdef.core.logits.LogitsFunction(model)
     >>> key = keras_advdef.core.random_numbers.make_key(0)
-    >>> keras_advdef.core.logit_margin.full_precision_logits(
+    >>> keras_advdef.core.predictions.full_precision_logits(
     ...     logits_fn, tf.zeros((3, 2)), key).shape
     TensorShape([3, 2])
     """
@@ -94,7 +183,7 @@ def margin_over_label(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Example:
 
-    >>> keras_advdef.core.logit_margin.margin_over_label(
+    >>> keras_advdef.core.predictions.margin_over_label(
     ...     tf.constant([[2.0, 1.0, 0.0]]), tf.constant([0])).numpy().item()
     -1.0
     """
@@ -120,19 +209,19 @@ def logit_margin(logits: tf.Tensor, labels: tf.Tensor, *, targeted: bool) -> tf.
     Example:
 
     >>> logits = tf.constant([[2.0, 1.0, 0.0]])
-    >>> from keras_advdef.core.logit_margin import logit_margin
+    >>> from keras_advdef.core.predictions import logit_margin
     >>> [float(logit_margin(logits, tf.constant([0]), targeted=each)[0])
     ...  for each in (False, True)]
     [-1.0, 1.0]
     """
-    margin = margin_over_label(bounded(logits), sparse_labels(labels))
+    margin = margin_over_label(bound_logits(logits), sparse_labels(labels))
     # Not left to the maximum, which passes NaN over when it is compiled.
     is_none = tf.reduce_any(tf.math.is_nan(logits), axis=-1)
     margin = tf.where(is_none, _NO_ANSWER, margin)
     return -margin if targeted else margin
 
 
-def likeliest_wrong(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
+def most_likely_wrong(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
     """Returns the most likely classes but the label, the most likely first.
 
     Args:
@@ -146,7 +235,7 @@ def likeliest_wrong(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tens
     Example:
 
     >>> logits = tf.constant([[2.0, 5.0, 3.0, 1.0]])
-    >>> keras_advdef.core.logit_margin.likeliest_wrong(
+    >>> keras_advdef.core.predictions.most_likely_wrong(
     ...     logits, tf.constant([1]), 2).numpy()
     array([[2, 0]], dtype=int32)
     """
@@ -172,17 +261,17 @@ def class_margins(
 
     Example:
 
-    >>> keras_advdef.core.logit_margin.class_margins(
+    >>> keras_advdef.core.predictions.class_margins(
     ...     tf.constant([[5.0, 4.0, 1.0]]), tf.constant([1]), tf.constant([[2, 0]])
     ... ).numpy()
     array([[-3.,  1.]], dtype=float32)
     """
     depth = logits.shape[-1]
     contrasts = tf.one_hot(classes, depth) - tf.one_hot(labels, depth)[:, None]
-    return tf.reduce_sum(contrasts * bounded(logits)[:, None], axis=-1)
+    return tf.reduce_sum(contrasts * bound_logits(logits)[:, None], axis=-1)
 
 
-def least_margin(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
+def rounding_margin(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
     """Returns the lead that rounding in another batch does not take away.
 
     A share of the largest logit, so that an attack does not depend on the scale of
@@ -197,12 +286,13 @@ def least_margin(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
 
     Example:
 
-    >>> least = keras_advdef.core.logit_margin.least_margin(tf.constant([[-20.0, 3.0]]))
+    >>> from keras_advdef.core.predictions import rounding_margin
+    >>> least = rounding_margin(tf.constant([[-20.0, 3.0]]))
     >>> bool(1e-5 < least[0] < 1e-3)
     True
     """
-    logits = bounded(tf.stop_gradient(logits))
+    logits = bound_logits(tf.stop_gradient(logits))
     size = tf.where(tf.math.is_nan(logits), 0.0, tf.abs(logits))
-    largest = tf.reduce_max(size, axis=-1)
+    largest_logits = tf.reduce_max(size, axis=-1)
     rounding = _COARSE_ROUNDING if is_coarse else _ROUNDING
-    return tf.maximum(rounding * largest, _TINY)
+    return tf.maximum(rounding * largest_logits, _TINY)

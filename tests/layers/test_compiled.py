@@ -5,10 +5,10 @@ from tensorflow.python.framework.convert_to_constants import (
     convert_variables_to_constants_v2,
 )
 
-from keras_advdef.core.compiled import compiled, traced_once
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, make_key
+from keras_advdef.layers._compiled import compiled, traced_once
 
 
 @compiled

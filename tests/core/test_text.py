@@ -6,8 +6,12 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from keras_advdef.core.errors import printable
-from keras_advdef.core.markdown import escaped, markdown_table
+from keras_advdef.core.text import (
+    duration,
+    escape_markdown,
+    markdown_table,
+    printable,
+)
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.rendered_markdown import only_text, rendered
 
@@ -36,7 +40,7 @@ def check_cells(texts):
 
 def check_bold(text):
     shown = printable(text).strip() or "x"
-    start, inline, end = rendered(f"**{escaped(shown)}**")
+    start, inline, end = rendered(f"**{escape_markdown(shown)}**")
     assert (start.type, end.type) == ("paragraph_open", "paragraph_close")
     opened, *inner, closed = (
         each for each in inline.children if each.content or each.tag
@@ -69,7 +73,7 @@ class TestHostileText:
 
 
 def test_bare_addresses_are_no_links():
-    text = escaped("see https://a.b, HTTP://c.d and WWW.e.f")
+    text = escape_markdown("see https://a.b, HTTP://c.d and WWW.e.f")
     assert text == r"see https\://a.b, HTTP\://c.d and WWW\.e.f"
 
 
@@ -77,9 +81,23 @@ def test_bare_addresses_are_no_links():
     "text", ["my_model.keras", "90.0 % [82.0, 95.0]", "C&W -> a; b (c) #1 1.5", "a:b"]
 )
 def test_harmless_text_stays_readable(text):
-    assert escaped(text) == text
+    assert escape_markdown(text) == text
 
 
 def test_names_in_python_are_code():
     table = markdown_table(["name", "cost"], [["a_b", "1*"]], named=True)
     assert table.splitlines()[2] == r"| `a_b` | 1\* |"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (7260, "2 h 1 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text

@@ -28,7 +28,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Example:
 
-    >>> @keras_advdef.core.compiled.compiled
+    >>> @keras_advdef.layers._compiled.compiled
     ... def doubled(images):
     ...     return 2.0 * images
     >>> float(doubled(tf.constant(3.0)))
@@ -74,7 +74,7 @@ def traced_once(
 
     Example:
 
-    >>> doubled = keras_advdef.core.compiled.traced_once(lambda x: 2.0 * x)
+    >>> doubled = keras_advdef.layers._compiled.traced_once(lambda x: 2.0 * x)
     >>> float(doubled(tf.constant(3.0)))
     6.0
     """
