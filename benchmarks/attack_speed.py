@@ -20,7 +20,7 @@ from keras_advdef.attacks.pgd import PGD
 from keras_advdef.attacks.square import Square
 
 EPSILON = 0.3
-# So little that no image breaks: broken ones need no more queries.
+# So small that no image is broken: broken images need no more queries.
 TINY_EPSILON = 1e-6
 BATCH_SIZE = 250
 LIMIT = 1.15
@@ -31,7 +31,7 @@ Timed = dict[str, Callable[[], Any]]
 
 
 def pgd(model: keras.Model, arrays: tuple[Any, Any], steps: int) -> Timed:
-    """Returns what is timed by name, the bare loop first."""
+    """Returns the candidates by name, the bare loop first."""
     options = {"steps": steps, "step_size": STEP_SIZE}
     last, best = PGD(EPSILON, return_best=False, **options), PGD(EPSILON, **options)
     attacks = {
@@ -49,7 +49,7 @@ def pgd(model: keras.Model, arrays: tuple[Any, Any], steps: int) -> Timed:
 
 
 def apgd(model: keras.Model, arrays: tuple[Any, Any], steps: int) -> Timed:
-    """Returns what is timed by name, the bare loop first."""
+    """Returns the candidates by name, the bare loop first."""
     attack = APGD(EPSILON, steps=steps)
     attacks = {"APGD": attack, f"APGD, {HALF}": attack.replace(precision=HALF)}
     bare = bare_passes(model, gradients=steps, forwards=1)
@@ -57,7 +57,7 @@ def apgd(model: keras.Model, arrays: tuple[Any, Any], steps: int) -> Timed:
 
 
 def square(model: keras.Model, arrays: tuple[Any, Any], queries: int) -> Timed:
-    """Returns what is timed by name, the bare loop first."""
+    """Returns the candidates by name, the bare loop first."""
     attack = Square(TINY_EPSILON, queries=queries)
     attacks = {"Square": attack, f"Square, {HALF}": attack.replace(precision=HALF)}
     bare = bare_passes(model, gradients=0, forwards=queries + 1)
@@ -73,7 +73,7 @@ def in_graphs(
     *,
     bare: Callable[..., tf.Tensor],
 ) -> Timed:
-    """Returns the bare loop and attacks as called in a graph of one's own, by name."""
+    """Returns by name the bare loop and the attacks, each called in a graph."""
     images, labels = map(tf.constant, arrays)
 
     def call(function: Callable[..., tf.Tensor]) -> Callable[[], Any]:
@@ -131,15 +131,15 @@ def main() -> None:
     )
     notes = (
         "The bare loop is a `tf.function` of forward and input-gradient passes with a "
-        "sign step: no\nstart, no projection. `generate` also checks the arrays and "
-        "looks at the logits of one batch."
+        "sign step, without\nrandom start or projection. `generate` also checks the "
+        "arrays and the logits of one batch."
     )
     report(arguments, pgd, 40, title="PGD", limit=LIMIT, notes=notes)
-    notes = "The bare loop has as many input gradients, and a forward pass for the end."
+    notes = "The bare loop has as many input gradients, and one final forward pass."
     report(arguments, apgd, 100, title="APGD", limit=LIMIT, notes=notes)
     notes = (
         "The bare loop has a forward pass for each query and one for the start; no "
-        "image breaks."
+        "image is broken."
     )
     report(arguments, square, 200, title="Square", limit=SQUARE_LIMIT, notes=notes)
 

@@ -2,8 +2,8 @@
 
 python benchmarks/augmentation_strength.py --data cifar10.npz
 
-Trains the same small CIFAR-10 network from the same seed both ways and counts the test
-images that PGD-20 leaves. Both should come out alike.
+Trains the same small CIFAR-10 network both ways from the same seed, and counts the test
+images that stay right under PGD-20. Both ways should give the same result.
 """
 
 import argparse
@@ -30,12 +30,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=8000, help="training images")
     parser.add_argument("--test-images", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--smoke", action="store_true", help="a run of seconds")
+    parser.add_argument("--smoke", action="store_true", help="a run that takes seconds")
     return parser.parse_args()
 
 
 def augmentation(seed: int) -> list[keras.layers.Layer]:
-    """Returns what Keras's guides put at the front of a classifier."""
+    """Returns the augmentation that Keras's guides put at the front of a classifier."""
     return [
         keras.layers.RandomFlip("horizontal", seed=seed),
         keras.layers.RandomTranslation(0.125, 0.125, seed=seed),
@@ -54,7 +54,7 @@ def network(front: list[keras.layers.Layer]) -> keras.Model:
 def train(
     images: np.ndarray, labels: np.ndarray, *, inside: bool, epochs: int, seed: int
 ) -> tuple[keras.Model, float]:
-    """Returns a network and the adversarial accuracy that its last epoch logged."""
+    """Returns a network and the adversarial accuracy logged in its last epoch."""
     keras.utils.set_random_seed(seed)
     classifier = network(augmentation(seed) if inside else [])
     batches = tf.data.Dataset.from_tensor_slices((images, labels))

@@ -24,11 +24,11 @@ HALF_LIMIT = 0.45
 
 
 def passes(steps: int, queries: int) -> dict[str, int]:
-    """Returns the passes of an image that no attack breaks.
+    """Returns how many passes an image takes that no attack breaks.
 
-    APGD takes a gradient per step, and one run for each target after that on the
-    cross-entropy. FAB takes a gradient and a look per step and target. Square looks
-    once per query.
+    APGD takes a gradient per step, in one run on the cross-entropy and one for each
+    target. FAB takes a gradient and a forward pass per step and target. Square takes a
+    forward pass per query.
 
     Args:
         steps: Steps of APGD and FAB.
@@ -50,7 +50,7 @@ def passes(steps: int, queries: int) -> dict[str, int]:
 def candidates(
     arguments: argparse.Namespace, *, steps: int, queries: int, batch_size: int
 ) -> Timed:
-    """Returns what is timed by name, the bare loops first."""
+    """Returns the candidates by name, the bare loops first."""
     model = network(arguments)
     images, _ = images_and_labels(arguments, batch_size)
     standing = model.predict_on_batch(images).argmax(axis=-1)
@@ -94,7 +94,7 @@ def main() -> None:
         notes=f"{described(arguments)}, {arguments.rounds} interleaved rounds.\nThe "
         f"bare loops have {counts['gradients']} input gradients and "
         f"{counts['forwards']} forward passes in float32, as many as\nthe four attacks "
-        "need if they break no image; here they break none.",
+        "need if they break no image, as is the case here.",
     )
 
 

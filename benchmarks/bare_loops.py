@@ -1,4 +1,4 @@
-"""The passes that attacks cannot do without, in loops with nothing around them."""
+"""The passes that attacks cannot do without, in loops and nothing else."""
 
 from collections.abc import Callable
 
@@ -43,7 +43,7 @@ def forward_loop(model: keras.Model, steps: int) -> Callable[[tf.Tensor], tf.Ten
     def loop(images: tf.Tensor) -> tf.Tensor:
         for _ in tf.range(steps):
             logits = model(images, training=False)
-            # Without a change the pass would be moved out of the loop.
+            # If the images stayed the same, the pass would be moved out of the loop.
             images += STEP_SIZE * tf.reshape(logits[:, 0], (-1, 1, 1, 1))
         return images
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 as the benchmarks of strength take it."""
+"""CIFAR-10 for the benchmarks of strength."""
 
 import keras
 import numpy as np
@@ -13,9 +13,9 @@ def cifar10(
 
     Args:
         data: `.npz` in the layout of `keras.datasets`; `None` lets Keras download it.
-        images: Training images, the first ones; `None` for all.
-        tests: Test images, the first ones.
-        smoke: Whether a few random images stand in for both.
+        images: Number of training images, from the first on; `None` for all.
+        tests: Number of test images, from the first on.
+        smoke: Whether to use a few random images for both.
     """
     if smoke:
         generator = np.random.default_rng(0)

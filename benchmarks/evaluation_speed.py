@@ -2,8 +2,8 @@
 
     python benchmarks/evaluation_speed.py --model mnist_adv.keras --data mnist.npz
 
-Every measurement has a process of its own. Both attack the same images in bfloat16; the
-evaluation also has the naive attack, the sanity checks, the curve and the smallest
+Every measurement runs in its own process. Both attack the same images in bfloat16; the
+evaluation adds the naive attack, the sanity checks, the curve and the smallest
 perturbations.
 """
 
@@ -30,14 +30,14 @@ MEGABYTE = 2**20
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds what to attack, and the option of the fresh processes."""
+    """Adds the inputs, and an option for the fresh processes."""
     add_input_options(parser)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--measure", help=argparse.SUPPRESS)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    """Returns seconds of wall and processor time, and MB at the peak, of one task."""
+    """Returns wall and processor seconds, and peak memory in MB, of one task."""
     task, _, count = arguments.measure.partition("-")
     model = network(arguments)
     images, labels = images_and_labels(arguments, int(count))
@@ -75,7 +75,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def in_fresh_process(task: str) -> dict[str, float]:
-    """Returns what `measure` returns there."""
+    """Returns what `measure` returns in a new process."""
     command = [sys.executable, __file__, *sys.argv[1:], "--measure", task]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -120,7 +120,7 @@ def main() -> None:
             [str(each), f"{found['peak']:.0f} MB", f"{found['images']:.0f} MB"]
             for each, found in zip(counts, memory, strict=True)
         ],
-        notes="Of the whole process, in which the images lie as float32.",
+        notes="Of the whole process, which holds the images as float32.",
     )
 
 

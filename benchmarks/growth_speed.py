@@ -20,13 +20,13 @@ from keras_advdef.attacks.pgd import PGD
 
 COUNTS = (100, 1_000, 10_000)
 BATCH_SIZE = 100
-# Batches until TensorFlow's allocator has what it keeps.
+# After so many batches TensorFlow's allocator takes no more memory.
 WARM_UP = 20
 SHAPE = (32, 32, 3)
 EPSILON = 8 / 255
 STEPS = 10
 TIME_LIMIT = 1.1
-# What an allocator keeps moves by some megabytes.
+# What an allocator keeps varies by a few megabytes.
 GROWTH_LIMIT = 16.0
 # In batches.
 ARRAYS_LIMIT = 2
@@ -35,7 +35,7 @@ MEGABYTE = 2**20
 
 
 def small_network() -> keras.Model:
-    """Returns a network that leaves the time and the memory to the attack."""
+    """Returns a network so small that the attack decides time and memory."""
     layers = keras.layers
     return keras.Sequential(
         [
@@ -48,15 +48,15 @@ def small_network() -> keras.Model:
 
 
 def measure(count: int) -> dict[str, float]:
-    """Returns what one call costs in this process, which does nothing else.
+    """Returns what one call costs in this process, which has no other work.
 
     Args:
         count: Number of images.
 
     Returns:
-        Seconds of the call; bytes of the process at its peak, without the images and
-        the result; and bytes of Python objects and NumPy arrays at their peak, made
-        in another such call, without the result.
+        Seconds of the call; peak memory of the process in bytes, without the images
+        and the result; and peak memory of Python objects and NumPy arrays in bytes,
+        measured in another such call, without the result.
     """
     generator = np.random.default_rng(0)
     images = generator.random((count, *SHAPE), dtype=np.float32)
@@ -79,19 +79,19 @@ def measure(count: int) -> dict[str, float]:
 
 
 def in_fresh_process(count: int) -> dict[str, float]:
-    """Returns what `measure` returns there."""
+    """Returns what `measure` returns in a new process."""
     command = [sys.executable, __file__, "--measure", str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the option of the fresh processes."""
+    """Adds an option for the fresh processes."""
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
 
 
 def main() -> None:
-    """Runs each count in processes of its own and prints the table."""
+    """Runs each count in its own processes and prints the table."""
     arguments = parse_arguments(
         "Growth with the number of images", rounds=3, add_options=add_options
     )
@@ -120,11 +120,11 @@ def main() -> None:
         f"PGD-{STEPS} with `generate`, batches of {BATCH_SIZE}",
         [*header, "process", "target", "", "arrays", "target", ""],
         rows,
-        notes=f"{SHAPE} noise and a small network; the least of {arguments.rounds} "
-        'fresh processes. "process" is what its peak,\nless the images and the result, '
-        'has more than in the first row. "arrays" is the peak of what\nPython and '
-        "NumPy allocate above the result; "
-        f"a batch has {BATCH_BYTES / MEGABYTE:.2f} MB.",
+        notes=f"{SHAPE} noise and a small network; the smallest values of "
+        f'{arguments.rounds} fresh processes. "process" is the growth\nof peak memory, '
+        "without images and result, over the first row. "
+        '"arrays" is the peak of what Python and\nNumPy allocate besides the result; '
+        f"a batch takes {BATCH_BYTES / MEGABYTE:.2f} MB.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What `import keras_advdef` adds to `import keras`, in fresh interpreters.
+"""How long `import keras_advdef` takes after `import keras`, in fresh interpreters.
 
 python benchmarks/import_time.py
 """
@@ -41,7 +41,7 @@ def main() -> None:
     seconds(statements[1])  # writes the bytecode and warms the file cache
     rounds = []
     for index in range(arguments.rounds):
-        # Every other round runs backwards: what starts second finds a warmer machine.
+        # Every other round goes backwards: what runs second finds a warmer machine.
         order = statements[:: -1 if index % 2 else 1]
         taken = {each: seconds(each) for each in order}
         rounds.append([taken[each] for each in statements])
@@ -65,8 +65,8 @@ def main() -> None:
         "Import",
         ("", "fastest", "target", ""),
         rows,
-        notes=f"{arguments.rounds} pairs of fresh interpreters in turns, one that "
-        "imports Keras and one that imports both.",
+        notes=f"{arguments.rounds} pairs of fresh interpreters in turns: one imports "
+        "Keras, the other imports both.",
     )
 
 

@@ -1,9 +1,10 @@
-"""APGD against the PGD of Foolbox and ART in the l2 and l1 ball, at equal passes.
+"""APGD against the PGD of Foolbox and ART in the l2 and l1 ball, with equal passes.
 
 python benchmarks/l1_l2_strength.py --data cifar10.npz
 
-Trains a small CIFAR-10 network adversarially and counts the test images that each
-attack leaves. Peers are run where they are installed (`pip install -e .[crosscheck]`).
+Trains a small CIFAR-10 network adversarially, and counts the test images that stay
+right under each attack. Foolbox and ART take part if they are installed
+(`pip install -e .[crosscheck]`).
 """
 
 import argparse
@@ -33,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--images", type=int, default=500, help="test images attacked")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--smoke", action="store_true", help="a run of seconds")
+    parser.add_argument("--smoke", action="store_true", help="a run that takes seconds")
     return parser.parse_args()
 
 
@@ -56,7 +57,7 @@ def network() -> keras.Model:
 
 
 def train(images: np.ndarray, labels: np.ndarray, *, epochs: int) -> keras.Model:
-    """Returns a network trained on PGD images of itself in the l2 ball."""
+    """Returns a network trained on its own PGD images in the l2 ball."""
     classifier = network()
     attack = PGD(TRAINING_EPSILON, norm="l2", steps=TRAINING_STEPS, return_best=False)
     model = AdversarialTrainingModel(classifier, attack)
@@ -85,7 +86,7 @@ def ours(model: keras.Model, norm: str, seed: int) -> dict[str, Crafting]:
 
 
 def foolbox_attacks(model: keras.Model, norm: str) -> dict[str, Crafting]:
-    """Returns Foolbox's PGD with the step 2.5 epsilon / steps."""
+    """Returns Foolbox's PGD with steps of 2.5 epsilon / steps."""
     import foolbox
     import tensorflow as tf
 
@@ -101,7 +102,7 @@ def foolbox_attacks(model: keras.Model, norm: str) -> dict[str, Crafting]:
 
 
 def art_attacks(model: keras.Model, norm: str) -> dict[str, Crafting]:
-    """Returns ART's PGD with the step 2.5 epsilon / steps."""
+    """Returns ART's PGD with steps of 2.5 epsilon / steps."""
     from art.attacks.evasion import ProjectedGradientDescent
     from art.estimators.classification import TensorFlowV2Classifier
 
@@ -154,7 +155,7 @@ def main() -> None:
         notes=f"A CIFAR-10 network of 4 convolutions, trained {epochs} epochs on "
         f"{len(images)} images with\nPGD-{TRAINING_STEPS} in the l2 ball of "
         f"{TRAINING_EPSILON:g}, seed {arguments.seed}. {STEPS} gradient passes and one "
-        "start for each attack.",
+        "start per attack.",
     )
 
 

@@ -26,7 +26,7 @@ def madry_network() -> keras.Model:
 
 
 def noise(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images in `[0, 1]` and labels; their content does not change the time.
+    """Returns random images in `[0, 1]` and labels; the time does not depend on them.
 
     Args:
         count: Number of images.
@@ -47,7 +47,7 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
 
 
 def network(arguments: argparse.Namespace) -> keras.Model:
-    """Returns the given model, or the untrained one; a new object in either case."""
+    """Returns the given model, or an untrained one; a new object either way."""
     if arguments.model is None:
         return madry_network()
     return keras.saving.load_model(arguments.model, compile=False)
@@ -71,7 +71,7 @@ def images_and_labels(
 
 
 def described(arguments: argparse.Namespace) -> str:
-    """Returns what is attacked, in words that begin a sentence."""
+    """Returns the beginning of a sentence that says what is attacked."""
     weights = "untrained" if arguments.model is None else arguments.model.stem
     images = "noise" if arguments.data is None else f"images of {arguments.data.name}"
     return f"The Madry MNIST network ({weights}) on {images}"

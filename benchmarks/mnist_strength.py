@@ -1,9 +1,9 @@
-"""How many images each attack leaves of an adversarially trained MNIST network.
+"""How many images an adversarially trained MNIST network gets right under attacks.
 
 python benchmarks/mnist_strength.py --data mnist.npz --model adversarial.keras
 
-`--natural` takes an undefended network too, on which the attacks that look for the
-smallest perturbation are measured.
+`--natural` also takes an undefended network, on which the attacks of the smallest
+perturbation are measured.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32"
     )
-    parser.add_argument("--smoke", action="store_true", help="a run of seconds")
+    parser.add_argument("--smoke", action="store_true", help="a run that takes seconds")
     return parser.parse_args()
 
 
@@ -56,7 +56,7 @@ def load(path: str | None, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ball_attacks(arguments: argparse.Namespace) -> list[Attack]:
-    """Returns the ladder of attacks in the linf ball."""
+    """Returns the attacks in the linf ball, weak ones first."""
     precision = arguments.precision
     if arguments.smoke:
         return [PGD(steps=2), AutoAttack(steps=2, queries=3, precision=precision)]
@@ -72,7 +72,7 @@ def ball_attacks(arguments: argparse.Namespace) -> list[Attack]:
 
 
 def minimal_attacks(arguments: argparse.Namespace) -> list[MinimalAttack]:
-    """Returns the attacks that look for the smallest perturbation."""
+    """Returns the attacks of the smallest perturbation."""
     if arguments.smoke:
         return [DeepFool(steps=2)]
     tuned = {"learning_rate": 0.1, "initial_constant": 1.0}
@@ -109,7 +109,7 @@ def ladder(arguments: argparse.Namespace) -> list[list[str]]:
 
 
 def smallest(arguments: argparse.Namespace) -> list[list[str]]:
-    """Returns a row for each attack that looks for the smallest perturbation."""
+    """Returns a row for each attack of the smallest perturbation."""
     images, labels = load(arguments.data, 4 if arguments.smoke else 50)
     model = load_model(arguments.natural)
     rows = []
@@ -125,7 +125,7 @@ def smallest(arguments: argparse.Namespace) -> list[list[str]]:
 
 
 def load_model(path: str | None) -> keras.Model:
-    """Returns a stored model, or the untrained network without a path."""
+    """Returns the stored model, or without a path the untrained network."""
     return keras.saving.load_model(path) if path else madry_network()
 
 

@@ -1,4 +1,4 @@
-"""Attacks of other libraries, by name; none where a library is not installed."""
+"""Attacks of other libraries, as far as those are installed."""
 
 import importlib.util
 import os
@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# A library's attack on a network, on images and labels.
+# A library's attack on one network, as a function of images and labels.
 Craft = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Budget(NamedTuple):
-    """What an attack in the linf ball may do."""
+    """Epsilon, step size and steps of an attack in the linf ball."""
 
     epsilon: float
     step_size: float
@@ -27,7 +27,7 @@ def is_installed(package: str) -> bool:
 
 
 def set_torch_threads(threads: int) -> None:
-    """Gives PyTorch as many threads as TensorFlow; 0 for all cores."""
+    """Gives PyTorch as many threads as TensorFlow has; 0 for all cores."""
     if is_installed("torch"):
         import torch
 
@@ -35,7 +35,7 @@ def set_torch_threads(threads: int) -> None:
 
 
 def foolbox_attack(model: keras.Model, name: str, **options: Any) -> Craft:
-    """Returns an attack of Foolbox without a limit, or within `epsilon`.
+    """Returns an attack of Foolbox, unbounded or within `epsilon`.
 
     Args:
         model: The attacked model.

@@ -1,4 +1,4 @@
-"""PGD-40, DeepFool and Carlini-Wagner beside the libraries that are installed.
+"""PGD-40, DeepFool and Carlini-Wagner against the other libraries installed.
 
 python benchmarks/peers_speed.py --threads 1
 """
@@ -53,7 +53,7 @@ def our(attack: Attack, model: keras.Model) -> Craft:
 
 
 def pgd(steps: int) -> Build:
-    """Returns a function from a model to all PGDs by name, ours first."""
+    """Returns a function that gives all PGDs on a model by name, ours first."""
     budget = Budget(EPSILON, STEP_SIZE, steps)
 
     def build(model: keras.Model) -> dict[str, Craft]:
@@ -80,7 +80,7 @@ def pgd(steps: int) -> Build:
 
 
 def deep_fool(steps: int) -> Build:
-    """Returns a function from a model to DeepFools by name, ours first."""
+    """Returns a function that gives all DeepFools on a model by name, ours first."""
 
     def build(model: keras.Model) -> dict[str, Craft]:
         crafts = {"ours": our(DeepFool(steps=steps), model)}
@@ -92,7 +92,7 @@ def deep_fool(steps: int) -> Build:
 
 
 def carlini_wagner(steps: int) -> Build:
-    """Returns a function from a model to Carlini-Wagner attacks, ours first."""
+    """Returns a function that gives all Carlini-Wagner attacks on a model by name."""
     common = {"steps": steps, "binary_search_steps": SEARCH_STEPS}
 
     def build(model: keras.Model) -> dict[str, Craft]:
@@ -136,9 +136,9 @@ def report(
     Args:
         arguments: The parsed command line.
         build: Returns the attacks on a model by name, ours first.
-        batch_size: Images of the one batch.
+        batch_size: Number of images, in one batch.
         title: Name of the attack.
-        least: How many times our time another's must be at least.
+        least: The smallest multiple of our time that others should take.
     """
     model = network(arguments)
     images, _ = images_and_labels(arguments, batch_size)
@@ -164,7 +164,7 @@ def report(
         ("", "fastest", "ratio", "target", "", "broken", "median l2"),
         rows,
         notes=f"{described(arguments)}, {arguments.rounds} interleaved rounds.\n"
-        '"ratio" is to our time: 2 takes twice as long as ours.',
+        '"ratio" is relative to our time: 2 means twice as long as ours.',
     )
 
 

@@ -1,4 +1,4 @@
-"""Training steps with penalties against a plain step, and against ones by hand.
+"""Training steps with penalties against a plain step, and against hand-written ones.
 
 python benchmarks/penalty_speed.py
 """
@@ -25,7 +25,7 @@ Step = Callable[[keras.Model, tf.Tensor, tf.Tensor], Any]
 
 
 def no_penalty(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> float:
-    """Returns nothing to add."""
+    """Returns zero."""
     del model, images, labels
     return 0.0
 
@@ -92,7 +92,7 @@ def deep_defense(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tf
     return 15.0 * tf.exp(exponent)
 
 
-# Name: the penalty, the same by hand, and how many plain steps it may take.
+# By name: the penalty, the same by hand, and how many plain steps it may cost.
 PENALTIES: dict[str, tuple[Any, Step, float | None]] = {
     "plain": (None, no_penalty, None),
     "Cross-Lipschitz, exact": (CrossLipschitz(weight=WEIGHT), cross_lipschitz, 10.0),
@@ -110,7 +110,7 @@ PENALTIES: dict[str, tuple[Any, Step, float | None]] = {
 
 
 def small_network() -> keras.Model:
-    """Returns a network that compiles at once."""
+    """Returns a network that compiles quickly."""
     hidden = keras.layers.Dense(8, activation="softplus")
     return keras.Sequential(
         [
@@ -164,7 +164,7 @@ def by_fit(
 def candidates(
     network: Callable[[], keras.Model], *, steps: int, batch_size: int
 ) -> dict[str, Callable[[], Any]]:
-    """Returns what is timed, by name and by who wrote it."""
+    """Returns the candidates by name, each also by hand."""
     images, labels = noise(batch_size)
     pair = (images, np.asarray(labels, "int64"))
     data = tf.data.Dataset.from_tensor_slices(pair).repeat(steps)
@@ -194,10 +194,10 @@ def main() -> None:
         f"Training steps with penalties, batches of {batch_size}",
         ["", "step", "ratio to plain", "target", "", "ratio to by hand", "target", ""],
         rows,
-        notes=f"The Madry MNIST network, 10 classes; the least of {arguments.rounds} "
+        notes=f"The Madry MNIST network, 10 classes; the fastest of {arguments.rounds} "
         f"interleaved rounds of {steps} steps of `fit`. By hand: a\n`tf.function` "
-        "of the papers' formulas, one backward pass for each class, all unrolled, over "
-        "the same `tf.data`.",
+        "of the papers' formulas, with one backward pass for each class, all unrolled, "
+        "over the same `tf.data`.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Projection onto a generator against the same search written out by hand.
+"""Projection onto a generator against the same search written by hand.
 
 python benchmarks/projection_speed.py
 """
@@ -25,7 +25,7 @@ LIMIT = 1.1
 
 
 def by_hand(generator: keras.Model, *, steps: int, restarts: int) -> Any:
-    """Returns a compiled function that does what is needed and nothing more."""
+    """Returns a compiled function that does only what is needed."""
 
     @tf.function(autograph=False)
     def project(images: tf.Tensor) -> tf.Tensor:
@@ -61,7 +61,7 @@ def by_hand(generator: keras.Model, *, steps: int, restarts: int) -> Any:
 def candidates(
     *, width: int, batch: int, steps: int, restarts: int
 ) -> dict[str, Callable[[], Any]]:
-    """Returns what is timed by name, the loop by hand first."""
+    """Returns the candidates by name, the hand-written loop first."""
     generator = mnist_generator(width)
     layer = GenerativeProjection(generator, steps=steps, restarts=restarts)
     drawn = np.random.default_rng(0).normal(size=(batch, LATENT_DIM))
@@ -86,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """Times the search for a few batch sizes and prints the table."""
+    """Times the search at a few batch sizes and prints the table."""
     arguments = parse_arguments(
         "Projection onto a generator", rounds=3, add_options=add_options
     )
@@ -104,10 +104,10 @@ def main() -> None:
         f"Projection onto a generator, {steps} steps from {restarts} starts",
         ["batch", *RATIO_HEADER],
         rows,
-        notes=f"A generator of 28x28x1 of width {width}, {arguments.rounds} rounds in "
-        "turns, not jitted; times are for one image.\nBy hand: as many steps with "
-        "momentum, all starts side by side in one `tf.function`, then the best of\n"
-        "their last points.",
+        notes=f"A generator of 28x28x1 images of width {width}, {arguments.rounds} "
+        "interleaved rounds, not jitted; times are for one image.\nBy hand: as many "
+        "steps with momentum, all starts side by side in one `tf.function`, then the "
+        "best of\ntheir last points.",
     )
 
 

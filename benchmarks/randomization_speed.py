@@ -1,4 +1,4 @@
-"""Prediction with noise, pruning and ensembles against that of the undefended net.
+"""Prediction with noise, pruning and ensembles against the undefended net.
 
 python benchmarks/randomization_speed.py
 """
@@ -44,7 +44,7 @@ def network(filters: int) -> keras.Model:
 
 
 def by_philox(model: keras.Model) -> keras.Model:
-    """Returns a noisy model that draws from Philox."""
+    """Returns the noisy model with draws from Philox."""
 
     def rule(layer: Any) -> list[Any] | None:
         if not isinstance(layer, RandomNoise):
@@ -55,7 +55,7 @@ def by_philox(model: keras.Model) -> keras.Model:
 
 
 def candidates(*, batch_size: int, filters: int) -> dict[str, Callable[[], Any]]:
-    """Returns what is timed by name, the undefended net first."""
+    """Returns the candidates by name, the undefended net first."""
     generator = np.random.default_rng(0)
     images = generator.random((BATCHES * batch_size, 32, 32, 3), dtype=np.float32)
     net = network(filters)
@@ -89,14 +89,15 @@ def main() -> None:
         ratio_rows(seconds, per=BATCHES, limits=LIMITS),
         notes=f"Convolutions of {filters}, {filters}, {2 * filters} and {2 * filters} "
         f"channels on 32x32x3, {arguments.rounds} interleaved rounds of `predict` on\n"
-        f"{BATCHES} batches, not jitted. Ratios are to the undefended network.",
+        f"{BATCHES} batches, not jitted. Ratios are relative to the undefended "
+        "network.",
     )
     ensemble = {name: seconds[name] for name in (NOISY, ENSEMBLE)}
     print_report(
         "The ensemble against one noisy pass",
         RATIO_HEADER,
         ratio_rows(ensemble, per=BATCHES, limits={ENSEMBLE: ENSEMBLE_LIMIT}),
-        notes="The same runs; ratios are to one pass with noise.",
+        notes="The same runs; ratios are relative to one pass with noise.",
     )
 
 

@@ -35,7 +35,7 @@ def parse_arguments(
     parser.add_argument(
         "--threads", type=int, default=0, help="TensorFlow's threads; 0 for all cores"
     )
-    parser.add_argument("--smoke", action="store_true", help="a run of seconds")
+    parser.add_argument("--smoke", action="store_true", help="a run that takes seconds")
     if add_options:
         add_options(parser)
     arguments = parser.parse_args()
@@ -49,17 +49,17 @@ def parse_arguments(
 def interleave(
     build: Callable[[], dict[str, Callable[[], Any]]], *, rounds: int
 ) -> dict[str, np.ndarray]:
-    """Times functions in turns, so that a busy machine slows all of them alike.
+    """Times functions in turns, so that a busy machine slows all of them equally.
 
-    Every round builds the functions anew: where their buffers happen to lie makes one
-    and the same graph up to a third slower, for as long as it lives.
+    Each round builds the functions again: depending on where its buffers end up in
+    memory, the same graph can be up to a third slower for as long as it exists.
 
     Args:
         build: Returns functions by name.
-        rounds: How often they are built and timed; every other round runs backwards.
+        rounds: How often they are built and timed; every other round goes backwards.
 
     Returns:
-        Seconds by name, shape `(2, rounds)`: on the wall and of the processor.
+        Seconds by name, shape `(2, rounds)`: wall time and processor time.
     """
     seconds: dict[str, list[Any]] = {}
     for index in range(rounds):
@@ -94,8 +94,8 @@ def ratio_rows(
 
     Returns:
         Name, fastest time, ratio of the fastest times, median of the rounds' ratios,
-        ratio of the least processor times, target, and whether the first ratio meets
-        it.
+        ratio of the smallest processor times, target, and whether the first ratio
+        meets it.
     """
     bare_wall, bare_processor = next(iter(seconds.values()))
     rows = []
@@ -118,10 +118,10 @@ def verdict(
     """Returns the target and whether a value meets it, as two cells.
 
     Args:
-        value: What was measured.
+        value: The measured value.
         limit: The largest value that meets the target; `None` for no target.
         unit: Unit of both.
-        at_least: Whether the limit is the smallest such value instead.
+        at_least: Whether it is the smallest such value instead.
     """
     if limit is None:
         return ["-", "-"]
@@ -154,7 +154,7 @@ def print_report(
 
 
 def machine() -> str:
-    """Returns the machine in words."""
+    """Returns a description of the machine."""
     processor = platform.machine()
     if _CPU_FILE.exists():
         lines = _CPU_FILE.read_text(encoding="utf-8").splitlines()

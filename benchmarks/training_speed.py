@@ -24,12 +24,12 @@ LIMIT = 1.10
 
 
 def cross_entropy() -> keras.losses.Loss:
-    """Returns the loss that all candidates train and attack with."""
+    """Returns the loss with which all candidates train and attack."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def craft(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Returns PGD-7 images, as one would write it by hand; the steps are unrolled."""
+    """Returns PGD-7 images, written as one would by hand; the steps are unrolled."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
     low = tf.maximum(images - EPSILON, 0.0)
     high = tf.minimum(images + EPSILON, 1.0)
@@ -70,7 +70,7 @@ class HandWritten(keras.Model):
 
 
 def bare_loop(batches: tf.data.Dataset) -> Callable[[], Any]:
-    """Returns a loop over batches around a hand-written step, without Keras's `fit`."""
+    """Returns a loop of hand-written steps over batches, without Keras's `fit`."""
     model, loss = madry_network(), cross_entropy()
     optimizer = keras.optimizers.Adam()
     optimizer.build(model.trainable_variables)
@@ -104,7 +104,7 @@ def fit(model: keras.Model, batches: tf.data.Dataset, **options: Any) -> Any:
 
 
 def candidates(*, steps: int, batch_size: int) -> dict[str, Callable[[], Any]]:
-    """Returns what is timed by name, the bare loop first."""
+    """Returns the candidates by name, the bare loop first."""
     data = tf.data.Dataset.from_tensor_slices(noise(batch_size)).repeat(steps)
     batches = data.batch(batch_size, drop_remainder=True).prefetch(2)
     timed = {
@@ -132,9 +132,9 @@ def main() -> None:
         ratio_rows(seconds, per=steps, limits=dict.fromkeys(list(seconds)[2:], LIMIT)),
         notes=f"The Madry MNIST network, {arguments.rounds} interleaved rounds of "
         f"{steps} steps. All candidates attack with 7\nsteps from a random start, "
-        "then update with Adam, and track the loss and the accuracy on the\n"
-        "adversarial images. The bare loop runs a `tf.function` over the same "
-        "`tf.data`; ratios are to it.",
+        "update with Adam, and track the loss and the accuracy on the adversarial\n"
+        "images. The bare loop runs a `tf.function` over the same `tf.data`; ratios "
+        "are relative to it.",
     )
 
 

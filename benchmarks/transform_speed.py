@@ -1,4 +1,4 @@
-"""Input transformations inside the model against their usual tools outside it.
+"""Input transformations inside the model against the usual tools outside it.
 
 python benchmarks/transform_speed.py
 """
@@ -33,11 +33,11 @@ SMALL = 32
 SMOKE = {"4 x 16x16x3": (4, 16, 16, 3)}
 QUALITY = 75
 PATCHES = 20_000
-# Images a second of the fastest other image quilting, at 32x32 with as many patches:
-# the figure that the target is set against, not measured here.
+# Images per second of the fastest other image quilting, at 32x32 with as many patches.
+# The target is relative to this figure, which is not measured here.
 PEER_QUILTING = 33.0
 QUILTING_FACTOR = 3.0
-# At least so many times as fast as the tool, by layer and size.
+# The layer should be at least so many times as fast as the tool, by layer and size.
 TARGETS = {
     ("JPEG", 32): 2.0,
     ("JPEG", 224): 1.0,
@@ -56,7 +56,7 @@ def photographs(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def by_pillow(images: np.ndarray) -> np.ndarray:
-    """Returns images through Pillow's JPEG, one after the other."""
+    """Returns the images after Pillow's JPEG, one by one."""
     coded = np.empty_like(images)
     for index, image in enumerate(np.rint(255 * images).astype(np.uint8)):
         file = io.BytesIO()
@@ -66,7 +66,7 @@ def by_pillow(images: np.ndarray) -> np.ndarray:
 
 
 def by_scipy(images: np.ndarray) -> np.ndarray:
-    """Returns SciPy's medians of 3x3 pixels."""
+    """Returns SciPy's medians over 3x3 pixels."""
     return ndimage.median_filter(images, size=(1, 3, 3, 1), mode="reflect")
 
 
@@ -105,7 +105,7 @@ def candidates(
     tool: Callable[[np.ndarray], np.ndarray] | None,
     images: np.ndarray,
 ) -> dict[str, Callable[[], Any]]:
-    """Returns what is timed: the layer, and the tool in its place."""
+    """Returns the candidates: the layer in several uses, and the tool."""
     layer, tensor = make(), tf.constant(images)
     alone, backward = tf.function(layer), gradient_of(layer)
     bare, defended = network(images.shape, []), network(images.shape, [make()])
@@ -136,7 +136,7 @@ def made(name: str, images: np.ndarray) -> InputTransform:
     return layer
 
 
-# Total variation has a benchmark of its own beside its tools, `variation_speed.py`.
+# `variation_speed.py` compares total variation with its tools.
 TOOLS = {
     "JPEG": by_pillow,
     "median 3x3": by_scipy,
@@ -173,10 +173,10 @@ def rows_of(
 def compared(
     name: str, images: np.ndarray, *, cost: float, tool: float | None
 ) -> list[str]:
-    """Returns the tool's speed, how many times as fast the layer is, and the target."""
+    """Returns the tool's speed, the layer's in multiples of it, and the target."""
     side = images.shape[1]
     if tool is not None:
-        # The difference of two times may be below zero, where a layer costs nothing.
+        # If a layer costs nothing, the difference of two times may be negative.
         factor = tool / cost if cost > 0 else math.inf
         shown, limit = ms(tool), TARGETS.get((name, side))
     elif name == "quilting":
@@ -194,14 +194,14 @@ def ms(seconds: float) -> str:
 
 
 def peak() -> float:
-    """Returns the most memory this process has had so far, in MB."""
+    """Returns the peak memory of this process so far, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the choice of one layer."""
-    parser.add_argument("--layer", choices=list(TOOLS), help="this one only")
+    parser.add_argument("--layer", choices=list(TOOLS), help="only this one")
 
 
 def main() -> None:
@@ -223,11 +223,10 @@ def main() -> None:
         "Input transformations",
         header,
         rows,
-        notes="The least of all turns; the ratio is the tool's time to ours. The tools "
-        "are Pillow and SciPy on arrays. What "
-        "a layer costs inside `predict` is the time of a\nsmall convolutional network "
-        "with the layer less that without, compiled with `jit_compile=False`; "
-        "below zero it is noise.\n"
+        notes="The fastest of all turns; the ratio is the tool's time over ours. The "
+        "tools are Pillow and SciPy on arrays. The cost inside `predict` is the\n"
+        "time of a small convolutional network with the layer minus the time without "
+        "it, with `jit_compile=False`; a negative one is noise.\n"
         f"Quilting: a bank of {PATCHES} patches. Growth of the process's peak memory, "
         f"in this order: {'; '.join(memory)}.",
     )

@@ -20,7 +20,7 @@ COUNTS = {32: 128, 224: 32}
 SMOKE_COUNT = 4
 DATA_SIDE = 32
 WEIGHTS = (0.03, 0.1)
-# Chambolle's iterations, and those that the layer may need for a lower objective.
+# Chambolle's iterations, and steps of the layer until its objective is lower.
 ITERATIONS, STEPS = 30, (5, 10, 15, 20, 30, 50, 100, 200)
 KEEP = 0.5
 ART_ITERATIONS = 10
@@ -28,7 +28,7 @@ SKIMAGE_FACTOR, ART_FACTOR = 0.5, 20.0
 
 
 def images_of(path: str | None, side: int, count: int) -> np.ndarray:
-    """Returns test images of an .npz file, or smooth noise without one of that size."""
+    """Returns test images of an .npz file if they have that size, or smooth noise."""
     if path and side == DATA_SIDE:
         with np.load(path, allow_pickle=False) as data:
             return data["x_test"][:count].astype(np.float32) / 255
@@ -39,7 +39,7 @@ def images_of(path: str | None, side: int, count: int) -> np.ndarray:
 def objective(
     near: Any, images: np.ndarray, mask: np.ndarray, *, weight: float
 ) -> float:
-    """Returns what is minimised, summed over the images."""
+    """Returns the objective, summed over the images."""
     near = tf.cast(near, tf.float32)
     fit = 0.5 * tf.reduce_sum(mask * (near - images) ** 2)
     return float(fit + weight * tf.reduce_sum(total_variation(near)))
@@ -54,7 +54,7 @@ def solved(
 
 
 def by_skimage(images: np.ndarray, weight: float) -> np.ndarray:
-    """Returns scikit-image's result, one image after the other."""
+    """Returns scikit-image's result, image by image."""
     from skimage.restoration import denoise_tv_chambolle
 
     options = {"weight": weight, "eps": 0.0, "max_num_iter": ITERATIONS}
@@ -64,7 +64,7 @@ def by_skimage(images: np.ndarray, weight: float) -> np.ndarray:
 
 
 def by_art(images: np.ndarray, weight: float) -> np.ndarray:
-    """Returns ART's result; `art_mask` gives the mask that it draws."""
+    """Returns ART's result; `art_mask` returns the mask it draws."""
     from art.defences.preprocessor import TotalVarMin
 
     defence = TotalVarMin(
@@ -151,12 +151,12 @@ def main() -> None:
         [*header, "it takes", "ours", "ratio", "target", ""],
         rows,
         notes="The objective is 1/2 sum mask (z - x)^2 + weight * TV(z), summed over "
-        "the images; ours is the first of a few numbers\nof steps whose objective is "
-        "not higher; the ratio is the peer's time to ours. "
-        f"scikit-image: Chambolle, {ITERATIONS} iterations. ART: "
-        f"`TotalVarMin`, at most {ART_ITERATIONS} iterations;\n"
-        "at weight 0.03 its optimiser stops where it starts and gives the image back. "
-        "Images of 224x224 are smooth noise.",
+        "the images. Ours takes the first of a few numbers of\nsteps at which its "
+        "objective is not higher than the peer's. The ratio is the peer's time over "
+        f"ours. scikit-image: Chambolle, {ITERATIONS} iterations.\nART: `TotalVarMin`, "
+        f"at most {ART_ITERATIONS} iterations; at weight 0.03 its optimiser stops "
+        "where it starts and returns the image unchanged.\nImages of 224x224 are "
+        "smooth noise.",
     )
 
 

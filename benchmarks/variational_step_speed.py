@@ -1,4 +1,4 @@
-"""A training step with variational layers against one with Keras's own.
+"""A training step with variational layers against one with Keras's layers.
 
 python benchmarks/variational_step_speed.py
 """
@@ -65,7 +65,7 @@ def steps_of(
 
 
 def candidates(*, batch_size: int, filters: int) -> dict[str, Callable[[], Any]]:
-    """Returns what is timed by name, Keras's layers first."""
+    """Returns the candidates by name, Keras's layers first."""
     generator = np.random.default_rng(0)
     images = generator.random((batch_size, 32, 32, 3), dtype=np.float32)
     labels = generator.integers(0, 10, batch_size)
@@ -91,8 +91,8 @@ def main() -> None:
         notes=f"Convolutions of {filters}, {filters}, {2 * filters} and {2 * filters} "
         f"channels on 32x32x3 and a dense head, {arguments.rounds} interleaved rounds\n"
         f"of three times {TRAINING_STEPS} steps of `train_on_batch` with Adam, "
-        "`jit_compile=False`.\nRatios are to the network of Keras's own layers; "
-        "deterministic is the variational network at the means of its weights.",
+        "`jit_compile=False`.\nRatios are relative to the network of Keras's layers; "
+        '"deterministic" is the variational network at the means of its weights.',
     )
 
 

@@ -2,10 +2,9 @@
 
     python examples/evaluate_keras_applications.py --data x.npz --budget quick
 
-`MobileNetV2` takes pixels from -1 to 1, `EfficientNetV2B0` from 0 to 255; for both, the
+`MobileNetV2` takes pixels from -1 to 1, `EfficientNetV2B0` from 0 to 255. For both,
 epsilon is 4/255 of the range. Without `--weights` the networks are untrained, and
-without `--data` the images noise: that shows that it runs, and no accuracy worth
-reporting.
+without `--data` the images are noise: the script runs, but its accuracies mean nothing.
 """
 
 import argparse
@@ -38,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def load(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images from 0 to 255 of the size asked for, and their labels."""
+    """Returns images of the given size, from 0 to 255, and their labels."""
     count, size = arguments.images, arguments.size
     if arguments.data is None:
         generator = np.random.default_rng(arguments.seed)
@@ -68,7 +67,7 @@ def main() -> None:
             classes=arguments.classes,
         )
         if arguments.weights is None:
-            # An untrained network is measured by how stable its own answers are.
+            # With an untrained network, its own answers serve as labels.
             labels = model.predict(pixels, verbose=0).argmax(axis=-1)
         report = evaluate_robustness(
             model,

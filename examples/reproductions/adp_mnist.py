@@ -1,11 +1,11 @@
-"""Adaptive diversity promoting on MNIST (Pang et al., ICML 2019), attacked further.
+"""Adaptive diversity promoting on MNIST (Pang et al., ICML 2019), and adaptive attacks.
 
     python examples/reproductions/adp_mnist.py --data mnist.npz
 
-Trains two ensembles of three members, plain and with the regulariser, and prints their
-accuracy under the paper's attacks of ten steps beside the paper's numbers; then under
-attacks that converge: PGD-200, the members' own ratios, and the rest of the quick
-budget.
+Trains two ensembles of three members, one plainly and one with the regulariser. Prints
+their accuracy under the paper's attacks of ten steps, beside the paper's numbers, and
+then under attacks that converge: PGD-200, PGD-200 on the logits of each member, and the
+rest of the quick budget.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ BATCH_SIZE = 128
 EPOCHS = 8
 ATTACKED = 1000
 CONVERGED = (0.1, 0.15, 0.2)
-# As they are quoted elsewhere; the tables themselves were not at hand.
+# As quoted elsewhere; the paper's tables were not at hand.
 PAPER = {
     "FGSM, 0.1": ("78.3 %", "96.3 %"),
     "FGSM, 0.2": ("21.5 %", "52.8 %"),
@@ -47,7 +47,7 @@ PAPER = {
 
 
 def attacks() -> dict[str, Attack]:
-    """Returns the paper's attacks by name: ten steps of a tenth of epsilon."""
+    """Returns the paper's attacks by name: ten steps of epsilon / 10 each."""
 
     def stepped(epsilon: float, *, random_start: bool) -> PGD:
         options = {"random_start": random_start, "return_best": False}
@@ -142,7 +142,7 @@ def converged_rows(
     Args:
         ensembles: The plain one and the diverse one.
         data: MNIST.
-        smoke: Whether a few images do.
+        smoke: Whether to use only a few images.
         seed: Fixes the draws.
     """
     count = 8 if smoke else len(data.test_labels)
@@ -167,7 +167,7 @@ def converged_rows(
 
 
 def accuracy_after(data: dict, name: str) -> str:
-    """Returns what an attack and those before it left, in percent.
+    """Returns the accuracy after an attack and all before it, in percent.
 
     Args:
         data: The values of a report.
@@ -204,11 +204,12 @@ def main() -> None:
     header = ["accuracy, linf", "plain", "ADP", "the paper's plain", "the paper's ADP"]
     body = table(header, rows) + (
         "\n\nThe first rows are the paper's attacks, on the ensemble's mean "
-        "prediction; ten steps do not converge, so they are no\nrobust accuracy. The "
-        "rows of PGD-200 hold what it and all attacks before it left, of the first 200 "
-        "images; those of\nall attacks the worst for each image. Brackets hold 95 % "
-        "Clopper-Pearson intervals. The paper's members are\nResNet-20s; its numbers "
-        "are as quoted elsewhere, not checked against its tables."
+        "prediction. Ten steps do not converge, so these\nare not robust accuracies. "
+        "The rows of PGD-200 give the accuracy, on the first 200 images, after it and "
+        "all\nattacks before it; those of all attacks take the worst attack for each "
+        "image. Brackets are 95 %\nClopper-Pearson intervals. The paper's members are "
+        "ResNet-20s; its numbers are as quoted elsewhere, not\nchecked against its "
+        "tables."
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",

@@ -2,9 +2,9 @@
 
     python examples/reproductions/adv_bnn_cifar10.py --data cifar10-20k.npz
 
-Trains a small net, gives a copy of it variational weights, and trains both on with PGD
-of the same epsilon. Measures accuracy on clean images, under an attack on the means of
-the weights, and under attacks that average over draws of them (EOT).
+Trains a small net, gives a copy of it variational weights, and trains both further with
+PGD of the same epsilon. Measures accuracy on clean images, under an attack on the means
+of the weights, and under attacks that average over draws of the weights (EOT).
 """
 
 from pathlib import Path
@@ -20,13 +20,13 @@ from keras_advdef.models import RandomSelfEnsemble
 from keras_advdef.surgery import to_variational
 from keras_advdef.training import AdversarialTrainingModel
 
-TITLE = "Liu et al. 2019: Adv-BNN on CIFAR-10, against attacks that know of it"
+TITLE = "Liu et al. 2019: Adv-BNN on CIFAR-10, against adaptive attacks"
 EPSILON = 4 / 255
 CURVE = (2 / 255,)
 STEPS = 3
 EPOCHS, MORE_EPOCHS = 6, 3
 RATE, MORE_RATE = 4e-3, 2e-3
-# The authors' settings for ImageNet, which weigh the divergence down.
+# The authors' settings for ImageNet, which give the divergence little weight.
 PRIOR_STDDEV, DIVERGENCE = 0.1, 0.02
 POSTERIOR_STDDEV = 0.02
 SAMPLES, SMOKE_SAMPLES = 10, 2
@@ -39,8 +39,8 @@ def models(
 
     Args:
         data: Images and labels for training and for tests.
-        folder: Where trained networks are, or go.
-        smoke: Whether one epoch, two passes and one defended net do.
+        folder: Where trained networks are kept.
+        smoke: Whether to use one epoch, two passes and one defended net.
     """
     x_train, y_train, _, _ = data
     epochs, more = (1, 1) if smoke else (EPOCHS, MORE_EPOCHS)
@@ -69,7 +69,7 @@ def models(
 
     annealing = KLAnnealing(more / 2)
     drawn = kept(folder / "bayesian.keras", lambda: hardened(bayesian(), [annealing]))
-    # Last, because it trains the net itself on.
+    # Last, because it trains the net itself further.
     fixed = kept(folder / "hardened.keras", lambda: hardened(network, []))
     count = SMOKE_SAMPLES if smoke else SAMPLES
     found = {
@@ -91,12 +91,12 @@ def main() -> None:
         "all attacks, 2/255",
     ]
     body = table(header, rows) + (
-        "\n\nNaive: computed on the means of the weights. All attacks: gradients "
-        "averaged over draws of the weights (EOT); the\nworst for each image, its "
-        "accuracy on fresh draws. A star: a sanity check failed, see the report. "
-        "Brackets hold\n95 % Clopper-Pearson intervals. The paper reports a gain over "
-        "adversarial training under PGD of single draws;\nZimmermann (2019) found no "
-        "strong evidence of one under averaged gradients."
+        "\n\nNaive: computed on the means of the weights. All attacks: gradients are "
+        "averaged over draws of the weights (EOT);\nthe worst attack for each image "
+        "counts, judged on fresh draws. A star: a sanity check failed, see the report. "
+        "Brackets\nare 95 % Clopper-Pearson intervals. The paper reports a gain over "
+        "adversarial training under PGD with single\ndraws; Zimmermann (2019) found no "
+        "strong evidence for one under averaged gradients."
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",

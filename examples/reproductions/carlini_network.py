@@ -1,4 +1,4 @@
-"""The network of distillation's authors and critics, for MNIST."""
+"""The MNIST network that distillation's authors and critics used."""
 
 import keras
 
@@ -7,7 +7,7 @@ def carlini_network() -> keras.Model:
     """Returns a net of 312 202 parameters that ends in logits.
 
     Papernot et al. (IEEE S&P 2016) distilled it, Carlini and Wagner (IEEE S&P 2017)
-    attacked it, and Xu et al. (NDSS 2018) put their detector before it.
+    attacked it, and Xu et al. (NDSS 2018) put their detector in front of it.
     """
     layers = keras.layers
     convolutions = [

@@ -2,9 +2,9 @@
 
     python examples/reproductions/cifar10.py --data cifar10-20k.npz
 
-Trains a small ResNet with one randomly started FGSM step for each batch and evaluates
+Trains a small ResNet with one randomly started FGSM step for each batch, and evaluates
 it with the standard budget: clean, PGD-20 and AutoAttack on 1000 test images. Network
-and report go to a folder beside the table; a second run goes on with what is there.
+and report go to a folder beside the table; a second run continues from them.
 """
 
 import tempfile
@@ -102,7 +102,7 @@ def load_cifar10(path: str | None, *, smoke: bool) -> list[np.ndarray]:
 
     Args:
         path: .npz in the layout of `keras.datasets`; `None` to let Keras download it.
-        smoke: Whether a few images suffice; without a file they are noise.
+        smoke: Whether to use only a few images; without a file they are noise.
     """
     if path is not None:
         names = ("x_train", "y_train", "x_test", "y_test")
@@ -163,13 +163,13 @@ def main() -> None:
         f"{WEIGHT_DECAY:g}; shifts and mirrors",
         "Training time": f"{duration.read_text(encoding='utf-8')}; the budget is an "
         "hour on 2 cores",
-        "Evaluation": "the standard budget in bfloat16; see report.html beside",
+        "Evaluation": "the standard budget in bfloat16; see cifar10/report.html",
     }
     publish(TITLE, _body(report), facts=facts, output=arguments.output)
 
 
 def _body(report: RobustnessReport) -> str:
-    """Returns the table and what it means."""
+    """Returns the table and its explanation."""
     rows = [
         ["accuracy on clean images", percent_of(report.clean), "83.3 %"],
         ["accuracy under PGD-20", percent_of(report.naive), "46.1 % (PGD-50 x 10)"],
@@ -177,10 +177,10 @@ def _body(report: RobustnessReport) -> str:
     ]
     body = table(["CIFAR-10, linf epsilon 8/255", "ours", "the paper's"], rows)
     return (
-        f"{body}\n\n{report.headline}\n\nBrackets hold 95 % Clopper-Pearson intervals. "
+        f"{body}\n\n{report.headline}\n\nBrackets are 95 % Clopper-Pearson intervals. "
         "The paper's network is a PreActResNet-18,\n16 times as large, trained on all "
-        "50 000 images; the clean and the last number are those of its\nreleased "
-        "weights under AutoAttack (RobustBench, Wong2020Fast)."
+        "50 000 images. Its clean accuracy and the last number are those of the\n"
+        "released weights under AutoAttack (RobustBench, Wong2020Fast)."
     )
 
 

@@ -2,9 +2,10 @@
 
     python examples/reproductions/cross_lipschitz_mnist.py --data mnist.npz
 
-Trains the same net of one hidden layer plainly, with little and much weight decay, with
-the regulariser, and with both, and prints test error, mean certified radius and mean
-norm of adversarial images in l2; then what attacks that converge leave in linf.
+Trains the same net of one hidden layer plainly, with little and with much weight decay,
+with the regulariser, and with both. Prints test error, mean certified radius and mean
+norm of adversarial perturbations in l2, then the accuracy under converged attacks in
+linf.
 """
 
 import keras
@@ -34,7 +35,7 @@ EPOCHS = 20
 RATE = 0.1
 WEIGHT = 0.1
 ATTACKED, SMOKE_ATTACKED = 500, 6
-# What the quick budget takes of them.
+# Of these, as many go to the quick budget.
 QUICK = 200
 EPSILONS = (0.1, 0.3)
 # The weight of the regulariser, and of the decay.
@@ -73,7 +74,7 @@ def trained(name: str, data: Mnist, *, smoke: bool, seed: int) -> keras.Model:
     Args:
         name: One of `NETS`.
         data: MNIST.
-        smoke: Whether a narrow net and one epoch do.
+        smoke: Whether to use a narrow net and one epoch.
         seed: Fixes weights and order.
     """
     keras.utils.set_random_seed(seed)
@@ -105,10 +106,10 @@ def row(
     """Returns the cells of one net.
 
     Args:
-        name: What it is.
+        name: Its name in the table.
         model: The net.
         data: MNIST.
-        smoke: Whether a few images do.
+        smoke: Whether to use only a few images.
         seed: Fixes every draw.
     """
     outputs = model.predict(data.test_images, batch_size=500, verbose=0)
@@ -120,7 +121,7 @@ def row(
     found = attack.search(model, images, labels, seed=seed, verbose=0)
     is_found = np.isfinite(found.norms)
     if (radii > found.norms * (1 + 1e-5)).any():
-        raise AssertionError("an attack came nearer than a certificate allows")
+        raise AssertionError("an attack succeeded within a certified radius")
     cells = [
         name,
         percent(wrong, len(outputs)),
@@ -150,11 +151,11 @@ def main() -> None:
         *(f"all attacks, linf {epsilon}" for epsilon in EPSILONS),
     ]
     body = f"{table(header, rows)}\n\n" + (
-        "Radii count as zero where the net is wrong. Both columns are of the same "
+        "Radii count as zero where the net is wrong. Both columns are about the same "
         f"{ATTACKED} images, and no adversarial image lies\nwithin its radius. "
-        "Brackets hold 95 % Clopper-Pearson intervals. The paper's table was not at "
-        "hand; its claim is that\nboth norms are larger than under weight decay, with "
-        "no or small loss of accuracy."
+        "Brackets are 95 % Clopper-Pearson intervals. The paper's table was not at "
+        "hand; it claims that both\nnorms are larger than under weight decay, at "
+        "little or no loss of accuracy."
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",

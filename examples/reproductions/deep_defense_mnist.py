@@ -2,11 +2,11 @@
 
     python examples/reproductions/deep_defense_mnist.py --data mnist.npz
 
-Trains the paper's dense network, then fine-tunes copies of it on DeepFool's images and
-with Deep Defense; a Parseval network is trained beside them. Prints clean accuracy,
-the relative norm of DeepFool's perturbations and accuracy under FGSM, each with the
-paper's number; then what an attack that looks for the nearest image and attacks that
-converge find.
+Trains the paper's dense network, and fine-tunes copies of it on DeepFool's images and
+with Deep Defense. Trains a Parseval network for comparison. Prints clean accuracy, the
+relative norm of DeepFool's perturbations and accuracy under FGSM, each beside the
+paper's number; then the smallest perturbation that FAB finds, and the accuracy under
+converged attacks.
 """
 
 import keras
@@ -34,15 +34,15 @@ BATCH_SIZE = 100
 EPOCHS, RATE, DECAY = 12, 0.05, 5e-4
 FINE_EPOCHS, FINE_RATE = 5, 0.01
 BETA = 0.003
-# DeepFool stays within the pixels' range in training, and needs more steps for it.
+# In training, DeepFool stays within the pixels' range, which takes more steps.
 TRAINING_ATTACK = DeepFool(1e3, steps=20, candidates=3)
 MEASURED_STEPS = 5
 SHARES = (0.2, 0.5, 1.0)
 ATTACKED, SMOKE_ATTACKED = 500, 6
-# What the quick budget takes of them.
+# Of these, as many go to the quick budget.
 QUICK = 200
 EPSILONS = (0.1, 0.3)
-# Accuracy, relative norm, and accuracy under FGSM at shares of its largest epsilon.
+# Accuracy, relative norm, accuracy under FGSM at fractions of its largest epsilon.
 PAPER = {
     "reference": ("98.31", "0.111", "72.76", "29.08", "3.31"),
     "Parseval": ("98.32", "0.111", "77.44", "28.95", "2.96"),
@@ -75,7 +75,7 @@ def fit(
     decay: float | None,
     epochs: int,
 ) -> None:
-    """Trains a model, at half the rate in the last fifth.
+    """Trains a model, with half the learning rate in the last fifth.
 
     Args:
         training: The model.
@@ -108,7 +108,7 @@ def trained(data: Mnist, *, smoke: bool, seed: int) -> dict[str, keras.Model]:
 
     Args:
         data: MNIST.
-        smoke: Whether one epoch each does.
+        smoke: Whether to train each for one epoch only.
         seed: Fixes weights, order and draws.
     """
     epochs, fine_epochs = (1, 1) if smoke else (EPOCHS, FINE_EPOCHS)
@@ -147,7 +147,7 @@ def relative_norm(model: keras.Model, data: Mnist) -> float:
         data: MNIST.
     """
     measure = DeepDefense(steps=MEASURED_STEPS)
-    # As the paper's, of images of mean zero: in `[0, 1]` they have larger norms.
+    # As in the paper, relative to images of mean zero: in `[0, 1]` norms are larger.
     lengths, ratios = [], []
     for start in range(0, len(data.test_images), 500):
         images = data.test_images[start : start + 500]
@@ -165,7 +165,7 @@ def relative_norm(model: keras.Model, data: Mnist) -> float:
 def under_fgsm(
     model: keras.Model, data: Mnist, epsilon: float, *, seed: int
 ) -> tuple[int, int]:
-    """Returns how many test images are right under FGSM, and of how many.
+    """Returns how many test images stay right under FGSM, and how many there are.
 
     Args:
         model: The network.
@@ -182,7 +182,7 @@ def under_fgsm(
 
 
 def halving_epsilon(model: keras.Model, data: Mnist, *, seed: int) -> float:
-    """Returns the epsilon of FGSM at which half of the test images are left.
+    """Returns the epsilon at which FGSM leaves half of the test images right.
 
     Args:
         model: The network.
@@ -203,7 +203,7 @@ def row(
     """Returns the cells of the paper's table, ours and theirs.
 
     Args:
-        name: What the network is.
+        name: Name of the network.
         model: The network.
         data: MNIST.
         halving: The epsilon that halves the accuracy of Deep Defense.
@@ -222,13 +222,13 @@ def row(
 def attacked(
     name: str, model: keras.Model, data: Mnist, *, smoke: bool, seed: int
 ) -> list[str]:
-    """Returns the cells of what stronger attacks find.
+    """Returns the cells of the stronger attacks.
 
     Args:
-        name: What the network is.
+        name: Name of the network.
         model: The network.
         data: MNIST.
-        smoke: Whether a few images do.
+        smoke: Whether to use only a few images.
         seed: Fixes every draw.
     """
     count = SMOKE_ATTACKED if smoke else ATTACKED
@@ -264,10 +264,10 @@ def main() -> None:
     second = ["", "mean l2 norm of FAB-50"]
     second += [f"all attacks, linf {epsilon}" for epsilon in EPSILONS]
     body = f"{table(header, rows)}\n\n{table(second, stronger)}\n\n" + (
-        "FGSM is given in shares of the epsilon that leaves Deep Defense half of the "
-        f"images, {halving:.3f} in linf here. Norms are\nrelative to images of mean "
-        "zero, as the paper's, whose numbers are quoted from memory. Brackets hold "
-        "95 % Clopper-Pearson\nintervals."
+        "FGSM is given in fractions of the epsilon at which Deep Defense still has "
+        f"half of the images right, here {halving:.3f} in\nlinf. Norms are relative to "
+        "images of mean zero, as in the paper, whose numbers are quoted from memory. "
+        "Brackets\nare 95 % Clopper-Pearson intervals."
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",

@@ -1,11 +1,11 @@
-"""Defense-GAN on MNIST (Samangouei, Kabkab, Chellappa, ICLR 2018), and past it.
+"""Defense-GAN on MNIST (Samangouei et al., ICLR 2018), and adaptive attacks on it.
 
     python examples/reproductions/defense_gan_mnist.py --data mnist.npz
 
-Takes the generator that is committed beside this script, or trains one where that file
-is missing, and the paper's classifier A. Prints accuracy on clean images and under
-FGSM, undefended and defended, beside the paper's and that of the nearest training
-image; then what is left by attacks that know of the projection.
+Takes the generator committed beside this script, or trains one if that file is missing,
+and the paper's classifier A. Prints accuracy on clean images and under FGSM, undefended
+and defended, beside the paper's numbers and beside how often the nearest training image
+has the right class; then the accuracy under attacks that know about the projection.
 """
 
 from pathlib import Path
@@ -28,13 +28,12 @@ TRAINED, EPOCHS, BATCH_SIZE = 20_000, 4, 128
 EPSILON = 0.3
 SEARCH = {"steps": 200, "restarts": 10}
 IMAGES = 500
-# Attacks on the projection repeat it at every step.
+# Attacks through the projection repeat it at every step.
 SHORT_SEARCH = {"steps": 50, "restarts": 4}
 ATTACKED = 100
 SMOKE_SEARCH, SMOKE_IMAGES = {"steps": 2, "restarts": 2}, 4
-# The paper's classifier A in the table of white-box attacks; the defended and the
-# undefended number under FGSM stand in an issue of its code, the others are quoted
-# from memory.
+# The paper's classifier A in the table of white-box attacks. Both numbers under FGSM
+# are from an issue of its code, the others are quoted from memory.
 PAPER = {
     "clean": ("99.7 %", "not given"),
     f"FGSM on the classifier, linf {EPSILON}": ("21.7 %", "98.8 %"),
@@ -46,7 +45,7 @@ def trained_generator(data: Mnist, *, smoke: bool, seed: int) -> keras.Model:
 
     Args:
         data: MNIST.
-        smoke: Whether a narrow one and one epoch do.
+        smoke: Whether to train a narrow one for one epoch.
         seed: Fixes weights, order and latents.
     """
     keras.utils.set_random_seed(seed)
@@ -67,7 +66,7 @@ def trained_generator(data: Mnist, *, smoke: bool, seed: int) -> keras.Model:
 
 
 def generator_for(data: Mnist, *, smoke: bool, seed: int) -> keras.Model:
-    """Returns the committed generator, or a trained one, which is kept.
+    """Returns the committed generator, or trains one and keeps it.
 
     Args:
         data: MNIST.
@@ -101,11 +100,11 @@ def classifier_a() -> keras.Model:
 
 
 def trained_classifier(data: Mnist, *, smoke: bool, seed: int) -> keras.Model:
-    """Returns classifier A, trained on images as they are.
+    """Returns classifier A, trained on the images themselves, not their projections.
 
     Args:
         data: MNIST.
-        smoke: Whether one epoch does.
+        smoke: Whether to train for one epoch only.
         seed: Fixes weights and order.
     """
     keras.utils.set_random_seed(seed)
@@ -144,7 +143,7 @@ def right(
 def nearest_right(data: Mnist, images: np.ndarray, labels: np.ndarray) -> str:
     """Returns how often the nearest training image has the right class, as text.
 
-    So good is the projection by a generator of exactly the training images.
+    This is what an ideal generator, of exactly the training images, would achieve.
 
     Args:
         data: MNIST.
@@ -165,7 +164,7 @@ def compared(
     count: int,
     seed: int,
 ) -> list[list[str]]:
-    """Returns the rows that the paper has.
+    """Returns the rows of the paper's table.
 
     Args:
         classifier: Undefended.
@@ -188,7 +187,7 @@ def compared(
 def attacked(
     defended: keras.Model, data: Mnist, attacks: list[Attack], *, count: int, seed: int
 ) -> list[list[str]]:
-    """Returns what attacks on the whole model leave, a row for each.
+    """Returns the accuracy under attacks on the whole model, a row for each.
 
     Args:
         defended: The classifier behind the projection.
@@ -203,7 +202,7 @@ def attacked(
         found = attack.generate(
             defended, images, labels, seed=seed, batch_size=50, verbose=0
         )
-        # Other starts of the search than those that the attack met.
+        # The search starts elsewhere than it did during the attack.
         rows.append([str(attack), right(defended, found, labels, seed=seed + 1)])
     return rows
 
@@ -235,19 +234,20 @@ def main() -> None:
     ]
     names = ["attacks on the whole model", "defended"]
     body = f"{table(header, rows)}\n\n{table(names, stronger)}\n\n" + (
-        f"Above, {IMAGES} images and a search of {SEARCH['steps']} steps from "
-        f"{SEARCH['restarts']} starts, as the paper's; below, {ATTACKED} images and "
-        f"{SHORT_SEARCH['steps']} steps\nfrom {SHORT_SEARCH['restarts']} starts. "
-        f"All attacks lie within linf {EPSILON}. PGD takes the projection for the "
-        "identity in its backward pass (BPDA);\nthe other one looks among the "
-        "generator's own images. Athalye et al. 2018 leave 55 % by BPDA, in l2. "
-        "Brackets hold 95 %\nClopper-Pearson intervals.\n\n"
-        "The last column has the class of the nearest training image, to which a "
-        "generator of exactly these images would\nproject: after FGSM the nearest "
-        "digit is often another one. In the authors' code FGSM gets its gradient "
-        "through a\nsearch that hands none on, so that it would leave images as they "
-        "are (read, not run); for such images our number\nis the one in the first "
-        "line."
+        f"The first table is about {IMAGES} images and a search of {SEARCH['steps']} "
+        f"steps from {SEARCH['restarts']} starts, as in the paper; the second about "
+        f"{ATTACKED}\nimages and {SHORT_SEARCH['steps']} steps from "
+        f"{SHORT_SEARCH['restarts']} starts. All attacks stay within linf {EPSILON}. "
+        "In its backward pass, PGD treats the\nprojection as the identity (BPDA); the "
+        "other attack searches among the generator's own images. With BPDA in l2,\n"
+        "Athalye et al. 2018 bring the accuracy down to 55 %. Brackets are 95 % "
+        "Clopper-Pearson intervals.\n\n"
+        "The last column uses the class of the nearest training image, which is where "
+        "a generator of exactly these images\nwould project to. After FGSM the nearest "
+        "digit is often another one. In the authors' code, FGSM takes its gradient\n"
+        "through a search that passes none on, so it should leave the images unchanged "
+        "(we read the code, and did not run\nit). Our number for unchanged images is "
+        "the one in the first line."
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",
@@ -259,7 +259,7 @@ def main() -> None:
         f"with 5 of the critic each, {GAN_BATCH_SIZE // 5} images an update, "
         f"Adam {GAN_RATE:g} along a cosine",
         "Classifier": f"{EPOCHS} epochs of batches of {BATCH_SIZE}, Adam 0.001, on "
-        "images as they are",
+        "the images themselves",
         "Time": f"{clock} in all, without the training of the generator",
     }
     publish(TITLE, body, facts=facts, output=arguments.output)

@@ -2,10 +2,10 @@
 
     python examples/reproductions/distillation_mnist.py --data mnist.npz
 
-Trains teacher and student at several temperatures and prints how often JSMA succeeds,
-on probabilities as the paper ran it and on logits, the success and the distances of
-C&W, what PGD leaves by cross-entropy and by the difference of logits ratio, and the
-size of the gradients that make the difference.
+Trains teacher and student at several temperatures. Prints how often JSMA succeeds, on
+probabilities as in the paper and on logits; success and distances of C&W; accuracy
+under PGD on the cross-entropy and on the difference of logits ratio; and the size of
+the input gradients, which explains the difference.
 """
 
 import keras
@@ -46,12 +46,12 @@ def distilled(
     Args:
         temperature: Of both trainings.
         data: MNIST.
-        smoke: Whether one epoch does.
+        smoke: Whether to train for one epoch only.
         seed: Fixes weights and order.
     """
     keras.utils.set_random_seed(seed)
     trainer = DistillationTrainer(carlini_network(), temperature=temperature)
-    # Gradients of a loss at a temperature are that much smaller, which Adam undoes.
+    # A temperature makes the loss's gradients smaller by itself, which Adam undoes.
     trainer.compile(keras.optimizers.Adam(RATE), metrics=["accuracy"])
     images, labels = data.train_images[:TRAINED], data.train_labels[:TRAINED]
     options = {
@@ -90,14 +90,14 @@ def row(temperature: float, data: Mnist, *, smoke: bool, seed: int) -> list[str]
     Args:
         temperature: Of both trainings.
         data: MNIST.
-        smoke: Whether a few images and steps do.
+        smoke: Whether to use only a few images and steps.
         seed: Fixes every draw.
     """
     model = distilled(temperature, data, smoke=smoke, seed=seed)
     outputs = model.predict(data.test_images, batch_size=500, verbose=0)
     is_right = outputs.argmax(axis=-1) == data.test_labels
     cells = [f"{temperature:g}", percent(int(is_right.sum()), len(outputs))]
-    # What is wrong already is no success of an attack.
+    # An image that is wrong already is not a success of the attack.
     chosen = np.flatnonzero(is_right)[: SMOKE_ATTACKED if smoke else ATTACKED]
     if not len(chosen):
         chosen = np.arange(SMOKE_ATTACKED)
@@ -105,8 +105,8 @@ def row(temperature: float, data: Mnist, *, smoke: bool, seed: int) -> list[str]
     options = {"seed": seed, "verbose": 0}
 
     def probabilities(batch: tf.Tensor) -> tf.Tensor:
-        # Attacks refuse probabilities, and undo a softmax that they can see: moved by
-        # a constant they pass for logits.
+        # Attacks undo a softmax that they can see, and refuse other probabilities.
+        # Shifted by a constant, probabilities pass for logits.
         return tf.nn.softmax(model(batch, training=False)) - 1.0
 
     for each, theirs in ((probabilities, [PAPER[temperature]]), (model, [])):
@@ -162,10 +162,10 @@ def main() -> None:
     # A column for each temperature.
     first, *lines = zip(header, *rows, strict=True)
     body = f"{table(first, lines)}\n\n" + (
-        "JSMA may change 14.5 % of the pixels, up, to any wrong class; the paper's "
-        "reached each class in turn, and its numbers,\nquoted from memory, are read "
-        "from a figure. All attacks are on images that the net gets right. Brackets "
-        "hold 95 %\nClopper-Pearson intervals."
+        "JSMA may raise 14.5 % of the pixels, to reach any wrong class; in the paper "
+        "it had to reach each class in turn. The\npaper's numbers are quoted from "
+        "memory and come from a figure. All attacks are on images that the net gets "
+        "right.\nBrackets are 95 % Clopper-Pearson intervals."
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",

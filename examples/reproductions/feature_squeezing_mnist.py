@@ -1,10 +1,10 @@
-"""The squeezing detector on MNIST (Xu, Evans, Qi, NDSS 2018), and past it.
+"""The squeezing detector on MNIST (Xu et al., NDSS 2018), and adaptive attacks on it.
 
     python examples/reproductions/feature_squeezing_mnist.py --data mnist.npz
 
-Trains Carlini's network, calibrates the detector (1 bit and medians of 2 x 2 pixels) on
-half of the clean images, and prints the detection rate of each attack beside the
-paper's, for attacks that do not know of the detector and for one that does.
+Trains Carlini's network, and calibrates the detector (1 bit, and medians of 2 x 2
+pixels) on half of the clean images. Prints the detection rate of each attack beside the
+paper's, for attacks that do not know about the detector and for one that does.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,8 @@ CLEAN = 4000
 RATE = 0.05
 CONFIDENCE = 10.0
 CW_STEPS = 300
-# Detection rates of the paper's best joint detector, as they are quoted elsewhere: the
-# tables themselves were not at hand.
+# Detection rates of the paper's best joint detector, as quoted elsewhere; the paper's
+# tables were not at hand.
 PAPER = {
     "FGSM": "100 %",
     "BIM": "97.9 %",
@@ -108,7 +108,7 @@ def bounded_attacks() -> dict[str, PGD]:
     }
     losses = {
         "": "cross_entropy",
-        " that knows of the detector": SqueezingAware(confidence=CONFIDENCE),
+        " that knows the detector": SqueezingAware(confidence=CONFIDENCE),
     }
     return {
         f"PGD-{ball['steps']}{knows}, {name}": PGD(**ball, loss=loss)
@@ -165,17 +165,17 @@ def main() -> None:
             ]
         )
     header = ["attack", "fooled the network", "of these detected", "the paper's"]
-    body = table([*header, "AUC", "neither right nor noticed, of all"], rows)
+    body = table([*header, "AUC", "neither right nor flagged, of all"], rows)
     body += (
         f"\n\nThreshold {report.threshold:.4f}; false positives "
-        f"{report.false_positive_rate} of the other half of the clean images. The "
-        f"network has {percent(int(right.sum()), len(right))} of the\nclean images "
-        "right. Brackets hold 95 % Clopper-Pearson intervals. The paper's rates are "
-        "as quoted elsewhere, not checked\nagainst its tables; it also ran C&W in l0 "
-        "and linf, which this package does not have. Rounding to one bit undoes most "
-        f"changes of at most {EPSILON} of\ndigits that are black on white, whoever "
-        "made them; in l2 an attack may change a few pixels by much, and one that "
-        "knows of\nthe detector passes it (He et al. 2017): the last two rows."
+        f"{report.false_positive_rate} on the other half of the clean images. The "
+        f"network gets {percent(int(right.sum()), len(right))} of the\nclean images "
+        "right. Brackets are 95 % Clopper-Pearson intervals. The paper's rates are as "
+        "quoted elsewhere, not checked against\nits tables; it also ran C&W in l0 and "
+        "linf, which this package does not have. On black and white digits, rounding "
+        f"to one bit\nundoes most changes of at most {EPSILON}, whatever attack made "
+        "them. In l2 an attack may change a few pixels by a lot, and one that knows\n"
+        "the detector gets past it (He et al. 2017): see the last two rows."
     )
     publish(
         "Xu, Evans, Qi 2018: the squeezing detector on MNIST",

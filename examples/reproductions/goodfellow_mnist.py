@@ -2,8 +2,8 @@
 
     python examples/reproductions/goodfellow_mnist.py --data mnist.npz
 
-Trains the same network with and without adversarial training and prints the error on
-clean test images, under FGSM and under PGD-40 beside the paper's.
+Trains the same network with and without adversarial training. Prints the error on clean
+test images, under FGSM and under PGD-40, beside the paper's.
 """
 
 import keras
@@ -44,11 +44,11 @@ def dense_network() -> keras.Model:
 
 
 def train(data: Mnist, *, adversarial: bool, epochs: int, seed: int) -> keras.Model:
-    """Returns a network trained on clean images, or on clean and FGSM images alike.
+    """Returns a network trained on clean images, or on clean and FGSM images.
 
     Args:
         data: MNIST.
-        adversarial: Whether half of the loss is that of FGSM images.
+        adversarial: Whether half of the loss is on FGSM images.
         epochs: Passes over the training images.
         seed: Fixes weights and order.
     """
@@ -102,8 +102,8 @@ def main() -> None:
     header += ["the paper's", "PGD-40 error"]
     body = table(header, rows)
     body += (
-        "\n\nBrackets hold 95 % Clopper-Pearson intervals. The paper trained maxout "
-        "networks with dropout;\nours are dense layers of 512, 512 and 10 units. A low "
+        "\n\nBrackets are 95 % Clopper-Pearson intervals. The paper trained maxout "
+        "networks with dropout;\nours has dense layers of 512, 512 and 10 units. A low "
         "error under one FGSM step\nsays little: PGD-40 in the same ball breaks both "
         "networks."
     )

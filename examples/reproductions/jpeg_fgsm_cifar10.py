@@ -1,10 +1,10 @@
-"""JPEG against FGSM, by the size of the perturbation (Dziugaite et al. 2016).
+"""JPEG against FGSM, by size of the perturbation (Dziugaite et al. 2016).
 
     python examples/reproductions/jpeg_fgsm_cifar10.py --data cifar10-20k.npz
 
-Trains a small net on CIFAR-10 and prints its accuracy under FGSM against epsilon:
-undefended, with JPEG in front that the attack does not know of, and with JPEG that the
-attack sees through; and under PGD, which takes twenty steps.
+Trains a small net on CIFAR-10. Prints its accuracy under FGSM against epsilon:
+undefended, with JPEG in front that the attack does not know about, and with JPEG that
+the attack takes into account; and the same under PGD of twenty steps.
 """
 
 import keras
@@ -23,7 +23,7 @@ EPOCHS = 14
 RATE = 4e-3
 LEVELS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 STEPS = 20
-# As many images PGD attacks; FGSM attacks all.
+# Images that PGD attacks; FGSM attacks all.
 ATTACKED = 500
 COLUMNS = (
     "undefended, FGSM",
@@ -43,7 +43,7 @@ def count_right(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> i
 def curves(
     network: keras.Model, images: np.ndarray, labels: np.ndarray
 ) -> dict[int, list[tuple[int, int]]]:
-    """Returns by level how many images are right, and of how many, for `COLUMNS`."""
+    """Returns by level how many images are right, and of how many, for each column."""
 
     def behind_jpeg(gradient: str) -> keras.Model:
         front = JPEGCompression(QUALITY, gradient=gradient)
@@ -77,7 +77,7 @@ def curves(
 
 
 def save_plot(found: dict[int, list[tuple[int, int]]], path: str) -> None:
-    """Writes the accuracies against epsilon as a picture."""
+    """Writes a picture of the accuracies against epsilon."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for column, name in enumerate(COLUMNS):
         pairs = [found[level][column] for level in LEVELS]
@@ -111,13 +111,13 @@ def main() -> None:
     ]
     body = (
         f"{table(['epsilon', *COLUMNS], rows)}\n\n"
-        "The paper claims that JPEG reverses small perturbations of FGSM and fails "
-        "against large ones, and tests an\nattack that does not know of JPEG. One step "
-        "past JPEG, with the identity as its gradient, finds hardly more: the\nimages "
-        "here have been through JPEG once, so that it starts from the same gradient. "
-        "Several steps through a\ndifferentiable approximation (Shin, Song 2017) find "
-        "perturbations that survive compression. FGSM is a weak attack,\nand none of "
-        "these is a robust accuracy. Brackets hold 95 % Clopper-Pearson intervals."
+        "The paper claims that JPEG reverses small perturbations of FGSM but not large "
+        "ones, and tests an attack that does\nnot know about JPEG. One step past JPEG, "
+        "with the identity as its gradient, does hardly better: the images here\nhave "
+        "been through JPEG once, so it starts from the same gradient. Several steps "
+        "through a differentiable\napproximation (Shin, Song 2017) find perturbations "
+        "that survive compression. FGSM is a weak attack, and none of these\nnumbers "
+        "is a robust accuracy. Brackets are 95 % Clopper-Pearson intervals."
     )
     if arguments.output is not None:
         picture = arguments.output.with_suffix(".png")

@@ -2,8 +2,8 @@
 
     python examples/reproductions/madry_mnist.py --data mnist.npz
 
-Trains the paper's network for minutes instead of 100 000 steps and prints the accuracy
-on clean test images and under PGD-40 beside the paper's.
+Trains the paper's network for minutes instead of 100 000 steps. Prints the accuracy on
+clean test images and under PGD-40, beside the paper's.
 """
 
 import keras
@@ -27,8 +27,8 @@ EPSILON = 0.3
 ATTACK_STEPS = 7
 BATCH_SIZE = 128
 STEPS = 1650
-# Epsilon grows from 0 in this share of the steps; at the full epsilon from the start
-# training stays on a plateau.
+# In this fraction of the steps epsilon grows from 0. With the full epsilon from the
+# start, training stays on a plateau.
 WARM_UP = 0.35
 LEARNING_RATES = (5e-4, 1e-4)
 DECAY_AT = 0.75
@@ -108,8 +108,8 @@ def main() -> None:
     ]
     body = table(["MNIST, linf epsilon 0.3", "ours", "the paper's"], rows)
     body += (
-        "\n\nBrackets hold 95 % Clopper-Pearson intervals. The paper trained 100 000 "
-        "steps with PGD-40\nand returns the attack's last point; the strongest point "
+        "\n\nBrackets are 95 % Clopper-Pearson intervals. The paper trained 100 000 "
+        "steps with PGD-40\nand counts the attack's last point; the strongest point "
         "on the way is a stricter test."
     )
     publish(

@@ -22,8 +22,8 @@ def load_mnist(path: str | None, *, smoke: bool = False) -> Mnist:
 
     Args:
         path: File in the layout of `keras.datasets`; `None` to let Keras download it.
-        smoke: Whether a few images suffice; without a file they are noise, so that a
-            test needs no network.
+        smoke: Whether to use only a few images; without a file they are noise, so that
+            a test needs no network.
 
     Returns:
         The data.

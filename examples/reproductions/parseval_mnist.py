@@ -2,10 +2,10 @@
 
     python examples/reproductions/parseval_mnist.py --data mnist.npz
 
-Trains the same dense network plainly, with weight decay, and as a Parseval network, and
-prints accuracy under FGSM at the signal-to-noise ratios of the paper's figure, the
-singular values, and the epochs that each took to 97 %; then what attacks that converge
-leave of each.
+Trains the same dense network plainly, with weight decay, and as a Parseval network.
+Prints accuracy under FGSM at the signal-to-noise ratios of the paper's figure, the
+singular values, and the epochs that each took to reach 97 %; then the accuracy of each
+under converged attacks.
 """
 
 import keras
@@ -36,7 +36,7 @@ BETA = 0.003
 REACHED = 0.97
 ATTACKED = 200
 EPSILONS = (0.1, 0.3)
-# Read from the authors' figure, give or take 0.2 points; 2048 units, plain SGD, weight
+# Read from the authors' figure, to about 0.2 points, for 2048 units: plain SGD, weight
 # decay, Parseval.
 PAPER = {
     50.7: ("97.3 %", "97.9 %", "98.4 %"),
@@ -55,7 +55,7 @@ def network(units: int) -> keras.Model:
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            # Of mean zero and deviation one, so that nets of slope one can be sure.
+            # Mean zero and deviation one, so that nets of slope one can be confident.
             keras.layers.Rescaling(1 / DEVIATION, -MEAN / DEVIATION),
             keras.layers.Flatten(),
             *hidden,
@@ -72,7 +72,7 @@ def trained(
     Args:
         name: One of `NAMES`.
         data: MNIST.
-        smoke: Whether a narrow net and one epoch do.
+        smoke: Whether to use a narrow net and one epoch.
         seed: Fixes weights and order.
     """
     keras.utils.set_random_seed(seed)
@@ -102,13 +102,13 @@ def trained(
 
 
 def right_at(model: keras.Model, data: Mnist, decibels: float) -> int:
-    """Returns how many test images are right under FGSM of a signal-to-noise ratio.
+    """Returns how many test images are right under FGSM at a signal-to-noise ratio.
 
     Args:
         model: The network.
         data: MNIST.
-        decibels: 20 times the decimal logarithm of the images' l2 norm over that of
-            their perturbations; one epsilon for all.
+        decibels: 20 times the decimal logarithm of the images' l2 norm over their
+            perturbations'; one epsilon for all.
     """
     images, labels = data.test_images, data.test_labels
     pixels = int(np.prod(images.shape[1:]))
@@ -120,7 +120,7 @@ def right_at(model: keras.Model, data: Mnist, decibels: float) -> int:
 
 
 def extremes(model: keras.Model) -> str:
-    """Returns the least and the largest singular value of all kernels."""
+    """Returns the smallest and the largest singular value of all kernels."""
     values = np.concatenate(
         [
             np.linalg.svd(layer.kernel, compute_uv=False)
@@ -140,7 +140,7 @@ def adaptive(
         model: The network.
         data: MNIST.
         epsilon: Of the attacks, in linf.
-        smoke: Whether a few images do.
+        smoke: Whether to use only a few images.
         seed: Fixes every draw.
     """
     count = 8 if smoke else ATTACKED
@@ -173,9 +173,9 @@ def main() -> None:
     header = ["MNIST", *(part for name in NAMES for part in (name, "the paper's"))]
     body = f"{table(header, rows)}\n\n{table(['', *NAMES], facts_of)}\n\n"
     body += (
-        "Brackets hold 95 % Clopper-Pearson intervals. The paper's numbers are read "
-        "from its figure; its networks have\n2048 units in each layer. FGSM of one "
-        "step is all it measured; the last rows are those of attacks that converge."
+        "Brackets are 95 % Clopper-Pearson intervals. The paper's numbers are read "
+        "from its figure; its networks have\n2048 units in each layer. The paper "
+        "measured only one step of FGSM; the last rows are under converged attacks."
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",
@@ -193,7 +193,7 @@ def main() -> None:
 def _pairs(
     models: dict[str, keras.Model], data: Mnist, level: float | None
 ) -> list[str]:
-    """Returns our numbers, each with the paper's beside it."""
+    """Returns our numbers, each followed by the paper's."""
     cells, count = [], len(data.test_images)
     for index, model in enumerate(models.values()):
         if level is None:

@@ -2,10 +2,10 @@
 
     python examples/reproductions/randomization_cifar10.py --data cifar10-20k.npz
 
-Trains a small net, inserts noise before every convolution and trains on (RSE), or
-pruning after every ReLU without training (SAP), and measures accuracy on clean images,
-under an attack that knows of no randomness, and under attacks that average over it
-(EOT) or skip it in the backward pass (BPDA).
+Trains a small net, then inserts noise before every convolution and trains further
+(RSE), or pruning after every ReLU without training (SAP). Measures accuracy on clean
+images, under an attack that ignores the randomness, and under attacks that average over
+it (EOT) or skip it in the backward pass (BPDA).
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from small_cifar10 import fit, kept, measured, small_network
 from keras_advdef.models import RandomSelfEnsemble
 from keras_advdef.surgery import insert_noise, insert_pruning
 
-TITLE = "RSE and SAP on CIFAR-10, against attacks that know of them"
+TITLE = "RSE and SAP on CIFAR-10, against adaptive attacks"
 EPSILON = 4 / 255
 CURVE = (1 / 255, 2 / 255)
 EPOCHS, MORE_EPOCHS = 12, 6
@@ -34,8 +34,8 @@ def models(
 
     Args:
         data: Images and labels for training and for tests.
-        folder: Where trained networks are, or go.
-        smoke: Whether one epoch, two passes and one defended net do.
+        folder: Where trained networks are kept.
+        smoke: Whether to use one epoch, two passes and one defended net.
     """
     x_train, y_train, _, _ = data
 
@@ -78,12 +78,12 @@ def main() -> None:
     ]
     body = table(header, rows) + (
         "\n\nNaive: computed on the net without noise or pruning. All attacks: "
-        "gradients averaged over draws (EOT), through\npruning as its mask lets them "
-        "or past it (BPDA); the worst for each image, its accuracy on fresh draws. A "
-        "star:\na sanity check failed, see the report. Brackets hold 95 % "
-        "Clopper-Pearson intervals. The papers report 86 %\nunder C&W for RSE and "
-        "gains of some ten points at small epsilons for SAP, as quoted elsewhere, on "
-        "larger nets and\nagainst weaker attacks."
+        "gradients are averaged over draws (EOT), and\ngo through the pruning mask or "
+        "past it (BPDA); the worst attack for each image counts, judged on fresh "
+        "draws. A star:\na sanity check failed, see the report. Brackets are 95 % "
+        "Clopper-Pearson intervals. As quoted elsewhere, the papers\nreport 86 % under "
+        "C&W for RSE, and gains of about ten points at small epsilons for SAP, on "
+        "larger nets and against\nweaker attacks."
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",

@@ -37,7 +37,7 @@ def parse_arguments(script: str, description: str) -> argparse.Namespace:
         "--data", help=".npz in the layout of keras.datasets; default: download MNIST"
     )
     parser.add_argument("--seed", type=int, default=0, help="fixes every draw")
-    parser.add_argument("--smoke", action="store_true", help="a run of seconds")
+    parser.add_argument("--smoke", action="store_true", help="a run that takes seconds")
     parser.add_argument("--output", type=Path, help="where to write the table (.md)")
     arguments = parser.parse_args()
     if arguments.output is None and not arguments.smoke:
@@ -46,7 +46,7 @@ def parse_arguments(script: str, description: str) -> argparse.Namespace:
 
 
 def command(script: str, arguments: argparse.Namespace) -> str:
-    """Returns the command that repeats a run, without the folders of this machine."""
+    """Returns the command that repeats a run, without the paths of this machine."""
     parts = ["python", f"examples/reproductions/{Path(script).name}"]
     if arguments.data is not None:
         parts += ["--data", Path(arguments.data).name]
@@ -119,7 +119,7 @@ def quick_report(
     epsilon: float,
     seed: int,
 ) -> RobustnessReport:
-    """Returns what the quick budget of `evaluate_robustness` finds, in linf.
+    """Returns the report of `evaluate_robustness` with the quick budget, in linf.
 
     Args:
         model: The classifier.
@@ -151,7 +151,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         rows: Cells, as many in each row.
 
     Returns:
-        Lines of equal width, first column to the left, the others to the right.
+        Lines of equal width; the first column is aligned left, the others right.
     """
     lines = [header, *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -168,12 +168,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def publish(
     title: str, body: str, *, facts: dict[str, str], output: Path | None
 ) -> None:
-    """Prints a report and writes it where the user asked for it.
+    """Prints a report, and writes it to the file that the user named.
 
     Args:
         title: Heading.
         body: Table and sentences.
-        facts: What a reader needs to repeat the run, by name.
+        facts: What one needs to repeat the run, by name.
         output: File to write, or `None`.
     """
     machine = f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU"

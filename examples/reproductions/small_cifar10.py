@@ -16,12 +16,12 @@ from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 
 WIDTHS = (16, 32, 64)
 BATCH_SIZE = 128
-# An attack on a random model takes some thousand passes an image.
+# An attack on a random model takes about a thousand passes per image.
 ATTACKED, SMOKE_ATTACKED = 40, 4
 
 
 def small_network() -> keras.Model:
-    """Returns a VGG-like net of six convolutions, for images of any size; logits."""
+    """Returns a VGG-like net of six convolutions, with logits, for any image size."""
     variance = [deviation**2 for deviation in DEVIATION]
     stages = [
         layer
@@ -94,7 +94,7 @@ def slug(name: str) -> str:
 
 
 def folder_beside(output: Path | None) -> Path:
-    """Returns the folder of networks and reports: beside a table, or a passing one.
+    """Returns the folder of networks and reports: beside the table, or a temporary one.
 
     Args:
         output: Where the table goes, or `None`.
@@ -105,7 +105,7 @@ def folder_beside(output: Path | None) -> Path:
 
 
 def kept(path: Path, make: Callable[[], keras.Model]) -> keras.Model:
-    """Returns the model of a file, which is made first where it is missing.
+    """Returns the model of a file; if that is missing, makes the model and keeps it.
 
     Args:
         path: The .keras file.
@@ -124,11 +124,11 @@ def measured(
     epsilon: float,
     curve: Sequence[float],
 ) -> tuple[list[list[str]], dict[str, str]]:
-    """Trains and attacks models; returns a row for each and what a reader must know.
+    """Trains and attacks models; returns a row for each, and facts about the run.
 
     A row holds name, clean accuracy, naive, under all attacks, and under those at the
     smaller epsilons. Networks and reports go to a folder beside the table; a second
-    run goes on with what is there.
+    run continues from them.
 
     Args:
         make: Function of the data, of the folder for `kept` and of `smoke` that returns
@@ -163,8 +163,8 @@ def measured(
         "Network": f"six convolutions of {WIDTHS} filters",
         "Evaluation": "the quick budget of `evaluate_robustness`, and what the cards "
         "ask for",
-        "Time": f"{seconds:.0f} s for the evaluations as each was last run; this run "
-        f"added {clock} to the networks and reports that were there",
+        "Time": f"{seconds:.0f} s for the evaluations, each when it last ran; this run "
+        f"added {clock} to what was already trained and evaluated",
     }
     return rows, facts
 

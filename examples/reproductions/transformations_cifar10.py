@@ -1,11 +1,11 @@
-"""Every input transformation in front of one small CIFAR-10 net, attacked twice.
+"""Every input transformation in front of one small CIFAR-10 net, under attack.
 
     python examples/reproductions/transformations_cifar10.py --data cifar10-20k.npz
 
-Trains a net, goes on with each transformation in front for a few epochs, undefended
-too, and measures clean accuracy, accuracy under a naive and under all attacks, and the
-four duties of a defence. Networks and reports go to a folder beside the table; a second
-run goes on with what is there.
+Trains a net, and then a copy of it for a few more epochs behind each transformation,
+and one undefended. Measures clean accuracy, accuracy under a naive and under all
+attacks, and the four duties of a defence. Networks and reports go to a folder beside
+the table; a second run continues from them.
 """
 
 import functools
@@ -38,19 +38,19 @@ from keras_advdef.evaluation.accuracy_estimate import paired_difference
 from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 from keras_advdef.training import AdversarialTrainingModel
 
-TITLE = "Input transformations on CIFAR-10, against attacks that know of them"
+TITLE = "Input transformations on CIFAR-10, against adaptive attacks"
 EPSILON = 8 / 255
 EPOCHS, MORE_EPOCHS = 14, 2
 RATE, MORE_RATE = 4e-3, 1e-3
 ATTACKED = 100
-# An attack on a random model takes some thousand passes an image.
+# An attack on a random model takes about a thousand passes per image.
 ATTACKED_RANDOM = 40
 SMOKE_ATTACKED = 8
 PATCHES = 5000
 TV_STEPS = 50
 UNDEFENDED = "undefended"
 ADVERSARIAL = "adversarial training"
-# Asked to cost at most 3 points of clean accuracy.
+# These should cost at most 3 points of clean accuracy.
 MILD = ("JPEG, quality 75", "median, 2 x 2", "5 bits")
 
 
@@ -61,7 +61,7 @@ def transformations(
 
     Args:
         images: Training images, of which quilting takes its patches.
-        seed: Fixes which.
+        seed: Fixes the choice of patches.
     """
 
     def quilting() -> keras.layers.Layer:
@@ -95,7 +95,7 @@ def defended(
     """Returns a copy of a net behind a transformation, trained further.
 
     Args:
-        network: The trained net, which is left alone.
+        network: The trained net, which stays as it is.
         front: The transformation, or `None`.
         data: Training images in `[0, 1]` and their classes.
         is_adversarial: Whether each batch is replaced by randomly started FGSM images.
@@ -114,7 +114,7 @@ def defended(
 
 
 def correct(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns which images a model has right."""
+    """Returns which images a model gets right."""
     logits = model.predict(images, batch_size=BATCH_SIZE, verbose=0)
     return logits.argmax(axis=-1) == labels
 
@@ -122,12 +122,12 @@ def correct(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.nd
 def rows_of(
     data: Sequence[np.ndarray], folder: Path, *, smoke: bool, seed: int
 ) -> tuple[list[list[str]], float]:
-    """Trains and evaluates all; returns the table's rows and the evaluations' seconds.
+    """Trains and evaluates all; returns the table's rows and the evaluations' time.
 
     Args:
         data: Images and labels for training and for tests.
-        folder: Where networks and reports are, or go.
-        smoke: Whether two rows and a few images do.
+        folder: Where networks and reports are kept.
+        smoke: Whether to use two rows and a few images.
         seed: Fixes every draw.
     """
     x_train, y_train, x_test, y_test = data
@@ -202,8 +202,8 @@ def main() -> None:
         f"of {PATCHES} patches, resizing to 32 to 35 pixels within 36",
         "Evaluation": "the quick budget: FGSM, PGD-20, APGD-25, Square, and what the "
         "cards ask for (EOT, BPDA)",
-        "Time": f"{seconds:.0f} s for the evaluations as each was last run; this run "
-        f"added {clock} to the networks and reports that were there",
+        "Time": f"{seconds:.0f} s for the evaluations, each when it last ran; this run "
+        f"added {clock} to what was already trained and evaluated",
     }
     publish(TITLE, _body(rows), facts=facts, output=arguments.output)
 
@@ -215,9 +215,9 @@ def row(
 
     Args:
         name: The defence.
-        report: What the evaluation found.
-        right: Which test images the defended net has right.
-        before: Which the undefended net has right.
+        report: Of the evaluation.
+        right: Which test images the defended net gets right.
+        before: Which the undefended net gets right.
     """
     change, (low, high) = paired_difference(right, before)
     duties = report.data["duties"]
@@ -237,7 +237,7 @@ def row(
 
 
 def _body(rows: list[list[str]]) -> str:
-    """Returns the table and what it means."""
+    """Returns the table and its explanation."""
     header = [
         "CIFAR-10, linf epsilon 8/255",
         "clean",
@@ -250,14 +250,15 @@ def _body(rows: list[list[str]]) -> str:
     ]
     return (
         f"{table(header, rows)}\n\n"
-        "Naive: computed on the net without its transformation. All attacks: they see "
-        "the transformation\n(BPDA, EOT); the worst for each image. A star: the report "
-        "suspects gradient masking, here because the naive\nattack is far weaker: its "
-        "number is the one that is too high. Brackets hold\n"
-        "95 % intervals (Clopper-Pearson; for differences Agresti-Min, in points of "
-        "the\nsame images). The time is relative to the undefended net's, the least "
-        "of interleaved runs.\n\nThe images given here have been through JPEG once "
-        "before, so that compressing them again costs less than\nit costs originals."
+        "Naive: computed on the net without its transformation. All attacks: they know "
+        "the transformation (BPDA, EOT);\nthe worst attack for each image counts. A "
+        "star: the report suspects gradient masking, here because the naive attack is\n"
+        "far weaker, so the naive number is the one that is too high. Brackets are 95 "
+        "% intervals (Clopper-Pearson; for\ndifferences Agresti-Min, in percentage "
+        "points on the same images). The time is relative to the undefended net's, "
+        "the\nshortest of interleaved runs.\n\nThe images have been through JPEG once "
+        "before, so compressing them again costs less accuracy than it would\ncost "
+        "with originals."
     )
 
 
