@@ -1,4 +1,4 @@
-"""A logarithm for numbers up to one, cheap where XLA has a processor's vectors."""
+"""Fast random numbers, and the fast logarithm for numbers up to one they need."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +8,8 @@ import tensorflow as tf
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.layers._compiled import compiled
 
-# ln(1 + m) / m for m from sqrt(1/2) - 1 to sqrt(2) - 1, to 2e-7: a least-squares fit,
-# reweighted until its errors were even. Highest power first.
+# ln(1 + m) / m for m from sqrt(1/2) - 1 to sqrt(2) - 1, with errors below 2e-7: a
+# least-squares fit, reweighted until its errors were even. Highest power first.
 _SERIES = (
     -0.1010682166,
     0.1622254905,
@@ -22,15 +22,15 @@ _SERIES = (
 )
 _LN_2 = 0.6931471806
 _MANTISSA_BITS = 23
-# The bits of sqrt(1/2): above it the exponent is that of one.
+# The bits of sqrt(1/2): from there on, the exponent counts as that of one.
 _SQRT_HALF = 0x3F3504F3
 
 
 def unit_log(values: tf.Tensor) -> tf.Tensor:
     """Returns natural logarithms, at half the cost of `tf.math.log` on a CPU.
 
-    It knows no special cases: what is not in `[2**-126, 1]` gives no error, and some
-    number. Zero gives about -88.
+    It has no special cases: values outside `[2**-126, 1]` give some number, and no
+    error. Zero gives about -88.
 
     Args:
         values: Float32 tensor in `[0, 1]`.
@@ -44,7 +44,7 @@ def unit_log(values: tf.Tensor) -> tf.Tensor:
     >>> logarithm.numpy().round(6)
     array([ 0.      , -0.693147], dtype=float32)
     """
-    # On a GPU the arithmetic of int32 runs in host memory; that of uint32 does not.
+    # On a GPU, TensorFlow keeps int32 arithmetic in host memory, but not uint32.
     bits = tf.bitcast(values, tf.uint32)
     above = tf.bitcast(bits - tf.constant(_SQRT_HALF, tf.uint32), tf.int32)
     exponent = tf.bitwise.right_shift(above, _MANTISSA_BITS)
@@ -55,7 +55,7 @@ def unit_log(values: tf.Tensor) -> tf.Tensor:
 
 
 def unit_log1p(values: tf.Tensor) -> tf.Tensor:
-    """Returns `log(1 + x)` for `x` from -1 to 0, exact to rounding near 0 as well.
+    """Returns `log(1 + x)` for `x` in `[-1, 0]`, accurate near 0 too.
 
     Args:
         values: Float32 tensor in `[-1, 0]`.
@@ -69,8 +69,7 @@ def unit_log1p(values: tf.Tensor) -> tf.Tensor:
     >>> float(keras_advdef.layers._bulk_random.unit_log1p(tf.constant(-1e-10)))
     -1.000000013351432e-10
     """
-    # What rounding takes from 1 + x, it takes from the logarithm and from the divisor
-    # alike (Kahan).
+    # The rounding error of 1 + x cancels between the logarithm and the divisor (Kahan).
     rounded = 1.0 + values
     slope = unit_log(rounded) / (rounded - 1.0)
     return tf.where(tf.equal(rounded, 1.0), values, values * slope)
@@ -80,7 +79,7 @@ def polynomial(coefficients: Sequence[float], values: tf.Tensor) -> tf.Tensor:
     """Returns a polynomial by Horner's rule.
 
     Args:
-        coefficients: Numbers, that of the highest power first.
+        coefficients: Numbers, highest power first.
         values: Float tensor.
 
     Returns:
@@ -101,13 +100,14 @@ def polynomial(coefficients: Sequence[float], values: tf.Tensor) -> tf.Tensor:
 _FIRST_SHIFT, _FIRST_FACTOR = 16, 0x7FEB352D
 _SECOND_SHIFT, _SECOND_FACTOR = 15, 0x846CA68B
 _LAST_SHIFT = 16
-# Tells these streams from whatever else is drawn with the same key.
+# Separates these streams from other draws with the same key.
 _STREAM = 0x5EED
 _UNIFORM_BITS = 24
 _LOW_BITS = 0x7FFFFFFF
-# The normal number that a share t of all exceed in size, divided by 1 - t, is a smooth
-# function of -ln(t (2 - t)): for t from 2^-32 to 1 a quotient of two polynomials, to
-# 2e-7. Giles (2010) takes two pieces of the same function. Highest power first.
+# Let q(t) be the number that a standard normal exceeds in absolute value with
+# probability t. q(t) / (1 - t) is a smooth function of -ln(t (2 - t)). For t in
+# [2^-32, 1], a quotient of two polynomials gives it with errors below 2e-7. Giles
+# (2010) uses two pieces for the same function. Highest power first.
 _NUMERATOR = (
     2.928777e-05,
     9.991661e-04,
@@ -129,12 +129,11 @@ _DENOMINATOR = (
 def bulk_uniform(key: tf.Tensor, shape: Sequence[Any] | tf.Tensor) -> tf.Tensor:
     """Draws float32 uniforms in `[0, 1)`, the same to the bit in eager, graph and XLA.
 
-    As `random_numbers.uniform`, with other numbers, at a fraction of the cost: two
-    multiply-xorshift rounds over the place of each number. Philox makes 95 bits of the
-    key: where its stream starts, by which odd stride it runs, and a mask between the
-    rounds, so that no two streams have a stretch in common. Fit for noise, not for
-    secrets: who sees some of the numbers may find the others of the same key, though
-    not the key.
+    Like `random_numbers.uniform`, with different numbers, at a fraction of the cost: a
+    hash of each number's index, in two multiply-xorshift rounds. Philox turns the key
+    into 95 bits: where the stream starts, an odd stride, and a mask between the rounds.
+    Hence no two streams share a stretch. Use it for noise, not for secrets: from some
+    of the numbers, others of the same key can be found, though not the key.
 
     Args:
         key: Int64 tensor of shape `(2,)`.
@@ -157,7 +156,7 @@ def bulk_uniform(key: tf.Tensor, shape: Sequence[Any] | tf.Tensor) -> tf.Tensor:
 def bulk_normal(key: tf.Tensor, shape: Sequence[Any] | tf.Tensor) -> tf.Tensor:
     """Draws float32 standard normals, equal everywhere to rounding.
 
-    As `random_numbers.normal`, with other numbers, at a fraction of the cost: the
+    Like `random_numbers.normal`, with different numbers, at a fraction of the cost: the
     normal quantile of a hash; see `bulk_uniform`. The largest is 6.3.
 
     Args:
@@ -183,7 +182,7 @@ def _size(shape: Sequence[Any] | tf.Tensor) -> tf.Tensor:
 
 
 def _scrambled(key: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """32 random bits for each place, both uint32."""
+    """Returns 32 random bits for each index, both as uint32."""
     words = tf.reshape(tf.bitcast(fold_in(key, _STREAM), tf.uint32), [4])
     stride = tf.bitwise.bitwise_or(words[1], tf.constant(1, tf.uint32))
     bits = _folded(places * stride + words[0], _FIRST_SHIFT) * _FIRST_FACTOR
@@ -211,11 +210,12 @@ def _uniforms(key: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 @compiled
 def _normals(key: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     bits = tf.bitcast(_scrambled(key, _places(size)), tf.int32)
-    # One bit is the sign; the others leave the tail its fine steps.
+    # One bit is the sign; the other 31 give the tail its resolution.
     low = tf.cast(tf.bitwise.bitwise_and(bits, _LOW_BITS), tf.float32)
     tail = low * 2**-31 + 2**-32
     depth = -unit_log(tail * (2.0 - tail))
     ratio = polynomial(_NUMERATOR, depth) / polynomial(_DENOMINATOR, depth)
-    # Minus one or zero: a GPU compares whole numbers in the memory of its host.
+    # Minus one or zero, without a comparison: TensorFlow runs those of int32 on the
+    # host.
     sign = tf.cast(tf.bitwise.right_shift(bits, 31), tf.float32)
     return (1.0 + 2.0 * sign) * ((1.0 - tail) * ratio)

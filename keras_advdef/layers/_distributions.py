@@ -1,4 +1,4 @@
-"""TensorFlow Probability's distributions, loaded at their first use."""
+"""TensorFlow Probability's distributions, loaded on first use."""
 
 import warnings
 from typing import Any
@@ -9,7 +9,7 @@ import tensorflow as tf
 def distributions() -> Any:
     """Returns the module `tensorflow_probability.distributions`.
 
-    Loading it takes seconds, which only users of probabilistic layers should spend.
+    Loading takes seconds, so it waits until a probabilistic layer needs it.
 
     Returns:
         The module.
@@ -20,8 +20,8 @@ def distributions() -> Any:
     >>> float(normal.stddev())
     2.0
     """
-    # Loading may happen while a graph is traced, where module constants would belong
-    # to that graph; and the library warns of how it compares versions.
+    # The first use may be inside a trace, where the module's constants would become
+    # part of that graph. The library also warns about its own version checks.
     with tf.init_scope(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         from tensorflow_probability import distributions as module

@@ -1,4 +1,4 @@
-"""BitDepthReduction: the squeezer that rounds pixels to few levels."""
+"""BitDepthReduction: a feature squeezer that rounds pixels to a few levels."""
 
 from typing import Any
 
@@ -35,20 +35,20 @@ _MOST_BITS = 8
 class BitDepthReduction(InputTransform):
     """Rounds every pixel to one of `2**bits` evenly spaced levels.
 
-    Perturbations that do not cross a rounding boundary vanish. The formula is Xu's,
-    `round(x * (2**bits - 1)) / (2**bits - 1)`, halves rounded to even. Rounding has
-    zero gradient, so the backward pass uses the identity; an attack therefore sees the
-    defence (BPDA).
+    A perturbation that does not cross a rounding boundary vanishes. The formula is that
+    of Xu et al., `round(x * (2**bits - 1)) / (2**bits - 1)`, with halves rounded to
+    even. The gradient of rounding is zero, so the backward pass uses the identity
+    (BPDA), and attacks do not run into a masked gradient.
 
     Args:
-        bits: Integer in `[1, 8]`. Bits kept per channel.
+        bits: Integer in `[1, 8]`. Bits to keep per channel.
         **kwargs: `value_range`, `active`, `name`, `dtype`; see `InputTransform`.
 
     Input shape:
         `(batch, rows, cols, channels)`, floats in `value_range`.
 
     Output shape:
-        As the input.
+        Same as the input.
 
     Raises:
         ValueError: If `bits` is not an integer in `[1, 8]`.

@@ -1,4 +1,4 @@
-"""ConvexCombination: a weighted mean whose weights are trained."""
+"""ConvexCombination: a weighted mean with trainable weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,23 +12,23 @@ from keras_advdef.core.errors import invalid
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class ConvexCombination(keras.layers.Layer):
-    """Adds its inputs, each times a trained share; the shares sum to one.
+    """Averages its inputs with trainable weights that sum to one.
 
-    In place of the sum behind a residual block it keeps the Lipschitz constant of the
-    larger branch instead of the sum of both. The shares begin equal and are projected
-    on the simplex after each step of the optimizer.
+    At the end of a residual block it replaces the sum: the Lipschitz constant is then
+    at most that of the larger branch, instead of the sum of both. The weights start
+    equal and are projected onto the simplex after each optimizer step.
 
     Args:
         **kwargs: `name`, `dtype`, `trainable`; see `keras.layers.Layer`.
 
     Input shape:
-        A list of at least two tensors of one shape.
+        A list of at least two tensors of the same shape.
 
     Output shape:
-        That shape.
+        Same as each input.
 
     Raises:
-        ValueError: If it is called with anything else.
+        ValueError: If it is called on anything else.
 
     Reference:
         Cisse, Bojanowski, Grave, Dauphin, Usunier: Parseval Networks: Improving
@@ -42,10 +42,10 @@ class ConvexCombination(keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        """Adds the shares.
+        """Creates the weights.
 
         Args:
-            input_shape: The list of shapes.
+            input_shape: List of the inputs' shapes.
         """
         shapes = _checked_shapes(input_shape)
         self.shares = self.add_weight(
@@ -59,10 +59,10 @@ class ConvexCombination(keras.layers.Layer):
         """Returns the weighted mean.
 
         Args:
-            inputs: At least two float tensors of one shape.
+            inputs: At least two float tensors of the same shape.
 
         Returns:
-            A tensor of their shape and dtype.
+            Tensor of the same shape and dtype.
         """
         shares = tf.unstack(tf.convert_to_tensor(self.shares))
         terms = [share * each for share, each in zip(shares, inputs, strict=True)]
@@ -73,7 +73,7 @@ class ConvexCombination(keras.layers.Layer):
         return tuple(_checked_shapes(input_shape)[0])
 
     def get_config(self) -> dict[str, Any]:
-        # Keras wants it written where `dtype` may be a policy.
+        # Without this method, Keras cannot serialize a layer whose `dtype` is a policy.
         return super().get_config()
 
 
@@ -82,6 +82,6 @@ def _checked_shapes(shapes: Any) -> list[Any]:
         isinstance(each, (list, tuple)) for each in shapes
     )
     if not is_list or len(shapes) < 2 or len({tuple(each) for each in shapes}) > 1:
-        rule = "a list of at least two tensors of one shape"
+        rule = "a list of at least two tensors of the same shape"
         raise invalid("ConvexCombination", "inputs", rule, shapes)
     return list(shapes)

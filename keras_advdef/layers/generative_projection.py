@@ -1,4 +1,4 @@
-"""GenerativeProjection: replaces images by the nearest ones of a generator."""
+"""GenerativeProjection: replaces images with the nearest ones of a generator."""
 
 from typing import Any
 
@@ -33,19 +33,19 @@ DEFENSE_GAN_BREAKS = (
     ),
     Break(
         attack="search of the latent space",
-        result="images that the generator makes itself are misclassified, so that a "
-        "perfect projection does not help",
+        result="some of the generator's own images are misclassified, and even a "
+        "perfect projection does not change those",
         source="Athalye, Carlini, Wagner, ICML 2018",
     ),
 )
-DEFENSE_GAN_COST = "steps times restarts passes of the generator, forward and backward"
+DEFENSE_GAN_COST = "steps * restarts forward and backward passes of the generator"
 
 _GRADIENTS = ("identity", "unrolled")
 
 
 @defence(
     DefenceCard(
-        summary="Replaces images by the nearest ones that a generator makes.",
+        summary="Replaces images with the nearest ones that a generator can make.",
         category="input transformation",
         paper=DEFENSE_GAN,
         claim=DEFENSE_GAN_CLAIM,
@@ -54,47 +54,49 @@ _GRADIENTS = ("identity", "unrolled")
         eot_samples=20,
         gradient="straight-through",
         attacks=("BPDA", "LatentSpaceAttack"),
-        training_cost="that of the generator, once, and what a prediction costs",
+        training_cost="training the generator once, then as inference",
         inference_cost=DEFENSE_GAN_COST,
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class GenerativeProjection(InputTransform):
-    """Replaces each image x by `G(z)` with z the nearest that a search finds.
+    """Replaces each image x with `G(z)`, for the best latent z that a search finds.
 
-    `z* = argmin_z ||G(z) - x||^2`, looked for by gradient descent with momentum on the
-    mean squared error from several random starts, of which each image keeps its own
-    best; see `core.generators`. The starts are normals of variance
-    `1 / latent_dim`, as in the authors' code, drawn anew at every call.
+    The search minimises `||G(z) - x||^2` over z by gradient descent with momentum on
+    the mean squared error. It runs from several random starts, and each image keeps its
+    own best one; see `core.generators`. The starts are normal with variance
+    `1 / latent_dim`, as in the authors' code, and are drawn at every call.
 
-    In the backward pass attacks and training see the identity (BPDA). If asked, they
-    differentiate through every step of the search, which takes the memory of all.
+    The backward pass uses the identity (BPDA). With `gradient="unrolled"` it runs
+    through every step of the search, and keeps all of them in memory.
 
-    The generator is frozen from then on, so train it before: no `fit` changes it. It is
-    saved and exported with the layer. A prediction takes `steps * restarts` passes of
-    it for each image, so call the layer in a graph, as `predict` does.
+    The layer freezes the generator, so train it first: no `fit` changes it any more. It
+    is saved and exported with the layer. A prediction takes `steps * restarts` forward
+    and backward passes of the generator for each image. Call the layer in a graph, as
+    `predict` does.
 
     Args:
-        generator: Sequential or functional model from latents `(batch, latent_dim)` to
-            images in `value_range`, trained on images like those to be defended.
-        steps: Integer of at least 1. Steps from each start, the paper's L.
-        restarts: Integer of at least 1. Starts of each image, the paper's R.
-        learning_rate: Number above 0, in gradients of the mean squared error of pixels
-            in `[0, 1]`.
-        momentum: Number of at least 0 and below 1.
+        generator: Sequential or functional model that maps latents
+            `(batch, latent_dim)` to images in `value_range`, trained on images like
+            those to defend.
+        steps: Integer of at least 1. Steps from each start; L in the paper.
+        restarts: Integer of at least 1. Random starts per image; R in the paper.
+        learning_rate: Number above 0. Factor on the gradient of the mean squared error
+            of pixels in `[0, 1]`.
+        momentum: Number in `[0, 1)`.
         gradient: "identity" or "unrolled".
         **kwargs: `value_range`, `active`, `seed`, `name`, `dtype`; see
             `InputTransform`.
 
     Input shape:
-        `(batch, rows, cols, channels)`, as the generator's images.
+        `(batch, rows, cols, channels)`, the shape of the generator's images.
 
     Output shape:
-        As the input.
+        Same as the input.
 
     Raises:
-        ValueError: If an argument is outside its bounds, if the generator does not map
-            vectors to images, or if the images are of another shape than its own.
+        ValueError: If an argument is out of bounds, if the generator does not map
+            vectors to images, or if the images differ in shape from the generator's.
 
     Example:
 
@@ -139,7 +141,7 @@ class GenerativeProjection(InputTransform):
 
     @property
     def trainable(self) -> bool:
-        """False: nothing in this layer is trained, whatever the model around it is."""
+        """Always False, also inside a trainable model."""
         return False
 
     @trainable.setter
@@ -147,7 +149,7 @@ class GenerativeProjection(InputTransform):
         del value
 
     def build(self, input_shape: Any) -> None:
-        """Compares the shape of the images with that of the generator's."""
+        """Checks that the images have the shape of the generator's."""
         if tuple(input_shape[1:]) != self.image_shape:
             rule = f"of the generator's shape {(None, *self.image_shape)}"
             advice = "Train a generator on images of this size."
@@ -156,7 +158,7 @@ class GenerativeProjection(InputTransform):
         super().build(input_shape)
 
     def generate(self, latents: tf.Tensor) -> tf.Tensor:
-        """Returns the generator's images, float32, with `[0, 1]` for `value_range`.
+        """Returns the generator's images, float32, mapped to `[0, 1]`.
 
         Args:
             latents: Float32 tensor of shape `(batch, latent_dim)`.
@@ -172,15 +174,15 @@ class GenerativeProjection(InputTransform):
         steps: int | None = None,
         restarts: int | None = None,
     ) -> Projections:
-        """Returns what the search finds, before it is cut to `[0, 1]`.
+        """Returns the result of the search, before it is clipped to `[0, 1]`.
 
         Args:
             images: Float32 tensor `(batch, rows, cols, channels)` in `[0, 1]`.
-            key: Int64 tensor of shape `(2,)`, for the starts.
-            steps: Another number of steps than the layer's.
-            restarts: Another number of restarts than the layer's.
+            key: Int64 tensor of shape `(2,)` that fixes the starts.
+            steps: Overrides the layer's steps.
+            restarts: Overrides the layer's restarts.
         """
-        # What layers add to the loss inside the loop cannot leave it.
+        # Losses that the generator's layers add inside the loop cannot leave it.
         with preserve_losses(self.generator):
             return latent_search(
                 self.generate,

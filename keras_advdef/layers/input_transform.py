@@ -1,4 +1,4 @@
-"""InputTransform: base of the layers that change images inside the model."""
+"""InputTransform: base of the layers that transform images inside a model."""
 
 import warnings
 from typing import Any
@@ -21,33 +21,33 @@ from keras_advdef.core.random_state import RandomLayer, draw_scope
 from keras_advdef.core.value_range import ValueRange
 
 _ACTIVE = ("always", "inference", "training")
-# Normalised images may leave [0, 1] a little; those of bytes go far beyond.
+# Normalised images may exceed [0, 1] slightly; images in [0, 255] exceed it by far.
 _CLEARLY_BEYOND = 16.0
 
 
 class InputTransform(RandomLayer):
-    """Base of layers that transform images, in front of or inside a classifier.
+    """Base of layers that transform images, in front of a classifier or inside it.
 
-    A subclass writes `transform`, which sees float32 images in `[0, 1]` and returns
-    the same. The base maps the user's `value_range` in and out, keeps the dtype and
-    decides when the layer works. Its inputs are not autocast, so under mixed
-    precision it still sees exact pixels, with the channels last however they come.
+    A subclass writes `transform`, which takes and returns float32 images in `[0, 1]`,
+    channels last. The base maps `value_range` to `[0, 1]` and back, keeps the dtype and
+    the order of the axes, and decides when the layer is active. Keras does not autocast
+    its inputs, so the layer sees exact pixels under mixed precision too.
 
     Args:
-        value_range: Pair `(low, high)` in which the images lie.
-        active: "always", or only at "inference" or in "training".
-        data_format: "channels_last" or "channels_first", where the images' channels
-            are; `None` for what `keras.config.image_data_format` says.
+        value_range: Pair `(low, high)`, the range of the pixels.
+        active: "always", "inference" or "training". When the layer transforms images.
+        data_format: "channels_last" or "channels_first"; `None` for
+            `keras.config.image_data_format`.
         seed: Start of the random stream; see `RandomLayer`.
-        **kwargs: `name`, `dtype` and the like; see `keras.layers.Layer`.
+        **kwargs: `name`, `dtype` and others; see `keras.layers.Layer`.
 
     Call arguments:
-        images: Tensor of shape `(batch, rows, cols, channels)`, or as `data_format`
-            has it, in `value_range`.
+        images: Tensor of shape `(batch, rows, cols, channels)`, or in the order of
+            `data_format`, with pixels in `value_range`.
         training: Whether the model is being trained.
 
     Raises:
-        ValueError: If `value_range`, `active` or `data_format` is not as above.
+        ValueError: If `value_range`, `active` or `data_format` has another value.
 
     Example:
 
@@ -56,8 +56,8 @@ class InputTransform(RandomLayer):
     255.0
     """
 
-    # A subclass to which it is all one where the channels are sets this to False and
-    # sees images as they come.
+    # A subclass that works with either order of the axes sets this to False; its images
+    # are then not transposed.
     is_spatial: bool = True
 
     def __init__(
@@ -75,7 +75,7 @@ class InputTransform(RandomLayer):
         self.active = checked_choice(owner, "active", active, _ACTIVE)
         self.data_format = checked_data_format(owner, data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
-        # Whether no image has been looked at yet whose range is another than stated.
+        # Whether the range of the first images is still to be checked.
         self.is_due = self.value_range.is_unit
 
     def transform(self, images: tf.Tensor) -> tf.Tensor:
@@ -83,15 +83,15 @@ class InputTransform(RandomLayer):
         raise NotImplementedError(f"`{type(self).__name__}` must write `transform`.")
 
     def pass_through(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns what comes out while the layer is not active, float32 in `[0, 1]`."""
+        """Returns the output while the layer is inactive, float32 in `[0, 1]`."""
         return images
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Returns the images, transformed while active, in their own range and dtype.
+        """Returns the images in their range and dtype, transformed if active.
 
         Args:
             images: Tensor of shape `(batch, rows, cols, channels)`.
-            training: Whether the model is being trained.
+            training: Whether the model runs in training mode.
 
         Returns:
             Tensor of shape `(batch, rows, cols, channels)`.
@@ -110,14 +110,14 @@ class InputTransform(RandomLayer):
         return tf.cast(self.value_range.from_unit(unit), _float_dtype(images))
 
     def _look(self, images: Any) -> None:
-        """Tells, at the first images that can be looked at, of a range left out."""
+        """Warns if the first concrete images show that `value_range` was forgotten."""
         self.is_due = False
         highest = float(tf.reduce_max(tf.cast(images, tf.float32)))
         if highest > _CLEARLY_BEYOND:
             text = (
-                f"`{self.name}` ({type(self).__name__}) takes pixels to lie in [0, 1] "
-                f"and met {highest:g}, which it cuts off. Give it "
-                "`value_range=(0, 255)`, or put it behind a `Rescaling`."
+                f"`{self.name}` ({type(self).__name__}) expects pixels in [0, 1] and "
+                f"clips others, but received {highest:g}. Pass "
+                "`value_range=(0, 255)`, or put the layer after a `Rescaling`."
             )
             warnings.warn(text, stacklevel=3)
 
@@ -126,7 +126,7 @@ class InputTransform(RandomLayer):
         return tuple(input_shape)
 
     def compute_output_spec(self, images: Any, training: bool | None = None) -> Any:
-        """Returns the symbolic output: as the input, but for its size."""
+        """Returns the symbolic output, which differs from the input in size only."""
         shape = self.compute_output_shape(images.shape)
         return keras.KerasTensor(shape, dtype=_float_dtype(images))
 
@@ -140,10 +140,10 @@ class InputTransform(RandomLayer):
 
 
 def show_images(model: Any, images: np.ndarray) -> None:
-    """Runs a model on one concrete image, so that its layers can tell of its range.
+    """Runs a model on one concrete image, so that its layers can check the range.
 
     Args:
-        model: Any model or function; without an `InputTransform` nothing happens.
+        model: Any model or function. Nothing happens if it has no `InputTransform`.
         images: A batch in the model's range.
     """
     layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
@@ -154,6 +154,6 @@ def show_images(model: Any, images: np.ndarray) -> None:
 
 
 def _float_dtype(images: Any) -> str:
-    """The dtype of the images, or float32 for whole numbers."""
+    """Returns the dtype of the images, or float32 for integers."""
     dtype = keras.backend.standardize_dtype(images.dtype)
     return dtype if keras.backend.is_float_dtype(dtype) else "float32"
