@@ -1,4 +1,4 @@
-"""Attacks a model as its critics would, and says honestly what was found."""
+"""Attacks a model as its critics would, and reports honestly what was found."""
 
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance

@@ -12,10 +12,10 @@ _NORMAL_QUANTILE = 1.959963984540054
 
 @dataclasses.dataclass(frozen=True)
 class AccuracyEstimate:
-    """So many images right out of so many, with a 95 % Clopper-Pearson interval.
+    """An accuracy on some images, with its 95 % Clopper-Pearson interval.
 
-    The interval says how far the accuracy on images like these may lie from the one
-    measured; it says nothing about other attacks or other training seeds.
+    The interval covers the accuracy on further images of the same kind. It says
+    nothing about other attacks or other training seeds.
 
     Args:
         correct: Number of images classified correctly.
@@ -33,13 +33,13 @@ class AccuracyEstimate:
 
     @property
     def accuracy(self) -> float:
-        """Share of correct images, in `[0, 1]`."""
+        """Share of images classified correctly, in `[0, 1]`."""
         return self.correct / self.count
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Ends of the interval, in `[0, 1]`."""
-        # As in `sanity_checks`, not at the top: `scipy.stats` takes long to import.
+        """Lower and upper end of the interval, in `[0, 1]`."""
+        # Imported here, as in `sanity_checks`: `scipy.stats` is slow to import.
         from scipy.stats import binomtest
 
         interval = binomtest(self.correct, self.count).proportion_ci(
@@ -60,10 +60,10 @@ class AccuracyEstimate:
 
 
 def percent(estimate: dict[str, Any]) -> str:
-    """Returns an accuracy and its interval in percent.
+    """Formats an accuracy and its interval in percent.
 
     Args:
-        estimate: Values with the keys `accuracy` and `interval`.
+        estimate: A dictionary with the keys `accuracy` and `interval`.
 
     Example:
 

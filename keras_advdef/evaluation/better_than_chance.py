@@ -31,7 +31,7 @@ def better_than_chance(predicted: ArrayLike, labels: ArrayLike) -> Check:
         A `Check` named "better_than_chance".
 
     Raises:
-        ValueError: If there is not one prediction for each of at least one label.
+        ValueError: If there are no labels, or not one prediction for each.
 
     Example:
 

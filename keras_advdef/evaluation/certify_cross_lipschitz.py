@@ -1,4 +1,4 @@
-"""certify_cross_lipschitz: certified radii of nets with one hidden layer."""
+"""certify_cross_lipschitz: certified radii for nets with one hidden layer."""
 
 from typing import Any, NamedTuple
 
@@ -13,24 +13,24 @@ from keras_advdef.evaluation._certify.one_hidden_layer import (
     taken_apart,
 )
 
-# Halvings of the bracket around each radius, of which the lower end counts.
+# Halvings of the bracket around each radius; its lower end is returned.
 _HALVINGS = 24
 _BLOCK = 64
-# Logits of float32 are off by some parts in a million of the largest.
+# The error of float32 logits, as a share of the largest one.
 _ROUNDING = 2e-6
-# What float64 may lose of the difference of two sums, as a share of them.
+# The error of a difference of two float64 sums, as a share of the sums.
 _DIFFERENCE = 1e-9
-# Radii that are tried where the slope at an image is zero, up to a billion.
+# Radii to try where the slope at an image is zero, up to a billion.
 _FIRST_RADIUS, _DOUBLINGS = 1e-6, 50
 
 
 class _Shape(NamedTuple):
-    """How the hidden units' weights lie to each other.
+    """Norms and inner products of the hidden units' weights.
 
     Args:
-        lengths: Of the weights of each unit.
-        alike: Inner products, where they are positive.
-        opposed: Inner products, where they are negative.
+        lengths: Norm of each unit's weights.
+        alike: The positive inner products, zero elsewhere.
+        opposed: The negative inner products, zero elsewhere.
         largest: Largest eigenvalue of their absolute values.
     """
 
@@ -43,29 +43,30 @@ class _Shape(NamedTuple):
 def certify_cross_lipschitz(
     model: keras.Model, images: Any, labels: Any = None, *, batch_size: int = 128
 ) -> np.ndarray:
-    """Returns l2 radii around images within which the model's answer cannot change.
+    """Returns l2 radii around images within which the prediction cannot change.
 
-    For every other class the largest slope of the logits' difference in a ball is
-    bounded by the signs of its summands, and the radius is where that slope times the
-    radius is the difference (Hein, Andriushchenko, NIPS 2017, Theorem 2.1 and
-    Proposition 2.2, p = 2). Exact for linear models.
+    For each other class, the slope of the logit difference in a ball is bounded from
+    the signs of its summands. The certified radius is the one at which this slope
+    times the radius reaches the logit difference (Hein, Andriushchenko, NIPS 2017,
+    Theorem 2.1 and Proposition 2.2, p = 2). Exact for linear models.
 
     Args:
-        model: A built Sequential model of one hidden layer that returns logits:
+        model: A built Sequential model with one hidden layer that returns logits:
             `Flatten`, `Rescaling` and `Dense` layers with one softplus, ReLU, ELU or
-            exponential between them. A steeper softplus is that between two
-            `Rescaling`.
-        images: Array `(count, rows, cols, channels)` as the model expects them; or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images and
-            labels that has an end.
-        labels: True labels, integer or one-hot; `None` where the data set holds them.
+            exponential between them. For a steeper softplus, put it between two
+            `Rescaling` layers.
+        images: Array `(count, rows, cols, channels)` in the model's value range; or a
+            finite `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images
+            and labels.
+        labels: True labels, integer or one-hot; `None` if the data set holds them.
         batch_size: Images per prediction.
 
     Returns:
-        Float64 array `(count,)`, in the images' units; zero where the model is wrong.
+        Float64 array `(count,)`, in the units of the images; zero for misclassified
+        images.
 
     Raises:
-        ValueError: If the model is another, or the labels do not fit.
+        ValueError: If the model has another form, or the labels do not fit.
 
     Example:
 
@@ -105,12 +106,12 @@ def _radii(
     logits: np.ndarray,
     classes: np.ndarray,
 ) -> np.ndarray:
-    """Returns the radii of some images.
+    """Returns the radii of a block of images.
 
     Args:
         net: The net.
-        shape: How the hidden units' weights lie to each other.
-        hidden: What enters the activation, `(count, units)`.
+        shape: Norms and inner products of the hidden units' weights.
+        hidden: Pre-activations, `(count, units)`.
         logits: Outputs of the net, `(count, classes)`.
         classes: True classes, `(count,)`.
     """
@@ -119,7 +120,7 @@ def _radii(
     rounding = _ROUNDING * np.abs(logits).max(axis=1)
     margins = np.where(margins > 0, np.maximum(margins - rounding[:, None], 0), margins)
     margins[everywhere, classes] = np.inf
-    # The nearest class first: the radii of others are seldom smaller.
+    # The class with the smallest margin first: others seldom have smaller radii.
     order = np.argsort(margins, axis=1)[:, :-1]
     radii = np.full(len(classes), np.inf)
 
@@ -127,7 +128,7 @@ def _radii(
         margin = margins[rows, others]
         weights = net.last.T[classes[rows]] - net.last.T[others]
         steepest = _Steepest(net, shape, hidden[rows], weights)
-        # Whatever an infinite radius is worth, it does not hold.
+        # An infinite radius is only a starting value and never counts as certified.
         limits = radii[rows]
         failed = np.flatnonzero(
             ~(np.isfinite(limits) & (_reach(limits, steepest) <= margin))
@@ -159,27 +160,27 @@ def _surely_holds(
     margins: np.ndarray,
     classes: np.ndarray,
 ) -> np.ndarray:
-    """Returns for which classes a radius holds by a rough bound, `(count, classes)`.
+    """Returns for which classes a rough bound proves a radius, `(count, classes)`.
 
-    The summands of a slope's square are at most those of a form of the absolute
-    inner products, which their largest eigenvalue bounds for all classes at once.
+    The squared slope is at most a quadratic form of the absolute inner products. Their
+    largest eigenvalue bounds this form for all classes at once.
 
     Args:
         net: The net.
-        shape: How the hidden units' weights lie to each other.
-        hidden: What enters the activation, `(count, units)`.
+        shape: Norms and inner products of the hidden units' weights.
+        hidden: Pre-activations, `(count, units)`.
         radii: The radii, `(count,)`.
         margins: Differences of the logits, `(count, classes)`.
         classes: True classes, `(count,)`.
     """
     finite = np.where(np.isfinite(radii), radii, 0.0)
     own = net.last.T[classes]
-    # What grows beyond all numbers does not hold.
+    # A radius whose bound overflows is not proved.
     with np.errstate(over="ignore", invalid="ignore"):
         high = np.square(net.slope(hidden + finite[:, None] * shape.lengths))
         sizes = np.sum(high * np.square(own), axis=1)[:, None]
         sizes = sizes + high @ np.square(net.last)
-        # The difference of numbers of this size may have been rounded.
+        # Adds the rounding error of a difference of numbers of this size.
         lengths = sizes * (1.0 + _DIFFERENCE) - 2.0 * (high * own) @ net.last
         slopes = np.sqrt(shape.largest * np.maximum(lengths, 0.0))
         reached = finite[:, None] * slopes <= margins
@@ -187,7 +188,7 @@ def _surely_holds(
 
 
 class _Steepest(NamedTuple):
-    """Bounds the slope of one difference of logits in balls around images."""
+    """Bounds the slope of one logit difference in balls around images."""
 
     net: OneHiddenLayer
     shape: _Shape
@@ -195,7 +196,7 @@ class _Steepest(NamedTuple):
     weights: np.ndarray
 
     def of(self, rows: np.ndarray) -> "_Steepest":
-        """Returns the bounds of some of the images."""
+        """Returns the bounds for some of the images."""
         return self._replace(hidden=self.hidden[rows], weights=self.weights[rows])
 
     def __call__(self, radius: np.ndarray) -> np.ndarray:
@@ -216,15 +217,15 @@ def _reach(radii: np.ndarray, steepest: _Steepest) -> np.ndarray:
 def _bisected(
     steepest: _Steepest, margins: np.ndarray, limits: np.ndarray
 ) -> np.ndarray:
-    """Returns where radius times the largest slope meets the margin, up to a limit.
+    """Bisects for the radius at which radius times slope reaches the margin.
 
     Args:
         steepest: Bounds of the slopes.
         margins: Differences of the logits, `(count,)`.
-        limits: Radii that are not to be exceeded, `(count,)`.
+        limits: Upper limits of the radii, `(count,)`.
     """
     low = np.zeros(len(margins))
-    # At its centre the ball's slope is least, and no radius goes beyond that.
+    # The bound is smallest at radius zero, which gives the largest possible radius.
     start = steepest(low)
     high = np.divide(
         np.maximum(margins, 0.0), start, out=np.full_like(low, np.inf), where=start > 0
@@ -242,19 +243,19 @@ def _bisected(
 def _widened(
     steepest: _Steepest, margins: np.ndarray, high: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns radii that are too large, and where there are none.
+    """Returns radii that are too large, and for which images there are none.
 
     Args:
         steepest: Bounds of the slopes.
         margins: Differences of the logits, `(count,)`.
-        high: Radii, infinite where none is known, `(count,)`.
+        high: Radii known to be too large, else infinite, `(count,)`.
     """
     is_open = np.isinf(high)
     high = np.where(is_open, _FIRST_RADIUS, high)
     for _ in range(_DOUBLINGS):
         if not is_open.any():
             break
-        # What grows beyond all numbers does not hold.
+        # A radius whose bound overflows is too large.
         with np.errstate(over="ignore", invalid="ignore"):
             is_open &= high * steepest(high) <= margins
         high = np.where(is_open, 2.0 * high, high)
@@ -262,11 +263,11 @@ def _widened(
 
 
 def _form(values: np.ndarray, signs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Sums the products of pairs that have the sign of the first matrix, `(count,)`.
+    """Sums the products of those pairs whose terms have the wanted sign, `(count,)`.
 
     Args:
         values: Weights times slopes, `(count, units)`.
-        signs: Inner products of the wanted sign, and of the other.
+        signs: Inner products of the wanted sign, and of the other sign.
     """
     up, down = np.maximum(values, 0.0), np.maximum(-values, 0.0)
     same = np.sum((up @ signs[0]) * up + (down @ signs[0]) * down, axis=1)

@@ -1,4 +1,4 @@
-"""certify_lipschitz_margin: radii within which no answer changes, by one number."""
+"""certify_lipschitz_margin: certified radii from one Lipschitz constant."""
 
 import math
 from typing import Any
@@ -10,31 +10,33 @@ from keras_advdef.core.image_source import load_images
 from keras_advdef.core.labels import checked_class_labels
 from keras_advdef.evaluation._certify.lipschitz_bound import lipschitz_bound
 
-# Logits are float32; so much of their size may be rounding.
+# Rounding error of float32 logits, as a share of their size.
 _ROUNDING = 1e-5
 
 
 def certify_lipschitz_margin(
     model: keras.Model, images: Any, labels: Any = None, *, batch_size: int = 128
 ) -> np.ndarray:
-    """Returns l2 radii around images within which the model's answer cannot change.
+    """Returns l2 radii around images within which the prediction cannot change.
 
-    `margin / (sqrt(2) L)`: two logits together change by at most sqrt(2) L times the
-    image's change (Tsuzuku, Sato, Sugiyama, NeurIPS 2018). L is the product of the
-    layers' bounds, so it says something of Parseval networks and little of others.
+    The radius is `margin / (sqrt(2) L)`, as the difference of two logits changes by at
+    most sqrt(2) L times the norm of the perturbation (Tsuzuku, Sato, Sugiyama, NeurIPS
+    2018). L is the product of the layers' bounds: useful for Parseval networks, far
+    too large for most others.
 
     Args:
-        model: A built Sequential or functional model that returns logits, of dense and
-            convolutional layers, poolings and activations without jumps; no
+        model: A built Sequential or functional model that returns logits, made of dense
+            and convolutional layers, pooling and continuous activations; no
             `BatchNormalization`.
-        images: Array `(count, rows, cols, channels)` as the model expects them; or a
-            `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images and
-            labels that has an end.
-        labels: True labels, integer or one-hot; `None` where the data set holds them.
+        images: Array `(count, rows, cols, channels)` in the model's value range; or a
+            finite `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images
+            and labels.
+        labels: True labels, integer or one-hot; `None` if the data set holds them.
         batch_size: Images per prediction.
 
     Returns:
-        Float64 array `(count,)`, in the images' units; zero where the model is wrong.
+        Float64 array `(count,)`, in the units of the images; zero for misclassified
+        images.
 
     Raises:
         ValueError: If a layer has no known bound, or the labels do not fit.

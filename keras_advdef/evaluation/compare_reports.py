@@ -1,4 +1,4 @@
-"""Reports side by side, such as those of an undefended and a defended model."""
+"""compare_reports: a table of several reports, such as without and with a defence."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,13 +18,13 @@ def compare_reports(
     """Returns a Markdown table with one column for each report.
 
     Args:
-        reports: At least two, of the same epsilon, norm, range, budget and number of
-            images.
+        reports: At least two, with the same epsilon, norm, value range, budget and
+            number of images.
         names: Titles of the columns; `None` for "undefended" and "defended" if there
-            are two, else numbers.
+            are two reports, else for numbers.
 
     Raises:
-        ValueError: If there are fewer than two reports, or they are not comparable.
+        ValueError: If there are fewer than two reports, or they cannot be compared.
 
     Example:
 
@@ -42,7 +42,7 @@ def compare_reports(
     for name in _SHARED:
         values = [each[name] for each in data]
         if any(value != values[0] for value in values):
-            rule = f"reports of the same {name}"
+            rule = f"reports with the same {name}"
             raise invalid("compare_reports", "reports", rule, values)
     if names is None:
         numbers = [str(number) for number in range(1, len(data) + 1)]

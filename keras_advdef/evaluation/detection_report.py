@@ -1,4 +1,4 @@
-"""DetectionReport: how well a detector tells attacked images from clean ones."""
+"""DetectionReport: how well a detector tells adversarial images from clean ones."""
 
 import dataclasses
 from typing import Any
@@ -12,13 +12,13 @@ from keras_advdef.evaluation.draw_curve import plain_text
 
 @dataclasses.dataclass(frozen=True)
 class DetectionReport:
-    """Scores of clean and of successfully attacked images, and what follows.
+    """Scores of clean and adversarial images, and the detection rates they give.
 
     Args:
-        threshold: Score above which the detector flags an image.
+        threshold: The detector flags images with a score above it.
         clean: Scores of the clean images, `(count,)`.
         attacked: For each attack, the scores of the images that fool the classifier.
-        tried: For each attack, how many images it was given.
+        tried: For each attack, the number of images attacked.
 
     Example:
 
@@ -42,7 +42,7 @@ class DetectionReport:
         )
 
     def detection_rate(self, attack: str) -> AccuracyEstimate | None:
-        """Returns the share of the successfully attacked images that is flagged.
+        """Returns the share of successful adversarial images that are flagged.
 
         Args:
             attack: Name of the attack.
@@ -55,7 +55,7 @@ class DetectionReport:
         return AccuracyEstimate(flagged, len(scores)) if len(scores) else None
 
     def unnoticed(self, attack: str) -> AccuracyEstimate:
-        """Returns the share of all given images that fool classifier and detector.
+        """Returns the share of all attacked images that fool classifier and detector.
 
         Args:
             attack: Name of the attack.
@@ -66,7 +66,7 @@ class DetectionReport:
         )
 
     def roc(self, attack: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns false and true positive rates for all thresholds, from (0, 0).
+        """Returns the false and true positive rates of all thresholds, from (0, 0).
 
         Args:
             attack: Name of the attack.
@@ -80,9 +80,10 @@ class DetectionReport:
         return false, true
 
     def auc(self, attack: str) -> float | None:
-        """Returns the area under the ROC curve; `None` without a success.
+        """Returns the area under the ROC curve; `None` if no attack succeeded.
 
-        It is the chance that an attacked image has a higher score than a clean one.
+        This is the probability that an adversarial image scores higher than a clean
+        one.
 
         Args:
             attack: Name of the attack.
@@ -92,7 +93,7 @@ class DetectionReport:
         return float(np.trapezoid(*reversed(self.roc(attack))))
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what the table shows as JSON values."""
+        """Returns the values of the table as JSON values."""
         attacks = {}
         for name in self.attacked:
             rate = self.detection_rate(name)
@@ -123,8 +124,8 @@ class DetectionReport:
                     str(self.unnoticed(name)),
                 ]
             )
-        header = ["attack", "fooled the classifier", "of these detected", "AUC"]
-        table = markdown_table([*header, "unnoticed, of all"], rows)
+        header = ["attack", "fooled the classifier", "detected, of these", "AUC"]
+        table = markdown_table([*header, "undetected, of all"], rows)
         return (
             f"Threshold {self.threshold:.4g}; false positives: "
             f"{self.false_positive_rate} of {len(self.clean)} clean images.\n\n{table}"
@@ -147,6 +148,6 @@ class DetectionReport:
             xlabel="false positives", ylabel="detected", xlim=(0, 1), ylim=(0, 1.01)
         )
         axes.grid(alpha=0.3)
-        # Names of attacks are long: below, they cover no curve.
+        # The names of attacks are long: below the axes they cover no curve.
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
         return figure

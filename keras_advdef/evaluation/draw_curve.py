@@ -1,4 +1,4 @@
-"""draw_curve: accuracy against epsilon in a matplotlib picture."""
+"""draw_curve: accuracy against epsilon in a matplotlib figure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +16,7 @@ def draw_curve(
         points: Points of a curve, such as `report.data["curve"]`, with the keys
             `epsilon`, `accuracy` and `interval`.
         label: Name of the curve in a legend; "" for none.
-        **style: Style of the line, as matplotlib names it; `color` also colours the
-            band.
+        **style: Matplotlib's line properties; `color` also colours the band.
 
     Example:
 
@@ -41,7 +40,7 @@ def draw_curve(
 
 
 def plain_text(text: str) -> str:
-    r"""Returns what makes matplotlib draw a text literally, also in a legend.
+    r"""Escapes a text so that matplotlib draws it literally, in legends too.
 
     Args:
         text: Any text.
@@ -52,7 +51,7 @@ def plain_text(text: str) -> str:
     >>> print(plain_text("US$ and A$"))
     US\$ and A\$
     """
-    # Matplotlib reads text between two of these as a formula, and its legends leave
-    # out names that begin with an underscore.
+    # Matplotlib reads text between two dollar signs as a formula, and its legends omit
+    # names that start with an underscore.
     text = printable(text).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text

@@ -1,4 +1,4 @@
-"""evaluate_detector: scores of a detector on clean and on attacked images."""
+"""evaluate_detector: a detector's scores on clean and adversarial images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,28 +22,28 @@ def evaluate_detector(
     labels: np.ndarray,
     batch_size: int = 128,
 ) -> DetectionReport:
-    """Scores clean images, and of the attacked ones those that fool the classifier.
+    """Scores clean images and those adversarial images that fool the classifier.
 
-    A detection rate says nothing unless one of the attacks knows of the detector; see
-    `keras_advdef.models.SqueezingAware`.
+    A detection rate is meaningless unless one of the attacks is adaptive, that is,
+    knows the detector; see `keras_advdef.models.SqueezingAware`.
 
     Args:
-        detector: A `FeatureSqueezingDetector`, a `DefenseGAN` or another model whose
-            output is a dictionary with "probabilities" and "score", with an attribute
-            `threshold`.
-        clean_images: Array `(count, rows, cols, channels)` that the threshold was not
-            calibrated on; or a `tf.data.Dataset` or `keras.utils.PyDataset` of batches
-            that has an end.
-        attacked_images: For each attack, its images, as many as labels.
+        detector: A `FeatureSqueezingDetector`, a `DefenseGAN` or another model with an
+            attribute `threshold` whose output is a dictionary with "probabilities" and
+            "score".
+        clean_images: Array `(count, rows, cols, channels)` that was not used to
+            calibrate the threshold; or a finite `tf.data.Dataset` or
+            `keras.utils.PyDataset` of batches.
+        attacked_images: For each attack, one adversarial image per label.
         labels: The true classes of the attacked images, integer or one-hot.
-        batch_size: Images in one pass.
+        batch_size: Images per pass.
 
     Returns:
         A `DetectionReport`.
 
     Raises:
-        ValueError: If the numbers of labels and attacked images differ, or a label
-            names no one class.
+        ValueError: If the numbers of labels and attacked images differ, or a label is
+            not one class.
 
     Example:
 

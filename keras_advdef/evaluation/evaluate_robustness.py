@@ -36,57 +36,60 @@ def evaluate_robustness(
     verbose: str | int | Progress = "auto",
     allow_small_epsilon: bool = False,
 ) -> RobustnessReport:
-    """Finds out what a model contains, attacks it accordingly, and says what it found.
+    """Inspects a model, runs the attacks that fit it, and reports what they found.
 
-    The cards of this package's defences, and a few passes through any other model, say
-    how it is to be attacked: with gradients averaged over draws (EOT) if it is random,
-    with the identity behind layers that let no gradient through (BPDA), with score- and
-    decision-based attacks where gradients cannot be had, past a class that catches
-    attacked images. A naive attack, which knows of no defence, runs beside. Sanity
-    checks tell whether the number can be believed (Carlini et al. 2019, "On evaluating
-    adversarial robustness"); if one fails, the headline says so, and the number is an
-    accuracy under some attacks instead of a robust accuracy.
+    The cards of this package's defences, and a few passes through any model, decide how
+    to attack: gradients are averaged over draws (EOT) if the model is random; layers
+    without a gradient are replaced by the identity in the backward pass (BPDA); score-
+    and decision-based attacks run if there is no gradient at all; and attacks evade a
+    class that catches adversarial images. For comparison, a naive attack ignores all
+    defences. Sanity checks tell whether the number can be believed (Carlini et al.
+    2019, "On evaluating adversarial robustness"). If one fails, the headline says so
+    and reports an accuracy under some attacks instead of a robust accuracy.
 
-    With an `output` a run may be stopped at any time: the same call goes on from the
-    last finished block, and returns at once where the report is already there.
+    With an `output`, a run may be stopped at any time: the same call continues after
+    the last finished block, or returns the report at once if it is finished.
 
     Args:
-        model: A Keras model; the path of a `.keras` file, or of a SavedModel, which is
-            a program: load only those that you trust; or a function from images to
-            logits.
+        model: A Keras model; the path of a `.keras` file or a SavedModel; or a function
+            from images to logits. A SavedModel is a program: load only those that you
+            trust.
         images: Array `(count, rows, cols, channels)` in `value_range`; or a
             `tf.data.Dataset` or `keras.utils.PyDataset` of batches of images and
-            labels, of which no more is read than the budget takes.
+            labels, which is read only as far as the budget needs.
         labels: True classes, integer `(count,)` or one-hot `(count, classes)`; `None`
-            where the data set holds them.
-        epsilon: Radius of the ball, in the units of `value_range`.
+            if the data set holds them.
+        epsilon: Largest norm of a perturbation, in the units of `value_range`.
         norm: "linf", "l2" or "l1".
-        value_range: Pair `(low, high)` in which the pixels lie.
+        value_range: Pair `(low, high)`, the range of the pixels.
         budget: "quick": FGSM, PGD-20, APGD-25 and 200 queries of Square on the first
-            200 images. "standard": AutoAttack ("rand" for random models) and what the
-            cards ask for, on the first 1000. "full": the same on all images, and
-            PGD-100 x 5, Carlini and Wagner's attack (in other norms than l2 PGD on
-            their loss), DeepFool, HopSkipJump and images transferred from `surrogate`.
-        attacks: Attacks to run instead of the budget's; the checks run beside.
-        reference: The undefended model, as `model`, to measure what the defence costs.
-        surrogate: A model, as `model`, whose adversarial images are tried as well.
+            200 images. "standard": AutoAttack ("rand" for random models) and the
+            attacks named by the cards, on the first 1000 images. "full": the same on
+            all images, plus PGD-100 x 5, Carlini and Wagner's attack (for norms other
+            than l2, PGD on their loss), DeepFool, HopSkipJump and images transferred
+            from `surrogate`.
+        attacks: Attacks to run instead of the budget's; the checks run as well.
+        reference: The undefended model, in a form that `model` can have, to measure
+            the costs of the defence.
+        surrogate: A model, in a form that `model` can have, whose adversarial images
+            are also tried.
         curve: Epsilons of the accuracy curve; `None` for multiples of `epsilon`.
         batch_size: Images per compiled call.
-        precision: "float32", or "bfloat16" for attacks that are faster where the
-            processor has such units; success is decided in float32.
-        output: Folder for the report and for what a stopped run needs to go on. A
-            plain function is known by its name alone: give another one its own folder.
-        seed: Fixes every draw.
+        precision: "float32", or "bfloat16" for faster attacks on hardware that
+            supports it; success is always decided in float32.
+        output: Folder for the report, and for the finished parts of a stopped run. A
+            plain function is identified by its name only: use a new folder for each.
+        seed: Seed of every draw.
         verbose: 0 for silence; 1 or "auto" for lines about the plan and the progress;
             or a `keras_advdef.core.progress.Progress` that shows them another way.
-        allow_small_epsilon: Whether an epsilon under 0.1 % of the range is meant.
+        allow_small_epsilon: Confirms an epsilon below 0.1 % of the range.
 
     Returns:
         A `RobustnessReport`.
 
     Raises:
-        ValueError: If images, labels, epsilon, range or output do not fit; see the
-            message.
+        ValueError: If images, labels, epsilon, value range or output are invalid; the
+            message says how.
 
     Example:
 
@@ -125,7 +128,7 @@ def _progress(verbose: str | int | Progress) -> Progress:
 
 
 def _run(request: Request, output: Path | None, progress: Progress) -> RobustnessReport:
-    """Runs a checked request, or goes on with it."""
+    """Runs a checked request, or resumes it."""
     identity = identity_of(request)
     if output is not None:
         finished = finished_report(output, identity, progress)

@@ -1,4 +1,4 @@
-"""RobustnessReport: what an evaluation found, to read, to keep and to compare."""
+"""RobustnessReport: the findings of an evaluation, to read, save and compare."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from keras_advdef.evaluation._report.seal import Seal
 REPORT = "report.json"
 _GALLERY = "gallery.npz"
 FILES = (REPORT, _GALLERY, "report.png", "report.md", "report.html")
-# What the other files are drawn from.
+# The files from which the others can be redrawn.
 KEPT = frozenset({REPORT, _GALLERY})
 
 
@@ -27,8 +27,8 @@ class RobustnessReport:
     """The findings of `evaluate_robustness`.
 
     Args:
-        data: JSON values with the keys of `report.json`; under "run" stands all that
-            differs between equal runs.
+        data: JSON values with the keys of `report.json`; everything that differs
+            between equal runs is under "run".
         gallery: The most fragile and the most robust images, or `None`.
 
     Example:
@@ -53,24 +53,25 @@ class RobustnessReport:
 
     @property
     def masking_suspected(self) -> bool:
-        """Whether a sanity check failed; of a model at chance nothing is suspected."""
+        """Whether a sanity check failed; `False` for a model at chance."""
         return self.data["masking_suspected"]
 
     @property
     def clean(self) -> dict[str, Any]:
-        """Accuracy on clean images: `accuracy`, `interval`, `count`, `attacks`."""
+        """Clean accuracy: `accuracy`, `interval`, `count`, `attacks`."""
         return self.data["clean"]
 
     @property
     def naive(self) -> dict[str, Any]:
-        """Accuracy under the attack that knows of no defence, as `clean`."""
+        """Accuracy under the naive attack, which ignores defences; keys as `clean`."""
         return self.data["naive"]
 
     @property
     def adaptive(self) -> dict[str, Any]:
-        """Accuracy under the worst of all attacks for each image, as `clean`.
+        """Accuracy under the worst of all attacks for each image; keys as `clean`.
 
-        For random models also `evaluations` on fresh draws, their `mean` and `worst`.
+        For random models it also has the accuracies of several `evaluations` on fresh
+        draws, with their `mean` and `worst`.
         """
         return self.data["adaptive"]
 
@@ -88,7 +89,7 @@ class RobustnessReport:
         return report_markdown(self.data)
 
     def to_html(self) -> str:
-        """Returns the report as one page that needs nothing beside it."""
+        """Returns the report as one self-contained HTML page."""
         return report_html(self.data, self.plot())
 
     def plot(self) -> Any:
@@ -98,15 +99,15 @@ class RobustnessReport:
     def save(self, folder: str | Path) -> None:
         """Writes report.json, report.md, report.html and report.png.
 
-        Beside them appear gallery.npz, with the images of the picture, and seal.json,
-        with a checksum of each file.
+        It also writes gallery.npz, with the images of the figure, and seal.json, with
+        a checksum for each file.
 
         Args:
-            folder: Where to; created if missing. Each file appears whole, the JSON
-                and its seal last.
+            folder: The folder; created if missing. Each file is written atomically,
+                the JSON and the seal last.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If a file cannot be written.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,12 +129,12 @@ class RobustnessReport:
         """Returns the report that `save` wrote.
 
         Args:
-            folder: Where it lies. From report.json without its seal.json the report is
-                read as it stands there, and without the images.
+            folder: The folder. Without a seal.json, report.json is read unchecked and
+                the images are not loaded.
 
         Raises:
-            OSError: If there is none.
-            ValueError: If a file that it is read from is damaged.
+            OSError: If there is no report.
+            ValueError: If a file of the report is damaged.
         """
         folder = Path(folder)
         path = folder / REPORT

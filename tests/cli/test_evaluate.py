@@ -95,7 +95,7 @@ def test_writes_a_report_and_reprints_it(evaluate, tmp_path):
     before = (tmp_path / "out" / "report.json").stat().st_mtime_ns
     again = evaluate()
     assert again.exit_code == 0
-    assert "This evaluation is finished" in again.stdout
+    assert "This evaluation has already finished" in again.stdout
     assert report["headline"] in again.stdout
     assert (tmp_path / "out" / "report.json").stat().st_mtime_ns == before
     other = evaluate("--seed", "1")
@@ -106,7 +106,7 @@ def test_writes_a_report_and_reprints_it(evaluate, tmp_path):
 @pytest.mark.parametrize(
     ("place", "text"),
     [
-        ("progress/identity.json", "delete progress/ to begin anew"),
+        ("progress/identity.json", "delete progress/ to start over"),
         ("report.json", "damaged or no evaluation wrote it"),
         ("progress", "File exists"),
     ],

@@ -58,7 +58,7 @@ def test_names():
     ],
 )
 def test_what_cannot_be_compared_is_refused(name, value):
-    with pytest.raises(ValueError, match=f"reports of the same {name}"):
+    with pytest.raises(ValueError, match=f"reports with the same {name}"):
         compare_reports([made_up(), made_up(**{name: value})])
 
 

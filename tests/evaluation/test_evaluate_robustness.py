@@ -138,7 +138,7 @@ def test_broken_defences_get_both_numbers(kind, digits, evaluate):
         assert "naive_vs_adaptive" in failed(report)
         assert report.naive["accuracy"] > report.adaptive["accuracy"] + 0.1
     else:
-        assert "defences left out" in report.naive["attacks"][0]
+        assert "without the defences" in report.naive["attacks"][0]
         assert report.data["defences"]
 
 
@@ -265,10 +265,10 @@ class TestEvaluateRobustness:
             curve=[],
         )
         printed = capsys.readouterr().out
-        assert printed.startswith("Evaluate 200 of the data set's images, linf, epsil")
+        assert printed.startswith("Evaluating 200 of the data set's images: linf, eps")
         assert report.data["images"] == {"evaluated": 200, "given": None}
         assert "| images | 200 of unknown given |" in report.to_markdown()
-        assert re.search(r"At most \d+,\d00 model passes, which take ", printed)
+        assert re.search(r"At most \d+,\d00 model passes, \d+ ", printed)
         assert "PGD-2: " in printed
 
 

@@ -67,7 +67,7 @@ def card_attacks(
         attacks.append(APGD(steps=25 if budget == "quick" else 100, **every))
     if LatentSpaceAttack.__name__ in names:
         if projection_of(probed.adaptive.model) is None:
-            reason = "the generator cannot be reached from outside the model"
+            reason = "the model does not expose its generator"
             skipped.append(Skipped(attack=LatentSpaceAttack.__name__, reason=reason))
         else:
             attacks.append(LatentSpaceAttack(**every))

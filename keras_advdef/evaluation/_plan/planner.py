@@ -66,7 +66,7 @@ class Planner:
         naive = Stage(
             key="naive",
             label=f"{attack}"
-            + ", defences left out" * self._probed.naive.bypass_defences,
+            + ", without the defences" * self._probed.naive.bypass_defences,
             role="naive",
             attack=attack,
             view=self._probed.naive,
@@ -89,7 +89,7 @@ class Planner:
     def _fits(self, stage: Stage) -> bool:
         passes, most = stage.passes(self._probed.classes), self._request.budget.passes
         if passes > most:
-            reason = f"{passes} passes an image, of at most {most} in this budget"
+            reason = f"{passes} passes per image, but this budget allows {most}"
             self._skipped.append(Skipped(attack=stage.label, reason=reason))
         return passes <= most
 
@@ -188,7 +188,7 @@ class Planner:
                 wanted += AutoAttack(version=version, **self._gradient).attacks
             wanted += self._of_cards()
         else:
-            reason = "the model gives no gradient"
+            reason = "the model has no input gradient"
             self._skipped.append(Skipped(attack="gradient attacks", reason=reason))
         wanted += self._of_findings()
         return wanted + (self._of_full() if name == "full" else [])
@@ -259,7 +259,7 @@ class Planner:
             attacks.append(attack)
         else:
             self._skipped.append(
-                Skipped(attack="transfer", reason="no surrogate given")
+                Skipped(attack="transfer", reason="no surrogate model was given")
             )
         return attacks
 

@@ -129,7 +129,7 @@ class Evaluation:
         chance = better_than_chance(runner.clean_logits.argmax(axis=-1), self._labels)
         if chance.passed is False:
             # Before the attacks take their time.
-            self._progress.line(f"Look first: {chance.reason} {chance.detail}")
+            self._progress.line(f"Warning: {chance.reason} {chance.detail}")
         record, rejections = self._attack_naively(plan)
         records = [record]
         naive = runner.evaluate_worst("naive").mean(axis=0)
@@ -190,7 +190,7 @@ class Evaluation:
         ball = request.value_range.epsilon_text(request.epsilon)
         of = "the data set's" if request.given is None else str(request.given)
         self._progress.line(
-            f"Evaluate {request.count} of {of} images, {request.norm}, "
+            f"Evaluating {request.count} of {of} images: {request.norm}, "
             f"epsilon {ball}, budget {request.budget.name}, seed {request.seed}."
         )
         rate = self._seconds_per_pass()
@@ -204,19 +204,19 @@ class Evaluation:
         )
         self._progress.line(
             f"Planned: {'; '.join(stage.label for stage in plan.stages)}. At most "
-            f"{_rounded(passes)} model passes, which take {duration(passes * rate)} at "
-            "the speed of a first try; compiling each attack comes on top. Broken "
-            "images leave early. The time left is told as soon as it is known."
+            f"{_rounded(passes)} model passes, {duration(passes * rate)} at the speed "
+            "of a first try, plus the time to compile each attack. Attacks stop early "
+            "on images that they break. The remaining time is shown once it is known."
         )
         projection = projection_of(request.evaluated.model)
         if projection is not None:
             searched = projection.steps * projection.restarts
             self._progress.line(
-                f"One model pass searches a latent space by {searched} passes of a "
-                "generator. If that takes too long, evaluate fewer images."
+                f"Each model pass searches a latent space with {searched} generator "
+                "passes. If this takes too long, evaluate fewer images."
             )
         for skipped in plan.skipped:
-            self._progress.line(f"Left out: {skipped.attack}, {skipped.reason}.")
+            self._progress.line(f"Skipped: {skipped.attack} ({skipped.reason}).")
 
     def _seconds_per_pass(self) -> float:
         """Times a forward pass; a backward pass takes twice as long again."""

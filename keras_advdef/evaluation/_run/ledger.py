@@ -87,7 +87,7 @@ class Ledger:
             raise cannot_write(output, error) from error
         if self._lock is None:
             rule = "a folder that no other evaluation uses at the same time"
-            raise rejected(output, rule, "Wait for it, or choose another one.")
+            raise rejected(output, rule, "Wait for it, or choose another folder.")
         for place in (output, folder):
             remove_partial_files(place)
         self._check_identity(output, folder / _IDENTITY)
@@ -95,8 +95,8 @@ class Ledger:
         self._resumed = sum(1 for _ in folder.glob(f"*{_SUFFIX}"))
         if self._resumed:
             self._progress.line(
-                f"This evaluation was begun before: {self._resumed} finished parts "
-                f"lie in {folder}."
+                f"Resuming this evaluation: {self._resumed} finished parts are in "
+                f"{folder}."
             )
 
     def _check_identity(self, output: Path, path: Path) -> None:
@@ -112,7 +112,7 @@ class Ledger:
             rule = "a new folder, or one of an evaluation with the same settings"
             advice = (
                 f"{_FOLDER}/{_IDENTITY} in it, which says what was evaluated, is "
-                f"damaged; delete {_FOLDER}/ to begin anew, or choose another folder."
+                f"damaged; delete {_FOLDER}/ to start over, or choose another folder."
             )
             raise rejected(output, rule, advice)
         check_identity(output, identity, self.identity)
@@ -137,7 +137,7 @@ class Ledger:
         there = sum(path.stat().st_size for path in folder.glob(f"*{_SUFFIX}"))
 
         def refuse(said: str) -> ValueError:
-            advice = f"{said} Make room, or choose another one."
+            advice = f"{said} Make room, or choose another folder."
             return rejected(output, _WRITABLE, advice)
 
         check_disk_space(folder, max(0, needed - there) + _REPORT, refuse)
@@ -174,9 +174,9 @@ class Ledger:
         if path.is_dir():
             raise in_the_way(output, path)
         if path.exists():
-            self._progress.line(f"{path} is damaged and is computed again: {what}.")
+            self._progress.line(f"{path} is damaged; computing it again: {what}.")
         elif self._resumed:
-            self._progress.line(f"Goes on with {what}.")
+            self._progress.line(f"Continuing with {what}.")
             self._resumed = 0
 
     def close(self, *, finished: bool) -> None:
@@ -254,7 +254,7 @@ def check_identity(output: Path, found: Any, expected: dict[str, Any]) -> None:
     ][:_LISTED]
     if other:
         rule = "a new folder, or one of an evaluation with the same settings"
-        advice = f"What lies there has another {', '.join(other)}; choose another one."
+        advice = f"It holds one that has another {', '.join(other)}; choose a new one."
         raise rejected(output, rule, advice)
 
 
@@ -268,8 +268,8 @@ def cannot_write(output: Path, error: OSError) -> ValueError:
     name = str(error.filename or "")
     where = f" ({name})" if name and PARTIAL_PREFIX not in name else ""
     advice = (
-        f"{error_reason(error)}{where}. What was finished before is whole: mend that, "
-        "and the same call goes on from there, or choose another folder."
+        f"{error_reason(error)}{where}. Finished parts are kept: fix this and repeat "
+        "the call to continue from there, or choose another folder."
     )
     return rejected(output, _WRITABLE, advice)
 

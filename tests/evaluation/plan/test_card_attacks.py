@@ -68,7 +68,7 @@ def test_generator_out_of_reach_is_told(asked):
     attacks, (skipped,) = asked(GenerativeProjection)
     assert attacks == []
     assert skipped.attack == "LatentSpaceAttack"
-    assert skipped.reason == "the generator cannot be reached from outside the model"
+    assert skipped.reason == "the model does not expose its generator"
 
 
 class TestLayersToPass:

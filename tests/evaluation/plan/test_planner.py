@@ -152,7 +152,7 @@ class TestBudgets:
         assert labels(plan) == [f"PGD-{passes - 1}"]
         (skipped,) = plan.skipped
         assert skipped.attack == f"PGD-{passes}"
-        assert skipped.reason.startswith(f"{passes + 1} passes an image, of at most ")
+        assert skipped.reason.startswith(f"{passes + 1} passes per image, but this ")
 
     def test_own_attacks_replace_the_budget_s(self, make_plan):
         own = [FGSM(0.1), PGD(0.1, steps=3)]
@@ -172,7 +172,7 @@ class TestNaive:
         assert make_plan(norm=norm).naive.label == label
         unaware = {"naive": ModelView(len, bypass_defences=True)}
         plan = make_plan(unaware, norm=norm)
-        assert plan.naive.label == f"{label}, defences left out"
+        assert plan.naive.label == f"{label}, without the defences"
 
     def test_knows_nothing_of_noise_and_masks(self, make_probe_result, make_request):
         probed = make_probe_result(**random(adaptive=ModelView(len, temperature=5.0)))
@@ -221,7 +221,7 @@ class TestFindings:
         assert [type(stage.attack) for stage in plan.adaptive] == [Square, HopSkipJump]
         (skipped,) = plan.skipped
         assert skipped.attack == "gradient attacks"
-        assert skipped.reason == "the model gives no gradient"
+        assert skipped.reason == "the model has no input gradient"
 
     def test_without_gradient_in_l1(self, make_plan):
         assert make_plan(MASKED, norm="l1").adaptive == ()

@@ -113,12 +113,12 @@ class TestFinishedReport:
     def test_another_evaluation_is_refused_however_damaged(self, damage, folder):
         if damage in BYTES:
             BYTES[damage](folder / "report.json")
-        with pytest.raises(ValueError, match="has another seed; choose another one"):
+        with pytest.raises(ValueError, match="has another seed; choose a new one"):
             finished_report(folder, {**IDENTITY, "seed": 1}, Progress())
 
     def test_another_evaluation_without_its_seal_is_refused(self, folder):
         (folder / "seal.json").unlink()
-        with pytest.raises(ValueError, match="has another seed; choose another one"):
+        with pytest.raises(ValueError, match="has another seed; choose a new one"):
             finished_report(folder, {**IDENTITY, "seed": 1}, Progress())
 
     @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_full_disk_is_a_sentence(folder, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ValueError, match=r"No space left on device\. What was fin"):
+    with pytest.raises(ValueError, match=r"No space left on device\. Finished par"):
         save_report(report, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

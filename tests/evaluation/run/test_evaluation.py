@@ -1,4 +1,4 @@
-"""An evaluation that is stopped goes on, and ends as if it had not been."""
+"""A stopped evaluation resumes, and ends as if it had not been stopped."""
 
 import functools
 import itertools
@@ -82,8 +82,8 @@ class TestEvaluation:
             second = stop_after(patch, 1000)
             report = evaluate(tmp_path, verbose=1)
         printed = capsys.readouterr().out
-        assert printed.startswith("This evaluation was begun before: 10 finished par")
-        assert printed.count("Goes on with ") == 1
+        assert printed.startswith("Resuming this evaluation: 10 finished parts are in ")
+        assert printed.count("Continuing with ") == 1
         assert len(first) == parts
         assert not set(first) & set(second)
         assert without_run(report) == without_run(whole)
@@ -103,7 +103,7 @@ class TestEvaluation:
             damage(path)
         report = evaluate(tmp_path, verbose=1)
         assert without_run(report) == without_run(whole)
-        assert capsys.readouterr().out.count("is damaged and is computed again") == 8
+        assert capsys.readouterr().out.count("is damaged; computing it again") == 8
 
     def test_folder_that_vanishes_is_a_sentence(self, evaluate, tmp_path, monkeypatch):
         output = tmp_path / "out"
@@ -194,7 +194,7 @@ def test_searches_of_a_latent_space_are_told(evaluate, trained_net, capsys):
     attacks = [LatentSpaceAttack(0.1, steps=2, restarts=1)]
     report = evaluate(None, model, attacks=attacks, curve=[], verbose=1)
     shown = "".join(capsys.readouterr())
-    assert "a latent space by 6 passes of a generator" in shown
+    assert "a latent space with 6 generator passes" in shown
     names = [attack["name"] for attack in report.data["attacks"]]
     assert "LatentSpaceAttack-2" in names
     assert report.data["defences"] == ["DefenseGAN", "GenerativeProjection"]

@@ -85,7 +85,7 @@ class TestLedger:
 
     def test_other_identity_is_refused_by_name(self, tmp_path, told):
         written(Ledger(tmp_path, {"seed": 0, "norm": "l2"}, told), "one")
-        with pytest.raises(ValueError, match="has another seed; choose another one"):
+        with pytest.raises(ValueError, match="has another seed; choose a new one"):
             Ledger(tmp_path, {"seed": 1, "norm": "l2"}, told)
         Ledger(tmp_path, {"seed": 0, "norm": "l2"}, told).close(finished=False)
 
@@ -103,8 +103,8 @@ class TestLedger:
             ledger.part(name, values(2), f"part {name}")
         ledger.close(finished=False)
         (begun, goes_on) = told.lines
-        assert begun.startswith("This evaluation was begun before: 2 finished parts ")
-        assert goes_on == "Goes on with part three."
+        assert begun.startswith("Resuming this evaluation: 2 finished parts ")
+        assert goes_on == "Continuing with part three."
 
     def test_removes_its_own_files_only(self, opened, tmp_path):
         ledger = opened()
@@ -163,7 +163,7 @@ class TestDamage:
         assert ledger.part("two", values(3), "part two")["a"].tolist() == [1]
         ledger.close(finished=False)
         assert path.read_bytes() == whole
-        expected = f"{path} is damaged and is computed again: part one."
+        expected = f"{path} is damaged; computing it again: part one."
         assert told.lines[1:] == [expected]
 
     def test_part_of_no_arrays_is_computed_again(self, opened, tmp_path, told):
@@ -174,7 +174,7 @@ class TestDamage:
         write_sealed(tmp_path / "progress" / "one.part", b"no archive", about)
         assert ledger.part("one", values(2), "part one")["a"].tolist() == [2]
         ledger.close(finished=False)
-        assert "one.part is damaged and is computed again" in told.lines[-1]
+        assert "one.part is damaged; computing it again" in told.lines[-1]
 
     @pytest.mark.parametrize("record", [{}, {"identity": 3}, {"identity": ["seed"]}])
     def test_identity_of_other_values_is_refused(self, record, opened, tmp_path):
@@ -305,7 +305,7 @@ class TestDisks:
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fail)
             with pytest.raises(
-                ValueError, match=rf"{os.strerror(code)}\. What was fin"
+                ValueError, match=rf"{os.strerror(code)}\. Finished par"
             ):
                 ledger.part("two", values(1), "two")
         ledger.close(finished=False)
