@@ -323,7 +323,7 @@ class TestDisks:
             shutil.rmtree(output / gone)
             return values(1)()
 
-        with pytest.raises(ValueError, match=r"No such file or directory\. What was"):
+        with pytest.raises(ValueError, match=r"No such file or directory\. Finished"):
             ledger.part("one", compute, "one")
         ledger.close(finished=False)
         assert not (output / gone).exists()
