@@ -1,12 +1,12 @@
 """TensorFlow Probability's distributions, loaded on first use."""
 
 import warnings
-from typing import Any
+from types import ModuleType
 
 import tensorflow as tf
 
 
-def distributions() -> Any:
+def distributions() -> ModuleType:
     """Returns the module `tensorflow_probability.distributions`.
 
     Loading takes seconds, so it waits until a probabilistic layer needs it.

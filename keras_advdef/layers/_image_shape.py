@@ -1,31 +1,31 @@
-"""The check of an image's shape when a layer is built."""
+"""Checks the shape of images when a layer is built."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from keras_advdef.core.errors import invalid
 
 
 def checked_image_shape(
     owner: str,
-    shape: Sequence[Any],
+    shape: Sequence[int | None],
     *,
     smallest: int = 1,
     channels: Collection[int] = (),
 ) -> tuple[int, int, int]:
-    """Returns rows, columns and channels, or raises if a layer cannot take them.
+    """Returns rows, columns and channels, or raises if a layer does not support them.
 
     Args:
         owner: Name of the layer that checks.
         shape: Shape of a batch, `(batch, rows, cols, channels)`.
         smallest: Fewest rows and columns.
-        channels: Accepted numbers of channels; empty for any.
+        channels: Supported numbers of channels; empty for any.
 
     Returns:
         Three integers.
 
     Raises:
-        ValueError: If a size is unknown or too small, or the channels are others.
+        ValueError: If a size is unknown or too small, or the channels are not
+            supported.
 
     Example:
 
@@ -33,7 +33,7 @@ def checked_image_shape(
     (8, 9, 3)
     """
     rows, columns, depth = shape[1:]
-    if None in {rows, columns, depth}:
+    if rows is None or columns is None or depth is None:
         advice = "Give the model an `Input` with all three sizes of the images."
         rule = "a batch of images of known size"
         raise invalid(owner, "images", rule, tuple(shape), advice=advice)

@@ -41,7 +41,7 @@ class ConvexCombination(keras.layers.Layer):
     [[0.5, 0.5]]
     """
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Sequence[tuple[int | None, ...]]) -> None:
         """Creates the weights.
 
         Args:
@@ -55,7 +55,7 @@ class ConvexCombination(keras.layers.Layer):
             constraint=ProbabilitySimplex(),
         )
 
-    def call(self, inputs: Sequence[Any]) -> tf.Tensor:
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         """Returns the weighted mean.
 
         Args:
@@ -68,7 +68,9 @@ class ConvexCombination(keras.layers.Layer):
         terms = [share * each for share, each in zip(shares, inputs, strict=True)]
         return tf.add_n(terms)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(
+        self, input_shape: Sequence[tuple[int | None, ...]]
+    ) -> tuple[int | None, ...]:
         """Returns the shape of the first input."""
         return tuple(_checked_shapes(input_shape)[0])
 
@@ -77,7 +79,7 @@ class ConvexCombination(keras.layers.Layer):
         return super().get_config()
 
 
-def _checked_shapes(shapes: Any) -> list[Any]:
+def _checked_shapes(shapes: Any) -> list[tuple[int | None, ...]]:
     is_list = isinstance(shapes, (list, tuple)) and all(
         isinstance(each, (list, tuple)) for each in shapes
     )

@@ -148,7 +148,7 @@ class GenerativeProjection(InputTransform):
     def trainable(self, value: bool) -> None:
         del value
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Checks that the images have the shape of the generator's."""
         if tuple(input_shape[1:]) != self.image_shape:
             rule = f"of the generator's shape {(None, *self.image_shape)}"

@@ -1,6 +1,7 @@
 """InputTransform: base of the layers that transform images inside a model."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -86,7 +87,7 @@ class InputTransform(RandomLayer):
         """Returns the output while the layer is inactive, float32 in `[0, 1]`."""
         return images
 
-    def call(self, images: Any, training: bool | None = None) -> Any:
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the images in their range and dtype, transformed if active.
 
         Args:
@@ -109,7 +110,7 @@ class InputTransform(RandomLayer):
         unit = from_channels_last(unit, order)
         return tf.cast(self.value_range.from_unit(unit), _float_dtype(images))
 
-    def _look(self, images: Any) -> None:
+    def _look(self, images: tf.Tensor) -> None:
         """Warns if the first concrete images show that `value_range` was forgotten."""
         self.is_due = False
         highest = float(tf.reduce_max(tf.cast(images, tf.float32)))
@@ -121,11 +122,15 @@ class InputTransform(RandomLayer):
             )
             warnings.warn(text, stacklevel=3)
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         """Returns the input shape; a subclass that changes sizes overrides it."""
         return tuple(input_shape)
 
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, images: keras.KerasTensor, training: bool | None = None
+    ) -> keras.KerasTensor:
         """Returns the symbolic output, which differs from the input in size only."""
         shape = self.compute_output_shape(images.shape)
         return keras.KerasTensor(shape, dtype=_float_dtype(images))
@@ -139,7 +144,7 @@ class InputTransform(RandomLayer):
         }
 
 
-def show_images(model: Any, images: np.ndarray) -> None:
+def show_images(model: Callable[..., Any], images: np.ndarray) -> None:
     """Runs a model on one concrete image, so that its layers can check the range.
 
     Args:
@@ -153,7 +158,7 @@ def show_images(model: Any, images: np.ndarray) -> None:
             LogitsFunction(model)(image)
 
 
-def _float_dtype(images: Any) -> str:
+def _float_dtype(images: tf.Tensor | keras.KerasTensor) -> str:
     """Returns the dtype of the images, or float32 for integers."""
     dtype = keras.backend.standardize_dtype(images.dtype)
     return dtype if keras.backend.is_float_dtype(dtype) else "float32"
