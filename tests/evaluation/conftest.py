@@ -29,7 +29,7 @@ def make_probe_result():
             "certain": 0.0,
             "no_gradient": 0.0,
             "no_gradient_by_identity": 0.0,
-            "identity": (),
+            "bpda_layers": (),
             "saturated": 0.0,
             "gap": 2.0,
             "classes": 10,
