@@ -69,6 +69,11 @@ class LogitsModel(keras.Model):
     # Over how many draws of its random layers one call averages.
     averaged_draws = 1
 
+    @property
+    def trained(self) -> keras.Model:
+        """The classifier that objectives and penalties train; of most models itself."""
+        return self
+
     def logits(self, images: Any, training: bool = False) -> Any:
         """Returns the logits behind the prediction, shape `(batch, classes)`."""
         raise NotImplementedError(f"`{type(self).__name__}` must write `logits`.")
@@ -301,7 +306,7 @@ def logits_from_outputs(classifier: Any, images: Any, outputs: Any) -> tf.Tensor
 
     Args:
         classifier: A `keras.Model`.
-        images: What it was called on.
+        images: What it was called on, or its `image_spec`.
         outputs: What it returned.
 
     Returns:
@@ -321,7 +326,8 @@ def logits_from_outputs(classifier: Any, images: Any, outputs: Any) -> tf.Tensor
         with preserve_losses(classifier), keras.StatelessScope():
             return call_classifier(classifier, probes, training=False)
 
-    images = tf.convert_to_tensor(single_input("classifier_logits", images))
+    if not isinstance(images, tf.TensorSpec):
+        images = tf.convert_to_tensor(single_input("classifier_logits", images))
     return logits_of("classifier_logits", classifier, images, outputs, run)
 
 

@@ -97,6 +97,31 @@ def check_image_shape(owner: str, model: Any, images: np.ndarray) -> None:
         raise invalid(owner, "images", rule, images)
 
 
+def image_spec(model: keras.Model) -> tf.TensorSpec:
+    """Returns the shape and dtype of the images that a classifier takes.
+
+    Args:
+        model: A classifier that was built or called.
+
+    Raises:
+        ValueError: If it was not, so that nobody knows.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    >>> keras_advdef.core.model_inputs.image_spec(model)
+    TensorSpec(shape=(None, 8, 8, 1), dtype=tf.float32, name=None)
+    """
+    if has_graph(model):
+        return tf.TensorSpec(model.inputs[0].shape, model.inputs[0].dtype)
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if not isinstance(shape, tuple):
+        rule = "a classifier that knows the shape of its images"
+        advice = "Call it once on images."
+        raise invalid(type(model).__name__, "model", rule, model, advice=advice)
+    return tf.TensorSpec(shape)
+
+
 def call_classifier(model: keras.Model, images: Any, **arguments: Any) -> Any:
     """Calls a classifier as Keras does, on images in the form that it takes.
 

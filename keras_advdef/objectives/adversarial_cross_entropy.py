@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.errors import checked_number
-from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.objectives.objective import Objective
 
 
@@ -58,9 +57,9 @@ class AdversarialCrossEntropy(Objective):
         clean = None
         losses = 0.0
         if self.clean_weight > 0.0:
-            clean = call_classifier(model.classifier, images, training=True)
+            clean = model(images, training=True)
             losses = self.clean_weight * model.example_losses(labels, clean)
-        outputs = call_classifier(model.classifier, adversarial, training=True)
+        outputs = model(adversarial, training=True)
         share = 1.0 - self.clean_weight
         return losses + share * model.example_losses(labels, outputs), clean, outputs
 

@@ -5,7 +5,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.objectives.objective import Objective
 
 
@@ -26,5 +25,5 @@ class CrossEntropy(Objective):
     ) -> tuple[tf.Tensor, Any, Any]:
         """Returns the loss of each clean image, their outputs, and `None`."""
         del adversarial
-        outputs = call_classifier(model.classifier, images, training=True)
+        outputs = model(images, training=True)
         return model.example_losses(labels, outputs), outputs, None

@@ -14,8 +14,14 @@ class Objective:
 
     Example:
 
-    >>> objective = keras_advdef.objectives.CrossEntropy()
-    >>> objective.inner_loss is None
+    >>> class LogitPairing(keras_advdef.objectives.Objective):
+    ...     def __call__(self, model, images, labels, adversarial):
+    ...         clean = model(images, training=True)
+    ...         outputs = model(adversarial, training=True)
+    ...         gap = model.logits_of(clean) - model.logits_of(outputs)
+    ...         losses = model.example_losses(labels, outputs)
+    ...         return losses + tf.reduce_mean(gap**2, axis=-1), clean, outputs
+    >>> LogitPairing().inner_loss is None
     True
     """
 
@@ -30,10 +36,12 @@ class Objective:
         """Returns the loss of each image and what the classifier returned.
 
         Args:
-            model: The training model; `model.classifier(images, training=True)` runs
-                the classifier and `model.example_losses(labels, outputs)` is the
-                compiled loss per image, or a scalar if it is a function that returns
-                one number for a batch.
+            model: The training model, or what stands for it in a step.
+                `model(images, training=True)` runs the classifier,
+                `model.logits_of(outputs)` turns its outputs into logits whatever head
+                it has, and `model.example_losses(labels, outputs)` is the compiled loss
+                per image, or a scalar if it is a function that returns one number for a
+                batch.
             images: Clean images.
             labels: Labels as the user passed them to `fit`.
             adversarial: Adversarial images, constants; equal to `images` without an

@@ -84,22 +84,6 @@ class Augmentation:
         return images if value_range is None else tf.clip_by_value(images, *value_range)
 
 
-class BehindAugmentation:
-    """A training model as its objective sees it: the classifier starts behind.
-
-    Args:
-        model: The training model.
-        classifier: What stands behind the augmentation.
-    """
-
-    def __init__(self, model: keras.Model, classifier: keras.Model) -> None:
-        self._model = model
-        self.classifier = classifier
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-
 def _is_augmentation(layer: Any) -> bool:
     if isinstance(layer, keras.layers.Pipeline):
         return all(map(_is_augmentation, layer.layers))

@@ -5,7 +5,6 @@ from typing import Any
 import keras
 
 from keras_advdef.core.labels import sparse_labels
-from keras_advdef.core.logits import logits_from_outputs
 from keras_advdef.training._example_loss import ignored_class
 from keras_advdef.training._parts import alone
 
@@ -14,23 +13,21 @@ def count_right(
     metric: keras.metrics.SparseCategoricalAccuracy,
     model: Any,
     labels: Any,
-    images: Any,
     outputs: Any,
 ) -> None:
     """Adds a batch to an accuracy, but for labels that the compiled loss leaves out.
 
     Args:
         metric: The accuracy.
-        model: The training model.
+        model: The training model, or its `TrainedClassifier`.
         labels: Labels as the user passed them.
-        images: What the classifier was called on.
         outputs: What it returned; nothing is counted if it is `None`.
     """
     if outputs is None:
         return
     outputs = alone(outputs)
     if outputs.shape[-1] == 1:
-        outputs = logits_from_outputs(model.classifier, images, outputs)
+        outputs = model.logits_of(outputs)
     classes, ignored = sparse_labels(labels), ignored_class(model)
     counts = None if ignored is None else classes != ignored
     metric.update_state(classes, outputs, sample_weight=counts)

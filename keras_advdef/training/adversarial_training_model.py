@@ -19,11 +19,12 @@ from keras_advdef.core.random_stream import (
     stream_key,
     upgrade_random_states,
 )
+from keras_advdef.core.trained_classifier import TrainedClassifier
 from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEntropy
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.objective import Objective
 from keras_advdef.objectives.penalty import Penalty, checked_gradient
-from keras_advdef.training._augmentation import Augmentation, BehindAugmentation
+from keras_advdef.training._augmentation import Augmentation
 from keras_advdef.training._check_batch import check_batch
 from keras_advdef.training._count_right import count_right
 from keras_advdef.training._crafting import Crafting, checked_attack, inner_attack
@@ -197,11 +198,12 @@ class AdversarialTrainingModel(TrainingModel):
     def prepare(self, images: Any, labels: Any) -> "_Step":
         """Returns what a step trains on, made outside the weight tape."""
         if not self._attacks and not self.penalties:
-            return _Step(self, images, labels, [images], None)
+            model = TrainedClassifier(self, self.classifier, images)
+            return _Step(model, images, labels, [images], None)
         labels = named_labels(self, labels)
         range_ = self._attacks[0].value_range if self._attacks else None
         images, net = self.augmentation(images, range_), self.augmentation.rest
-        model = BehindAugmentation(self, net)
+        model = TrainedClassifier(self, net, images)
         if tf.inside_function():
             for penalty in self.penalties:
                 checked_gradient(penalty, model, images, labels)
@@ -227,16 +229,16 @@ class AdversarialTrainingModel(TrainingModel):
             losses, clean, outputs = self.objective(model, images, labels, adversarial)
             parts.append(losses)
             if self._attacks:
-                self._count(_ADVERSARIAL, given, adversarial, outputs)
+                self._count(_ADVERSARIAL, model, given, outputs)
         if self._attacks:
-            self._count(_CLEAN, given, images, clean)
+            self._count(_CLEAN, model, given, clean)
         self._looks_at_clean = clean is not None
         shown = outputs if clean is None else clean
         return total + tf.add_n(parts) / len(parts), shown
 
-    def _count(self, name: str, labels: Any, images: Any, outputs: Any) -> None:
+    def _count(self, name: str, model: Any, labels: Any, outputs: Any) -> None:
         metric = self.accuracies.metrics[(_CLEAN, _ADVERSARIAL).index(name)]
-        count_right(metric, self, labels, images, outputs)
+        count_right(metric, model, labels, outputs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of one step, each named after the images it is of."""
@@ -262,7 +264,7 @@ class AdversarialTrainingModel(TrainingModel):
             adversarial = attack(self.classifier, images, named, seed=fold_in(key, 0))
             with draw_scope(fold_in(key, 1)):
                 outputs = self(adversarial, training=False)
-            self._count(_ADVERSARIAL, labels, adversarial, outputs)
+            self._count(_ADVERSARIAL, self, labels, outputs)
         logs = super().test_step(data)
         # Of clean images the compiled metrics tell.
         del logs[_CLEAN]
@@ -292,7 +294,7 @@ class AdversarialTrainingModel(TrainingModel):
 class _Step(NamedTuple):
     """What a step trains on."""
 
-    model: Any
+    model: TrainedClassifier
     images: Any
     labels: Any
     batches: list[Any]

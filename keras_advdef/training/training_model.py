@@ -15,8 +15,8 @@ from keras_advdef.core.keras_training import (
     unscale_loss_for_distribution,
     worker_logs,
 )
-from keras_advdef.core.logits import LogitsModel, classifier_logits
-from keras_advdef.core.model_inputs import call_classifier
+from keras_advdef.core.logits import LogitsModel, classifier_logits, logits_from_outputs
+from keras_advdef.core.model_inputs import call_classifier, image_spec
 from keras_advdef.training._check_distribution import check_distribution
 from keras_advdef.training._example_loss import reduced, single_loss, values_and_mask
 from keras_advdef.training._finite_guard import FiniteGuard
@@ -201,6 +201,28 @@ class TrainingModel(LogitsModel):
     def logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the classifier's logits, float32 of shape `(batch, classes)`."""
         return classifier_logits(self.classifier, images, training=training)
+
+    @property
+    def trained(self) -> keras.Model:
+        """The classifier."""
+        return self.classifier
+
+    def logits_of(self, outputs: Any) -> tf.Tensor:
+        """Returns the logits of the classifier's outputs, without another forward pass.
+
+        Whatever head it has: a softmax, one sigmoid unit, log-probabilities or none.
+        Objectives and penalties use it. If nothing shows how probabilities were made,
+        their logarithm is returned, and a warning says so once.
+
+        Args:
+            outputs: What the classifier returned for a batch.
+
+        Returns:
+            Float32 tensor of shape `(batch, classes)`, with at least two classes.
+        """
+        return logits_from_outputs(
+            self.classifier, image_spec(self.classifier), outputs
+        )
 
     def member_logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the logits of each member of the classifier."""

@@ -4,7 +4,6 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM, PGD
-from keras_advdef.attacks.losses import KLToClean
 from keras_advdef.callbacks import PerturbationSchedule, RobustAccuracy
 from keras_advdef.constraints import Parseval
 from keras_advdef.core.cards import cards_in
@@ -19,6 +18,7 @@ from keras_advdef.objectives import (
 from keras_advdef.surgery import parseval_network
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import busy_net, small_net, sparse_loss
+from tests.support.trades import Trades
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -32,20 +32,6 @@ class LogitSize(Penalty):
 class Frozen(Penalty):
     def __call__(self, model, images, labels):
         return self.weight * tf.reduce_sum(images, axis=(1, 2, 3))
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class Trades(Objective):
-    """TRADES in a few lines: the inner problem is data, the outer a divergence."""
-
-    inner_loss = "kl"
-    inner_start = "gaussian"
-
-    def __call__(self, model, images, labels, adversarial):
-        clean = model.classifier(images, training=True)
-        outputs = model.classifier(adversarial, training=True)
-        divergence = KLToClean().from_logits(outputs, None, tf.nn.log_softmax(clean))
-        return model.example_losses(labels, clean) + 6.0 * divergence, clean, outputs
 
 
 def compiled(net, *arguments, optimizer="sgd", metrics=(), **options):

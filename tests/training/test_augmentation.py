@@ -12,7 +12,7 @@ from keras_advdef.objectives import (
     DeepDefense,
 )
 from keras_advdef.training import AdversarialTrainingModel
-from keras_advdef.training._augmentation import Augmentation, BehindAugmentation
+from keras_advdef.training._augmentation import Augmentation
 from tests.support.nets import sparse_loss
 
 layers = keras.layers
@@ -187,12 +187,3 @@ class TestAugmentation:
             history = model.fit(images, labels, epochs=2, shuffle=False, verbose=0)
             histories.append(history.history["loss"])
         np.testing.assert_allclose(*histories, rtol=1e-6)
-
-
-class TestBehindAugmentation:
-    def test_only_the_classifier_is_another(self):
-        net, other = sequential([]), sequential([])
-        model = AdversarialTrainingModel(net)
-        behind = BehindAugmentation(model, other)
-        assert behind.classifier is other
-        assert behind.example_losses == model.example_losses
