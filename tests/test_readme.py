@@ -1,6 +1,7 @@
 """The README and the pages of docs: their blocks run, their links lead somewhere."""
 
 import re
+import shlex
 from pathlib import Path
 
 import keras
@@ -93,6 +94,36 @@ def test_commands_stand_as_promised():
     assert 'python -m pip install -e ".[all]" && keras-advdef demo\n' in _README
     tests = 'python -m pip install -e ".[all,test]" && python -m pytest\n'
     assert tests in _README
+
+
+def _shell_lines(text):
+    """Returns the calls of our command in a page's shell blocks."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = " && ".join("\n".join(blocks).splitlines()).split(" && ")
+    return [line for line in lines if line.startswith("keras-advdef ")]
+
+
+@pytest.mark.parametrize(
+    "line", [line for text in _PAGES.values() for line in _shell_lines(text)]
+)
+def test_flags_of_shell_blocks_exist(line):
+    pytest.importorskip("typer", reason="the command line needs the extra `all`")
+    from typer.main import get_command
+
+    from keras_advdef.cli.app import app
+
+    _, name, *arguments = shlex.split(line)
+    command = get_command(app).commands[name]
+    # Parses the arguments, and runs nothing.
+    assert command.make_context(name, arguments).params
+
+
+def test_readme_names_every_folder():
+    table = _README.partition("## What is inside")[2].partition("\n## ")[0]
+    named = re.findall(
+        r"`(\w+)`", "\n".join(re.findall(r"^\| `.*", table, re.MULTILINE))
+    )
+    assert set(named) >= set(keras_advdef.__all__)
 
 
 def _anchors(text):

@@ -3,6 +3,7 @@
 - `tests/golden/api.txt`: one line for each public name, with its arguments.
 - `README.md`: the table of defences, from their cards.
 - `docs/names.md`: what each public name is, from the docstrings.
+- `docs/command_line.md`: the commands and their flags.
 - `docs/model_forms.md`: the recorded outcomes of `tests/golden/model_forms.py`.
 
 Review the difference, and add a line to `CHANGELOG.md` where users will notice it.
@@ -18,7 +19,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from typer.main import get_command
+
 import keras_advdef
+from keras_advdef.cli.app import app
 from keras_advdef.cli.defences import defences_table
 from tests.golden.model_forms import PAGE, outcomes, page
 
@@ -27,7 +31,7 @@ COMMAND = "python -m tests.golden.refresh"
 API = Path(__file__).with_name("api.txt")
 README = ROOT / "README.md"
 NAMES = ROOT / "docs" / "names.md"
-_BEGIN, _END = "<!-- defences -->", "<!-- end of defences -->"
+COMMANDS = ROOT / "docs" / "command_line.md"
 _NAMES_INTRODUCTION = f"""# Public names
 
 Every name is reachable as `keras_advdef.<folder>.<Name>`. `help(...)` in Python shows
@@ -65,9 +69,36 @@ def api_text() -> str:
 
 def readme_text() -> str:
     """Returns the README with the table of defences that the cards give."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    return f"{before}{_BEGIN}\n{defences_table()}\n{_END}{after}"
+    return _with_part(README, "defences", defences_table())
+
+
+def _with_part(page: Path, name: str, part: str) -> str:
+    """Returns a page with another text between its two comments of a name."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{part}\n{end}{after}"
+
+
+def commands_text() -> str:
+    """Returns the page of the command line with the commands and flags of today."""
+    commands = get_command(app).commands.items()
+    overview = [f"| `{name}` | {_cell(each.help)} |" for name, each in commands]
+    tables = ["\n".join(["| command | what it does |", "|---|---|", *overview])]
+    for name, command in commands:
+        rows = [_flag(each) for each in command.params]
+        table = ["| argument | default | meaning |", "|---|---|---|", *rows]
+        tables.append("\n".join([f"### `{name}`\n", *table]))
+    return _with_part(COMMANDS, "commands", "\n\n".join(tables))
+
+
+def _flag(parameter: Any) -> str:
+    is_flag = parameter.param_type_name == "option"
+    name = parameter.opts[0] if is_flag else parameter.name.upper()
+    default = "required" if parameter.required else parameter.default
+    shown = "" if default is None or default is False else f"`{default}`"
+    shown = shown.replace("`required`", "required")
+    return f"| `{name}` | {shown} | {_cell(parameter.help)} |"
 
 
 def names_text() -> str:
@@ -86,8 +117,12 @@ def names_text() -> str:
 
 
 def _summary(public: Any) -> str:
-    """Returns a docstring's first paragraph, fit for a cell of a table."""
-    paragraph = (inspect.getdoc(public) or "").partition("\n\n")[0]
+    return _cell(inspect.getdoc(public))
+
+
+def _cell(text: str | None) -> str:
+    """Returns the first paragraph of a text, fit for a cell of a table."""
+    paragraph = (text or "").partition("\n\n")[0]
     return " ".join(paragraph.split()).replace("|", "\\|")
 
 
@@ -95,6 +130,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     API: api_text,
     README: readme_text,
     NAMES: names_text,
+    COMMANDS: commands_text,
     PAGE: lambda: page(outcomes()),
 }
 
