@@ -12,6 +12,7 @@ import keras_advdef
 
 _ROOT = Path(__file__).parent.parent
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
+_CHANGELOG = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 # The recipes of this page define public classes; a test of their own runs them.
 _RUN_ELSEWHERE = {"extend.md"}
 _PAGES = {
@@ -116,6 +117,27 @@ def test_flags_of_shell_blocks_exist(line):
     command = get_command(app).commands[name]
     # Parses the arguments, and runs nothing.
     assert command.make_context(name, arguments).params
+
+
+_FOLDERS = "|".join(keras_advdef.__all__)
+_NAMED = sorted(
+    {
+        (page, found[1])
+        for page, text in {**_PAGES, "CHANGELOG.md": _CHANGELOG}.items()
+        for found in re.finditer(
+            rf"(?:(?<=`)|(?<=advdef\.))((?:{_FOLDERS})\.[A-Za-z][\w.]*)", text
+        )
+        # Its recipes' classes are not there before somebody follows them.
+        if Path(page).name not in _RUN_ELSEWHERE
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "name"), _NAMED)
+def test_names_in_pages_exist(page, name):
+    found = keras_advdef
+    for part in name.split("."):
+        found = getattr(found, part)
 
 
 def test_readme_names_every_folder():
