@@ -77,8 +77,9 @@ def install(tmp_path, monkeypatch):
     def put(recipe):
         module = _make_module(monkeypatch, recipe.module, recipe.source)
         folder = importlib.import_module(recipe.module.rpartition(".")[0])
-        _, name = re.findall(r"^\+.*?(\w+)\W*$", recipe.exports, re.MULTILINE)
-        assert f"+from {recipe.module} import {name}\n" in recipe.exports
+        (name,) = re.findall(
+            rf"^\+from {recipe.module} import (\w+)\n$", recipe.exports
+        )
         monkeypatch.setattr(folder, name, getattr(module, name), raising=False)
         monkeypatch.setattr(folder, "__all__", sorted([*folder.__all__, name]))
         path = tmp_path / Path(recipe.test_path).relative_to("tests")

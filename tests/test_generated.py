@@ -2,10 +2,14 @@
 
 import pytest
 
+import keras_advdef
 from tests.golden import refresh
+from tests.golden.exports import export_imported_names, exports_text
+
+_NAME = {path: path.relative_to(refresh.ROOT).as_posix() for path in refresh.GENERATED}
 
 
-@pytest.mark.parametrize("path", refresh.GENERATED, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", refresh.GENERATED, ids=_NAME.get)
 def test_generated_file_is_up_to_date(path):
     text = refresh.GENERATED[path]()
     assert path.read_text(encoding="utf-8") == text, f"run `{refresh.COMMAND}`"
@@ -40,3 +44,33 @@ def test_refresh_writes_what_is_stale(stale_file, capsys):
     assert capsys.readouterr().out == "page.md: written\n"
     assert refresh.main(["--check"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_imported_names_are_exported_in_order(tmp_path):
+    path = tmp_path / "__init__.py"
+    path.write_text(
+        "from keras_advdef.layers.b import b_function\n"
+        "from keras_advdef.layers.new import Newcomer\n"
+        "from keras_advdef.layers.pgd import PGD\n\n"
+        '__all__ = [\n    "PGD",\n    "gone",\n]\n',
+        encoding="utf-8",
+    )
+    before, after = exports_text(path).split("\n\n")
+    assert before.count("import") == 3
+    assert after == '__all__ = ["PGD", "Newcomer", "b_function"]\n'
+
+
+def test_long_lists_of_exports_stand_one_in_a_line(tmp_path):
+    path = tmp_path / "__init__.py"
+    names = [f"Name{number}OfSomeLength" for number in range(5)]
+    lines = [f"from keras_advdef.layers.{name.lower()} import {name}" for name in names]
+    path.write_text("\n".join([*lines, "", "__all__ = []", ""]), encoding="utf-8")
+    expected = "".join(f'    "{name}",\n' for name in names)
+    assert exports_text(path).endswith(f"\n__all__ = [\n{expected}]\n")
+
+
+def test_imported_names_are_public_at_once(monkeypatch):
+    whole = keras_advdef.layers.__all__
+    monkeypatch.setattr(keras_advdef.layers, "__all__", ["InputTransform"])
+    export_imported_names()
+    assert keras_advdef.layers.__all__ == whole

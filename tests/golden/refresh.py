@@ -2,6 +2,7 @@
 
 - `tests/golden/api.txt`: one line for each public name, with its arguments.
 - `README.md`: the table of defences, from their cards.
+- `__all__` of each folder's `__init__.py`, from what it imports.
 - `docs/names.md`: what each public name is, from the docstrings.
 - `docs/command_line.md`: the commands and their flags.
 - `docs/model_forms.md`: the recorded outcomes of `tests/golden/model_forms.py`.
@@ -14,6 +15,7 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +26,7 @@ from typer.main import get_command
 import keras_advdef
 from keras_advdef.cli.app import app
 from keras_advdef.cli.defences import defences_table
+from tests.golden.exports import INITS, export_imported_names, exports_text
 from tests.golden.model_forms import PAGE, outcomes, page
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +135,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     NAMES: names_text,
     COMMANDS: commands_text,
     PAGE: lambda: page(outcomes()),
+    **{path: partial(exports_text, path) for path in INITS},
 }
 
 
@@ -150,6 +154,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     is_check = parser.parse_args(arguments).check
+    # What is exported from now on is in the other files already.
+    export_imported_names()
     changed = stale()
     for path, text in changed.items():
         if not is_check:
