@@ -23,12 +23,12 @@ _HIGHEST_BETA = 0.5
         category="robust training",
         paper="Cisse, Bojanowski, Grave, Dauphin, Usunier: Parseval Networks: "
         "Improving Robustness to Adversarial Examples, ICML 2017",
-        claim="69.1 % on CIFAR-10 under one step of FGSM at a signal-to-noise ratio "
-        "of 33 dB (some 2/255), 67.2 % without; its authors ran no attack of several "
-        "steps.",
+        claim="69.1 % accuracy on CIFAR-10 under one-step FGSM at a signal-to-noise "
+        "ratio of 33 dB (about 2/255), against 67.2 % without the constraint; its "
+        "authors ran no iterative attack.",
         standing="standing",
         attacks=("AutoAttack",),
-        training_cost="a few matrix products per kernel in each step",
+        training_cost="a few matrix products per kernel and step",
         inference_cost="none",
     )
 )

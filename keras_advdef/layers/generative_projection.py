@@ -22,7 +22,7 @@ DEFENSE_GAN = (
     "Adversarial Attacks Using Generative Models, ICLR 2018"
 )
 DEFENSE_GAN_CLAIM = (
-    "98.8 % of MNIST images right under FGSM of epsilon 0.3, where the undefended "
+    "98.8 % accuracy on MNIST under FGSM at epsilon 0.3, where the undefended "
     "classifier has 21.7 %."
 )
 DEFENSE_GAN_BREAKS = (
@@ -33,8 +33,8 @@ DEFENSE_GAN_BREAKS = (
     ),
     Break(
         attack="search of the latent space",
-        result="some of the generator's own images are misclassified, and even a "
-        "perfect projection does not change those",
+        result="finds misclassified images among the generator's own, which even a "
+        "perfect projection leaves unchanged",
         source="Athalye, Carlini, Wagner, ICML 2018",
     ),
 )

@@ -38,7 +38,7 @@ _BATCH = 64
 
 @defence(
     DefenceCard(
-        summary="Makes every image anew of similar patches of clean training images.",
+        summary="Rebuilds every image from similar patches of clean training images.",
         category="input transformation",
         paper=COUNTERING,
         claim=COUNTERING_CLAIM,
@@ -47,8 +47,8 @@ _BATCH = 64
         eot_samples=30,
         gradient="straight-through",
         attacks=("PGD", "APGD"),
-        training_cost="a search for the nearest of all bank patches, for every patch",
-        inference_cost="as training",
+        training_cost="a search of the whole patch bank for every patch of an image",
+        inference_cost="the same as in training",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

@@ -28,21 +28,21 @@ _HIGHEST = 100
         category="input transformation",
         paper="Dziugaite, Ghahramani, Roy: A Study of the Effect of JPG Compression on "
         "Adversarial Images, 2016",
-        claim="Reverses many errors that small FGSM perturbations cause on ImageNet, "
-        "and few of those of large ones.",
+        claim="Corrects many of the errors caused by small FGSM perturbations on "
+        "ImageNet, but few of those caused by large ones.",
         standing="broken",
         breaks=(
             BROKEN_BY_BPDA,
             Break(
                 attack="PGD through differentiable rounding",
-                result="perturbations that survive compression are found",
+                result="finds perturbations that survive compression",
                 source="Shin, Song 2017",
             ),
         ),
         gradient="straight-through",
         attacks=("PGD", "APGD", "BPDA"),
         training_cost="four small matrix products per image",
-        inference_cost="as training",
+        inference_cost="the same as in training",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

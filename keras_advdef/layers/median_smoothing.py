@@ -18,16 +18,17 @@ from keras_advdef.layers.input_transform import InputTransform
 
 @defence(
     DefenceCard(
-        summary="Replaces every pixel by the median of the pixels around it.",
+        summary="Replaces every pixel with the median of the pixels around it.",
         category="input transformation",
         paper=SQUEEZING,
-        claim="Undoes perturbations of few pixels; part of the squeezing detector.",
+        claim="Removes perturbations of few pixels; part of the feature squeezing "
+        "detector.",
         standing="broken",
         breaks=(EVADED_SQUEEZING,),
         gradient="straight-through",
         attacks=("PGD", "APGD"),
         training_cost="one selection network per pixel",
-        inference_cost="as training",
+        inference_cost="the same as in training",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

@@ -22,14 +22,14 @@ from keras_advdef.layers.input_transform import InputTransform
         summary="Averages every pixel with those whose surroundings look alike.",
         category="input transformation",
         paper=f"{SQUEEZING}; the filter is that of Buades, Coll, Morel, CVPR 2005",
-        claim="Smooths without blurring edges; part of the squeezing detector for "
-        "colour images.",
+        claim="Smooths without blurring edges; part of the feature squeezing detector "
+        "for colour images.",
         standing="broken",
         breaks=(EVADED_SQUEEZING,),
         gradient="straight-through",
         attacks=("PGD", "APGD"),
         training_cost="one comparison of patches per pixel of the search window",
-        inference_cost="as training",
+        inference_cost="the same as in training",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

@@ -22,21 +22,21 @@ _GENERATORS = ("hash", "philox")
         category="randomization",
         paper="Liu, Cheng, Zhang, Hsieh: Towards Robust Neural Networks via Random "
         "Self-Ensemble, ECCV 2018",
-        claim="Noise before every convolution and averaged predictions hold against "
-        "C&W on CIFAR-10, where the undefended model is below 10 %.",
+        claim="With noise before every convolution and averaged predictions, the model "
+        "resists C&W on CIFAR-10, where undefended accuracy is below 10 %.",
         standing="broken",
         breaks=(
             Break(
                 attack="EOT",
-                result="the gain over plain training vanishes when gradients are "
-                "averaged over draws",
+                result="no gain over plain training once gradients are averaged over "
+                "draws",
                 source="Zimmermann 2019",
             ),
         ),
         eot_samples=20,
         attacks=("PGD", "APGD"),
         training_cost="one normal draw per element",
-        inference_cost="as training, times the number of averaged predictions",
+        inference_cost="the same as in training, times the averaged predictions",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

@@ -19,24 +19,24 @@ from keras_advdef.layers.input_transform import InputTransform
 
 @defence(
     DefenceCard(
-        summary="Resizes every image to a random side and pads it at a random place.",
+        summary="Resizes every image to a random size and pads it at a random place.",
         category="randomization",
         paper="Xie, Wang, Zhang, Ren, Yuille: Mitigating Adversarial Effects Through "
         "Randomization, ICLR 2018",
-        claim="86 % accuracy on ImageNet at linf 10/255, on images classified "
-        "correctly before, together with ensemble adversarial training.",
+        claim="With ensemble adversarial training, 86 % accuracy on ImageNet at linf "
+        "10/255, measured on images that are classified correctly when clean.",
         standing="broken",
         breaks=(
             Break(
                 attack="EOT over 30 draws",
-                result="0 % left on ImageNet at linf 8/255",
+                result="0 % accuracy on ImageNet at linf 8/255",
                 source="Athalye, Carlini, Wagner 2018",
             ),
         ),
         eot_samples=30,
         attacks=("PGD", "APGD"),
         training_cost="two small matrix products per image",
-        inference_cost="as training, and more pixels for the classifier",
+        inference_cost="the same as in training, and more pixels for the classifier",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

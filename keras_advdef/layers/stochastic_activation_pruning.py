@@ -23,28 +23,28 @@ _SAMPLINGS = ("multinomial", "bernoulli")
         paper="Dhillon, Azizzadenesheli, Lipton, Bernstein, Kossaifi, Khanna, "
         "Anandkumar: Stochastic Activation Pruning for Robust Adversarial Defense, "
         "ICLR 2018",
-        claim="A pretrained network gains accuracy under small FGSM perturbations and "
-        "loses little on clean images, without any training.",
+        claim="Without any training, a pretrained network gains accuracy under small "
+        "FGSM perturbations and loses little on clean images.",
         standing="broken",
         breaks=(
             Break(
                 attack="EOT",
                 result="0 % accuracy on CIFAR-10 at 8/255; an erratum (Dhillon, "
-                "Carlini 2020) holds that the attacked layer was weaker than the "
+                "Carlini 2020) says that the attacked layer was weaker than the "
                 "published one",
                 source="Athalye, Carlini, Wagner 2018",
             ),
             Break(
                 attack="BPDA",
-                result="skipping the pruning in the backward pass breaks the published "
-                "layer too",
+                result="breaks the published layer too, by skipping the pruning in the "
+                "backward pass",
                 source="Dhillon, Carlini 2020, arXiv 2010.00071",
             ),
         ),
         eot_samples=20,
         attacks=("PGD", "APGD", "BPDA"),
-        training_cost="none; it is put into a pretrained model",
-        inference_cost="one uniform draw for each activation",
+        training_cost="none; the layer is added to a pretrained model",
+        inference_cost="one uniform draw per activation",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

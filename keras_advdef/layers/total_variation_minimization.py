@@ -23,7 +23,7 @@ from keras_advdef.layers.input_transform import InputTransform
 
 @defence(
     DefenceCard(
-        summary="Drops random pixels and fits a smooth image to the others.",
+        summary="Drops random pixels and fits a smooth image to the rest.",
         category="input transformation",
         paper=COUNTERING,
         claim=COUNTERING_CLAIM,
@@ -33,7 +33,7 @@ from keras_advdef.layers.input_transform import InputTransform
         gradient="straight-through",
         attacks=("PGD", "APGD"),
         training_cost="some hundred passes over the pixels",
-        inference_cost="as training",
+        inference_cost="the same as in training",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

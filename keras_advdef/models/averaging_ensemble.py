@@ -19,28 +19,28 @@ _FEWEST_MEMBERS = 2
 
 @defence(
     DefenceCard(
-        summary="Predicts by the mean of several classifiers' probabilities.",
+        summary="Averages the probabilities of several classifiers.",
         category="ensemble",
         paper="Pang, Xu, Du, Chen, Zhu: Improving Adversarial Robustness via Promoting "
         "Ensemble Diversity, ICML 2019",
-        claim="An attack has to fool most members at once; diverse members, trained "
-        "with `AdaptiveDiversityPromoting`, shall make that hard.",
+        claim="An attack must fool most members at once; diversity among them, trained "
+        "with `AdaptiveDiversityPromoting`, is meant to make that hard.",
         standing="broken",
         breaks=(
             Break(
-                attack="weak defences in ensemble",
-                result="an attack on the whole needs hardly larger perturbations",
+                attack="attack on an ensemble of weak defences",
+                result="fooling the whole takes hardly larger perturbations",
                 source="He, Wei, Chen, Carlini, Song 2017",
             ),
             Break(
                 attack="PGD of 200 steps and a loss on the members' logits",
-                result="diverse members are fooled together once the attack converges",
+                result="fools diverse members together once the attack has converged",
                 source="Tramèr, Carlini, Brendel, Mądry 2020",
             ),
         ),
         attacks=("PGD-200", "MemberDLR"),
         training_cost="that of every member",
-        inference_cost="one pass for each member",
+        inference_cost="one pass per member",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

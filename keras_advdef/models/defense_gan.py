@@ -35,8 +35,8 @@ _SEARCH = (
 
 @defence(
     DefenceCard(
-        summary="Classifies the nearest image of a generator, and flags images far "
-        "from all of them.",
+        summary="Classifies the nearest image that a generator can make, and flags "
+        "images far from all of those.",
         category="input transformation",
         paper=DEFENSE_GAN,
         claim=DEFENSE_GAN_CLAIM,
@@ -45,7 +45,7 @@ _SEARCH = (
         eot_samples=20,
         gradient="straight-through",
         attacks=("BPDA", "LatentSpaceAttack"),
-        training_cost="that of the generator, once",
+        training_cost="training the generator once",
         inference_cost=DEFENSE_GAN_COST,
     )
 )

@@ -22,18 +22,18 @@ _FARTHEST = 2.0
         category="input transformation",
         paper="Xu, Evans, Qi: Feature Squeezing: Detecting Adversarial Examples in "
         "Deep Neural Networks, NDSS 2018",
-        claim="Detects 98 % of adversarial images on MNIST and 85 % on CIFAR-10 with "
+        claim="Detects 98 % of adversarial images on MNIST and 85 % on CIFAR-10, with "
         "less than 5 % false positives.",
         standing="broken",
         breaks=(
             Break(
                 attack="detector-aware C&W",
-                result="adversarial images of small norm are not detected, on MNIST "
-                "and CIFAR-10",
+                result="adversarial images with small perturbations go undetected on "
+                "MNIST and CIFAR-10",
                 source="He, Wei, Chen, Carlini, Song 2017",
             ),
             Break(
-                attack="EAD and C&W of high confidence",
+                attack="EAD and C&W with high confidence",
                 result="detection is bypassed on MNIST, CIFAR-10 and ImageNet",
                 source="Sharma, Chen 2018",
             ),
@@ -41,7 +41,7 @@ _FARTHEST = 2.0
         gradient="straight-through",
         attacks=("PGD", "SqueezingAware"),
         training_cost="none; one pass over clean images to calibrate",
-        inference_cost="one more pass of the classifier for each squeezer",
+        inference_cost="one more pass of the classifier per squeezer",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

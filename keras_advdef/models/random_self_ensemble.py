@@ -20,25 +20,25 @@ _COMBINATIONS = ("probabilities", "logits")
 
 @defence(
     DefenceCard(
-        summary="Predicts by the mean over several passes of a random classifier.",
+        summary="Averages the predictions of several passes of a random classifier.",
         category="randomization",
         paper="Liu, Cheng, Zhang, Hsieh: Towards Robust Neural Networks via Random "
         "Self-Ensemble, ECCV 2018",
-        claim="Noise before every convolution and predictions averaged over ten passes "
-        "hold against C&W on CIFAR-10 where the undefended model does not.",
+        claim="With noise before every convolution and predictions averaged over ten "
+        "passes, the model resists C&W on CIFAR-10; the undefended one does not.",
         standing="broken",
         breaks=(
             Break(
                 attack="EOT",
-                result="the gain over plain training vanishes when gradients are "
-                "averaged over draws",
+                result="no gain over plain training once gradients are averaged over "
+                "draws",
                 source="Zimmermann 2019",
             ),
         ),
         eot_samples=20,
         attacks=("PGD", "APGD"),
-        training_cost="none; training is that of the classifier",
-        inference_cost="one pass for each sample",
+        training_cost="none beyond that of the classifier",
+        inference_cost="one pass per sample",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

@@ -36,17 +36,17 @@ class Certificates(NamedTuple):
 
 @defence(
     DefenceCard(
-        summary="Votes over noisy copies of an image, with certified radii.",
+        summary="Takes a vote over noisy copies of an image, with certified radii.",
         category="randomization",
         paper="Cohen, Rosenfeld, Kolter: Certified Adversarial Robustness via "
         "Randomized Smoothing, ICML 2019",
-        claim="Certified l2 accuracy on ImageNet of 49 % at radius 0.5 with noise of "
-        "0.25.",
+        claim="49 % certified accuracy on ImageNet at l2 radius 0.5, with noise of "
+        "standard deviation 0.25.",
         standing="standing",
         eot_samples=20,
         attacks=("PGD", "APGD"),
         training_cost="that of the classifier, on noisy images",
-        inference_cost="one pass for each sample",
+        inference_cost="one pass per sample",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

@@ -20,21 +20,21 @@ from keras_advdef.objectives.objective import Objective
         category="ensemble",
         paper="Pang, Xu, Du, Chen, Zhu: Improving Adversarial Robustness via Promoting "
         "Ensemble Diversity, ICML 2019",
-        claim="More accuracy than a plain ensemble under attacks of ten steps, on "
+        claim="Higher accuracy than a plain ensemble under attacks of ten steps, on "
         "MNIST and CIFAR-10, without loss on clean images.",
         standing="broken",
         breaks=(
             Break(
-                attack="PGD of 200 steps, several starts, and a loss on the members' "
-                "logits",
-                result="most of the gain on CIFAR-10 at linf 0.01 is lost: the short "
-                "attack of the paper had not converged",
+                attack="PGD with 200 steps, several restarts and a loss on the "
+                "members' logits",
+                result="removes most of the gain on CIFAR-10 at linf 0.01: the paper's "
+                "short attack had not converged",
                 source="Tramèr, Carlini, Brendel, Mądry 2020",
             ),
         ),
         attacks=("PGD-200", "MemberDLR"),
-        training_cost="one pass for each member",
-        inference_cost="one pass for each member",
+        training_cost="one pass per member",
+        inference_cost="one pass per member",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")

@@ -21,16 +21,16 @@ _AT_ONCE = 9
 
 @defence(
     DefenceCard(
-        summary="Penalises differences between the slopes of the logits.",
+        summary="Penalises differences between the input gradients of the logits.",
         category="robust training",
         paper="Hein, Andriushchenko: Formal Guarantees on the Robustness of a "
         "Classifier against Adversarial Manipulation, NIPS 2017",
-        claim="Certified and adversarial l2 norms above those of weight decay and "
-        "dropout, with no or small loss of accuracy.",
+        claim="Certified radii and smallest adversarial l2 perturbations larger than "
+        "with weight decay or dropout, with little or no loss of accuracy.",
         standing="standing",
         attacks=("AutoAttack",),
-        training_cost="one backward pass for each class but one, or for each "
-        "projection, and one through them",
+        training_cost="one backward pass per class except one, or per projection, and "
+        "one pass through them all",
         inference_cost="none",
     )
 )

@@ -23,16 +23,16 @@ _LARGEST_RATIO = 2.0
 
 @defence(
     DefenceCard(
-        summary="Trains DeepFool's perturbations to be large, through DeepFool.",
+        summary="Makes DeepFool's perturbations larger, by training through DeepFool.",
         category="robust training",
         paper="Yan, Guo, Zhang: Deep Defense: Training DNNs with Improved Adversarial "
         "Robustness, NeurIPS 2018",
-        claim="Perturbations of DeepFool about twice as large on MNIST, with slightly "
-        "better accuracy; measured with DeepFool and FGSM.",
+        claim="DeepFool's perturbations about twice as large on MNIST, with slightly "
+        "higher accuracy; measured with DeepFool and FGSM.",
         standing="standing",
         attacks=("AutoAttack",),
         training_cost="steps times one backward pass per class, eleven at most, and "
-        "one through them",
+        "one pass through them all",
         inference_cost="none",
     )
 )

@@ -49,24 +49,24 @@ class _AtTemperature(keras.losses.Loss):
 
 @defence(
     DefenceCard(
-        summary="Trains a second net on the softened probabilities of a first.",
+        summary="Trains a second net on the softened probabilities of a first net.",
         category="robust training",
         paper="Papernot, McDaniel, Wu, Jha, Swami: Distillation as a Defense to "
         "Adversarial Perturbations against Deep Neural Networks, IEEE S&P 2016",
-        claim="JSMA succeeds on 0.5 % of MNIST instead of 96 %, on 5 % of CIFAR-10 "
-        "instead of 88 %.",
+        claim="The success rate of JSMA falls from 96 % to 0.5 % on MNIST, and from "
+        "88 % to 5 % on CIFAR-10.",
         standing="broken",
         breaks=(
             Break(
                 attack="C&W on logits",
-                result="100 % success at an undefended net's distances: large logits "
-                "only hide the gradient (gradient masking)",
+                result="100 % success with perturbations as small as for an undefended "
+                "net: large logits only hide the gradient (gradient masking)",
                 source="Carlini, Wagner: Towards Evaluating the Robustness of Neural "
                 "Networks, IEEE S&P 2017",
             ),
         ),
         attacks=("CarliniWagner", "AutoAttack"),
-        training_cost="the teacher's training, and one forward pass of it in each step",
+        training_cost="training the teacher, and one forward pass of it per step",
         inference_cost="none",
     )
 )
