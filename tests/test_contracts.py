@@ -9,6 +9,8 @@ import tensorflow as tf
 
 import keras_advdef
 from keras_advdef.core import defence
+from keras_advdef.core.cards import all_cards
+from keras_advdef.evaluation._plan.card_attacks import CARD_ATTACKS
 from tests.support import cases
 from tests.support.cases import (
     ATTACKS,
@@ -91,6 +93,13 @@ def newcomer(tmp_path, monkeypatch):
         return [case for case in cases_of(kind) if case[0] is cls]
 
     return export
+
+
+@pytest.mark.parametrize("name", all_cards())
+def test_attacks_on_a_card_are_known_to_evaluations(name):
+    """An attack is told by its name in `evaluation/_plan/card_attacks.py`."""
+    unknown = set(all_cards()[name].attacks) - CARD_ATTACKS.keys()
+    assert not unknown
 
 
 def _layer(slope):

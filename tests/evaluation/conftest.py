@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
+from keras_advdef.core.cards import DefenceCard
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
@@ -37,6 +38,19 @@ def make_probe_result():
             "adaptive": ModelView(model),
         }
         return ProbeResult(**{**defaults, **changes})
+
+    return make
+
+
+@pytest.fixture
+def made_up_card():
+    """Makes the card of a defence that does not exist."""
+
+    def make(**changes):
+        facts = dict.fromkeys(("summary", "paper", "claim"), "none")
+        costs = dict.fromkeys(("training_cost", "inference_cost"), "none")
+        kind = {"category": "robust training", "standing": "standing"}
+        return DefenceCard(**{**facts, **costs, **kind, **changes})
 
     return make
 

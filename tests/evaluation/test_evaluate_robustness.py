@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_advdef.attacks import PGD
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import evaluate_robustness
+from keras_advdef.training import DistillationTrainer
 from tests.support import defended_nets, masked_nets
 from tests.support.nets import linear_net, small_net
 
@@ -270,6 +271,23 @@ class TestEvaluateRobustness:
         assert "| images | 200 of unknown given |" in report.to_markdown()
         assert re.search(r"At most \d+,\d00 model passes, \d+ ", printed)
         assert "PGD-2: " in printed
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The targeted DLR needs 4 classes")
+def test_a_distilled_model_meets_the_attack_that_broke_distillation(
+    undefended, evaluate
+):
+    trainer = DistillationTrainer(undefended, temperature=5.0)
+    trainer.student.set_weights(undefended.get_weights())
+    settings = {"epsilon": 0.05, "norm": "l2", "curve": [], "count": 4}
+    report = evaluate(trainer, budget="standard", **settings)
+    attacked = {attack["name"]: attack["images"] for attack in report.data["attacks"]}
+    assert attacked["CarliniWagner"] > 0
+    assert report.data["skipped"] == []
+    assert "AutoAttack" in report.headline
+    assert "CarliniWagner" in report.headline
+    assert ("Robust accuracy" in report.headline) == (not failed(report))
 
 
 class _Lines(Progress):

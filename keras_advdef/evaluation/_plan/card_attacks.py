@@ -1,77 +1,238 @@
-"""card_attacks: what the cards of a model's defences ask an evaluation to run."""
+"""The registry of the attacks that cards name: how each is made, and whether it ran."""
 
+import dataclasses
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.auto_attack import AutoAttack
+from keras_advdef.attacks.carlini_wagner import CarliniWagner
 from keras_advdef.attacks.latent_space_attack import LatentSpaceAttack, projection_of
+from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.attacks.losses.member_dlr import MemberDLR
 from keras_advdef.attacks.pgd import PGD
-from keras_advdef.core.cards import card_of
+from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.core.cards import DefenceCard, card_of
 from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.logits import LogitsModel
-from keras_advdef.evaluation._plan.plan import Skipped
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
+from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.models.feature_squeezing_detector import FeatureSqueezingDetector
 from keras_advdef.models.squeezing_aware import SqueezingAware
 
-# Losses that cards name, and the steps of PGD on them.
-AWARE = ((SqueezingAware(), 100), (MemberDLR(), 200))
-# What cards say where an attack must skip the layer in its backward pass.
-_BPDA = "BPDA"
+BPDA = "BPDA"
+NO_GRADIENT = "the model has no input gradient"
+NO_SURROGATE = "no surrogate model was given"
+# Losses that only cards ask for; reports name them.
+AWARE: tuple[type[AttackLoss], ...] = (SqueezingAware, MemberDLR)
+# An attack with more of these counts as the same attack, only stronger.
+_MORE_IS_STRONGER = ("steps", "restarts", "eot_samples")
 
 
-def card_attacks(
-    probed: ProbeResult, *, settings: dict[str, Any], budget: str, draws: int
-) -> tuple[list[Attack], list[Skipped]]:
-    """Returns what the cards ask for and the budget does not hold anyway.
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What an evaluation plans to attack.
+
+    Attributes:
+        request: The checked arguments.
+        probed: The probe's result.
+    """
+
+    request: Request
+    probed: ProbeResult
+
+    @property
+    def model(self) -> Any:
+        """The model: a Keras model, or any function of images."""
+        return self.probed.adaptive.model
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Arguments that all gradient attacks share."""
+        request = self.request
+        return {
+            "epsilon": request.epsilon,
+            "value_range": tuple(request.value_range),
+            "norm": request.norm,
+            "precision": request.precision,
+        }
+
+    @property
+    def averaged(self) -> dict[str, Any]:
+        """The same, with as many EOT samples as the cards ask for."""
+        return {**self.settings, "eot_samples": self.probed.draws}
+
+
+@dataclasses.dataclass(frozen=True)
+class CardAttack:
+    """An attack that cards may name.
+
+    Attributes:
+        make: Makes the attack; several where the name stands for several.
+        obstacle: Says why it cannot run on a model that gives gradients, as half a
+            sentence; "" if it can.
+        is_past_layers: Whether its backward pass skips `layers_to_pass`.
+    """
+
+    make: Callable[[Target], list[Attack]]
+    obstacle: Callable[[Target], str] = lambda target: ""
+    is_past_layers: bool = False
+
+    def reason(self, target: Target) -> str:
+        """Says why the attack cannot run, as half a sentence; "" if it can.
+
+        Args:
+            target: What is attacked.
+        """
+        if not target.probed.has_gradient:
+            return NO_GRADIENT
+        return self.obstacle(target)
+
+    def ran(self, stages: Iterable[Stage], target: Target) -> bool:
+        """Returns whether stages are this attack, or stronger ones.
+
+        Args:
+            stages: Stages of a plan.
+            target: What is attacked.
+        """
+        if self.reason(target):
+            return False
+        layers = set(layers_to_pass(target.model)) if self.is_past_layers else set()
+        able = [s.attack for s in stages if layers <= set(s.view.bpda_layers)]
+        return all(
+            any(_covers(attack, wanted) for attack in able)
+            for wanted in self.make(target)
+        )
+
+
+def _covers(attack: Attack, wanted: Attack) -> bool:
+    """Whether an attack is a wanted one with at least its steps, restarts and draws."""
+    if isinstance(attack, Transfer) and isinstance(wanted, Transfer):
+        return attack.surrogate is wanted.surrogate
+    if type(attack) is not type(wanted):
+        return False
+    found = attack.get_config()
+    return all(
+        found[name] >= value if name in _MORE_IS_STRONGER else found[name] == value
+        for name, value in wanted.get_config().items()
+        # The stage tells it to attacks that have none.
+        if name != "epsilon"
+    )
+
+
+def _pgd(**settings: Any) -> Callable[[Target], list[Attack]]:
+    return lambda target: [PGD(**settings, **target.averaged)]
+
+
+def _apgd(target: Target) -> list[Attack]:
+    steps = 25 if target.request.budget.name == "quick" else 100
+    return [APGD(steps=steps, **target.averaged)]
+
+
+def _auto_attack(target: Target) -> list[Attack]:
+    version = "rand" if target.probed.is_random else "standard"
+    return AutoAttack(version=version, **target.settings).attacks
+
+
+def _carlini_wagner(target: Target) -> list[Attack]:
+    settings = target.averaged
+    if settings.pop("norm") == "l2":
+        return [CarliniWagner(**settings)]
+    # The attack is for l2; its loss works in every norm.
+    return [PGD(steps=100, loss="margin", **target.averaged)]
+
+
+def _latent_space(target: Target) -> list[Attack]:
+    return [LatentSpaceAttack(**target.averaged)]
+
+
+def _transfer(target: Target) -> list[Attack]:
+    surrogate = target.request.surrogate
+    if surrogate is None:
+        return []
+    return [Transfer(surrogate.model, PGD(steps=100, **target.settings))]
+
+
+def _unless(what: str, is_met: Callable[[Target], bool]) -> Callable[[Target], str]:
+    return lambda target: "" if is_met(target) else what
+
+
+def _unless_exposed(
+    what: str, is_exposed: Callable[[Target], bool]
+) -> Callable[[Target], str]:
+    return _unless(f"the model does not expose its {what}", is_exposed)
+
+
+# In the order in which they are planned.
+CARD_ATTACKS = {
+    "PGD": CardAttack(_pgd(steps=40)),
+    "PGD-200": CardAttack(_pgd(steps=200)),
+    "SqueezingAware": CardAttack(
+        _pgd(steps=100, loss=SqueezingAware()),
+        _unless_exposed(
+            "detector",
+            lambda target: isinstance(target.model, FeatureSqueezingDetector),
+        ),
+    ),
+    "MemberDLR": CardAttack(
+        _pgd(steps=200, loss=MemberDLR()),
+        _unless_exposed(
+            "ensemble", lambda target: isinstance(target.model, LogitsModel)
+        ),
+    ),
+    "AutoAttack": CardAttack(
+        _auto_attack,
+        _unless(
+            "it needs the standard or the full budget",
+            lambda target: target.request.budget.name != "quick",
+        ),
+    ),
+    "APGD": CardAttack(_apgd),
+    "CarliniWagner": CardAttack(_carlini_wagner),
+    "LatentSpaceAttack": CardAttack(
+        _latent_space,
+        _unless_exposed(
+            "generator", lambda target: projection_of(target.model) is not None
+        ),
+    ),
+    BPDA: CardAttack(
+        _pgd(steps=40),
+        _unless_exposed("layers", lambda target: bool(layers_to_pass(target.model))),
+        is_past_layers=True,
+    ),
+    "transfer": CardAttack(
+        _transfer,
+        _unless(NO_SURROGATE, lambda target: target.request.surrogate is not None),
+    ),
+}
+
+
+def named_attacks(cards: Iterable[DefenceCard]) -> dict[str, CardAttack | None]:
+    """Returns the attacks that cards name, in the order in which they are planned.
 
     Args:
-        probed: What the model turned out to be.
-        settings: Arguments of every attack: epsilon, norm, precision and value range.
-        budget: Name of the budget.
-        draws: Draws over which the budget's own attacks average.
+        cards: The cards. One in a SavedModel may be of another version of this package,
+            and name an attack that this one does not know.
 
     Returns:
-        The attacks, and what cannot be run, with the reason.
+        The attacks by name; `None` for an unknown one.
 
     Example:
 
-    >>> from keras_advdef.evaluation._plan.card_attacks import card_attacks
-    >>> from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
-    >>> from keras_advdef.evaluation._plan.probe_result import probe
-    >>> model = keras.Sequential([
-    ...     keras.Input((4, 4, 1)), keras_advdef.layers.BitDepthReduction(3),
-    ...     keras.layers.Flatten(), keras.layers.Dense(3)])
-    >>> probed = probe(
-    ...     EvaluatedModel.of(model), np.full((2, 4, 4, 1), 0.4), np.array([0, 1]),
-    ...     seed=0, value_range=keras_advdef.core.value_range.ValueRange())
-    >>> attacks, _ = card_attacks(
-    ...     probed, settings={"epsilon": 0.1}, budget="quick", draws=1)
-    >>> [str(attack) for attack in attacks]
-    ['PGD-40']
+    >>> from keras_advdef.core.cards import card_of
+    >>> from keras_advdef.evaluation._plan.card_attacks import named_attacks
+    >>> layer = keras_advdef.layers.StochasticActivationPruning
+    >>> list(named_attacks([card_of(layer)]))
+    ['PGD', 'APGD', 'BPDA']
     """
-    names = {name for card in probed.cards.values() for name in card.attacks}
-    every: dict[str, Any] = {"eot_samples": probed.draws, **settings}
-    attacks: list[Attack] = []
-    skipped = []
-    if "PGD" in names:
-        attacks.append(PGD(steps=40, **every))
-    if "PGD-200" in names:
-        attacks.append(PGD(steps=200, **every))
-    for loss, steps in AWARE:
-        if type(loss).__name__ in names:
-            attacks.append(PGD(steps=steps, loss=loss, **every))
-    if "APGD" in names and probed.draws > draws:
-        attacks.append(APGD(steps=25 if budget == "quick" else 100, **every))
-    if LatentSpaceAttack.__name__ in names:
-        if projection_of(probed.adaptive.model) is None:
-            reason = "the model does not expose its generator"
-            skipped.append(Skipped(attack=LatentSpaceAttack.__name__, reason=reason))
-        else:
-            attacks.append(LatentSpaceAttack(**every))
-    return attacks, skipped
+    names = {name for card in cards for name in card.attacks}
+    known = [name for name in CARD_ATTACKS if name in names]
+    unknown = sorted(names - CARD_ATTACKS.keys())
+    return {name: CARD_ATTACKS.get(name) for name in known + unknown}
 
 
 def layers_to_pass(model: Any) -> tuple[keras.layers.Layer, ...]:
@@ -81,7 +242,7 @@ def layers_to_pass(model: Any) -> tuple[keras.layers.Layer, ...]:
         model: A Keras model or a function.
 
     Returns:
-        Layers; models, whose outputs are no images, hold them.
+        Layers, without the models that hold them, whose outputs are not images.
 
     Example:
 
@@ -97,5 +258,5 @@ def layers_to_pass(model: Any) -> tuple[keras.layers.Layer, ...]:
     return tuple(
         layer
         for layer, card in cards.items()
-        if card and _BPDA in card.attacks and not isinstance(layer, LogitsModel)
+        if card and BPDA in card.attacks and not isinstance(layer, LogitsModel)
     )

@@ -27,12 +27,14 @@ class Plan:
         checks: Attacks that are compared with one another, by name.
         adaptive: Attacks on what the others have left.
         skipped: Attacks that are left out.
+        missing: Attacks that the model's cards name and that no stage runs.
     """
 
     naive: Stage
     checks: dict[str, Stage]
     adaptive: tuple[Stage, ...]
     skipped: tuple[Skipped, ...]
+    missing: tuple[str, ...]
 
     @property
     def stages(self) -> tuple[Stage, ...]:

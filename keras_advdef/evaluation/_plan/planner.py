@@ -1,12 +1,11 @@
 """Planner: decides which attacks an evaluation runs."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.attacks.auto_attack import AutoAttack
-from keras_advdef.attacks.carlini_wagner import CarliniWagner
 from keras_advdef.attacks.deep_fool import DeepFool
 from keras_advdef.attacks.fgsm import FGSM
 from keras_advdef.attacks.hop_skip_jump import HopSkipJump
@@ -15,8 +14,13 @@ from keras_advdef.attacks.square import Square
 from keras_advdef.attacks.transfer import Transfer
 from keras_advdef.evaluation._plan.card_attacks import (
     AWARE,
-    card_attacks,
+    BPDA,
+    CARD_ATTACKS,
+    NO_GRADIENT,
+    NO_SURROGATE,
+    Target,
     layers_to_pass,
+    named_attacks,
 )
 from keras_advdef.evaluation._plan.plan import Plan, Skipped
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
@@ -45,14 +49,11 @@ class Planner:
     def __init__(self, request: Request, probed: ProbeResult) -> None:
         self._request = request
         self._probed = probed
-        self._common: dict[str, Any] = {
-            "epsilon": request.epsilon,
-            "value_range": tuple(request.value_range),
-        }
-        self._gradient: dict[str, Any] = {
-            **self._common,
-            "norm": request.norm,
-            "precision": request.precision,
+        self._target = Target(request, probed)
+        self._named = named_attacks(probed.cards.values())
+        self._gradient = self._target.settings
+        self._common = {
+            name: self._gradient[name] for name in ("epsilon", "value_range")
         }
         # The cards may ask for more draws, which the cards' own attacks have.
         self._draws = min(probed.draws, _AUTO_DRAWS)
@@ -73,18 +74,37 @@ class Planner:
             stop_early=False,
         )
         checks = {stage.key.removeprefix("check-"): stage for stage in self._checks()}
-        own = self._request.attacks
-        adaptive = [
-            self._stage(f"{index:02d}", attack)
-            for index, attack in enumerate(self._wanted() if own is None else own)
-        ]
-        past = self._past_layers() if own is None else []
+        adaptive = tuple(filter(self._fits, self._adaptive()))
+        missing = (
+            name
+            for name, each in self._named.items()
+            if each is None or not each.ran(adaptive, self._target)
+        )
         return Plan(
             naive=naive,
             checks=checks,
-            adaptive=tuple(filter(self._fits, [*adaptive, *past])),
+            adaptive=adaptive,
             skipped=tuple(self._skipped),
+            missing=tuple(missing),
         )
+
+    def _adaptive(self) -> list[Stage]:
+        """The user's own attacks, or those of the budget, the cards and the probe."""
+        if self._request.attacks is not None:
+            return self._numbered(self._request.attacks)
+        stages = self._numbered(self._of_budget())
+        stages += self._of_cards(stages)
+        more = self._of_probe()
+        if self._request.budget.name == "full":
+            more += self._of_full(stages)
+        stages += self._numbered(more, first=len(stages))
+        return stages + self._past_layers()
+
+    def _numbered(self, attacks: Sequence[Attack], first: int = 0) -> list[Stage]:
+        return [
+            self._stage(f"{index:02d}", attack)
+            for index, attack in enumerate(attacks, first)
+        ]
 
     def _fits(self, stage: Stage) -> bool:
         passes, most = stage.passes(self._probed.classes), self._request.budget.passes
@@ -114,7 +134,7 @@ class Planner:
         text += f", EOT {draws}" if draws > 1 else ""
         is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
         loss = getattr(attack, "loss", None)
-        if isinstance(loss, tuple(type(each) for each, _ in AWARE)):
+        if isinstance(loss, AWARE):
             text += f" on {type(loss).__name__}"
         view = more.get("view", self._probed.adaptive)
         text += ", BPDA" if view.bpda_layers and is_white else ""
@@ -175,46 +195,40 @@ class Planner:
         norm, precision = self._request.norm, self._request.precision
         return Square(norm=norm, precision=precision, queries=queries, **self._common)
 
-    def _wanted(self) -> list[Attack]:
-        """The attacks of the budget, then those that cards and findings ask for."""
-        name = self._request.budget.name
-        wanted: list[Attack] = []
-        if self._probed.has_gradient:
-            if name == "quick":
-                apgd = APGD(steps=25, eot_samples=self._draws, **self._gradient)
-                wanted.append(apgd)
-            else:
-                version = "rand" if self._probed.is_random else "standard"
-                wanted += AutoAttack(version=version, **self._gradient).attacks
-            wanted += self._of_cards()
-        else:
-            reason = "the model has no input gradient"
-            self._skipped.append(Skipped(attack="gradient attacks", reason=reason))
-        wanted += self._of_findings()
-        return wanted + (self._of_full() if name == "full" else [])
+    def _of_budget(self) -> list[Attack]:
+        """The gradient attacks of the budget, AutoAttack or part of it."""
+        if not self._probed.has_gradient:
+            self._skipped.append(Skipped(attack="gradient attacks", reason=NO_GRADIENT))
+            return []
+        if self._request.budget.name == "quick":
+            return [APGD(steps=25, eot_samples=self._draws, **self._gradient)]
+        return CARD_ATTACKS["AutoAttack"].make(self._target)
 
-    def _of_cards(self) -> list[Attack]:
+    def _of_cards(self, planned: list[Stage]) -> list[Stage]:
         """What the cards ask for and the budget does not hold anyway."""
-        attacks, skipped = card_attacks(
-            self._probed,
-            settings=self._gradient,
-            budget=self._request.budget.name,
-            draws=self._draws,
-        )
-        self._skipped += skipped
-        return attacks
+        stages: list[Stage] = []
+        for name, each in self._named.items():
+            known = "this version of keras_advdef does not know it"
+            reason = known if each is None else each.reason(self._target)
+            if each is None or reason:
+                self._skipped.append(Skipped(attack=name, reason=reason))
+            elif name != BPDA and not each.ran([*planned, *stages], self._target):
+                first = len(planned) + len(stages)
+                stages += self._numbered(each.make(self._target), first=first)
+        return stages
 
     def _past_layers(self) -> list[Stage]:
-        """PGD with the identity behind layers whose cards ask for it."""
-        view = self._probed.adaptive
-        past = layers_to_pass(view.model) if self._probed.has_gradient else ()
-        if not past:
+        """PGD with the identity for the gradient of layers whose cards ask for it."""
+        asked = CARD_ATTACKS[BPDA]
+        if asked.reason(self._target):
             return []
-        view = dataclasses.replace(view, bpda_layers=(*view.bpda_layers, *past))
-        attack = PGD(steps=40, eot_samples=self._probed.draws, **self._gradient)
+        view = self._probed.adaptive
+        layers = (*view.bpda_layers, *layers_to_pass(view.model))
+        (attack,) = asked.make(self._target)
+        view = dataclasses.replace(view, bpda_layers=layers)
         return [self._stage("bpda", attack, view=view)]
 
-    def _of_findings(self) -> list[Attack]:
+    def _of_probe(self) -> list[Attack]:
         """Score- and decision-based attacks where gradients cannot be trusted."""
         probed, is_full = self._probed, self._request.budget.name == "full"
         wanted: list[Attack] = []
@@ -234,34 +248,27 @@ class Planner:
             HopSkipJump(norm=norm, steps=steps, max_evaluations=300, **self._common)
         ]
 
-    def _of_full(self) -> list[Attack]:
-        draws: dict[str, Any] = {"eot_samples": self._probed.draws}
-        steps: dict[str, Any] = {
-            "precision": self._request.precision,
-            **self._common,
-            **draws,
-        }
+    def _of_full(self, planned: list[Stage]) -> list[Attack]:
+        """What the full budget adds to the attacks planned so far."""
+        norm, draws = self._request.norm, self._probed.draws
         attacks: list[Attack] = []
         if self._probed.has_gradient:
-            attacks.append(PGD(steps=100, restarts=5, **draws, **self._gradient))
-            if self._request.norm == "l2":
-                attacks.append(CarliniWagner(**steps))
-            else:
-                # Their attack is for l2; their loss serves in any norm.
-                margin = PGD(steps=100, loss="margin", **draws, **self._gradient)
-                attacks.append(margin)
-            if self._request.norm != "l1":
-                attacks.append(DeepFool(norm=self._request.norm, **steps))
+            averaged = self._target.averaged
+            attacks.append(PGD(steps=100, restarts=5, **averaged))
+            attacks += self._unless_planned("CarliniWagner", planned)
+            if norm != "l1":
+                precision = self._request.precision
+                settings = {"norm": norm, "precision": precision, **self._common}
+                attacks.append(DeepFool(eot_samples=draws, **settings))
         attacks += self._decision_based(20)
-        surrogate = self._request.surrogate
-        if surrogate is not None:
-            attack = Transfer(surrogate.model, PGD(steps=100, **self._gradient))
-            attacks.append(attack)
-        else:
-            self._skipped.append(
-                Skipped(attack="transfer", reason="no surrogate model was given")
-            )
-        return attacks
+        if self._request.surrogate is None and "transfer" not in self._named:
+            self._skipped.append(Skipped(attack="transfer", reason=NO_SURROGATE))
+        return attacks + self._unless_planned("transfer", planned)
+
+    def _unless_planned(self, name: str, planned: list[Stage]) -> list[Attack]:
+        attack = CARD_ATTACKS[name]
+        is_planned = attack.ran(planned, self._target)
+        return [] if is_planned else attack.make(self._target)
 
     def targeted(self) -> list[Stage]:
         """Returns attacks on a model with a class for "adversarial", which they avoid.

@@ -55,13 +55,18 @@ def _kind(attack: Attack) -> str:
 def is_robust_accuracy(request: Request, plan: Plan, checks: Sequence[Check]) -> bool:
     """Returns whether a number may be called robust accuracy.
 
+    Every attack of the budget and every attack named on a card of the model has run,
+    and no check has failed.
+
     Args:
         request: The checked arguments.
         plan: Which attacks ran and which were skipped.
         checks: The verdicts.
     """
     is_thorough = request.budget.name != "quick" and request.attacks is None
+    # A missing surrogate counts only where a card asks for one.
     is_complete = all(each.attack == "transfer" for each in plan.skipped)
+    is_complete &= not plan.missing
     return is_thorough and is_complete and all(c.passed is not False for c in checks)
 
 

@@ -9,5 +9,7 @@ def test_stages_stand_in_the_order_in_which_they_run():
         Stage(key=key, label=key, role="check", attack=FGSM(0.1), view=ModelView(len))
         for key in "abc"
     )
-    plan = Plan(naive=naive, checks={"x": check}, adaptive=(adaptive,), skipped=())
+    plan = Plan(
+        naive=naive, checks={"x": check}, adaptive=(adaptive,), skipped=(), missing=()
+    )
     assert plan.stages == (naive, check, adaptive)

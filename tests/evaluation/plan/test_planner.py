@@ -6,6 +6,7 @@ from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.layers import (
     BitDepthReduction,
+    MedianSmoothing,
     RandomNoise,
     RandomResizePad,
     StochasticActivationPruning,
@@ -15,6 +16,7 @@ from keras_advdef.models import (
     DefenseGAN,
     FeatureSqueezingDetector,
 )
+from keras_advdef.training import DistillationTrainer
 from tests.support.generators import small_generator
 from tests.support.nets import small_net
 
@@ -277,15 +279,26 @@ class TestCards:
         assert not any(stage.view.bpda_layers for stage in make_plan(masked).adaptive)
 
     @pytest.mark.parametrize(
-        ("model", "asked"),
+        ("kind", "inside", "asked"),
         [
-            (FeatureSqueezingDetector, ["PGD-40", "PGD-100 on SqueezingAware"]),
-            (AveragingEnsemble, ["PGD-200", "PGD-200 on MemberDLR"]),
+            (
+                FeatureSqueezingDetector,
+                lambda: (small_net(), [MedianSmoothing(2)]),
+                ["PGD-40", "PGD-100 on SqueezingAware"],
+            ),
+            (
+                AveragingEnsemble,
+                lambda: ([small_net(), small_net()],),
+                ["PGD-200", "PGD-200 on MemberDLR"],
+            ),
         ],
+        ids=["squeezing", "ensemble"],
     )
-    def test_losses_that_know_of_the_defence(self, model, asked, make_plan):
-        plan = make_plan({"cards": cards(model)})
+    def test_losses_that_know_of_the_defence(self, kind, inside, asked, make_plan):
+        view = ModelView(kind(*inside()))
+        plan = make_plan({"cards": cards(kind), "adaptive": view})
         assert labels(plan) == ["APGD-25 on cross_entropy", *asked]
+        assert plan.missing == ()
 
     def test_projections_are_attacked_through_and_from_behind(self, make_plan):
         model = DefenseGAN(small_generator(), small_net())
@@ -302,7 +315,41 @@ class TestCards:
 
     def test_what_cannot_be_reached_is_told(self, make_plan):
         plan = make_plan({"cards": cards(DefenseGAN)})
-        assert [each.attack for each in plan.skipped] == ["LatentSpaceAttack"]
+        names = ["LatentSpaceAttack", "BPDA"]
+        assert [each.attack for each in plan.skipped] == names
+        assert list(plan.missing) == names
+
+    def test_carlini_and_wagner_run_once_in_the_full_budget(self, make_plan):
+        defended = {"cards": cards(DistillationTrainer)}
+        plan = make_plan(defended, budget="full", norm="l2")
+        assert labels(plan).count("CarliniWagner") == 1
+        assert labels(plan)[len(AUTO)] == "CarliniWagner"
+
+    def test_costly_attacks_of_a_card_are_missing(self, make_plan):
+        plan = make_plan({"cards": cards(DistillationTrainer)}, norm="l2")
+        auto, costly = plan.skipped
+        assert auto.attack == "AutoAttack"
+        assert costly.attack == "CarliniWagner"
+        assert costly.reason == "9000 passes per image, but this budget allows 4000"
+        assert plan.missing == ("AutoAttack", "CarliniWagner")
+
+    def test_unknown_attacks_are_told(self, make_plan, made_up_card):
+        card = made_up_card(attacks=("PGD", "Zoo"))
+        plan = make_plan({"cards": {"Newer": card}})
+        (skipped,) = plan.skipped
+        assert skipped.attack == "Zoo"
+        assert skipped.reason == "this version of keras_advdef does not know it"
+        assert plan.missing == ("Zoo",)
+
+    @pytest.mark.parametrize("budget", ["standard", "full"])
+    def test_a_card_may_ask_for_a_transfer(self, budget, make_plan, made_up_card):
+        defended = {"cards": {"Guarded": made_up_card(attacks=("transfer",))}}
+        plan = make_plan(defended, budget=budget)
+        assert [each.attack for each in plan.skipped] == ["transfer"]
+        assert plan.missing == ("transfer",)
+        plan = make_plan(defended, budget=budget, surrogate=lambda images: images)
+        assert plan.missing == plan.skipped == ()
+        assert labels(plan).count("transferred PGD-100") == 1
 
 
 class TestTargeted:

@@ -20,7 +20,7 @@ from keras_advdef.evaluation.check import Check
 AUTO = [APGD(), APGD(loss=TargetedDLR(9)), FAB(), Square()]
 
 
-def plan_of(*adaptive, checks=(), skipped=()):
+def plan_of(*adaptive, checks=(), skipped=(), missing=()):
     def stage(attack):
         label = str(attack)
         return Stage(
@@ -32,6 +32,7 @@ def plan_of(*adaptive, checks=(), skipped=()):
         checks={str(attack): stage(attack) for attack in checks},
         adaptive=tuple(map(stage, adaptive)),
         skipped=tuple(Skipped(attack=name, reason="so") for name in skipped),
+        missing=missing,
     )
 
 
@@ -87,6 +88,11 @@ class TestIsRobustAccuracy:
         plan, request = plan_of(*AUTO, skipped=skipped), make_request(**changes)
         verdicts = [check(passed=True), check(passed=passed)]
         assert not is_robust_accuracy(request, plan, verdicts)
+
+    @pytest.mark.parametrize("skipped", [[], ["transfer"]])
+    def test_not_without_an_attack_of_a_card(self, skipped, make_request):
+        plan = plan_of(*AUTO, skipped=skipped, missing=("CarliniWagner",))
+        assert not is_robust_accuracy(make_request(budget="full"), plan, [])
 
 
 def sentence(request, *checks):
