@@ -22,6 +22,7 @@ from tests.golden.refresh import public_names
 from tests.support import cases
 from tests.support.check_attack import check_attack
 from tests.support.check_layer import check_layer
+from tests.support.check_objective import check_objective
 from tests.test_docs import has_example, undocumented_arguments
 
 _ROOT = Path(__file__).parent.parent
@@ -115,7 +116,7 @@ def _arguments(cls, kind):
 
 
 def test_layer(install, images, request, monkeypatch):
-    recipe = _RECIPES["gaussian_blur"]
+    recipe = _RECIPES["gaussian_blur", "trades"]
     cls = install(recipe)
     for arguments in _arguments(cls, "layer"):
         check_layer(cls, arguments, images)
@@ -128,6 +129,14 @@ def test_attack(install, trained_net, digits, request, monkeypatch):
     x, y = digits.x_test[:6], digits.y_test[:6]
     for arguments in _arguments(cls, "attack"):
         check_attack(cls, arguments, trained_net, x, y)
+    _run_tests(recipe, request, monkeypatch)
+
+
+def test_objective(install, images, labels, request, monkeypatch):
+    recipe = _RECIPES["trades"]
+    cls = install(recipe)
+    for arguments in _arguments(cls, "objective"):
+        check_objective(cls, arguments, images, labels)
     _run_tests(recipe, request, monkeypatch)
 
 
@@ -161,7 +170,7 @@ def test_class_is_public_and_documented(recipe, install):
     assert undocumented_arguments(cls) == []
 
 
-@pytest.mark.parametrize("name", ["gaussian_blur"])
+@pytest.mark.parametrize("name", ["gaussian_blur", "trades"])
 def test_defence_has_a_card(name, install):
     assert card_of(install(_RECIPES[name])) is not None
 

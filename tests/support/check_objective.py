@@ -40,11 +40,17 @@ def check_objective(cls, arguments, images, labels) -> None:
     )
     np.testing.assert_allclose(permuted[0], tf.gather(losses, order), atol=1e-6)
     _check_weights(cls, arguments, images, labels)
+    if not _needs_members(cls):
+        _check_heads(cls, arguments, images, labels)
+
+
+def _needs_members(cls) -> bool:
+    card = card_of(cls)
+    return card is not None and card.category == "ensemble"
 
 
 def _net(cls) -> keras.Model:
-    card = card_of(cls)
-    if card is not None and card.category == "ensemble":
+    if _needs_members(cls):
         return AveragingEnsemble([small_net(), small_net()])
     return small_net()
 
@@ -62,3 +68,18 @@ def _check_weights(cls, arguments, images, labels) -> None:
         results.append(model.classifier.get_weights())
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-7)
+
+
+def _check_heads(cls, arguments, images, labels) -> None:
+    """A softmax head gives the losses of the logits behind it."""
+    nets = {head: small_net(head=head) for head in (None, "softmax")}
+    nets["softmax"].set_weights(nets[None].get_weights())
+    found = []
+    for head, net in nets.items():
+        objective = cls(**arguments)
+        model = AdversarialTrainingModel(net, FGSM(0.1), objective)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=head is None)
+        model.compile("sgd", loss)
+        losses, _, _ = objective(model, images, labels, images[:, ::-1])
+        found.append(losses)
+    np.testing.assert_allclose(*found, rtol=1e-3)

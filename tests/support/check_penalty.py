@@ -27,6 +27,7 @@ def check_penalty(cls, arguments, images, labels) -> None:
     doubled = _values(twice, model, images, labels)
     np.testing.assert_allclose(doubled, 2.0 * values, rtol=1e-4)
     _check_order(penalty, model, images, labels)
+    _check_models(penalty, images, labels)
     model.compile(keras.optimizers.SGD(1e-3), sparse_loss())
     history = model.fit(images, labels, verbose=0).history
     assert np.isfinite(history["loss"]).all()
@@ -72,3 +73,14 @@ def _check_order(penalty, model, images, labels) -> None:
         np.testing.assert_allclose(
             permuted, tf.gather(values, order), rtol=1e-3, atol=1e-6
         )
+
+
+def _check_models(penalty, images, labels) -> None:
+    """Training model, plain classifier and softmax head give the same values."""
+    net, other = small_net(), small_net(head="softmax")
+    other.set_weights(net.get_weights())
+    model = AdversarialTrainingModel(net, penalties=[penalty])
+    expected = _values(penalty, model, images, labels)
+    for each in (net, other):
+        found = _values(penalty, each, images, labels)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)
