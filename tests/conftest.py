@@ -1,10 +1,10 @@
-"""Small shared nets and images; every test starts from the same seed."""
+"""Shared small nets and images; every test starts from the same seed."""
 
 import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# A third of the tests' time would go to making small kernels fast that run once.
+# Optimizing small kernels that run once would take a third of the tests' time.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
@@ -15,7 +15,7 @@ from tests.support.nets import digit_images, small_net
 
 
 def pytest_collectstart(collector):
-    """Seed what a module builds while it is imported: layers draw their weights so."""
+    """Seeds the layers that a module builds while it is imported."""
     if isinstance(collector, pytest.Module):
         keras.utils.set_random_seed(0)
 
@@ -68,7 +68,7 @@ def trained_net(digits):
 
 @pytest.fixture
 def make_request():
-    """Makes a request for a plain function and four images, but for some changes."""
+    """Makes a request for a plain function and four images, with some changes."""
 
     def make(**changes):
         defaults = {

@@ -1,4 +1,4 @@
-"""Rules on the files themselves: where they are, how long, and what they import."""
+"""Rules for the files: where they are, how long they are, and what they import."""
 
 import ast
 import importlib
@@ -21,7 +21,7 @@ _MODULES = [name for name in _NAMES if "/" in name and not name.endswith("__init
 _HELPERS = [name for name in _MODULES if "/_" in name]
 _OPEN = [name for name in _MODULES if "/_" not in name]
 
-# Each folder may import itself and what stands before it.
+# Each folder may import itself and the folders before it.
 _ORDER = (
     "core",
     "losses",
@@ -79,7 +79,7 @@ def test_imports_are_seen():
 
 
 def _importers():
-    """Returns the files that import each module, the `__init__` of folders apart."""
+    """Returns the files that import each module, except the folders' `__init__`."""
     importers = {_dotted(name): set() for name in _MODULES}
     for name in _NAMES:
         for imported in set(_imported(_tree(name))) & set(importers):
@@ -96,7 +96,7 @@ _IMPORTERS = _importers()
 
 @pytest.mark.parametrize("name", _HELPERS)
 def test_helper_stands_beside_its_users(name):
-    # Below the folder that holds the first part with an underscore.
+    # Inside the folder that holds the first part with an underscore.
     home, _ = name.split("/_", 1)
     users = _IMPORTERS[_dotted(name)]
     assert users, "nobody imports it"
@@ -229,7 +229,7 @@ def _run(script, **environment):
 
 @pytest.mark.slow
 def test_import_loads_nothing_heavy():
-    # Keras itself loads some of these where they are installed.
+    # Keras itself loads some of these if they are installed.
     done = _run(
         "import sys, keras, tensorflow; before = set(sys.modules); import keras_advdef;"
         "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
@@ -243,7 +243,7 @@ def test_import_loads_nothing_heavy():
 
 @pytest.mark.slow
 def test_import_loads_no_statistics():
-    # With scikit-learn installed, Keras itself loads them.
+    # Keras itself loads them if scikit-learn is installed.
     done = _run(
         "import sys; sys.modules['sklearn'] = None; import keras_advdef;"
         "print('scipy.stats' in sys.modules)"
@@ -266,7 +266,7 @@ def test_another_backend_is_refused_before_keras_fails_on_it():
 
 @pytest.mark.slow
 def test_another_backend_is_refused_however_it_was_chosen():
-    # Another backend need not be installed for this.
+    # This works without another backend installed.
     done = _run(
         "import keras; keras.backend.backend = lambda: 'jax'; import keras_advdef"
     )

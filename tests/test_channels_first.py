@@ -1,4 +1,4 @@
-"""Images whose channels come first are what they are with the channels last."""
+"""Results with the channels first equal those with the channels last."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ FIRST = {"data_format": "channels_first"}
 
 @pytest.fixture
 def channels_first():
-    """Keras's own default for every layer that is made meanwhile."""
+    """Makes channels first Keras's default for the layers made meanwhile."""
     keras.config.set_image_data_format("channels_first")
     yield
     keras.config.set_image_data_format("channels_last")
@@ -31,7 +31,7 @@ def first(images):
 
 
 def transform(name, **arguments):
-    """An input transformation; the generator of one makes images of its kind."""
+    """Makes an input transformation, with a generator of such images if needed."""
     if name == "GenerativeProjection":
         generator = small_generator((9, 8, 3))
         if "data_format" in arguments:
@@ -86,8 +86,8 @@ def test_size_is_checked_where_it_is(channels_first):
 
 
 def test_other_layers(colours):
-    # Variational layers have such a test each; noise, pruning and convex combinations
-    # know of no axes.
+    # Variational layers have their own such tests. Noise, pruning and convex
+    # combinations do not depend on the order of the axes.
     last, other = (
         advdef.layers.ParsevalConv2D(2, 3, data_format=each)
         for each in ("channels_last", "channels_first")

@@ -1,4 +1,4 @@
-"""The command before the package is loaded, with a small package in its place."""
+"""What the command does before it loads the package, tested with a stand-in."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ START = (
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the command with a package that does what a program says."""
+    """Runs the command with a stand-in package made of the given program."""
 
     def run(loading="", running="", *, before="", shell="", **environment):
         folder = tmp_path / "keras_advdef" / "cli"

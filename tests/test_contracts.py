@@ -76,7 +76,7 @@ def test_bases_are_left_to_their_subclasses():
 
 @pytest.fixture
 def newcomer(tmp_path, monkeypatch):
-    """Exports a class as its author would, with a test file of the given text."""
+    """Exports a class as its author would, beside a test file with the given text."""
     monkeypatch.setattr(cases, "TESTS", tmp_path)
 
     def export(kind, cls, test=""):

@@ -72,7 +72,7 @@ def test_adversarial_training_under_mirrored_strategy():
     assert 0 <= found["history"]["val_adversarial_accuracy"][-1] <= 1
     one, other = found["draws"]
     assert one != other
-    # One advance a step, whatever the number of replicas: 4 batches in 6 epochs of
+    # One advance per step, whatever the number of replicas: 4 batches in 6 epochs of
     # training and 6 of validation, and the draw above. Attacks leave it alone.
     assert found["state"] == [49 * 256, 0, 3]
     assert "`jit_compile`" in found["refused"][0]
@@ -229,7 +229,7 @@ def test_penalties_and_generators_under_mirrored_strategy():
     found = run_fresh(PENALTY_AND_GAN)
     assert found["apart"] < 1e-6
     assert np.isfinite(found["logs"]).all()
-    # The critic's last bias has no slope: it shifts all scores alike.
+    # The critic's last bias has no gradient: it shifts all scores equally.
     assert min(found["moved"][:-1]) > 0
 
 

@@ -1,4 +1,4 @@
-"""The examples in the docstrings run, and public names have what docstrings need."""
+"""The examples in docstrings run, and the docstrings of public names are complete."""
 
 import doctest
 import importlib
@@ -50,7 +50,7 @@ def test_public_name_has_an_example(name):
 
 
 def has_example(public):
-    """Whether a docstring has an example that is run."""
+    """Whether a docstring has an example that runs."""
     doc = inspect.getdoc(public) or ""
     return re.search(r"^Example:\n\n>>> ", doc, re.MULTILINE) is not None
 

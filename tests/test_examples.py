@@ -1,4 +1,4 @@
-"""Every example, reproduction and benchmark runs, on a few images."""
+"""Every example, reproduction and benchmark runs on a few images."""
 
 import os
 import re
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "examples" / "reproductions"
 REPRODUCTIONS = sorted(SCRIPTS.glob("*_mnist.py"))
-# Beside them lies what they share, `small_cifar10.py`.
+# `small_cifar10.py` is what the scripts share, and not a script.
 _PARTS = ("", "jpeg_fgsm_", "transformations_", "randomization_", "adv_bnn_")
 ON_CIFAR10 = [SCRIPTS / f"{part}cifar10.py" for part in _PARTS]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
@@ -86,7 +86,7 @@ def test_transformations_on_cifar10(name, tmp_path):
 @pytest.mark.parametrize("name", ["randomization", "adv_bnn"])
 def test_randomization_on_cifar10(name, tmp_path):
     assert "mean of 10" in _table_on_cifar10(name, tmp_path)
-    # Networks and reports stay beside the table, for the next run.
+    # Networks and reports stay beside the table for the next run.
     assert (tmp_path / name / "network.keras").is_file()
     assert len(list((tmp_path / name).glob("*/report.md"))) == 1
 

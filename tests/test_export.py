@@ -1,4 +1,4 @@
-"""The exported model is the evaluated one, in every format that can hold it."""
+"""The exported model equals the evaluated one, in every format that supports it."""
 
 import contextlib
 
@@ -53,7 +53,7 @@ def colours():
 
 
 def augmented_net(**arguments):
-    """A classifier with augmentation inside, as Keras's guides have it."""
+    """A classifier with augmentation inside, as in Keras's guides."""
     augmentation = keras.layers.RandomFlip(), keras.layers.RandomTranslation(0.1, 0.1)
     return small_net(front=augmentation, **arguments)
 
@@ -72,7 +72,7 @@ def combination():
     return lambda images: combine([images, 1.0 - images])
 
 
-# Every layer that draws nothing, in the ways that differ inside.
+# Every layer that draws nothing, in each variant that computes differently.
 STILL = {
     "BitDepthReduction": lambda: BitDepthReduction(3),
     "JPEGCompression": lambda: JPEGCompression(50),
@@ -91,13 +91,13 @@ STILL = {
 
 @pytest.mark.parametrize("name", STILL)
 def test_layers_without_randomness(name, tmp_path):
-    """In nets that are exported by Keras's own `export`."""
+    """Exports nets with Keras's own `export`."""
     inputs, images = keras.Input((8, 8, 3)), colours()
     net = keras.Model(inputs, STILL[name]()(inputs))
     expected = net.predict(images, verbose=0)
     for format in _FOREIGN:
         if (name, format) == ("ImageQuilting", "litert"):
-            # Lists of tensors of any size take an interpreter with TensorFlow inside.
+            # Lists of tensors of any size need an interpreter with TensorFlow inside.
             continue
         run = exported(net, format, tmp_path)
         assert_serves(run(images), expected, _TOLERANCES[format])
@@ -117,7 +117,7 @@ def test_layers_that_draw_say_so_before_anything_is_written(
 ):
     net = small_net(front=[made(cls, arguments, images)])
     net(images)
-    # All of it: Keras adds nothing about the call in which it was raised.
+    # The whole message: Keras adds nothing about the call that raised it.
     rule = rf"^`{cls.__name__}` expects `format` to be one in which .* `format=\S+\.$"
     for format in _FOREIGN:
         with pytest.raises(ValueError, match=rule):

@@ -1,4 +1,4 @@
-"""The recipes of docs/extend.md work as written, within the package's own rules."""
+"""The recipes of docs/extend.md work as written, and keep the package's rules."""
 
 import ast
 import doctest
@@ -73,7 +73,7 @@ def _make_module(monkeypatch, name, source):
 
 @pytest.fixture
 def install(tmp_path, monkeypatch):
-    """Puts a recipe's files where it says, for the time of a test."""
+    """Puts a recipe's files in their places for the duration of a test."""
 
     def put(recipe):
         module = _make_module(monkeypatch, recipe.module, recipe.source)
@@ -93,7 +93,7 @@ def install(tmp_path, monkeypatch):
 
 
 def _run_tests(recipe, request, monkeypatch):
-    """Runs the test functions of a recipe, with the fixtures that they ask for."""
+    """Runs the test functions of a recipe with the fixtures they ask for."""
     module = _make_module(monkeypatch, recipe.module.replace(".", "_"), recipe.test)
     tests = {name: test for name, test in vars(module).items() if name[:5] == "test_"}
     for test in tests.values():

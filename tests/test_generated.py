@@ -1,4 +1,4 @@
-"""What is generated is up to date, and the command that checks it says what is not."""
+"""Generated files are up to date, and the command names those that are not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The whole way on a GPU: fit, attack, export, mixed precision, XLA."""
+"""Fit, attack, export, mixed precision and XLA on a GPU."""
 
 import keras
 import numpy as np

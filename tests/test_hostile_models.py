@@ -1,4 +1,4 @@
-"""Whatever a model gives, an attack returns finite images of the ball, or says why."""
+"""Whatever a model returns, attacks stay finite and in the ball, or say why not."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ BAD = 9
 
 
 def crafted(attack, how, images, model=hostile):
-    """Images of one attack, made in one of the ways there are."""
+    """Adversarial images of one attack, made in one of several ways."""
     goal = goal_of(attack, hostile_labels(len(images)))
     if how in ("generate", "early"):
         return attack.generate(
@@ -55,7 +55,7 @@ def crafted(attack, how, images, model=hostile):
 
 
 def leaves(cls):
-    """Whether images may leave an attack of this class early."""
+    """Whether this class of attack may stop early on broken images."""
     return cls.fill is not Attack.fill
 
 
@@ -85,7 +85,7 @@ def test_returns_them_however_it_is_called(cls, arguments, how):
         check_images(crafted(attack, how, images), images, attack)
 
 
-# One for each way in which `generate` fills its result.
+# One attack for each way in which `generate` fills its result.
 FILLS = [
     FGSM(0.1),
     PGD(0.1, steps=2),
@@ -118,7 +118,7 @@ def test_takes_images_of_any_type_and_number(dtype):
 
 
 def bad_behind(value):
-    """A model that gives one bad value, for images whose first pixel is white."""
+    """A model that returns one bad value for images whose first pixel is white."""
 
     def model(images):
         is_bad = images[:, 0, 0] > 0.99
@@ -128,7 +128,7 @@ def bad_behind(value):
 
 
 def marked_images():
-    """Images of which number 9, in the second batch of five, is the bad one."""
+    """Images of which number 9, in the second batch of five, triggers the bad value."""
     images = hostile_images()
     images[BAD, 0, 0] = 1.0
     return images
@@ -169,9 +169,9 @@ def test_a_graph_that_cannot_refuse_leaves_finite_images(attack):
 @pytest.mark.parametrize(
     ("attack", "passes"),
     [
-        # The first batch is looked at to learn the number of classes; one step a batch.
+        # Inspects the first batch to learn the number of classes; one step per batch.
         (FGSM(0.1), 1 + 3),
-        # From random starts nobody sees the clean images of the later batches.
+        # With random starts the clean images of later batches are never evaluated.
         (PGD(0.1, steps=2, return_best=False), 1 + 3 * 2 + 2),
         (PGD(0.1, steps=2, return_best=False, random_start=False), 1 + 3 * 2),
     ],
@@ -194,7 +194,7 @@ def test_looks_at_clean_images_once(attack, passes):
 
 
 class TestNoAnswer:
-    """NaN is no class: an image that gets it has left its label, for every attack."""
+    """NaN is not a class: to every attack, images with NaN logits are misclassified."""
 
     @pytest.mark.parametrize("targeted", [False, True])
     @pytest.mark.parametrize("how", ["eager", "graph", "jit", "generate"])
@@ -204,7 +204,7 @@ class TestNoAnswer:
         attack = PGD(0.01, steps=3, targeted=targeted, random_start=False)
         found = np.asarray(crafted(attack, how, images, KINDS["NaN around the image"]))
         has_none = np.isnan(KINDS["NaN around the image"](found)).any(axis=1)
-        # Aimed at a class, the clean image is the best point with an answer.
+        # In a targeted attack, the clean image is the best point with finite logits.
         labels = hostile_labels()
         wrong = plain(images).numpy().argmax(axis=1) != labels
         assert row == 0
@@ -229,7 +229,7 @@ class TestNoAnswer:
 
 
 def test_some_pairs_without_an_answer_do_not_blind_spsa():
-    """Half of the pairs step into NaN; the others still show the way."""
+    """Half of the pairs step into NaN; the others still give a direction."""
 
     def model(images):
         score = tf.reduce_sum(images, [1, 2, 3])[:, None] * [[-1.0, 1.0]]

@@ -1,4 +1,4 @@
-"""Whatever takes arrays of images takes them from data sets too, with equal results."""
+"""Whatever takes arrays of images also takes data sets, with equal results."""
 
 import keras
 import numpy as np
@@ -45,7 +45,7 @@ def attack():
 
 @pytest.fixture
 def operations(net, hidden, detector, attack, make_request):
-    """What takes images, and labels where it needs them."""
+    """The operations that take images, with labels if they need them."""
     smoothed = SmoothedClassifier(net, stddev=0.1, samples=20)
 
     def detect(images, *_):
@@ -111,7 +111,7 @@ def test_data_sets_give_what_arrays_give(name, operations):
 def test_what_cannot_be_taken_is_refused_in_a_sentence(name, operations):
     with pytest.raises(TypeError, match="images` to be an array, a tensor, a `tf"):
         operations[name]((IMAGES, LABELS) for _ in range(1))
-    # An evaluation takes no more of it than its budget.
+    # An evaluation reads only as much as its budget needs.
     if name != "evaluate":
         with pytest.raises(ValueError, match="images` to be a data set that has an en"):
             operations[name](batched().repeat())

@@ -1,4 +1,4 @@
-"""Every operation on every form of model, against what is recorded in `golden`."""
+"""Every operation on every form of model gives what is recorded in `golden`."""
 
 import pytest
 
@@ -8,8 +8,8 @@ from tests.support.model_forms import FORMS
 
 _RECORDED = outcomes()
 _CELLS = [(operation, form) for form in FORMS for operation in OPERATIONS]
-# The commonest head and the one of two classes go through everything in the gate; of
-# the other cells each operation takes every fourth, each time other forms.
+# In the gate, the commonest head and the one with two classes go through every
+# operation; of the other forms each operation takes a fourth, a different one each.
 _ALWAYS = ("softmax_dense", "sigmoid_unit")
 
 

@@ -1,4 +1,4 @@
-"""Files that version 0.1 wrote load, predict and go on training as they did in it."""
+"""Files written by version 0.1 load, predict and train on as they did there."""
 
 import json
 import zipfile
@@ -11,7 +11,7 @@ from tests.golden.keras_0_1 import FOLDER, MODELS, replay
 
 _CONFIGS = json.loads((FOLDER / "configs.json").read_text(encoding="utf-8"))
 _PREFIX = "keras_advdef>"
-# It has no config to be loaded from.
+# This class has no config to load from.
 _WITHOUT_CONFIG = {"keras_advdef>Transfer"}
 
 
@@ -24,7 +24,7 @@ def _texts():
 
 
 def _classes(config):
-    """Returns the registered names that stand in a config."""
+    """Returns the registered names in a config."""
     if isinstance(config, list):
         return {name for each in config for name in _classes(each)}
     if not isinstance(config, dict):
@@ -35,7 +35,7 @@ def _classes(config):
 
 
 def _without_modules(config):
-    """Returns a config without what tells in which file a class stands."""
+    """Returns a config without the names of the modules of its classes."""
     if isinstance(config, list):
         return [_without_modules(each) for each in config]
     if not isinstance(config, dict):
@@ -67,7 +67,7 @@ def test_old_config_loads(config):
 
 
 def test_classes_are_found_by_their_registered_names():
-    # The files say where a class stood; it may have moved since.
+    # The files name the module of a class, which may have moved since.
     text = json.dumps(_CONFIGS)
     moved = text.replace('"module": "keras_advdef.', '"module": "moved.')
     assert moved != text

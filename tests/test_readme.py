@@ -1,4 +1,4 @@
-"""The README and the pages of docs: their blocks run, their links lead somewhere."""
+"""The blocks of README and docs run, and their links lead somewhere."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ import keras_advdef
 _ROOT = Path(__file__).parent.parent
 _README = (_ROOT / "README.md").read_text(encoding="utf-8")
 _CHANGELOG = (_ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-# The recipes of this page define public classes; a test of their own runs them.
+# The recipes of this page define public classes, which their own test runs.
 _RUN_ELSEWHERE = {"extend.md"}
 _PAGES = {
     path.relative_to(_ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def _run(name, namespace):
 
 @pytest.fixture
 def namespace():
-    """The images and labels that the README's blocks speak of, few and small."""
+    """A few small images and labels for the README's blocks."""
     generator = np.random.default_rng(0)
     labels = np.arange(24) % 10
     images = generator.uniform(size=(24, 28, 28, 1)).astype(np.float32)
@@ -57,7 +57,7 @@ def namespace():
 
 @pytest.fixture
 def continued(namespace):
-    """What the README's first block leaves to the pages that continue it."""
+    """The variables that the README's first block hands on to the pages of docs."""
     classifier = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -115,7 +115,7 @@ def test_flags_of_shell_blocks_exist(line):
 
     _, name, *arguments = shlex.split(line)
     command = get_command(app).commands[name]
-    # Parses the arguments, and runs nothing.
+    # Only parses the arguments.
     assert command.make_context(name, arguments).params
 
 
@@ -127,7 +127,7 @@ _NAMED = sorted(
         for found in re.finditer(
             rf"(?:(?<=`)|(?<=advdef\.))((?:{_FOLDERS})\.[A-Za-z][\w.]*)", text
         )
-        # Its recipes' classes are not there before somebody follows them.
+        # The classes of its recipes exist only once somebody follows them.
         if Path(page).name not in _RUN_ELSEWHERE
     }
 )

@@ -1,4 +1,4 @@
-"""Exported models keep their defence where this package is not installed."""
+"""Exported models keep their defence without this package installed."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Random layers that many threads call at once: no draw comes twice."""
+"""Random layers called by many threads at once never repeat a draw."""
 
 import hashlib
 import zipfile
@@ -40,7 +40,7 @@ def _ensemble():
 
 @pytest.fixture(scope="module")
 def model():
-    """Every random layer side by side, each with an output of its own."""
+    """Every random layer side by side, each with its own output."""
     keras.utils.set_random_seed(3)
     cases = [(cls, {**given, **_SHORT.get(cls, {})}) for cls, given in LAYERS]
     layers = [made(*case, _IMAGES) for case in cases]
@@ -52,13 +52,13 @@ def model():
 
 
 def _digests(outputs):
-    """What tells the outputs of one call apart from those of others."""
+    """Digests of the outputs of one call."""
     found = [np.asarray(each).tobytes() for each in outputs]
     return [hashlib.blake2b(each, digest_size=16).digest() for each in found]
 
 
 def _assert_all_different(call, count):
-    """Asserts that no layer gives the same in two batches of `count` calls."""
+    """Asserts that no layer repeats its output in two batches of `count` calls."""
     call()
     batches = [batch for made in called_by_threads(call, count) for batch in made]
     assert len(batches) >= count
@@ -109,7 +109,7 @@ class TestNoDrawComesTwice:
 
 
 def _shared_net():
-    """A net in a net, a layer that is called twice, moving averages."""
+    """A net with a nested net, a layer called twice, and moving averages."""
     keras.utils.set_random_seed(5)
     twice = keras.layers.Conv2D(4, 3, padding="same", activation="relu")
     inner = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization()]
@@ -124,7 +124,7 @@ def _close(found, expected):
 
 
 class _Users:
-    """What threads do to one net while another one attacks it in bfloat16."""
+    """What threads do with a net while another thread attacks it in bfloat16."""
 
     labels = np.array([0, 1, 2, 0])
     images = _IMAGES[:4]
@@ -137,7 +137,7 @@ class _Users:
         self.rounded = self._attacked("bfloat16")
 
     def _attacked(self, precision):
-        # A new attack is traced anew.
+        # A new attack is traced again.
         attack = PGD(0.1, steps=2, precision=precision)
         return attack.generate(self.net, self.images, self.labels, seed=0, verbose=0)
 
@@ -152,7 +152,7 @@ class _Users:
         _close(tf.function(self.net)(self.images), self.logits)
 
     def predict_first(self, turn):
-        # Around the same layers, a model that no thread has called yet.
+        # A model around the same layers that no thread has called yet.
         inputs = keras.Input((8, 8, 1))
         model = keras.Model(inputs, self.net(inputs))
         _close(model.predict(self.images, verbose=0), self.logits)
@@ -181,7 +181,7 @@ class TestBfloat16OfOneThread:
     @pytest.mark.parametrize("rounds", [2, pytest.param(40, marks=pytest.mark.nightly)])
     def test_nobody_else_sees_it(self, rounds, tmp_path):
         users = _Users(tmp_path)
-        # What would be seen: pixels that moved the other way.
+        # A mix-up would show as pixels that moved the other way.
         assert np.abs(users.attacked - users.rounded).max() > 0.01
         others = [users.attack, users.call, users.predict_first, users.train_another]
         files = [users.copy_and_save, users.export]
@@ -200,7 +200,7 @@ class TestIdentityGradientOfOneThread:
     def test_each_attack_finds_what_it_finds_alone(self, count):
         net, pruning = _pruned_net()
         images, labels = _IMAGES[:4], np.array([0, 1, 2, 0])
-        # One attacker knows of the pruning, and the other does not.
+        # One attacker knows the pruning layer, the other does not.
         views = net, ModelView(net, bpda_layers=(pruning,))
 
         def found():

@@ -1,4 +1,4 @@
-"""What an image passes on its way to the net is counted, by `benchmarks`' script."""
+"""The script in `benchmarks` counts the frames between an image and the net."""
 
 import importlib.util
 from pathlib import Path

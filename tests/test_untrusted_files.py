@@ -1,7 +1,7 @@
-"""Every reader of files of others: a right value, or one sentence of this package.
+"""Every reader of untrusted files returns a right value or raises one clear sentence.
 
-Whatever the bytes are: no other error, no line or command for a terminal in what is
-said, no more memory than a budget.
+Whatever the bytes are: no other error, no new line or terminal command in the
+message, and no more memory than a budget.
 """
 
 import dataclasses
@@ -39,15 +39,15 @@ from tests.support.hostile_files import formats_of, npz_of
 from tests.support.nets import small_net
 from tests.support.report_values import small_report
 
-# Libraries warn of some of these files before they fail on them.
+# Libraries warn about some of these files before they fail on them.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-# Files of each format in the nightly run; of models, which take long, a fifth.
+# Files of each format in the nightly run; a fifth of that for models, which are slow.
 LONG = 3000
 _SHORT = 60
 _SHARE_OF_MODELS = 5
 _BUDGET = 2**26
-# Beside the budget: copies, libraries' own, and what the allocator keeps.
+# On top of the budget: copies, the libraries' own memory, and allocator overhead.
 _MOST_MEMORY = 2**29
 _MOST_SECONDS = 60
 # Of the sound files, those that are refused on purpose: of frames, of 16 bits, of
@@ -58,7 +58,7 @@ _IDENTITY = {"seed": 0, "model": "abc"}
 
 
 class _TooLong(BaseException):
-    """Raised where one file takes more than its share of the processor."""
+    """Raised if one file takes more than its share of processor time."""
 
 
 def _stop(number, frame):
@@ -66,7 +66,7 @@ def _stop(number, frame):
 
 
 def _peak_memory():
-    """The most memory that was in use since `_forget_peak`, in bytes."""
+    """The peak memory since `_forget_peak`, in bytes."""
     if sys.platform == "linux":
         with open("/proc/self/status", encoding="ascii") as status:
             [line] = [line for line in status if line.startswith("VmHWM")]
@@ -81,7 +81,7 @@ def _forget_peak():
 
 
 def refused(read, *arguments):
-    """Whether a file is refused, as everything that is not read must be."""
+    """Whether a file is refused; what is not read must be refused properly."""
     signal.setitimer(signal.ITIMER_PROF, _MOST_SECONDS)
     try:
         read(*arguments)
@@ -107,7 +107,7 @@ def _bounds(monkeypatch):
     signal.signal(signal.SIGPROF, before)
 
 
-# What reads the bytes of a file, written to a folder, and looks at the value.
+# Each reads a file with the given bytes, in a folder, and checks the value.
 
 
 def _read_picture(ending):
@@ -155,7 +155,7 @@ def _read_gallery(values):
 
 
 def _write_record(path, content):
-    """With the right checksum where there can be one."""
+    """Writes a record with the right checksum if it can have one."""
     try:
         values = json.loads(content)
         write_record(path, values, path.name)
@@ -241,7 +241,7 @@ def _json(values):
 
 
 def _light(folder):
-    """Formats that take no model, and their readers."""
+    """Formats that need no model, and their readers."""
     images = np.random.default_rng(0).integers(256, size=(4, 3, 2), dtype=np.uint8)
     labels = np.array([0, 1, 2, 0])
     report = small_report()
@@ -328,7 +328,7 @@ HEAVY = [
 
 
 def refusals(case, count, folder, seed=0):
-    """How many files of so many are refused, and the most memory they took."""
+    """How many of `count` files are refused, and the peak memory."""
     form, read = case
     _forget_peak()
     before, found = _peak_memory(), 0
@@ -358,14 +358,14 @@ def refusals(case, count, folder, seed=0):
 )
 def test_files_drawn_at_random(cases, tmp_path, name, count):
     found, memory = refusals(cases[name], count, tmp_path)
-    # Some bytes say nothing, such as dates, or make other pixels.
+    # Some bytes do not matter, such as dates, or only change pixels.
     assert found > 0
     assert memory < _MOST_MEMORY
 
 
 @pytest.mark.parametrize("name", [*LIGHT, *HEAVY])
 def test_sound_files_are_read(cases, tmp_path, name):
-    """But for the few that are refused on purpose: of frames, of 16 bits."""
+    """Except for the few that are refused on purpose: with frames or 16 bits."""
     form, read = cases[name]
     outcomes = []
     for number, content in enumerate(form.sound):
@@ -389,7 +389,7 @@ def test_beginnings_of_files(cases, tmp_path, name, kind):
     form, read = cases[name]
     found = hostile_files.truncations(form.sound[0], kind)
     outcomes = [refused(read, content, tmp_path) for content in found]
-    # The ends of some files say nothing.
+    # The last bytes of some files do not matter.
     assert sum(outcomes) >= len(outcomes) - 8
     assert all(outcomes[: len(outcomes) // 2])
 
@@ -442,7 +442,7 @@ def test_archives_of_other_programs_are_read(tmp_path, write):
 
 
 def _read_folder_with(name, read):
-    """Reads a folder in which something else lies in the place of a file."""
+    """Reads a folder with something else in the place of a file."""
 
     def at(make, folder):
         for path in ("progress", "assets", "a", "b"):
@@ -488,7 +488,7 @@ def test_special_files(tmp_path, place, special):
         with pytest.raises(FileNotFoundError, match=r"report\.json"):
             _PLACES[place](make, tmp_path)
     elif is_gone and place == "identity":
-        # A new one is written in its place.
+        # A new file is written in its place.
         _PLACES[place](make, tmp_path).close(finished=True)
     else:
         assert refused(_PLACES[place], make, tmp_path)

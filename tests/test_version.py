@@ -1,4 +1,4 @@
-"""The version is written once as source, and every file that repeats it agrees."""
+"""The version has one source, and every file that repeats it agrees."""
 
 import datetime
 import re

@@ -1,4 +1,4 @@
-"""The wheel holds every file of the package, and works where nothing else lies."""
+"""The wheel holds every file of the package, and works on its own."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def _python(*arguments, **options):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The wheel, built of a copy so that nothing is left among the sources."""
+    """The wheel, built from a copy so that nothing is left among the sources."""
     folder = tmp_path_factory.mktemp("wheel")
     sources = folder / "sources"
     sources.mkdir()
@@ -56,7 +56,7 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(wheel, tmp_path_factory):
-    """A folder that holds nothing but what the wheel installs."""
+    """A folder that holds only what the wheel installs."""
     folder = tmp_path_factory.mktemp("installed")
     with zipfile.ZipFile(wheel) as file:
         file.extractall(folder)

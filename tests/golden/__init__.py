@@ -1,1 +1,1 @@
-"""Texts that may only change on purpose."""
+"""Texts that may change only on purpose."""

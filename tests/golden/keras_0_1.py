@@ -22,12 +22,12 @@ import keras_advdef as advdef
 FOLDER = Path(__file__).with_suffix("")
 MODELS = ("layers", "training", "distillation", "ensemble", "detector")
 _PREFIX = "keras_advdef>"
-# It has no config: it would hold a whole model, without its weights.
+# It has no config: that would hold a whole model without its weights.
 _WITHOUT_CONFIG = {"keras_advdef>Transfer"}
 
 
 def replay(name: str, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns what a stored model predicts, before and after a step, and its loss.
+    """Returns a stored model's predictions, before and after a step, and its loss.
 
     Args:
         name: One of `MODELS`.
@@ -44,7 +44,7 @@ def replay(name: str, images: np.ndarray, labels: np.ndarray) -> dict[str, np.nd
 
 
 def _predicted(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """Returns the outputs; of a detector probabilities and score, side by side."""
+    """Returns the outputs; for a detector, probabilities and score side by side."""
     outputs = model.predict(images, verbose=0)
     if isinstance(outputs, dict):
         score = np.asarray(outputs["score"])[:, np.newaxis]
@@ -71,7 +71,7 @@ def _critic() -> keras.Sequential:
 
 
 def _combined() -> keras.Model:
-    """A net with two branches, which a convex combination joins."""
+    """A net with two branches joined by a convex combination."""
     inputs = keras.Input((8, 8, 1))
     branches = [
         keras.layers.Conv2D(2, 3, padding="same", activation="tanh")(inputs)
@@ -83,7 +83,7 @@ def _combined() -> keras.Model:
 
 
 def _layers(images: np.ndarray, labels: np.ndarray) -> keras.Model:
-    """Most of the layers, in one net that is trained on the margin."""
+    """Most of the layers in one net, trained on the logit margin."""
     layers = advdef.layers
     quilting = layers.ImageQuilting(patch_size=3, overlap=1, neighbors=2)
     quilting.adapt(images[:4])
@@ -115,7 +115,7 @@ def _layers(images: np.ndarray, labels: np.ndarray) -> keras.Model:
 
 
 def _training(images: np.ndarray, labels: np.ndarray) -> keras.Model:
-    """An ensemble under attack, with an objective, a penalty and Adam's state."""
+    """An adversarially trained ensemble with objective, penalty and Adam's state."""
     ensemble = advdef.models.AveragingEnsemble([_net(), _combined()])
     model = advdef.training.AdversarialTrainingModel(
         ensemble,
@@ -134,7 +134,7 @@ def _training(images: np.ndarray, labels: np.ndarray) -> keras.Model:
 
 
 def _distillation(images: np.ndarray, labels: np.ndarray) -> keras.Model:
-    """A student beside its teacher, both trained at a temperature."""
+    """A student and its teacher, both trained at a temperature."""
     model = advdef.training.DistillationTrainer(_net(), temperature=4.0)
     model.compile(keras.optimizers.SGD(0.1))
     model.fit_teacher(images, labels, verbose=0)
@@ -143,7 +143,7 @@ def _distillation(images: np.ndarray, labels: np.ndarray) -> keras.Model:
 
 
 def _ensemble(images: np.ndarray, labels: np.ndarray) -> keras.Model:
-    """A random classifier, seen through the mean of its passes."""
+    """A random classifier whose passes are averaged."""
     net = advdef.surgery.insert_noise(_net(), first=0.2, inner=0.1)
     model = advdef.models.RandomSelfEnsemble(net, samples=3)
     model.compile(
@@ -154,7 +154,7 @@ def _ensemble(images: np.ndarray, labels: np.ndarray) -> keras.Model:
 
 
 def _detector(images: np.ndarray, labels: np.ndarray) -> keras.Model:
-    """A detector with a threshold of its own."""
+    """A detector with a calibrated threshold."""
     del labels
     squeezers = [advdef.layers.BitDepthReduction(1), advdef.layers.MedianSmoothing(2)]
     detector = advdef.models.FeatureSqueezingDetector(_net(), squeezers)
@@ -196,7 +196,7 @@ def _objects() -> list[object]:
 
 
 def _all_configs(models: list[keras.Model]) -> list[object]:
-    """Returns the configs, which hold every name that is registered."""
+    """Returns the configs, which together hold every registered name."""
     serialize = keras.saving.serialize_keras_object
     configs = [serialize(each) for each in _objects()]
     text = json.dumps(configs) + json.dumps([serialize(each) for each in models])

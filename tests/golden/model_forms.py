@@ -1,4 +1,4 @@
-"""Records what each operation gives for each form of model.
+"""Records the outcome of each operation for each form of model.
 
 `python -m tests.golden.model_forms` runs every form, which takes about half an hour on
 two cores; `python -m tests.golden.model_forms FORM ...` runs only those named. Both
@@ -38,7 +38,7 @@ def outcomes() -> dict[str, dict[str, str]]:
 
 
 def page(recorded: dict[str, dict[str, str]]) -> str:
-    """Returns the page that shows them."""
+    """Returns the documentation page of the outcomes."""
     sentences: list[str] = []
     tables = []
     for title, forms in (("Heads", HEADS), ("Bodies", BODIES)):

@@ -71,12 +71,12 @@ def api_text() -> str:
 
 
 def readme_text() -> str:
-    """Returns the README with the table of defences that the cards give."""
+    """Returns the README with the table of defences drawn from the cards."""
     return _with_part(README, "defences", defences_table())
 
 
 def _with_part(page: Path, name: str, part: str) -> str:
-    """Returns a page with another text between its two comments of a name."""
+    """Returns a page with new text between its two comments of the given name."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
@@ -84,7 +84,7 @@ def _with_part(page: Path, name: str, part: str) -> str:
 
 
 def commands_text() -> str:
-    """Returns the page of the command line with the commands and flags of today."""
+    """Returns the page of the command line with the current commands and flags."""
     commands = get_command(app).commands.items()
     overview = [f"| `{name}` | {_cell(each.help)} |" for name, each in commands]
     tables = ["\n".join(["| command | what it does |", "|---|---|", *overview])]
@@ -105,7 +105,7 @@ def _flag(parameter: Any) -> str:
 
 
 def names_text() -> str:
-    """Returns the page of public names, a table for each folder."""
+    """Returns the page of public names, with a table for each folder."""
     tables: dict[str, list[str]] = {}
     for name, public in public_names():
         folder, _, short = name.rpartition(".")
@@ -150,11 +150,11 @@ def stale() -> dict[Path, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Writes what is out of date, or with `--check` only names it."""
+    """Writes the files that are out of date, or with `--check` only names them."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing")
     is_check = parser.parse_args(arguments).check
-    # What is exported from now on is in the other files already.
+    # The other files already contain the new exports.
     export_imported_names()
     changed = stale()
     for path, text in changed.items():

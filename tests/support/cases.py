@@ -1,4 +1,4 @@
-"""Finds the cases in which each public class is put through the contract of its kind.
+"""Finds the cases for which each public class must keep the contract of its kind.
 
 A case is a class and its arguments. A test file declares them as `CONTRACT`, a list of
 dictionaries over which contracts go, or as a string that says why the contract does not
@@ -28,14 +28,14 @@ KINDS: dict[str, tuple[ModuleType, type]] = {
     "objective": (advdef.objectives, advdef.objectives.Objective),
     "penalty": (advdef.objectives, advdef.objectives.Penalty),
 }
-# What `CONTRACT` may use beside plain values.
+# Names that `CONTRACT` may use, apart from plain values.
 _NAMES = {"keras": keras, "keras_advdef": advdef, "np": np, "tf": tf}
-# For attacks whose arguments name none: large enough to change images, in each norm.
+# For attacks without an epsilon in their arguments: large enough to change images.
 _EPSILONS = {"linf": 0.1, "l2": 3.0, "l1": 15.0, "l0": 40}
 
 
 def public_classes(kind: str) -> list[type]:
-    """Returns the classes of a kind that users can make, in the order of `__all__`."""
+    """Returns the classes of a kind that users can create, in `__all__`'s order."""
     folder, base = KINDS[kind]
     exported = [getattr(folder, name) for name in folder.__all__]
     classes = [
@@ -54,7 +54,7 @@ def cases_of(kind: str) -> list[tuple[type, dict[str, Any]]]:
 
 
 def arguments_of(cls: type) -> list[dict[str, Any]] | str:
-    """Returns the arguments of each case of a class, or why it has no case."""
+    """Returns the arguments of each case of a class, or the reason why it has none."""
     declared = _declared(cls)
     if isinstance(declared, str):
         return declared
@@ -62,7 +62,7 @@ def arguments_of(cls: type) -> list[dict[str, Any]] | str:
 
 
 def missing_case(cls: type) -> str | None:
-    """Returns which line has to be added where, if a class has no case; else `None`."""
+    """Returns which line to add where if a class has no case, else `None`."""
     if arguments_of(cls):
         return None
     required = [
@@ -80,7 +80,7 @@ def missing_case(cls: type) -> str | None:
 
 
 def _is_base(cls: type, classes: list[type]) -> bool:
-    """Whether a class has public subclasses, and leaves a method for them to write."""
+    """Whether a class has public subclasses and leaves a method to them."""
     if not any(issubclass(other, cls) and other is not cls for other in classes):
         return False
     methods = [method for _, method in inspect.getmembers(cls, inspect.isfunction)]
@@ -121,7 +121,7 @@ def _derived(cls: type) -> list[dict[str, Any]]:
 
 
 def _example_arguments(cls: type) -> Any:
-    """Yields the arguments of each call in the docstring that has plain values only."""
+    """Yields the arguments of each call in the docstring that has only plain values."""
     signature = inspect.signature(cls)
     examples = doctest.DocTestParser().get_examples(cls.__doc__ or "")
     for example in examples:
@@ -143,7 +143,7 @@ def _ends_with(function: ast.expr, name: str) -> bool:
 
 
 def _with_epsilon(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of an attack with an epsilon, others as they are."""
+    """Returns the arguments, with an epsilon added if an attack has none."""
     if not issubclass(cls, advdef.attacks.Attack) or arguments.get("epsilon"):
         return arguments
     norm = cls(**{"epsilon": None, **arguments}).norm
@@ -151,14 +151,14 @@ def _with_epsilon(cls: type, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def made(cls, arguments, images, **more):
-    """Returns a layer, with a generator or adapted to the images if it needs that."""
+    """Returns a layer, with a generator or adapted to the images if needed."""
     if cls is advdef.layers.GenerativeProjection:
         more["generator"] = small_generator(images.shape[1:])
     layer = cls(**arguments, **more)
     if hasattr(layer, "adapt"):
         layer.adapt(np.asarray(images, "float32"))
     if isinstance(layer, advdef.layers.VariationalLayer):
-        # Two layers that share a seed shall differ in nothing.
+        # Two layers with the same seed must be identical.
         layer.build(images.shape)
         layer.kernel.assign(tf.ones_like(layer.kernel))
     return layer
@@ -168,7 +168,7 @@ def case_id(value) -> str:
     """A readable pytest id for a class or its arguments."""
     if isinstance(value, type):
         return value.__name__
-    # The name of a function, whose `repr` differs between the workers.
+    # Functions by name: their `repr` differs between the workers.
     shown = {name: _readable(item) for name, item in value.items()}
     return ",".join(f"{name}={item}" for name, item in shown.items())
 

@@ -20,9 +20,9 @@ from keras_advdef.core.norms import norm_per_image
 from tests.support.kernels import missing_kernels_of
 from tests.support.nets import busy_net, small_net, weights_of
 
-# A float32 near one is rounded by this much.
+# The rounding error of a float32 near one.
 _ROUNDING = 1.2e-7
-# Walks along the boundary part ways once a decision has been rounded to the other side.
+# Walks along the decision boundary diverge once rounding flips a prediction.
 _WALKS = (BoundaryAttack, HopSkipJump)
 
 
@@ -59,7 +59,7 @@ def distance(result, images, norm) -> np.ndarray:
 
 
 def inside(result, images, epsilon, norm) -> bool:
-    """Whether all perturbations fit, up to the rounding of a float32 near one."""
+    """Whether all perturbations are in the ball, up to the rounding of a float32."""
     slack = _ROUNDING * (1 if norm == "linf" else np.prod(images.shape[1:]))
     return bool((distance(result, images, norm) <= epsilon * (1 + 1e-6) + slack).all())
 
@@ -118,7 +118,7 @@ def _check_same_everywhere(attack, net, images, labels) -> None:
 
 
 def _check_unknown_sizes(attack, net, many, expected) -> None:
-    """A graph that learns all sizes when it runs finds the same images."""
+    """A graph that learns all sizes only when it runs finds the same images."""
     of_any_size = keras.Sequential([keras.Input((None, None, 1)), *net.layers])
     found = tf.function(
         lambda x, y: attack(of_any_size, x, y, seed=1),
@@ -128,7 +128,7 @@ def _check_unknown_sizes(attack, net, many, expected) -> None:
         ],
         autograph=False,
     )(*many)
-    # Where a decision has been rounded to the other side an image parts ways.
+    # An image diverges where rounding flips a prediction.
     apart = np.abs(found - expected).max(axis=(1, 2, 3))
     assert np.mean(apart <= 1e-6) >= 0.95
 
@@ -148,7 +148,7 @@ def _check_side_effects(cls, arguments, images, labels) -> None:
 
 
 def _check_units(cls, arguments, net, images, labels) -> None:
-    """The same attack in 0..255: epsilon and step size scale, pictures too."""
+    """The same attack on 0 to 255: epsilon, step size and images scale."""
     scaled = {**arguments, "value_range": (0, 255)}
     lengths = ["step_size", "delta", "theta"]
     lengths += ["epsilon"] * (cls(**arguments).norm != "l0")
@@ -159,9 +159,9 @@ def _check_units(cls, arguments, net, images, labels) -> None:
     wide = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255)])
     wide.add(net)
     result = cls(**scaled)(wide, 255 * images, labels, seed=1)
-    if cls(**arguments).norm != "l0":  # 255 * x / 255 is not x to the bit
+    if cls(**arguments).norm != "l0":  # 255 * x / 255 does not equal x bit for bit
         assert inside(result / 255, images, arguments["epsilon"], cls(**arguments).norm)
-    # Signs of tiny gradients may flip with the rounding of the images.
+    # Rounding of the images may flip the signs of tiny gradients.
     losses = [np.mean(_losses(net, each, labels)[0]) for each in (unit, result / 255)]
     np.testing.assert_allclose(*losses, rtol=_loss_tolerance(cls(**arguments)))
 
@@ -185,7 +185,7 @@ def _check_generate(attack, net, images, labels) -> None:
     assert inside(whole, images, attack.epsilon, attack.norm)
     again = attack.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
     np.testing.assert_array_equal(whole, again)
-    # An attack that has been used holds nothing that cannot be copied.
+    # An attack can still be copied after it has been used.
     copied = pickle.loads(pickle.dumps(copy.deepcopy(copy.copy(attack))))
     assert repr(copied) == repr(attack)
     again = copied.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
@@ -204,7 +204,7 @@ def _check_early(attack, net, images, labels) -> None:
 
 
 def _check_found(attack, net, images, labels) -> None:
-    """What a minimal attack tells of an image is true of the image."""
+    """What a minimal attack reports about an image is true."""
     found = attack.search(net, images, labels, seed=1, batch_size=4, verbose=0)
     broken = attack.predict(net, found.images) != labels
     np.testing.assert_array_equal(found.success, broken)

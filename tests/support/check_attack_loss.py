@@ -17,7 +17,7 @@ from tests.support.nets import small_net
 def check_attack_loss(cls, arguments, images, labels) -> None:
     """Puts one attack loss through the contract on `[0, 1]` images.
 
-    The attacked model is an ensemble, so that losses of its members fit too.
+    The attacked model is an ensemble, so that losses on its members work as well.
     """
     _check_config(cls, arguments)
     loss = cls(**arguments)
@@ -56,7 +56,7 @@ def _check_values(loss, logits_fn, images, labels, reference) -> None:
 
 
 def _check_order(loss, logits_fn, images, moved, labels) -> None:
-    """No image's loss depends on the other images of its batch."""
+    """The loss of an image does not depend on the rest of its batch."""
 
     def losses(order):
         clean, goal = tf.gather(images, order), tf.gather(labels, order)

@@ -120,7 +120,7 @@ def _check_kernels(layer, images) -> None:
 
 
 def _check_in_model(cls, arguments, images) -> None:
-    """Trains under mixed precision, from tf.data, and looks at what the layer saw."""
+    """Trains in mixed precision from tf.data, and checks what the layer received."""
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),

@@ -56,7 +56,7 @@ def _net(cls) -> keras.Model:
 
 
 def _check_weights(cls, arguments, images, labels) -> None:
-    """An image of weight zero must not matter."""
+    """An image of weight zero does not matter."""
     results = []
     for labels_here in (labels, np.where(np.arange(len(labels)) == 0, 2, labels)):
         keras.utils.set_random_seed(3)

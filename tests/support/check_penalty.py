@@ -20,7 +20,7 @@ def check_penalty(cls, arguments, images, labels) -> None:
     model = AdversarialTrainingModel(small_net(front=front), penalties=[penalty])
     before = weights_of(model)
     values = _check_values(penalty, model, images, labels)
-    # Only with `training=False` do moving averages stay where they are.
+    # Moving averages stay unchanged only with `training=False`.
     for old, new in zip(before, weights_of(model), strict=True):
         np.testing.assert_array_equal(old, new)
     twice = cls(**{**arguments, "weight": 2.0 * penalty.weight})
@@ -63,7 +63,7 @@ def _check_values(penalty, model, images, labels) -> tf.Tensor:
 
 
 def _check_order(penalty, model, images, labels) -> None:
-    """No image's penalty depends on the other images, unless they share draws."""
+    """An image's penalty does not depend on the others, unless they share draws."""
     order = np.random.default_rng(0).permutation(len(images))
     values = _values(penalty, model, images, labels)
     with draw_scope(make_key(2)):

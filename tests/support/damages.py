@@ -30,7 +30,7 @@ def _gone(path):
     path.unlink()
 
 
-# To the bytes of a file, its place taken, and none left.
+# Damage to the bytes alone; `DAMAGES` adds a folder in the file's place, or nothing.
 BYTES = {
     "truncated": _truncated,
     "flipped": _flipped,

@@ -1,4 +1,4 @@
-"""Small nets with defences that critics have broken, trained on the digits."""
+"""Small nets with broken defences, trained on the digits."""
 
 import keras
 
@@ -12,7 +12,7 @@ _SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def fitted(build, digits, *, epochs=12, loss=_SPARSE, labels=None):
-    """Returns the net that `build` makes, trained, always the same."""
+    """Returns the net that `build` makes, trained reproducibly."""
     keras.utils.set_random_seed(1)
     net = build()
     net.compile(keras.optimizers.Adam(0.01), loss)
@@ -22,11 +22,11 @@ def fitted(build, digits, *, epochs=12, loss=_SPARSE, labels=None):
 
 
 def distilled(digits, temperature):
-    """A student of a teacher, both trained at a temperature and used at one."""
+    """A student of a teacher, both trained at `temperature` and used at 1."""
 
     def hot():
         net = small_net()
-        # Logits as large as the temperature take long to learn from small weights.
+        # Logits as large as the temperature are slow to learn from small weights.
         net.layers[-1].kernel.assign(temperature * net.layers[-1].kernel)
         return keras.Sequential([net, keras.layers.Rescaling(1.0 / temperature)])
 
@@ -36,17 +36,17 @@ def distilled(digits, temperature):
 
 
 def bit_depth(digits):
-    """Three bits a pixel."""
+    """Three bits per pixel."""
     return fitted(lambda: small_net(front=[BitDepthReduction(3)]), digits)
 
 
 def noisy(digits):
-    """Noise on the pixels, in training and after it."""
+    """Noise on the pixels in training and at inference."""
     return fitted(lambda: small_net(front=[RandomNoise(0.1, seed=0)]), digits)
 
 
 def resize_pad(digits):
-    """Random sides and places."""
+    """Random sizes and positions."""
 
     def build():
         front = [RandomResizePad(output_size=11, min_size=8, seed=0)]
@@ -56,7 +56,7 @@ def resize_pad(digits):
 
 
 def adversarially_trained(digits, epsilon):
-    """Trained on PGD-5 of itself."""
+    """Trained on PGD-5 against itself."""
 
     def build():
         attack = PGD(epsilon, steps=5, return_best=False)

@@ -19,7 +19,7 @@ from tests.support.generators import small_generator
 from tests.support.model_forms import Brought, ModelForm
 
 EQUAL = "equal"
-# What a head that cannot be undone may lose: digits where probabilities saturate.
+# A head that cannot be removed loses digits where its probabilities saturate.
 _TOLERANCE = {"logits": 1e-5, "logarithm": 1e-3}
 _BATCH = 4
 _SEED = 7
@@ -46,7 +46,7 @@ def _close(form: ModelForm, found: Any, expected: Any) -> None:
 
 
 def _same_images(form: ModelForm, brought: Brought, found: Any, expected: Any) -> None:
-    """Images to rounding; a sign of a gradient that is nearly zero may fall apart."""
+    """Equal images up to rounding, which may flip the sign of a tiny gradient."""
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == brought.images.shape
     clean = brought.images.astype("float32")
@@ -57,7 +57,7 @@ def _same_images(form: ModelForm, brought: Brought, found: Any, expected: Any) -
 
 
 def attack_on(brought: Brought, **changes: Any) -> advdef.attacks.Attack:
-    """A short attack of the size of the form's pixels."""
+    """A short attack scaled to the form's value range."""
     low, high = brought.value_range
     settings = {"epsilon": 0.1 * (high - low), "steps": 2, **changes}
     return advdef.attacks.PGD(value_range=brought.value_range, **settings)
@@ -96,12 +96,12 @@ def adversarial_training(form: ModelForm) -> None:
 
 
 def validation_attack(form: ModelForm) -> None:
-    """`fit` with a `validation_attack` alone."""
+    """`fit` with only a `validation_attack`."""
     _fit(form, lambda brought: {"validation_attack": attack_on(brought)})
 
 
 def penalties(form: ModelForm) -> None:
-    """`fit` with both penalties, beside an objective with a clean term."""
+    """`fit` with both penalties and an objective with a clean term."""
     objectives = advdef.objectives
     _fit(
         form,
@@ -132,7 +132,7 @@ def own_function(form: ModelForm) -> None:
 
 
 def generate(form: ModelForm) -> None:
-    """`Attack.generate` over arrays, with a last batch that is not full."""
+    """`Attack.generate` on arrays, with a partial last batch."""
     brought, bare = form.make(), form.make(bare=True)
     attack = attack_on(brought)
     found, expected = (
@@ -145,7 +145,7 @@ def generate(form: ModelForm) -> None:
 
 
 def evaluate(form: ModelForm) -> None:
-    """`evaluate_robustness`: the same accuracies, and no mask seen in a head."""
+    """`evaluate_robustness`: equal accuracies, and no head is taken for masking."""
     brought, bare = form.make(), form.make(bare=True)
     low, high = brought.value_range
     found, expected = (
@@ -166,7 +166,7 @@ def evaluate(form: ModelForm) -> None:
 
 
 def _predicted(form: ModelForm, wrapped: Callable[[Brought], Any]) -> None:
-    """Compares what compositions of the two forms predict, whatever its structure."""
+    """Compares the predictions of both forms in a composition, of any structure."""
     brought, bare = form.make(), form.make(bare=True)
     found, expected = (
         wrapped(each).predict(each.images, batch_size=8, verbose=0)
@@ -229,7 +229,7 @@ def projection(form: ModelForm) -> None:
 
 
 def surgery(form: ModelForm) -> None:
-    """Every surgery; what it returns computes the same where it changes nothing."""
+    """Every surgery; its result computes the same as before if it changes nothing."""
     brought = form.make()
     operations = advdef.surgery
     expected = np.asarray(brought.model.predict(brought.images, verbose=0))
@@ -251,7 +251,7 @@ def surgery(form: ModelForm) -> None:
 
 
 def distillation(form: ModelForm) -> None:
-    """`DistillationTrainer`: the student learns what a bare teacher teaches."""
+    """`DistillationTrainer`: the student learns the same as from a bare teacher."""
     found = {}
     for bare in (False, True):
         brought = form.make(bare)
@@ -266,7 +266,7 @@ def distillation(form: ModelForm) -> None:
 
 
 def round_trip(form: ModelForm) -> None:
-    """A `.keras` file of the training model predicts what the model did."""
+    """The training model saved as a `.keras` file predicts the same."""
     brought = form.make()
     trained = advdef.training.AdversarialTrainingModel(
         brought.model, attack_on(brought)
@@ -282,7 +282,7 @@ def round_trip(form: ModelForm) -> None:
 
 
 def export(form: ModelForm) -> None:
-    """The exported model is the one that was evaluated."""
+    """The exported model equals the evaluated one."""
     brought = form.make()
     trained = advdef.training.AdversarialTrainingModel(
         brought.model, attack_on(brought)

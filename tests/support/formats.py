@@ -11,7 +11,7 @@ import tensorflow as tf
 _FILES = {"tf_saved_model": "served", "onnx": "model.onnx", "litert": "model.tflite"}
 FORMATS = tuple(_FILES)
 
-# What Keras and the converters do in passing.
+# Side effects of Keras and the converters.
 quiet_converters = pytest.mark.filterwarnings(
     "ignore:In the future `np.object`:FutureWarning",
     "ignore:.*tf.lite.Interpreter is deprecated:UserWarning",
@@ -21,7 +21,7 @@ quiet_converters = pytest.mark.filterwarnings(
 def exported(
     model: Any, format: str, folder: Path, **arguments: Any
 ) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Writes a model with its own `export` and returns what serves it.
+    """Writes a model with its own `export`, and returns a function that serves it.
 
     A test that needs the converter to ONNX is skipped where it is not installed.
     """
@@ -33,7 +33,7 @@ def exported(
 
 
 def is_written(folder: Path) -> bool:
-    """Whether an export left anything."""
+    """Whether an export wrote anything."""
     return any(folder.iterdir())
 
 
@@ -66,7 +66,7 @@ def _litert(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
 
 
 def assert_serves(found: dict[str, np.ndarray], expected: Any, tolerance: float):
-    """The outputs are those of `predict`: one, or a dictionary of the same names."""
+    """Asserts that the outputs equal those of `predict`, also in a dictionary."""
     if not isinstance(expected, dict):
         (name,) = found
         expected = {name: expected}

@@ -1,4 +1,4 @@
-"""Files that are not what they claim, drawn without end from sound ones.
+"""An endless supply of corrupted files, drawn from sound ones.
 
 A format has sound files, and a way to change their bytes: near the marks of its
 structure, at random, or within, with all checksums mended, so that readers get past
@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
-# Numbers that headers lie with.
+# Numbers to put into headers.
 _EXTREMES = (0, 1, 2, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 _EXTREMES += (2**48, 2**63 - 1, 2**63, 2**64 - 1)
 _MARKS = {
@@ -42,7 +42,7 @@ _MARKS = {
     "protobuf": rb"[\x0a\x12\x1a\x22\x2a\x32]",
     "text": rb"[\[\]{}:,\"]",
 }
-# What may stand in JSON, and what only Python reads as such.
+# Values for JSON, some of which only Python accepts.
 _NASTY = (
     None,
     True,
@@ -84,7 +84,7 @@ class Format:
     change: Callable[[bytes, np.random.Generator], bytes]
 
     def files(self, count, seed):
-        """Yields so many hostile files, the same for the same seed."""
+        """Yields `count` hostile files, the same for the same seed."""
         for number in range(count):
             generator = np.random.default_rng([seed, number])
             chosen = self.sound[int(generator.integers(len(self.sound)))]
@@ -92,7 +92,7 @@ class Format:
 
 
 def changed(content, generator, marks):
-    """Bytes with one to three changes, more often near the marks than elsewhere."""
+    """Bytes with one to three changes, mostly near the marks."""
     places = [found.start() for found in re.finditer(marks, content, re.DOTALL)] or [0]
     data = bytearray(content)
     for _ in range(int(generator.integers(1, 4))):
@@ -128,7 +128,7 @@ def _extreme(width, generator):
 
 
 def truncations(content, kind):
-    """The beginnings of a file that end at a mark of its structure, or beside one."""
+    """The file cut at each mark of its structure, and next to it."""
     marks = [found.start() for found in re.finditer(_MARKS[kind], content, re.DOTALL)]
     ends = {0, len(content) - 1}
     for start in (*marks[:20], *marks[-20:]):
@@ -144,7 +144,7 @@ def _by_bytes(kind):
 
 
 def changed_json(content, generator):
-    """JSON with one value of another kind, gone, twice or nested, or other bytes."""
+    """JSON with one value replaced, removed, doubled or nested, or with other bytes."""
     if generator.random() < 0.2:
         return changed(content, generator, _MARKS["text"])
     values = json.loads(content)
@@ -203,7 +203,7 @@ def members_of(content):
 
 
 def changed_member(change, ending=""):
-    """Changes within one member of an archive, which stays a sound archive."""
+    """Changes one member of an archive, which stays a sound archive."""
 
     def make(content, generator):
         members = members_of(content)
@@ -227,7 +227,7 @@ def _saved(pixels, kind, mode=None, **options):
 
 
 def pictures():
-    """Sound files of every format that is read, and of some that are refused."""
+    """Sound files of every supported format, and of some that are refused."""
     generator = np.random.default_rng(0)
     grey = generator.integers(256, size=(6, 5), dtype=np.uint8)
     colour = generator.integers(256, size=(6, 5, 3), dtype=np.uint8)
@@ -294,7 +294,7 @@ def pictures():
 
 
 def mended_png(content):
-    """A PNG whose checksums are right as far as its chunks can be followed."""
+    """A PNG with right checksums as far as its chunks can be followed."""
     data, place = bytearray(content), 8
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)
@@ -312,7 +312,7 @@ def _changed_png(content, generator):
 
 
 def picture_formats():
-    """The formats of pictures, by the ending of their names."""
+    """The formats of pictures, by file extension."""
     changes = {"png": _changed_png}
     return [
         Format(name, sound, changes.get(name, _by_bytes(name)))
@@ -321,7 +321,7 @@ def picture_formats():
 
 
 def _header(kind, width, height):
-    """A PNG's or WebP's chunk of so many pixels, with little else behind it."""
+    """The header chunk of a PNG or WebP of a given size, with little after it."""
     if kind == "png":
         size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
         chunks = ((b"IHDR", size), (b"IDAT", zlib.compress(bytes(99))), (b"IEND", b""))
@@ -336,13 +336,13 @@ def _header(kind, width, height):
 
 
 def enormous(kind, width, height):
-    """A picture of a few bytes whose header claims so many pixels."""
+    """A picture of a few bytes whose header claims a huge size."""
     if kind in ("png", "webp"):
         return _header(kind, width, height)
     if kind == "ppm":
         return f"P6 {width} {height} 255\n".encode() + bytes(99)
     small = _saved(np.zeros((6, 5, 3), np.uint8), kind)
-    # Where width and height lie, and how.
+    # Position and encoding of width and height.
     place, form = {
         "gif": (6, "<HH"),
         "bmp": (18, "<II"),
@@ -371,7 +371,7 @@ def npz_of(**arrays):
 
 
 def npz_formats(sound):
-    """Archives of arrays, changed from without and within their members."""
+    """Archives of arrays, changed as a whole and within their members."""
     return [
         Format("npz", sound, _by_bytes("zip")),
         Format("npy in npz", sound, changed_member(_by_bytes("npy"))),
@@ -379,7 +379,7 @@ def npz_formats(sound):
 
 
 def npy(descr, shape, data=b"", order="False"):
-    """A `.npy` file with a header as given, which need not be true."""
+    """A `.npy` file with the given header, which need not be true."""
     header = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n"
     length = struct.pack("<H", len(header.encode("latin1")))
     return b"\x93NUMPY\x01\x00" + length + header.encode("latin1") + data
@@ -414,7 +414,7 @@ LYING_HEADERS = {
 
 
 def streamed(members):
-    """An archive as one writes it to a pipe: sizes stand behind the members."""
+    """An archive as written to a pipe: the sizes come after the members."""
 
     class Pipe(io.BytesIO):
         def seekable(self):
@@ -443,7 +443,7 @@ def wide(members):
     return content.getvalue()
 
 
-# What lies where a file is expected.
+# What is in the place of a file.
 SPECIAL = {
     "pipe": os.mkfifo,
     "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
@@ -458,7 +458,7 @@ SPECIAL = {
 
 
 def keras_formats(sound):
-    """`.keras` files, changed from without, in their configuration and weights."""
+    """`.keras` files, changed as a whole, in their config and in their weights."""
     return [
         Format("keras", sound, _by_bytes("zip")),
         Format("config in keras", sound, changed_member(changed_json, "config.json")),
@@ -467,7 +467,7 @@ def keras_formats(sound):
 
 
 def changed_graph(content, generator):
-    """A SavedModel of which one to three fields hold other values, or other bytes."""
+    """A SavedModel with one to three changed fields, or changed bytes."""
     if generator.random() < 0.3:
         return changed(content, generator, _MARKS["protobuf"])
     saved = saved_model_pb2.SavedModel.FromString(content)
@@ -478,7 +478,7 @@ def changed_graph(content, generator):
 
 
 def _fields(message):
-    """Each field that is set, within the others too, with the message it is of."""
+    """Each field that is set, nested ones included, with its message."""
     for field, value in message.ListFields():
         yield message, field
         kind = field.message_type
@@ -515,7 +515,7 @@ def _change_field(message, field, generator):
     nasty = [number, abs(number), number / 3, bool(number % 2)]
     nasty += ["", "none", "../../etc/passwd", "\x1b[2J", "x" * 5000, b"", b"\xff" * 9]
     for other in generator.permutation(np.array(nasty, object)):
-        # Whatever the field takes.
+        # Any value that the field accepts.
         with contextlib.suppress(TypeError, ValueError):
             if is_list:
                 value[int(generator.integers(len(value)))] = other

@@ -1,4 +1,4 @@
-"""Models that give NaN, infinity or no slope where an attack goes, and their images.
+"""Models that return NaN, infinity or zero gradients under attack, and their images.
 
 Each row of a batch belongs to another kind of hostile model, so that one trace of an
 attack meets them all. On the clean images, whose pixels are eighths, all are finite.
@@ -59,12 +59,12 @@ KINDS = {
 
 
 def hostile(images):
-    """Logits of which each row comes from another of `KINDS`, in turns."""
+    """Logits whose rows come from the `KINDS` in turn."""
     kind = tf.range(tf.shape(images)[0]) % len(KINDS)
     logits = plain(images)
     for index, model in enumerate(KINDS.values()):
         own = kind == index
-        # Other rows are hidden, or their slopes would be NaN as well.
+        # Hides the other rows, whose gradients would become NaN as well.
         seen = tf.where(own[:, None, None, None], images, 0.5)
         logits = tf.where(own[:, None], model(seen), logits)
     return logits
@@ -86,14 +86,14 @@ def hostile_labels(count=14):
 
 
 def attack_cases():
-    """Every public attack in the ways of its contract."""
+    """Every public attack with the arguments of its contract."""
     transfers = (FGSM(0.1), PGD(0.5, norm="l2", steps=3))
     aimed_at = [(Transfer, {"surrogate": hostile, "attack": a}) for a in transfers]
     return [*ATTACKS, *aimed_at]
 
 
 def targeted_cases():
-    """Those of them that take a target, aimed at one."""
+    """Those that support it, as targeted attacks."""
     return [
         (cls, {**arguments, "targeted": True})
         for cls, arguments in ATTACKS
@@ -104,7 +104,7 @@ def targeted_cases():
 
 
 def goal_of(attack, labels):
-    """Labels as an attack takes them."""
+    """The labels or target labels that an attack needs."""
     if attack.targeted:
         return {"target_labels": (labels + 1) % CLASSES}
     return {"labels": labels}

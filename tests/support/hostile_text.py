@@ -1,4 +1,4 @@
-"""Texts that want to be more than text, in Markdown, HTML, matplotlib or a terminal."""
+"""Texts with markup for Markdown, HTML, matplotlib or a terminal."""
 
 HOSTILE_TEXT = (
     "</td></table><script>alert(1)</script> <img src=x onerror=alert(2)>",

@@ -1,8 +1,8 @@
-"""Reports with a text of others in every place."""
+"""Reports with a hostile text in every place."""
 
 
 def with_text(values, text):
-    """The values of a report with a text wherever one stands, in keys of them too."""
+    """A report's values with every text replaced, also in keys."""
     if isinstance(values, dict):
         keys = [f"{key} {text}" if key in ("keras", "numpy") else key for key in values]
         return dict(

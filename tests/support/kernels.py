@@ -6,13 +6,13 @@ import math
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
-# Structure, not arithmetic: the runtime replaces these by control flow.
+# Structure, not arithmetic: the runtime replaces these with control flow.
 _STRUCTURE = {
     "Placeholder", "NoOp", "_Arg", "_Retval", "Assert", "StatelessWhile", "While",
     "StatelessIf", "If", "PartitionedCall", "StatefulPartitionedCall", "Case",
     "StatelessCase",
 }  # fmt: skip
-# These claim a kernel for every device and run in Python all the same.
+# These claim a kernel for every device but run in Python.
 _HOST_OPERATIONS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"}
 _FLEXIBLE = ("GPU", "DEFAULT")
 
@@ -60,7 +60,7 @@ def _is_large(tensor, pixels: int) -> bool:
 
 
 def _host_tensors(kernel, operation):
-    """Inputs of an operation that its kernel wants in host memory."""
+    """Inputs of an operation that its kernel needs in host memory."""
     position = 0
     for argument in operation.op_def.input_arg:
         count = 1
@@ -74,7 +74,7 @@ def _host_tensors(kernel, operation):
 
 
 def missing_kernels(function, *arguments, pixels: int = 64) -> dict[str, str]:
-    """Returns what keeps a function from running wholly on a GPU, or under XLA.
+    """Returns what prevents a function from running wholly on a GPU, or with XLA.
 
     Args:
         function: A Python function of tensors.
@@ -82,14 +82,14 @@ def missing_kernels(function, *arguments, pixels: int = 64) -> dict[str, str]:
         pixels: Tensors of this size and more must not pass through host memory.
 
     Returns:
-        Reasons by operation; empty if there is nothing to complain of.
+        Reasons by operation; empty if nothing does.
     """
     traced = tf.function(function, autograph=False).get_concrete_function(*arguments)
     return missing_kernels_of(traced, pixels=pixels)
 
 
 def missing_kernels_of(traced, *, pixels: int = 64) -> dict[str, str]:
-    """The same for a function that has been traced already."""
+    """The same for a function that is already traced."""
     _register_xla_kernels()
     graph = traced.graph
     reasons = {}

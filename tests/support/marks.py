@@ -1,4 +1,4 @@
-"""Why some tests are left out on some machines."""
+"""Reasons to skip tests on some machines."""
 
 import os
 

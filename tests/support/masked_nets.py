@@ -1,7 +1,7 @@
 """Nets that hide their gradients, built without any layer of the package.
 
-Each wraps a trained net that falls to every attack, so whatever robustness shows is
-the mask's.
+Each wraps a trained net that every attack breaks, so any apparent robustness is due
+to the mask.
 """
 
 import keras
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class _Wrapped(keras.layers.Layer):
-    """A layer given by a function, as users write them."""
+    """A layer that applies a function, as users write it."""
 
     def __init__(self, function, **kwargs):
         super().__init__(**kwargs)
@@ -24,12 +24,12 @@ def _around(net, *, front=(), back=()):
 
 
 def saturated(net):
-    """Logits a thousand times too large: their cross-entropy has no gradient."""
+    """Logits a thousand times too large, whose cross-entropy has no gradient."""
     return _around(net, back=[keras.layers.Rescaling(1000.0)])
 
 
 def quantised(net):
-    """Pixels rounded to three bits, by an operation without gradient."""
+    """Pixels rounded to three bits by an operation without a gradient."""
     return _around(
         net, front=[_Wrapped(lambda x: tf.round(x * 7) / 7, name="rounding")]
     )
@@ -51,7 +51,7 @@ def noisy(net):
 
 
 def stopped(net):
-    """A gradient that is stopped in the middle."""
+    """A net with `stop_gradient` in the middle."""
     inputs = keras.Input((8, 8, 1))
     middle = _Wrapped(tf.stop_gradient, name="wall")
     outputs = inputs
@@ -62,7 +62,7 @@ def stopped(net):
 
 
 def steep(net):
-    """Probabilities so steep that they are an argmax, made in a way not seen."""
+    """Probabilities so steep that they are one-hot, by a hidden softmax."""
     return _around(net, back=[_Wrapped(_steep_probabilities)])
 
 
@@ -82,7 +82,7 @@ def dropping(net):
 
 
 class _Detector(keras.layers.Layer):
-    """Appends a logit that grows with the pixels of a value no clean image has."""
+    """Appends a logit that grows with the number of pixels no clean image has."""
 
     def call(self, inputs):
         images, logits = inputs
@@ -91,16 +91,16 @@ class _Detector(keras.layers.Layer):
         return tf.concat([logits, verdict[:, None]], axis=1)
 
 
-# In the digits, backgrounds end at 0.4 and bars begin at 0.5.
+# In the digits, backgrounds reach up to 0.4 and bars start at 0.5.
 _EMPTY, _REACH, _ODD = 0.45, 0.05, 0.004
 
 
 def oddness(images):
-    """How much of an image lies in the gap between background and bars."""
+    """How much of an image is in the gap between background and bars."""
     return tf.reduce_mean(tf.nn.relu(_REACH - tf.abs(images - _EMPTY)), (1, 2, 3))
 
 
 def detecting(net):
-    """One class more, for images with pixels between background and bar."""
+    """An extra class for images with pixels between background and bar."""
     inputs = keras.Input((8, 8, 1))
     return keras.Model(inputs, _Detector()([inputs, net(inputs)]))

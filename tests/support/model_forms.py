@@ -38,7 +38,7 @@ class ModelForm:
     # "logits" are the same to rounding; "logarithm": the head cannot be undone, so the
     # logarithm of the probabilities stands in, which loses digits where they saturate.
     through: str = "logits"
-    # Whether Keras itself loads again what it saved.
+    # Whether Keras itself can load what it saved.
     saves: bool = True
 
     def make(self, bare: bool = False) -> Brought:
@@ -51,7 +51,7 @@ class ModelForm:
 
 
 def images_of(shape: tuple[int, ...] = (8, 8, 1), high: float = 1.0) -> np.ndarray:
-    """A few images, brighter where their class is, away from the range's ends."""
+    """A few images, brighter where their class is, not at the ends of the range."""
     generator = np.random.default_rng(5)
     images = generator.uniform(0.1, 0.7, (_COUNT, *shape))
     for index, image in enumerate(images):
@@ -77,7 +77,7 @@ def _features(tensor: Any, **arguments: Any) -> Any:
 
 
 def _brought(model: Any, bare: bool, **more: Any) -> Brought:
-    """A net of three classes whose loss takes what its head returns."""
+    """A net of three classes with the loss that fits its head."""
     more = {"images": images_of(), "labels": labels_of(), **more}
     return Brought(model, more.pop("loss", sparse_loss(bare)), **more)
 
@@ -85,7 +85,7 @@ def _brought(model: Any, bare: bool, **more: Any) -> Brought:
 def _head_form(
     name: str, head: Callable[[Any, bool], Any], *, from_logits: bool = False
 ) -> ModelForm:
-    """A form of one head on the small body."""
+    """A form with the given head on the small body."""
 
     def build(bare: bool) -> Brought:
         inputs = keras.Input((8, 8, 1))
@@ -144,7 +144,7 @@ def _pooled(bare: bool) -> Brought:
 
 
 def _pooled_probabilities(bare: bool) -> Brought:
-    """A mean of softmaxes, which no layer less can undo."""
+    """A mean of softmaxes, which removing a layer cannot undo."""
     inputs = keras.Input((8, 8, 1))
     maps = keras.layers.Conv2D(_CLASSES, 1, activation="softmax")(_maps(inputs))
     outputs = keras.layers.GlobalAveragePooling2D()(maps)
@@ -184,12 +184,12 @@ def _listed_outputs(bare: bool) -> Brought:
 
 
 def _laid_bare_unit(logit: Any) -> Any:
-    """The two logits 0 and z that one logit z stands for."""
+    """The two logits 0 and z that the single logit z stands for."""
     return keras.ops.concatenate([0.0 * logit, logit], axis=-1)
 
 
 def _one_unit(name: str, head: Callable[[Any], Any], *, from_logits: bool) -> ModelForm:
-    """A form of one unit, whose labels are 0 and 1."""
+    """A form with one output unit and the labels 0 and 1."""
 
     def build(bare: bool) -> Brought:
         inputs = keras.Input((8, 8, 1))
@@ -227,7 +227,7 @@ def _two_units(bare: bool) -> Brought:
 
 @keras.saving.register_keras_serializable(package="tests")
 class Subclassed(keras.Model):
-    """A net written as people write them in tutorials."""
+    """A subclassed net as in tutorials."""
 
     def __init__(self, activation: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -262,7 +262,7 @@ def _body_form(
     more: dict[str, Any] | None = None,
     **arguments: Any,
 ) -> ModelForm:
-    """A form of one body under the commonest head."""
+    """A form with the given body under the commonest head."""
 
     def build(bare: bool) -> Brought:
         inputs = keras.Input(shape)
@@ -329,7 +329,7 @@ def _shared_layers(inputs: Any) -> Any:
 
 
 def _uint8_input(bare: bool) -> Brought:
-    """What `image_dataset_from_directory` and saved PNGs suggest: bytes go in."""
+    """A net that takes bytes, as `image_dataset_from_directory` and PNGs suggest."""
     inputs = keras.Input((8, 8, 1), dtype="float32" if bare else "uint8")
     head = keras.layers.Dense(_CLASSES, activation=_last(bare))
     model = keras.Model(inputs, head(_rescaling_255(inputs)))
@@ -339,7 +339,7 @@ def _uint8_input(bare: bool) -> Brought:
 
 
 def _of_dtype(body: Any, last: Any) -> Callable[[bool], Brought]:
-    """A net whose layers have one dtype policy and whose head has another."""
+    """A net whose head has another dtype policy than its other layers."""
 
     def build(bare: bool) -> Brought:
         inputs = keras.Input((8, 8, 1))
@@ -357,7 +357,7 @@ def _int8(bare: bool) -> Brought:
 
 
 def _legacy(bare: bool) -> Brought:
-    """A net of Keras 2, as the package tf_keras makes and loads them."""
+    """A net of Keras 2, as the package tf_keras makes and loads it."""
     import tf_keras
 
     tf_keras.utils.set_random_seed(3)
@@ -374,7 +374,7 @@ def _legacy(bare: bool) -> Brought:
 
 
 def _saved_model(bare: bool) -> Brought:
-    """A SavedModel that a layer calls: all that is left of somebody else's net."""
+    """A SavedModel called by a layer, for a net that exists only in this form."""
     brought = _softmax_dense(bare)
     folder = f"{_FOLDER.name}/{'bare' if bare else 'softmax'}"
     brought.model.export(folder, verbose=False)

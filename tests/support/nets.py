@@ -14,7 +14,7 @@ class Digits(NamedTuple):
 
 
 def small_net(*, head: str | None = None, front=()) -> keras.Sequential:
-    """Conv net on 8x8x1 images with three classes."""
+    """A conv net on 8x8x1 images with three classes."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 1)),
@@ -29,7 +29,7 @@ def small_net(*, head: str | None = None, front=()) -> keras.Sequential:
 
 
 def busy_net() -> keras.Model:
-    """A functional net with all that a call could change: counters and statistics."""
+    """A functional net with everything that a call could change."""
     from keras_advdef.layers import RandomNoise
 
     inputs = keras.Input((8, 8, 1))

@@ -1,11 +1,11 @@
-"""Images like photographs, and what libjpeg makes of them."""
+"""Images like photographs, and libjpeg's compression of them."""
 
 import numpy as np
 import tensorflow as tf
 
 
 def photographs(shape, seed=0):
-    """Blurred noise with edges, whole levels: what JPEG was made for."""
+    """Blurred noise with edges, in whole levels, as JPEG expects."""
     generator = np.random.default_rng(seed)
     coarse = generator.uniform(0, 255, (shape[0], 5, 5, shape[3]))
     smooth = tf.image.resize(coarse, shape[1:3], method="bicubic").numpy()
@@ -18,7 +18,7 @@ def noise(shape, seed=0):
 
 
 def by_libjpeg(images, quality, subsampling):
-    """Encodes and decodes with TensorFlow's libjpeg at its defaults of precision."""
+    """Encodes and decodes with TensorFlow's libjpeg at its default precision."""
     coded = []
     for image in images:
         file = tf.io.encode_jpeg(

@@ -1,14 +1,14 @@
-"""What a renderer makes of Markdown."""
+"""Markdown as a renderer reads it."""
 
 from markdown_it import MarkdownIt
 
 
 def rendered(markdown):
-    """The tokens that a renderer finds, GitHub's tables and strikes among them."""
+    """The renderer's tokens, with GitHub's tables and strikethrough."""
     return MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(markdown)
 
 
 def only_text(inline):
-    """The text of a token in which nothing else may be."""
+    """The text of a token that must hold nothing else."""
     assert {child.type for child in inline.children} <= {"text"}
     return "".join(child.content for child in inline.children)

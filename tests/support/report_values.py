@@ -1,4 +1,4 @@
-"""What a small `report.json` holds."""
+"""The values of a small `report.json`."""
 
 
 def _estimate(correct, low, high):
@@ -6,7 +6,7 @@ def _estimate(correct, low, high):
 
 
 def small_report():
-    """With a reference and without randomness."""
+    """A report with a reference and without randomness."""
     clean, naive, adaptive = (
         _estimate(9, 0.55, 1.0),
         _estimate(5, 0.19, 0.81),

@@ -1,4 +1,4 @@
-"""The nets that are operated on, with what can go wrong in them."""
+"""Nets for surgery, with everything that can go wrong."""
 
 import keras
 import numpy as np
@@ -31,7 +31,7 @@ def branched_images(count=3) -> list[np.ndarray]:
 
 
 class Subclassed(keras.Model):
-    """A model that hides its layers' order."""
+    """A model that hides the order of its layers."""
 
     def __init__(self):
         super().__init__(name="hidden")

@@ -1,4 +1,4 @@
-"""Functions that threads call at once."""
+"""Calls functions from several threads at once."""
 
 import sys
 import threading
@@ -7,18 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 THREADS = 8
-# Python changes threads this often, in seconds; 5000 times as often as by default.
+# Python's switch interval in seconds: 5000 times shorter than the default.
 _INTERVAL = 1e-6
 
 
 def in_other_thread(call: Callable[[], Any]) -> Any:
-    """Returns what a function gives, or raises, in a thread of its own."""
+    """Returns or raises what a function does in a thread of its own."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result()
 
 
 def called_by_threads(call: Callable[[], Any], count: int) -> list[Any]:
-    """Returns what a function gives when eight threads call it, `count` times in all.
+    """Returns the results when eight threads call a function, `count` times in all.
 
     Args:
         call: The function.
@@ -33,11 +33,11 @@ def called_by_threads(call: Callable[[], Any], count: int) -> list[Any]:
 
 
 def run_together(works: Sequence[Callable[[int], Any]], rounds: int) -> list[list[Any]]:
-    """Returns what functions give that run at once, each in a thread of its own.
+    """Runs functions at the same time, each in its own thread, and returns the results.
 
     Args:
-        works: Functions of the number of the round.
-        rounds: How often each is called.
+        works: Functions that take the number of the round.
+        rounds: How often each function is called.
     """
     start = threading.Barrier(len(works))
 

@@ -1,4 +1,4 @@
-"""A listener that keeps what it is told."""
+"""A progress listener that records what it is told."""
 
 from keras_advdef.core.progress import Progress
 

@@ -8,7 +8,7 @@ from keras_advdef.objectives import Objective
 
 @keras.saving.register_keras_serializable(package="tests")
 class Trades(Objective):
-    """Cross-entropy of clean images plus 6 KL(clean || adversarial)."""
+    """Cross-entropy on clean images plus 6 KL(clean || adversarial)."""
 
     inner_loss = "kl"
     inner_start = "gaussian"

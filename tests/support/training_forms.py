@@ -35,12 +35,12 @@ def one_hot() -> np.ndarray:
 
 
 def integer_one_hot_loss(labels: Any, outputs: Any) -> Any:
-    """A user's function that casts nothing: Keras hands it labels of its own dtype."""
+    """A user's function without casts: Keras passes labels of its own dtype."""
     return -keras.ops.sum(labels * keras.ops.log_softmax(outputs), axis=-1)
 
 
 def scalar_loss(labels: Any, outputs: Any) -> Any:
-    """A mean over the batch, which Keras takes in place of one loss per image."""
+    """A mean over the batch, which Keras accepts instead of one loss per image."""
     return keras.ops.mean(integer_one_hot_loss(labels, outputs))
 
 
@@ -141,7 +141,7 @@ LOSSES = [
 
 
 class _Sequence(keras.utils.PyDataset):
-    """Batches of images and labels by their number."""
+    """Batches of images and labels by index."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class _Sequence(keras.utils.PyDataset):
 
 @dataclasses.dataclass(frozen=True)
 class DataForm:
-    """One way to hand over the same twelve images in the same three batches."""
+    """One way to pass the same twelve images in the same three batches."""
 
     name: str
     arguments: Callable[[np.ndarray, np.ndarray], dict[str, Any]]
@@ -187,7 +187,7 @@ def _known(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
 
 
 def _unknown(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """A dataset that knows neither how long it is nor how large its batches are."""
+    """A dataset of unknown length and batch size."""
     unknown = _dataset(x, y).filter(lambda images, labels: True)
     return {"x": unknown, "shuffle": False}
 
@@ -212,7 +212,7 @@ def _generator(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
 
 
 def _split(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    """The same training images again, with four more behind them for validation."""
+    """The same training images, followed by four more for validation."""
     x, y = np.concatenate([x, x[:_BATCH]]), np.concatenate([y, y[:_BATCH]])
     return {**_arrays(x, y), "validation_split": 0.25}
 
@@ -232,7 +232,7 @@ DATA = [
 
 @dataclasses.dataclass(frozen=True)
 class OptionForm:
-    """Options of `compile`, and the optimizer's."""
+    """Options of `compile` and of the optimizer."""
 
     name: str
     compiled: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -254,7 +254,7 @@ OPTIONS = [
 
 
 def small_net(activation: str | None = None, units: int = _CLASSES) -> keras.Model:
-    """The net of the forms of training, the same at every call."""
+    """The net for the forms of training, the same at every call."""
     keras.utils.set_random_seed(3)
     return keras.Sequential(
         [
