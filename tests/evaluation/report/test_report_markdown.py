@@ -22,7 +22,7 @@ def data(report_values):
     return {**report_values, "adaptive": adaptive}
 
 
-def test_headline_stands_first(data):
+def test_headline_comes_first(data):
     text = report_markdown(data)
     assert text.startswith("# Robustness report\n\n**Accuracy under a \\| b**\n\n## ")
 
@@ -52,6 +52,7 @@ def test_verdicts_and_draws(data):
         assert check["detail"] in text
     assert "| not run |" in text
     assert "10 evaluations on fresh draws | mean 40.0 %, worst 20.0 % | 10 |" in text
+    assert "| epsilon | accuracy (by the majority of draws) | images |" in text
     assert "| defences in the model | RandomNoise |" in text
 
 
