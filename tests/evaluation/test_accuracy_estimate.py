@@ -18,7 +18,7 @@ class TestAccuracyEstimate:
         assert high == pytest.approx(beta.ppf(0.975, correct + 1, 100 - correct))
 
     def test_ends_of_the_range(self):
-        # With none right the upper end solves (1 - p)**n = 0.025.
+        # With none correct, the upper end solves (1 - p)**n = 0.025.
         low, high = AccuracyEstimate(0, 20).interval
         assert low == 0.0
         assert high == pytest.approx(1 - 0.025 ** (1 / 20))

@@ -26,7 +26,7 @@ class TestBetterThanChance:
     def test_guesses_fail(self):
         labels = np.arange(500) % 10
         found = [check(GENERATOR.permutation(labels), labels).passed for _ in range(40)]
-        # One in forty is luck.
+        # One in forty passes by luck.
         assert sum(found) <= 3
 
     @pytest.mark.parametrize("answer", [0, 1, 7])
@@ -34,7 +34,7 @@ class TestBetterThanChance:
         labels = np.array([0] * 95 + [1] * 5)
         found = check(np.full(100, answer), labels)
         assert found.passed is False
-        # What the reason says is said once.
+        # The detail does not repeat the reason.
         right = (labels == answer).sum()
         assert found.detail == (
             f"{right} of 100 clean images are classified correctly; shuffled "
@@ -46,7 +46,7 @@ class TestBetterThanChance:
         )
 
     def test_rare_classes_that_are_found_pass(self):
-        # Always 0 would be right as often as this model.
+        # Always predicting 0 would be right as often as this model.
         labels = np.array([0] * 190 + [1] * 10)
         predicted = np.array([1] * 5 + [0] * 185 + [1] * 5 + [0] * 5)
         assert check(predicted, labels).passed

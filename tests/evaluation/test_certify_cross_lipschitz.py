@@ -51,7 +51,7 @@ def test_exact_on_linear_models():
 
 
 def many_classes(classes, activation="softplus", seed=0):
-    """A net, images, and as labels what it takes them for, but for a wrong one."""
+    """A net, images, and its predictions as labels, except for one wrong label."""
     keras.utils.set_random_seed(seed)
     net = keras.Sequential(
         [
@@ -121,7 +121,7 @@ def test_never_beyond_an_attack(attack, trained, digits):
     assert (radii > 0).mean() > 0.9
     assert np.isfinite(found.norms).mean() > 0.9
     assert (radii <= found.norms * (1 + 1e-5)).all()
-    # It says something: within a factor of what is found.
+    # The bound is not trivial: it is within a factor of the attack's distances.
     assert np.median(radii[radii > 0]) > 0.2 * np.median(found.norms)
 
 
@@ -226,5 +226,5 @@ def test_a_unit_that_is_off_is_met_where_it_goes_on():
     # Class 1 is ahead where 10 relu(x - 4.5) is above 1: beyond 4.6.
     head.set_weights([np.array([[0.0, 10.0]]), np.array([1.0, 0.0])])
     found = certify_cross_lipschitz(net, np.zeros((1, 1, 1, 1)), [0])
-    # The bound takes the slope as if the unit were on all the way.
+    # The bound uses the slope as if the unit were active all the way.
     assert 4.49 < found[0] <= 4.6

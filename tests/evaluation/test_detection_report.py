@@ -67,7 +67,7 @@ class TestDetectionReport:
         assert only_text(inlines[6]) == printable(name).strip()
         figure = report.plot()
         first, _ = figure.axes[0].get_legend().get_texts()
-        # What matplotlib makes of it: a formula, or a text without its escapes.
+        # How matplotlib reads it: as a formula, or as text without its escapes.
         text, is_formula = first._preprocess_math(first.get_text())
         assert not is_formula
         assert text.strip() == f"{printable(name)} (AUC {report.auc(name):.3f})".strip()

@@ -27,7 +27,7 @@ def test_line_and_band():
     assert line.get_marker() == "s"
     band = axes.collections[0].get_paths()[0].get_extents()
     assert (band.ymin, band.ymax) == pytest.approx((30.0, 95.0))
-    # A legend leaves such names out.
+    # Legends omit such names.
     assert line.get_label().startswith("_")
 
 

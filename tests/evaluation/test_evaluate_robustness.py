@@ -1,4 +1,4 @@
-"""Planted maskings are named, honest nets are not, and equal runs are equal."""
+"""Planted masking is named, honest nets raise no alarm, and equal runs are equal."""
 
 import json
 import re
@@ -22,7 +22,7 @@ COUNT = 100
 
 @pytest.fixture(scope="module")
 def undefended(digits):
-    """A net that falls to every attack; the masks hide that."""
+    """A net that every attack breaks; the masks hide that."""
     return defended_nets.fitted(small_net, digits)
 
 
@@ -51,7 +51,7 @@ def failed(report):
     return {check["name"] for check in report.checks if check["passed"] is False}
 
 
-# What each mask must be called, and below which the adaptive accuracy must come.
+# The check that must fail for each mask, and a limit on the adaptive accuracy.
 MASKS = {
     "saturated": ("saturated_logits", 0.45),
     "quantised": ("input_gradients", 0.35),
@@ -64,12 +64,12 @@ MASKS = {
 
 
 @pytest.mark.slow
-# What "steep" returns is told of as it should.
+# The warning about the probabilities of "steep" is expected.
 @pytest.mark.filterwarnings("ignore:.*returns probabilities")
 @pytest.mark.parametrize("mask", MASKS)
 def test_masks_are_named(mask, undefended, evaluate):
     name, most = MASKS[mask]
-    # Random ones take many draws.
+    # Random models take many draws.
     count = 60 if mask == "dropping" else COUNT
     report = evaluate(getattr(masked_nets, mask)(undefended), count=count)
     assert report.masking_suspected
@@ -240,7 +240,7 @@ class TestEvaluateRobustness:
         assert verdicts["transfer_vs_white_box"] is not None
 
     def test_chance_is_named_before_masking(self, evaluate, capsys):
-        # No gradient anywhere, which would else be called masking.
+        # There is no gradient anywhere, which would otherwise be called masking.
         net = linear_net(np.zeros((3, 64)), [0.0, 1.0, 0.0], shape=(8, 8, 1))
         report = evaluate(net, attacks=[], curve=[], count=40, verbose=1)
         start = "he model is at chance, predicting class 1 for every image: wrong `val"
@@ -291,7 +291,7 @@ def test_a_distilled_model_meets_the_attack_that_broke_distillation(
 
 
 class _Lines(Progress):
-    """Keeps the sentences that it is told."""
+    """Records the sentences that it is told."""
 
     def __init__(self):
         self.lines = []

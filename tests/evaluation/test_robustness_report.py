@@ -59,7 +59,7 @@ class TestRobustnessReport:
             RobustnessReport.load(tmp_path)
 
     def test_load_another_gallery(self, report, tmp_path):
-        # As a whole one by its checksum, which everybody can compute.
+        # Sound by its checksum, which anybody can compute.
         (tmp_path / "report.json").write_text(report.to_json())
         np.savez(tmp_path / "gallery.npz", clean=np.zeros(3))
         Seal.write(tmp_path, {}, ["report.json", "gallery.npz"])

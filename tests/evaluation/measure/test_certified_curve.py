@@ -8,7 +8,7 @@ from keras_advdef.models import SmoothedClassifier
 from keras_advdef.surgery import parseval_network
 from tests.support.nets import linear_net, small_net
 
-# The boundary is where the pixels are equal; distances are those in l2.
+# The decision boundary is where the pixels are equal; distances are in l2.
 PIXELS = np.array([[0.9, 0.1], [0.7, 0.3], [0.6, 0.4], [0.2, 0.8]], "float32")
 DISTANCES = np.abs(PIXELS[:, 0] - PIXELS[:, 1]) / np.sqrt(2)
 # The last image is wrong.
@@ -42,7 +42,7 @@ def test_is_the_share_of_images_beyond_each_radius():
     assert certified["norm"] == "l2"
     points = certified["curve"]
     assert (points[0]["radius"], points[0]["accuracy"]) == (0.0, 0.75)
-    # Three digits may be a little more than the radius itself.
+    # Rounded to three digits, a point may exceed the radius slightly.
     assert points[-1]["radius"] == pytest.approx(DISTANCES[0], rel=5e-3)
     for point in points[1:-1]:
         assert point["accuracy"] == np.mean(DISTANCES[:3] >= point["radius"]) * 0.75

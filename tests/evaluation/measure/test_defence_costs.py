@@ -40,7 +40,7 @@ class TestArchitectureChange:
         }
 
     def test_against_a_reference(self):
-        # Three weights for each of eight channels, and the noise has none.
+        # Three weights for each of eight channels; the noise layer has none.
         front = [RandomNoise(0.1), keras.layers.Conv2D(8, 1)]
         front.append(keras.layers.Conv2D(1, 1))
         change = architecture_change(small_net(front=front), small_net())

@@ -118,7 +118,7 @@ class TestDraw:
     def test_change_fills_the_grey_scale(self, gallery):
         axes = Figure().subplots(3, 3, squeeze=False)
         gallery.draw(axes)
-        # Every change is darker, by half of the image: the largest one is black.
+        # Every pixel gets darker by half its value: the largest change is black.
         image = gallery.clean[2, ..., 0]
         expected = 0.5 - 0.5 * image / image.max()
         np.testing.assert_allclose(shown(axes[1, 2]), expected, atol=1e-6)
@@ -136,5 +136,5 @@ class TestDraw:
         gallery.draw(axes)
         colours = (channels,) if channels in (3, 4) else ()
         assert shown(axes[0, 0]).shape == (5, 4, *colours)
-        # No change at all is grey, not a division by zero.
+        # A perturbation of zero is grey, not a division by zero.
         assert (shown(axes[1, 0]) == 0.5).all()

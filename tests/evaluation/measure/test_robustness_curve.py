@@ -7,7 +7,7 @@ from keras_advdef.evaluation._plan.stage import Stage
 from tests.support.nets import linear_net
 
 # Class 1 where the first pixel is above the second: the distance of an image from the
-# boundary is half the difference in linf, the whole of it in l1.
+# boundary is half the difference in linf, and the whole difference in l1.
 NET = linear_net([[0.0, 0.0], [1.0, -1.0]], [0.0, 0.0])
 DISTANCES = np.array([0.02, 0.06, 0.1, 0.14, 0.18, 0.22])
 IMAGES = np.stack([0.5 + DISTANCES, 0.5 - DISTANCES], axis=1).reshape(-1, 2, 1, 1)
@@ -59,7 +59,7 @@ def test_other_norm(curve_of):
 
 
 class ScriptedRunner:
-    """Says what the attacks shall have broken, at whatever epsilon."""
+    """Pretends that the attacks broke the given images at each epsilon."""
 
     def __init__(self, wrong, clean_wrong, breaks, draws=1):
         self.wrong, self.clean_wrong = np.array(wrong), np.array(clean_wrong)
@@ -86,7 +86,7 @@ def scripted(make_request, make_probe_result):
 
 class TestMeasureCurve:
     def test_broken_images_stay_broken(self, scripted):
-        # Image 0 is wrong when clean, 1 falls at 0.05 alone, 2 to the evaluation's
+        # Image 0 is wrong when clean, 1 breaks only at 0.05, 2 under the evaluation's
         # attacks, 3 without bounds.
         runner = ScriptedRunner([1, 0, 1, 0], [1, 0, 0, 0], {0.05: [1], 1.0: [3]})
         curve = scripted(runner)

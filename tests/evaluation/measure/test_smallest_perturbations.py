@@ -27,7 +27,7 @@ DUAL = {"linf": 1, "l2": 2, "l1": np.inf}
 
 @pytest.fixture
 def find(make_request, make_probe_result, make_judge):
-    """Looks from some of the images of a linear net, but for some changes."""
+    """Searches from some of the images of a linear net, with some changes."""
 
     def run(model=NET, *, rows=(0, 1, 2, 4), probed=None, ledger=None, **changes):
         common = {"images": IMAGES, "labels": LABELS, "batch_size": 3}

@@ -1,4 +1,4 @@
-"""Whatever lies in the folder of a finished evaluation: a report, a run or a word."""
+"""Whatever a finished evaluation's folder holds, a run returns a report or explains."""
 
 import errno
 import os

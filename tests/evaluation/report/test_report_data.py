@@ -5,7 +5,7 @@ import pytest
 from keras_advdef.attacks import PGD
 from keras_advdef.evaluation import AccuracyEstimate, evaluate_robustness
 
-# The contract with those who read `report.json`.
+# The keys that readers of `report.json` rely on.
 KEYS = {
     "headline",
     "masking_suspected",

@@ -8,12 +8,12 @@ from keras_advdef.evaluation._report.report_form import check_report
 from keras_advdef.evaluation._report.report_markdown import report_markdown
 from keras_advdef.evaluation._report.report_plot import report_plot
 
-# One of each kind of JSON, and numbers that no picture bears.
+# One value of each JSON type, and numbers too large to plot.
 OTHERS = [None, True, -1, 0.5, 10**300, "$", [], [[]], {}, {"a": 1}]
 
 
 def places(values, path=()):
-    """Every place in JSON values, by the names and numbers that lead there."""
+    """Every place in JSON values, as a path of names and indices."""
     yield path
     if isinstance(values, (dict, list)):
         named = values.items() if isinstance(values, dict) else enumerate(values)
@@ -22,7 +22,7 @@ def places(values, path=()):
 
 
 def changed(values, path, other):
-    """The values with one of them replaced, or taken out by `places`."""
+    """The values with one of them replaced, or removed if `other` is `places`."""
     if not path:
         return other
     values = copy.deepcopy(values)
@@ -65,7 +65,7 @@ def test_says_what_is_wrong(report_values, path, value, said):
 
 
 def test_what_is_taken_can_be_shown(report_values):
-    """Whatever stands at whatever place: refused, or shown without an error."""
+    """Any value at any place is either refused or shown without an error."""
     shown = 0
     for path in [*places(report_values)]:
         for other in (*OTHERS, places):

@@ -1,4 +1,4 @@
-"""The page stands alone, is well formed, and fits a phone."""
+"""The page is self-contained, well formed, and fits a phone."""
 
 import html.parser
 import re
@@ -92,7 +92,7 @@ def test_page_is_shown_by_a_browser(page, width, tmp_path):
     )
     pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)
     assert pixels.shape[1] == width
-    # The banner's green edge stands left; text and picture reach over the page.
+    # The banner's green edge is on the left; text and picture span the page.
     edge = np.abs(pixels - [0x2A, 0x7D, 0x4F]).sum(axis=2) < 30
     assert edge[:400, : width // 4].any()
     dark = (pixels.sum(axis=2) < 200).any(axis=0)

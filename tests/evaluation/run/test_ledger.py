@@ -167,7 +167,7 @@ class TestDamage:
         assert told.lines[1:] == [expected]
 
     def test_part_of_no_arrays_is_computed_again(self, opened, tmp_path, told):
-        # As a whole one by its checksum, which everybody can compute.
+        # Sound by its checksum, which anybody can compute.
         written(opened(), "one")
         ledger = opened()
         about = f"one of {record_digest(ledger.identity, 'identity.json')}"

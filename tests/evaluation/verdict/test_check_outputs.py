@@ -58,7 +58,7 @@ class TestCompanions:
 
 
 def _nan_above(limit):
-    """A net that has no answer to images with a pixel above the limit."""
+    """A net that returns NaN for images with a pixel above the limit."""
 
     @keras.saving.register_keras_serializable("tests")
     class RootOfRest(keras.layers.Layer):
