@@ -25,18 +25,10 @@ class APGD(GradientAttack):
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
-        norm: "linf", "l2" or "l1".
         steps: Gradient steps of one run.
-        restarts: Runs from independent starts; the strongest point counts.
-        loss: What to maximise: "cross_entropy", "dlr" (the margin, free of the scale
-            of the logits), "targeted_dlr" (one run for each of the nine most likely
-            wrong classes), "margin", "kl" or an `AttackLoss`.
-        eot_samples: Draws of a random model whose loss gradients are averaged.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for passes that are faster where the
-            processor has such units; see `core.precision`.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `loss`, `restarts`, `norm`, `targeted`, `training`, `precision`,
+            `eot_samples` and `value_range`; see `GradientAttack`, `SteppedAttack` and
+            `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -58,36 +50,17 @@ class APGD(GradientAttack):
         )
     )
 
+    settled: ClassVar[dict[str, Any]] = {
+        "step_size": None,
+        "random_start": "surface",
+        "momentum": 0.0,
+        "return_best": True,
+    }
+
     def __init__(
-        self,
-        epsilon: float | None = None,
-        *,
-        norm: str = "linf",
-        steps: int = 100,
-        restarts: int = 1,
-        loss: Any = "cross_entropy",
-        eot_samples: int = 1,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        self, epsilon: float | None = None, *, steps: int = 100, **kwargs: Any
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            steps=steps,
-            step_size=None,
-            loss=loss,
-            random_start="surface",
-            momentum=0.0,
-            restarts=restarts,
-            return_best=True,
-            eot_samples=eot_samples,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-            value_range=value_range,
-        )
+        super().__init__(epsilon, steps=steps, **self.with_settled(kwargs))
         self._windows = apgd_momentum.windows(self.steps)
 
     def init_state(

@@ -14,7 +14,13 @@ from keras_advdef.attacks._guard import (
     kept_in_ball,
 )
 from keras_advdef.attacks._job import Job
-from keras_advdef.core.errors import checked_choice, invalid
+from keras_advdef.attacks._success import confirm
+from keras_advdef.core.errors import (
+    checked_choice,
+    checked_integer,
+    invalid,
+    wrong_type,
+)
 from keras_advdef.core.image_source import load_images
 from keras_advdef.core.logits import LogitsFunction, watch_logits
 from keras_advdef.core.model_inputs import add_channels, single_input
@@ -36,18 +42,24 @@ class Attack:
     Epsilon may be a tensor, so that a schedule moves it without retracing.
 
     Args:
-        epsilon: Number above 0. Radius of the ball, in the units of `value_range`;
-            `None` if each call gives it.
+        epsilon: Number of at least 0. Radius of the ball, in the units of
+            `value_range`; `None` if each call gives it.
         norm: "linf", "l2" or "l1".
-        value_range: Pair `(low, high)` in which the images lie.
-        targeted: Whether to reach `target_labels` instead of leaving `labels`.
+        targeted: Whether to reach the `target_labels` of the call instead of leaving
+            the labels.
         training: Whether the model is called as in training while crafting. Its
             moving averages stay untouched in either case.
-        precision: "float32" or "bfloat16", in which the model's passes run; see
-            `core.precision`.
+        precision: "float32", or "bfloat16" for forward and backward passes that are
+            faster where the processor has such units; see `core.precision`. Success
+            is always measured in float32.
+        eot_samples: Draws of a random model over which gradients and logits are
+            averaged (EOT).
+        value_range: Pair `(low, high)` in which the images lie.
+        **unknown: Refused, and the arguments there are listed.
 
     Raises:
         ValueError: If an argument is outside its bounds.
+        TypeError: If there is no such argument.
 
     Example:
 
@@ -59,19 +71,25 @@ class Attack:
     """
 
     norms: ClassVar[tuple[str, ...]] = NORMS
+    # Arguments of the bases that users of a subclass cannot give, and their values.
+    settled: ClassVar[dict[str, Any]] = {}
     # Whether `perturb` also takes rows of probabilities for labels.
     takes_rows = False
 
     def __init__(
         self,
-        epsilon: float | None,
+        epsilon: float | None = None,
         *,
-        norm: str,
-        value_range: tuple[float, float],
-        targeted: bool,
-        training: bool,
+        norm: str = "linf",
+        targeted: bool = False,
+        training: bool = False,
         precision: str = "float32",
+        eot_samples: int = 1,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        **unknown: Any,
     ) -> None:
+        for name, value in unknown.items():
+            raise self._refusal(name, value)
         owner = type(self).__name__
         self.value_range = ValueRange.parse(owner, value_range)
         self.norm = checked_choice(owner, "norm", norm, self.norms)
@@ -79,6 +97,50 @@ class Attack:
         self.epsilon = self.checked_epsilon(epsilon)
         self.targeted = bool(targeted)
         self.training = bool(training)
+        self.eot_samples = checked_integer(owner, "eot_samples", eot_samples, low=1)
+
+    @classmethod
+    def arguments(cls) -> tuple[str, ...]:
+        """Returns the names of the constructor's arguments, those of its bases too.
+
+        Example:
+
+        >>> keras_advdef.attacks.JSMA.arguments()[:4]
+        ('epsilon', 'theta', 'gamma', 'targeted')
+        """
+        names: dict[str, None] = {}
+        for each in cls.__mro__:
+            if "__init__" in vars(each):
+                parameters = inspect.signature(each).parameters.values()
+                names.update(
+                    (parameter.name, None)
+                    for parameter in parameters
+                    if parameter.kind is not parameter.VAR_KEYWORD
+                )
+                takes_more = any(p.kind is p.VAR_KEYWORD for p in parameters)
+                if each is Attack or not takes_more:
+                    break
+        return tuple(name for name in names if name not in cls.settled)
+
+    @classmethod
+    def with_settled(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Returns a base's arguments with those that this class settles itself.
+
+        Args:
+            given: What the user gave for the bases.
+
+        Raises:
+            TypeError: If one of them is settled.
+        """
+        for name, value in given.items():
+            if name in cls.settled:
+                raise cls._refusal(name, value)
+        return {**given, **cls.settled}
+
+    @classmethod
+    def _refusal(cls, name: str, value: Any) -> TypeError:
+        advice = f"Its arguments are {', '.join(cls.arguments())}."
+        return wrong_type(cls.__name__, name, "left out", value, advice=advice)
 
     def checked_epsilon(self, epsilon: Any) -> float | None:
         """Returns a concrete epsilon as a float, or raises if it fits no image.
@@ -262,6 +324,30 @@ class Attack:
             raise invalid(type(self).__name__, "stop_early", rule, True)
         job.craft_batches(epsilon)
 
+    def confirm(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        key: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns whether images succeed in float32 and on fresh draws, `(batch,)`.
+
+        Args:
+            logits_fn: The attacked model.
+            images: Images in `[0, 1]`.
+            labels: Classes to leave or to reach, `(batch,)`.
+            key: Key for the draws.
+        """
+        return confirm(
+            logits_fn,
+            images,
+            labels,
+            key,
+            targeted=self.targeted,
+            samples=self.eot_samples,
+        )
+
     def companions(self) -> dict[str, Any]:
         """Returns models that crafting looks at beside the attacked one, by name."""
         return {}
@@ -293,15 +379,14 @@ class Attack:
 
     def replace(self, **changes: Any) -> "Attack":
         """Returns a new attack with some constructor arguments changed."""
-        return type(self)(**{**self._arguments(), **changes})
+        return type(self)(**{**self._values(), **changes})
 
-    def _arguments(self) -> dict[str, Any]:
-        names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in list(names)[1:]}
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.arguments()}
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments in a form that JSON can hold."""
-        config = {**self._arguments(), "value_range": list(self.value_range)}
+        config = {**self._values(), "value_range": list(self.value_range)}
         serialize = keras.saving.serialize_keras_object
         return {name: serialize(value) for name, value in config.items()}
 
@@ -312,7 +397,7 @@ class Attack:
         return cls(**{name: deserialize(value) for name, value in config.items()})
 
     def __repr__(self) -> str:
-        arguments = {**self._arguments(), "value_range": tuple(self.value_range)}
+        arguments = {**self._values(), "value_range": tuple(self.value_range)}
         listed = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         return f"{type(self).__name__}({listed})"
 

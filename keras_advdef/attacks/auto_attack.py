@@ -1,6 +1,6 @@
 """AutoAttack: four attacks with nothing to tune, each on what the others left."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -45,15 +45,10 @@ class AutoAttack(Attack):
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
-        norm: "linf", "l2" or "l1".
         version: "standard", "plus" or "rand".
         steps: Steps of each run of APGD and FAB; 100 is the standard.
         queries: Queries of Square; 5000 is the standard.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for passes that are faster where the
-            processor has such units; success is decided in float32. See
-            `core.precision`.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `norm`, `training`, `precision` and `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -65,26 +60,18 @@ class AutoAttack(Attack):
     ['APGD-100 on cross_entropy', 'APGD-100 on TargetedDLR', 'FAB-100', 'Square-5000']
     """
 
+    settled: ClassVar[dict[str, Any]] = {"targeted": False, "eot_samples": 1}
+
     def __init__(
         self,
         epsilon: float | None = None,
         *,
-        norm: str = "linf",
         version: str = "standard",
         steps: int = 100,
         queries: int = 5000,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            value_range=value_range,
-            targeted=False,
-            training=training,
-            precision=precision,
-        )
+        super().__init__(epsilon, **self.with_settled(kwargs))
         owner = "AutoAttack"
         self.version = checked_choice(owner, "version", version, _VERSIONS)
         self.steps = checked_integer(owner, "steps", steps, low=1)

@@ -42,8 +42,8 @@ class BoundaryAttack(MinimalAttack):
     puts in the target class, so there the result depends on the other images.
 
     Args:
-        epsilon: Largest l2 norm that counts, in the units of `value_range`; `None`
-            for no limit.
+        epsilon: Number of at least 0. Largest l2 norm that counts, in the units of
+            `value_range`; `None` for no limit.
         steps: Proposals.
         spherical_step: First length of the moves on the sphere, a share of the
             distance to the image.
@@ -51,9 +51,7 @@ class BoundaryAttack(MinimalAttack):
         step_adaptation: Factor above 1 by which both are adapted.
         starting_tries: Draws of noise, uniform and black and white in turn, among
             which the start is looked for.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `targeted`, `training` and `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -71,6 +69,12 @@ class BoundaryAttack(MinimalAttack):
 
     norms: ClassVar[tuple[str, ...]] = ("l2",)
 
+    settled: ClassVar[dict[str, Any]] = {
+        "norm": "l2",
+        "precision": "float32",
+        "eot_samples": 1,
+    }
+
     def __init__(
         self,
         epsilon: float | None = None,
@@ -80,17 +84,9 @@ class BoundaryAttack(MinimalAttack):
         source_step: float = 0.01,
         step_adaptation: float = 1.5,
         starting_tries: int = 100,
-        targeted: bool = False,
-        training: bool = False,
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm="l2",
-            targeted=targeted,
-            training=training,
-            value_range=value_range,
-        )
+        super().__init__(epsilon, **self.with_settled(kwargs))
         owner = type(self).__name__
         self.steps = checked_integer(owner, "steps", steps, low=1)
         self.spherical_step = checked_number(

@@ -45,18 +45,15 @@ class CarliniWagner(MinimalAttack):
     still once a tenth of the steps leads no lower than the tenth before.
 
     Args:
-        epsilon: Largest l2 norm that counts, in the units of `value_range`; `None`
-            for no limit.
+        epsilon: Number of at least 0. Largest l2 norm that counts, in the units of
+            `value_range`; `None` for no limit.
         steps: Steps of Adam, at most, for each value of c.
         binary_search_steps: Values of c that are tried.
         learning_rate: Learning rate of Adam, in the space of `w`.
         initial_constant: First c, for images in `[0, 1]`.
-        confidence: Lead in logits that counts as a success, at least 0.
-        eot_samples: Draws of a random model whose gradients and logits are averaged.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for faster backward passes.
-        value_range: Pair `(low, high)` in which the images lie.
+        confidence: Logit margin that counts as a success, at least 0.
+        **kwargs: `targeted`, `training`, `precision` (of the backward passes),
+            `eot_samples` and `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -74,6 +71,8 @@ class CarliniWagner(MinimalAttack):
 
     norms: ClassVar[tuple[str, ...]] = ("l2",)
 
+    settled: ClassVar[dict[str, Any]] = {"norm": "l2"}
+
     def __init__(
         self,
         epsilon: float | None = None,
@@ -83,21 +82,9 @@ class CarliniWagner(MinimalAttack):
         learning_rate: float = 0.01,
         initial_constant: float = 0.001,
         confidence: float = 0.0,
-        eot_samples: int = 1,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm="l2",
-            targeted=targeted,
-            training=training,
-            eot_samples=eot_samples,
-            precision=precision,
-            value_range=value_range,
-        )
+        super().__init__(epsilon, **self.with_settled(kwargs))
         integer = functools.partial(checked_integer, type(self).__name__, low=1)
         number = functools.partial(checked_number, type(self).__name__, low=0.0)
         self.steps = integer("steps", steps)

@@ -45,17 +45,15 @@ class DeepFool(MinimalAttack):
     `w` of every step; choices of a class and of when to stop count as constant.
 
     Args:
-        epsilon: Largest norm that counts, in the units of `value_range`; `None` for
-            no limit.
+        epsilon: Number of at least 0. Largest norm that counts, in the units of
+            `value_range`; `None` for no limit.
         norm: "l2" or "linf".
         steps: Steps at most; an image stops once its label is left.
         overshoot: Share of the perturbation that is added to cross the boundary.
-        candidates: Wrong classes that are tried, the most likely on the clean image.
+        candidates: Wrong classes that are tried, the likeliest on the clean image.
         differentiable: Whether gradients pass the attack; all steps are then run.
-        eot_samples: Draws of a random model whose gradients and logits are averaged.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for the passes that give `w`.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `training`, `precision` (of the passes that give `w`),
+            `eot_samples` and `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -72,6 +70,8 @@ class DeepFool(MinimalAttack):
 
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
 
+    settled: ClassVar[dict[str, Any]] = {"targeted": False}
+
     def __init__(
         self,
         epsilon: float | None = None,
@@ -81,20 +81,9 @@ class DeepFool(MinimalAttack):
         overshoot: float = 0.02,
         candidates: int = 10,
         differentiable: bool = False,
-        eot_samples: int = 1,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            targeted=False,
-            training=training,
-            eot_samples=eot_samples,
-            precision=precision,
-            value_range=value_range,
-        )
+        super().__init__(epsilon, norm=norm, **self.with_settled(kwargs))
         owner = type(self).__name__
         self.steps = checked_integer(owner, "steps", steps, low=1)
         self.overshoot = checked_number(owner, "overshoot", overshoot, low=0.0)

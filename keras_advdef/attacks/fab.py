@@ -1,7 +1,7 @@
 """FAB: projects on the linearized boundary, back and forth around it."""
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -12,9 +12,9 @@ from keras_advdef.attacks._boundary_step import (
     mean_logits,
     step_past,
 )
-from keras_advdef.attacks._early_stopping import run_slots
+from keras_advdef.attacks._job import Job
 from keras_advdef.attacks.minimal_attack import MinimalAttack
-from keras_advdef.attacks.stepped_attack import State
+from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, invalid
 from keras_advdef.core.logits import LogitsFunction
@@ -34,13 +34,10 @@ _RETREAT = 0.9
 _LEADS = 2.0
 # Float32 rounding of the images must not cost a success at exactly epsilon.
 _SLACK = 1.0 + 1e-6
-# Steps between two looks at which images may leave.
-_SEGMENT = 10
-_MOVING = ("iterate", "best", "best_loss", "broken", "likely")
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
-class FAB(MinimalAttack):
+class FAB(MinimalAttack, SteppedAttack):
     """Fast adaptive boundary attack: the nearest point behind the boundary.
 
     Each step linearizes the model at the iterate, projects iterate and image on the
@@ -50,22 +47,18 @@ class FAB(MinimalAttack):
     way (Croce and Hein 2020, ICML). No step size, no dependence on the logits' scale.
 
     Args:
-        epsilon: Largest norm that counts, in the units of `value_range`; `None` for
-            no limit.
-        norm: "linf", "l2" or "l1".
+        epsilon: Number of at least 0. Largest norm that counts, in the units of
+            `value_range`; `None` for no limit.
         steps: Steps of one run: two forward passes and one backward pass each.
-        restarts: Runs from the image, first, and then from random points at half of
-            epsilon, or of the best norm so far.
         target_classes: `None` to step to the nearest of the candidates; or how many
-            classes, the most likely wrong ones on the clean image, get a run of their
+            classes, the likeliest wrong ones on the clean image, get a run of their
             own (FAB-T), at most all.
-        candidates: The most likely wrong classes, of which a step goes to the nearest;
+        candidates: The likeliest wrong classes, of which a step goes to the nearest;
             a backward pass for each. All of a hundred led no nearer than these.
-        eot_samples: Draws of a random model that are averaged.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16": faster, and some 2 % further away.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `restarts` (the first run starts from the image, later ones from
+            random points at half of epsilon, or of the best norm so far), `norm`,
+            `targeted`, `training`, `precision` ("bfloat16" ends some 2 % further
+            away), `eot_samples` and `value_range`; see `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -80,40 +73,28 @@ class FAB(MinimalAttack):
     True
     """
 
+    moving: ClassVar[tuple[str, ...]] = (*SteppedAttack.moving, "likely")
+    # The projection holds a loop of its own.
+    unroll: ClassVar[bool] = False
+
     def __init__(
         self,
         epsilon: float | None = None,
         *,
-        norm: str = "linf",
         steps: int = 100,
-        restarts: int = 1,
         target_classes: int | None = None,
         candidates: int = 10,
-        eot_samples: int = 1,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            targeted=targeted,
-            training=training,
-            eot_samples=eot_samples,
-            precision=precision,
-            value_range=value_range,
-        )
-        is_coarse = precision == "bfloat16"
+        super().__init__(epsilon, steps=steps, **kwargs)
+        is_coarse = self.precision == "bfloat16"
         self._least_lead = functools.partial(rounding_margin, is_coarse=is_coarse)
         integer = functools.partial(checked_integer, "FAB", low=1)
-        self.steps = integer("steps", steps)
-        self.restarts = integer("restarts", restarts)
         self.candidates = integer("candidates", candidates)
         self.target_classes = target_classes
         if target_classes is not None:
             self.target_classes = integer("target_classes", target_classes)
-            if targeted:
+            if self.targeted:
                 rule = "None when the attack is targeted"
                 raise invalid("FAB", "target_classes", rule, target_classes)
 
@@ -134,8 +115,8 @@ class FAB(MinimalAttack):
         def run(index: Any, best: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
             key = fold_in(seed, index)
             radius, number = tf.minimum(epsilon, -best[1]), tf.cast(index, tf.int32)
-            state = self._begin(logits_fn, images, labels, radius, key, number)
-            state = self._repeat(logits_fn, state, epsilon, key, self.steps)
+            state = self.init_state(logits_fn, images, labels, radius, key, number)
+            state = self.repeat(logits_fn, state, epsilon, key, self.steps)
             loss = state["best_loss"]
             if logits_fn.is_random:
                 # The nearest of many points is one that was lucky for once.
@@ -159,51 +140,28 @@ class FAB(MinimalAttack):
         key: tf.Tensor,
         run: tf.Tensor,
     ) -> State:
-        """Returns the state before the first step, for images in `value_range`."""
-        unit = self.value_range.to_unit(images)
-        state = self._begin(logits_fn, unit, labels, epsilon, key, run)
-        wrong = self.confirm(logits_fn, unit, labels, key)
-        return {
-            **state,
-            "best_loss": tf.where(wrong, 0.0, state["best_loss"]),
-            "broken": wrong,
-            "step": tf.zeros_like(labels, tf.float32),
-        }
+        """Returns the state before the first step; images already wrong are done."""
+        state = super().start(logits_fn, images, labels, epsilon, key, run)
+        wrong = self.confirm(logits_fn, state["images"], labels, key)
+        best_loss = tf.where(wrong, 0.0, state["best_loss"])
+        return {**state, "best_loss": best_loss, "broken": wrong}
 
-    def advance(
-        self,
-        logits_fn: LogitsFunction,
-        state: State,
-        epsilon: tf.Tensor,
-        key: tf.Tensor,
-    ) -> State:
-        """Returns the state some steps later; images out of steps stand still."""
-        count = min(_SEGMENT, self.steps)
-        state = self._repeat(logits_fn, state, epsilon, key, count)
-        return {**state, "step": state["step"] + count}
-
-    # `run_slots` asks for it by this name.
-    confirm = MinimalAttack._succeeds
-
-    def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+    def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills the job's result; with `stop_early` by the first within epsilon."""
-        if not stop_early:
-            job.craft_batches(epsilon)
-        elif np.isfinite(epsilon):
-            run_slots(self, job, epsilon)
-        else:
+        if stop_early and not np.isfinite(epsilon):
             raise invalid("FAB", "stop_early", "False without an epsilon", True)
+        super().fill(job, epsilon, stop_early=stop_early)
 
-    def _begin(
+    def init_state(
         self,
         logits_fn: LogitsFunction,
         images: tf.Tensor,
         labels: tf.Tensor,
-        radius: tf.Tensor,
+        epsilon: tf.Tensor,
         key: tf.Tensor,
         run: tf.Tensor,
     ) -> State:
-        """Returns the state before the first step; restarts begin by the radius."""
+        """Returns the state before the first step; see `SteppedAttack.init_state`."""
         key, count = (
             fold_in(key, streams.FAB_START),
             self.target_classes or self.candidates,
@@ -225,7 +183,7 @@ class FAB(MinimalAttack):
             state["likely"] = tf.gather(state["likely"], rank[:, None], batch_dims=1)
         if self.restarts > 1:
             widest = norm_per_image(tf.ones_like(images[:1]), self.norm)
-            radius = 0.5 * tf.minimum(radius, widest)
+            radius = 0.5 * tf.minimum(epsilon, widest)
             start = random_surface_point(fold_in(key, 1), images, radius, self.norm)
             is_later = tf.broadcast_to(run >= targets, tf.shape(labels))
             state["iterate"] = tf.where(per_image(is_later, images), start, images)
@@ -234,40 +192,16 @@ class FAB(MinimalAttack):
     def _targets(self, classes: int) -> int:
         return min(self.target_classes or 1, classes - 1)
 
-    def _repeat(
+    def step(
         self,
         logits_fn: LogitsFunction,
         state: State,
         epsilon: tf.Tensor,
         key: tf.Tensor,
-        count: int,
+        taken: tf.Tensor,
     ) -> State:
-        """Returns the state `count` steps later."""
-
-        def body(index: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:
-            current = {**state, **dict(zip(_MOVING, values, strict=True))}
-            moved = self._move(logits_fn, current, epsilon, fold_in(key, index))
-            if "step" not in state:
-                return tuple(moved[name] for name in _MOVING)
-            active = state["step"] + tf.cast(index, tf.float32) < self.steps
-            return tuple(
-                tf.where(per_image(active, moved[name]), moved[name], current[name])
-                for name in _MOVING
-            )
-
-        # Not unrolled: the projection holds a loop of its own.
-        values = tuple(state[name] for name in _MOVING)
-        values = fixed_loop(body, values, count, unroll=False)
-        return {**state, **dict(zip(_MOVING, values, strict=True))}
-
-    def _move(
-        self,
-        logits_fn: LogitsFunction,
-        state: State,
-        epsilon: tf.Tensor,
-        key: tf.Tensor,
-    ) -> State:
-        """Returns the state one step later."""
+        """Returns the state one step later; see `SteppedAttack.step`."""
+        del taken
         images, iterate = state["images"], state["iterate"]
         plane = linearized_boundary(
             logits_fn,

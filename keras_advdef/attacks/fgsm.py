@@ -1,6 +1,6 @@
 """FGSM: one step of steepest ascent."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -20,18 +20,10 @@ class FGSM(GradientAttack):
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
-        norm: "linf", "l2" or "l1".
-        random_start: True (uniform in the ball), False (the image itself),
-            "gaussian" or "surface".
-        step_size: Length of the step, in the units of `value_range`; `None` for
-            epsilon.
-        loss: "cross_entropy", "margin", "dlr", "kl" or an `AttackLoss`.
-        eot_samples: Draws of a random model whose loss gradients are averaged.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for passes that are faster where the
-            processor has such units; see `core.precision`.
-        value_range: Pair `(low, high)` in which the images lie.
+        random_start: Where to begin; see `GradientAttack`.
+        **kwargs: `step_size` (`None` for epsilon), `loss`, `norm`, `targeted`,
+            `training`, `precision`, `eot_samples` and `value_range`; see
+            `GradientAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -43,35 +35,22 @@ class FGSM(GradientAttack):
     8.0
     """
 
+    settled: ClassVar[dict[str, Any]] = {
+        "steps": 1,
+        "restarts": 1,
+        "momentum": 0.0,
+        "return_best": False,
+    }
+
     def __init__(
         self,
         epsilon: float | None = None,
         *,
-        norm: str = "linf",
         random_start: bool | str = False,
-        step_size: float | None = None,
-        loss: Any = "cross_entropy",
-        eot_samples: int = 1,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
         super().__init__(
-            epsilon,
-            norm=norm,
-            steps=1,
-            step_size=step_size,
-            loss=loss,
-            random_start=random_start,
-            momentum=0.0,
-            restarts=1,
-            return_best=False,
-            eot_samples=eot_samples,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-            value_range=value_range,
+            epsilon, random_start=random_start, **self.with_settled(kwargs)
         )
 
     def default_step_size(self, epsilon: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._loss_names import attack_loss
 from keras_advdef.attacks._starts import STARTS, first_iterate
 from keras_advdef.attacks._success import is_broken, stronger
+from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import (
@@ -40,24 +41,23 @@ class GradientAttack(SteppedAttack):
     loss. Without, it is the last point, and one forward pass is saved.
 
     Args:
-        epsilon: Radius of the ball, in the units of `value_range`.
-        norm: "linf", "l2" or "l1".
-        steps: Gradient steps.
-        step_size: Length of a step in the norm; `None` for the subclass's default.
-        loss: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl" or an
-            `AttackLoss`. Of labels that are probabilities, "cross_entropy" takes the
-            whole row and the others the likeliest class.
+        epsilon: Number of at least 0. Radius of the ball, in the units of
+            `value_range`; `None` if each call gives it.
+        step_size: Length of a step in the norm, in the units of `value_range`; `None`
+            for the subclass's default.
+        loss: What to maximise: "cross_entropy", "margin" (the logit margin), "dlr"
+            (the margin, free of the scale of the logits), "targeted_dlr" (one run for
+            each of the nine likeliest wrong classes), "kl" (to the clean prediction)
+            or an `AttackLoss`. Of labels that are probabilities, "cross_entropy"
+            takes the whole row and the others the likeliest class.
         random_start: Where to begin: True for uniform in the ball, False for the
-            image, "gaussian" for a tiny normal perturbation, "surface" for the
-            surface of the ball.
-        momentum: Share of the last direction kept (MIM); 0 for none.
-        restarts: Independent repetitions; the strongest counts.
-        return_best: Whether to return the strongest point met instead of the last.
-        eot_samples: Draws of a random model over which gradients are averaged.
-        targeted: Whether to reach `target_labels`.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32" or "bfloat16", in which the model's passes run.
-        value_range: Pair `(low, high)` in which the images lie.
+            image, "gaussian" for a normal perturbation of standard deviation 0.001,
+            "surface" for the surface of the ball.
+        momentum: Share of the last direction kept at each step; 0 for none, 1 in MIM.
+        return_best: Whether to return the strongest point met instead of the last,
+            which saves one forward pass.
+        **kwargs: `steps` and `restarts`, see `SteppedAttack`; `norm`, `targeted`,
+            `training`, `precision`, `eot_samples` and `value_range`, see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -72,33 +72,16 @@ class GradientAttack(SteppedAttack):
 
     def __init__(
         self,
-        epsilon: float | None,
+        epsilon: float | None = None,
         *,
-        norm: str,
-        steps: int,
-        step_size: float | None,
-        loss: Any,
-        random_start: bool | str,
-        momentum: float,
-        restarts: int,
-        return_best: bool,
-        eot_samples: int,
-        targeted: bool,
-        training: bool,
-        precision: str,
-        value_range: tuple[float, float],
+        step_size: float | None = None,
+        loss: str | AttackLoss = "cross_entropy",
+        random_start: bool | str = True,
+        momentum: float = 0.0,
+        return_best: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            steps=steps,
-            restarts=restarts,
-            eot_samples=eot_samples,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-            value_range=value_range,
-        )
+        super().__init__(epsilon, **kwargs)
         owner = type(self).__name__
         self.step_size = step_size
         if step_size is not None:

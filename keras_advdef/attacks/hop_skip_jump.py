@@ -48,8 +48,8 @@ class HopSkipJump(MinimalAttack):
     puts in the target class, so there the result depends on the other images.
 
     Args:
-        epsilon: Largest norm that counts, in the units of `value_range`; `None` for
-            no limit.
+        epsilon: Number of at least 0. Largest norm that counts, in the units of
+            `value_range`; `None` for no limit.
         norm: "l2" or "linf".
         steps: Jumps.
         initial_evaluations: Decisions of the first step's estimate; each estimate is
@@ -57,9 +57,7 @@ class HopSkipJump(MinimalAttack):
         max_evaluations: Most decisions of one estimate.
         starting_tries: Draws of noise, uniform and black and white in turn, among
             which the start is looked for.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `targeted`, `training` and `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -77,6 +75,8 @@ class HopSkipJump(MinimalAttack):
 
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
 
+    settled: ClassVar[dict[str, Any]] = {"precision": "float32", "eot_samples": 1}
+
     def __init__(
         self,
         epsilon: float | None = None,
@@ -86,28 +86,16 @@ class HopSkipJump(MinimalAttack):
         initial_evaluations: int = 100,
         max_evaluations: int = 10000,
         starting_tries: int = 100,
-        targeted: bool = False,
-        training: bool = False,
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            targeted=targeted,
-            training=training,
-            value_range=value_range,
+        super().__init__(epsilon, norm=norm, **self.with_settled(kwargs))
+        integer = functools.partial(checked_integer, type(self).__name__)
+        self.steps = integer("steps", steps, low=1)
+        self.initial_evaluations = integer(
+            "initial_evaluations", initial_evaluations, low=2
         )
-        owner = type(self).__name__
-        self.steps = checked_integer(owner, "steps", steps, low=1)
-        self.initial_evaluations = checked_integer(
-            owner, "initial_evaluations", initial_evaluations, low=2
-        )
-        self.max_evaluations = checked_integer(
-            owner, "max_evaluations", max_evaluations, low=2
-        )
-        self.starting_tries = checked_integer(
-            owner, "starting_tries", starting_tries, low=1
-        )
+        self.max_evaluations = integer("max_evaluations", max_evaluations, low=2)
+        self.starting_tries = integer("starting_tries", starting_tries, low=1)
 
     def look_for(
         self,

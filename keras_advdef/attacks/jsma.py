@@ -45,10 +45,8 @@ class JSMA(MinimalAttack):
             than `gamma`.
         theta: What values are raised by, above 0, in the units of `value_range`.
         gamma: Largest share of an image's values that may change.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for faster backward passes.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `targeted`, `training`, `precision` (of the backward passes) and
+            `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -67,25 +65,17 @@ class JSMA(MinimalAttack):
 
     norms: ClassVar[tuple[str, ...]] = ("l0",)
 
+    settled: ClassVar[dict[str, Any]] = {"norm": "l0", "eot_samples": 1}
+
     def __init__(
         self,
         epsilon: float | None = None,
         *,
         theta: float = 1.0,
         gamma: float = 0.145,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm="l0",
-            targeted=targeted,
-            training=training,
-            precision=precision,
-            value_range=value_range,
-        )
+        super().__init__(epsilon, **self.with_settled(kwargs))
         self.theta = checked_number("JSMA", "theta", theta, low=0.0, low_open=True)
         self.gamma = checked_number(
             "JSMA", "gamma", gamma, low=0.0, high=1.0, low_open=True

@@ -50,19 +50,16 @@ class LatentSpaceAttack(Attack):
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
-        norm: "linf", "l2" or "l1".
         steps: Steps of the search for z's start, and steps of Adam.
         restarts: Independent runs.
         learning_rate: Learning rate of Adam, in units of z.
         constant: Number above 0. Weight of the classifier's part beside the squared
             l2 distance of pixels in `[0, 1]`.
-        confidence: Lead in logits that is enough, at least 0. With none, what the
-            model's own search makes of the image may be right again.
-        eot_samples: Draws of the model over which the measurement is averaged.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32" or "bfloat16", in which the classifier's passes run.
-        value_range: Pair `(low, high)` in which the images lie.
+        confidence: Logit margin that is enough, at least 0. With 0, the model's own
+            search may turn the image into one that it gets right.
+        **kwargs: `norm`, `targeted`, `training`, `precision` (of the classifier's
+            passes), `eot_samples` (draws over which the measurement is averaged) and
+            `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds; in the call, if the model
@@ -87,26 +84,14 @@ class LatentSpaceAttack(Attack):
         self,
         epsilon: float | None = None,
         *,
-        norm: str = "linf",
         steps: int = 100,
         restarts: int = 4,
         learning_rate: float = 0.05,
         constant: float = 1.0,
         confidence: float = 1.0,
-        eot_samples: int = 1,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            value_range=value_range,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-        )
+        super().__init__(epsilon, **kwargs)
         owner = type(self).__name__
         self.steps = checked_integer(owner, "steps", steps, low=1)
         self.restarts = checked_integer(owner, "restarts", restarts, low=1)
@@ -117,7 +102,6 @@ class LatentSpaceAttack(Attack):
             owner, "constant", constant, low=0.0, low_open=True
         )
         self.confidence = checked_number(owner, "confidence", confidence, low=0.0)
-        self.eot_samples = checked_integer(owner, "eot_samples", eot_samples, low=1)
 
     def passes(self, model: Any) -> int:
         """Returns what one image costs, in passes of a model with a projection.

@@ -6,10 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks._job import Job
-from keras_advdef.attacks._success import confirm
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core import streams
-from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.image_source import load_images
 from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsFunction
@@ -51,14 +49,10 @@ class MinimalAttack(Attack):
     perturbations may have any size.
 
     Args:
-        epsilon: Largest norm that counts, in the units of `value_range`; `None` for
-            no limit.
-        norm: The norm to make small.
-        eot_samples: Draws of a random model over which its outputs are averaged.
-        targeted: Whether to reach `target_labels`.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32" or "bfloat16", in which the model's passes run.
-        value_range: Pair `(low, high)` in which the images lie.
+        epsilon: Number of at least 0. Largest norm that counts, in the units of
+            `value_range`; `None` for no limit.
+        **kwargs: `norm`, the one to make small, `targeted`, `training`, `precision`,
+            `eot_samples` and `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -74,28 +68,8 @@ class MinimalAttack(Attack):
     ((1,), [True])
     """
 
-    def __init__(
-        self,
-        epsilon: float | None,
-        *,
-        norm: str,
-        targeted: bool,
-        training: bool,
-        value_range: tuple[float, float],
-        eot_samples: int = 1,
-        precision: str = "float32",
-    ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            value_range=value_range,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-        )
-        self.eot_samples = checked_integer(
-            type(self).__name__, "eot_samples", eot_samples, low=1
-        )
+    def __init__(self, epsilon: float | None = None, **kwargs: Any) -> None:
+        super().__init__(epsilon, **kwargs)
 
     def look_for(
         self,
@@ -133,13 +107,13 @@ class MinimalAttack(Attack):
             epsilon: Largest norm that counts, infinite for no limit.
             seed: Key for all draws, int64 of shape `(2,)`.
         """
-        before = self._succeeds(
+        before = self.confirm(
             logits_fn, images, labels, fold_in(seed, streams.CLEAN_SUCCESS)
         )
         candidates = self.look_for(logits_fn, images, labels, epsilon, seed)
         candidates = tf.where(per_image(before, images), images, candidates)
         norms = norm_per_image(candidates - images, self.norm)
-        success = self._succeeds(logits_fn, candidates, labels, seed)
+        success = self.confirm(logits_fn, candidates, labels, seed)
         success = (before | success) & (norms <= epsilon * _SLACK)
         adversarial = tf.where(per_image(success, images), candidates, images)
         return MinimalAttackResult(
@@ -222,19 +196,3 @@ class MinimalAttack(Attack):
         if epsilon is None and self.epsilon is None:
             return tf.constant(np.inf, tf.float32)
         return super().radius(epsilon)
-
-    def _succeeds(
-        self,
-        logits_fn: LogitsFunction,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        key: tf.Tensor,
-    ) -> tf.Tensor:
-        return confirm(
-            logits_fn,
-            images,
-            labels,
-            key,
-            targeted=self.targeted,
-            samples=self.eot_samples,
-        )

@@ -22,25 +22,11 @@ class PGD(GradientAttack):
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
-        norm: "linf", "l2" or "l1".
         steps: Gradient steps.
-        step_size: Length of a step, in the units of `value_range`; `None` for
-            2.5 epsilon / steps.
-        loss: What to maximise: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl"
-            (to the clean prediction) or an `AttackLoss`.
-        random_start: True (uniform in the ball), False (the image itself),
-            "gaussian" (a normal perturbation of standard deviation 0.001) or
-            "surface".
-        momentum: Share of the last direction kept at each step; 0 for none, 1 in MIM.
-        restarts: Independent repetitions, merged by success first, then by loss.
-        return_best: Whether to return, per image, the strongest point met; False for
-            the last point, as in Madry's code, which saves one forward pass.
-        eot_samples: Draws of a random model whose loss gradients are averaged.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for passes that are faster where the
-            processor has such units; see `core.precision`.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `step_size` (`None` for 2.5 epsilon / steps), `loss`,
+            `random_start`, `momentum`, `restarts`, `return_best`, `norm`, `targeted`,
+            `training`, `precision`, `eot_samples` and `value_range`; see
+            `GradientAttack`, `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -57,39 +43,9 @@ class PGD(GradientAttack):
     """
 
     def __init__(
-        self,
-        epsilon: float | None = None,
-        *,
-        norm: str = "linf",
-        steps: int = 40,
-        step_size: float | None = None,
-        loss: Any = "cross_entropy",
-        random_start: bool | str = True,
-        momentum: float = 0.0,
-        restarts: int = 1,
-        return_best: bool = True,
-        eot_samples: int = 1,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        self, epsilon: float | None = None, *, steps: int = 40, **kwargs: Any
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            steps=steps,
-            step_size=step_size,
-            loss=loss,
-            random_start=random_start,
-            momentum=momentum,
-            restarts=restarts,
-            return_best=return_best,
-            eot_samples=eot_samples,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-            value_range=value_range,
-        )
+        super().__init__(epsilon, steps=steps, **kwargs)
 
     def default_step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
         """Returns 2.5 epsilon / steps."""

@@ -1,6 +1,6 @@
 """SPSA: PGD on a gradient estimated from forward passes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._success import is_broken
 from keras_advdef.attacks.gradient_attack import GradientAttack
+from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.attacks.stepped_attack import State
 from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.logits import LogitsFunction
@@ -35,28 +36,18 @@ class SPSA(GradientAttack):
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
-        norm: "linf", "l2" or "l1".
         steps: Steps along estimated gradients.
-        step_size: Length of a step, in the units of `value_range`; `None` for
-            2.5 epsilon / steps.
         samples: Pairs of points of each estimate.
         delta: Number above 0 and at most the width of `value_range`. How far a pair
             moves each pixel; `None` for a hundredth of the range. With
             `precision="bfloat16"` take more.
-        loss: What to maximise: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl"
-            (to the clean prediction) or an `AttackLoss`.
-        random_start: True (uniform in the ball), False (the image itself),
-            "gaussian" (a normal perturbation of standard deviation 0.001) or
-            "surface".
+        loss: What to maximise; see `GradientAttack`.
+        random_start: Where to begin; see `GradientAttack`.
         momentum: Share of the last direction kept at each step; 0 for none.
-        restarts: Independent repetitions, merged by success first, then by loss.
-        eot_samples: Estimates that are averaged, for a random model; each pair sees
-            a draw of its own already.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for passes that are faster where the
-            processor has such units; see `core.precision`.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `step_size` (`None` for 2.5 epsilon / steps), `restarts`, `norm`,
+            `targeted`, `training`, `precision`, `eot_samples` (estimates that are
+            averaged, though each pair sees its own draw already) and `value_range`;
+            see `GradientAttack`, `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -72,40 +63,27 @@ class SPSA(GradientAttack):
     True
     """
 
+    settled: ClassVar[dict[str, Any]] = {"return_best": True}
+
     def __init__(
         self,
         epsilon: float | None = None,
         *,
-        norm: str = "linf",
         steps: int = 100,
-        step_size: float | None = None,
         samples: int = 128,
         delta: float | None = None,
-        loss: Any = "margin",
+        loss: str | AttackLoss = "margin",
         random_start: bool | str = False,
         momentum: float = 0.9,
-        restarts: int = 1,
-        eot_samples: int = 1,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             epsilon,
-            norm=norm,
             steps=steps,
-            step_size=step_size,
             loss=loss,
             random_start=random_start,
             momentum=momentum,
-            restarts=restarts,
-            return_best=True,
-            eot_samples=eot_samples,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-            value_range=value_range,
+            **self.with_settled(kwargs),
         )
         owner, span = type(self).__name__, self.value_range.span
         self.samples = checked_integer(owner, "samples", samples, low=1)

@@ -41,15 +41,10 @@ class Square(SteppedAttack):
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
-        norm: "linf" or "l2".
         queries: Proposals for each image, each one forward pass; the start is one
             more.
-        restarts: Independent repetitions, merged by success first, then by margin.
-        targeted: Whether to reach `target_labels=` of the call.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32", or "bfloat16" for passes that are faster where the
-            processor has such units; see `core.precision`.
-        value_range: Pair `(low, high)` in which the images lie.
+        **kwargs: `restarts`, `norm` ("linf" or "l2"), `targeted`, `training`,
+            `precision` and `value_range`; see `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -69,30 +64,15 @@ class Square(SteppedAttack):
     moving: ClassVar[tuple[str, ...]] = ("best", "best_loss", "broken", "loss")
     segment: ClassVar[int] = 50
 
+    # Steps are what `queries` says.
+    settled: ClassVar[dict[str, Any]] = {"steps": None, "eot_samples": 1}
+
     def __init__(
-        self,
-        epsilon: float | None = None,
-        *,
-        norm: str = "linf",
-        queries: int = 5000,
-        restarts: int = 1,
-        targeted: bool = False,
-        training: bool = False,
-        precision: str = "float32",
-        value_range: tuple[float, float] = (0.0, 1.0),
+        self, epsilon: float | None = None, *, queries: int = 5000, **kwargs: Any
     ) -> None:
         self.queries = checked_integer(type(self).__name__, "queries", queries, low=1)
-        super().__init__(
-            epsilon,
-            norm=norm,
-            steps=self.queries,
-            restarts=restarts,
-            eot_samples=1,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-            value_range=value_range,
-        )
+        arguments = {**self.with_settled(kwargs), "steps": self.queries}
+        super().__init__(epsilon, **arguments)
 
     def init_state(
         self,

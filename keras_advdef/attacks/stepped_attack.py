@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from keras_advdef.attacks._early_stopping import run_slots
-from keras_advdef.attacks._success import confirm, needs_confirmation, stronger
+from keras_advdef.attacks._success import needs_confirmation, stronger
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
@@ -27,14 +27,11 @@ class SteppedAttack(Attack):
 
     Args:
         epsilon: Radius of the ball, in the units of `value_range`.
-        norm: "linf", "l2" or "l1".
         steps: Steps of one run.
-        restarts: Independent runs; the strongest counts.
-        eot_samples: Draws of a random model over which its outputs are averaged.
-        targeted: Whether to reach `target_labels`.
-        training: Whether the model is called as in training while crafting.
-        precision: "float32" or "bfloat16", in which the model's passes run.
-        value_range: Pair `(low, high)` in which the images lie.
+        restarts: Independent runs of each image; the strongest result counts, success
+            before loss.
+        **kwargs: `norm`, `targeted`, `training`, `precision`, `eot_samples` and
+            `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -47,34 +44,23 @@ class SteppedAttack(Attack):
 
     # Entries of the state that change from step to step.
     moving: ClassVar[tuple[str, ...]] = ("iterate", "best", "best_loss", "broken")
-    # Steps between two looks at which images may leave.
+    # Steps between two moments at which images may leave.
     segment: ClassVar[int] = 10
+    # Whether a few steps may be written out; not where a step holds a loop.
+    unroll: ClassVar[bool] = True
 
     def __init__(
         self,
-        epsilon: float | None,
+        epsilon: float | None = None,
         *,
-        norm: str,
         steps: int,
-        restarts: int,
-        eot_samples: int,
-        targeted: bool,
-        training: bool,
-        precision: str,
-        value_range: tuple[float, float],
+        restarts: int = 1,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            epsilon,
-            norm=norm,
-            value_range=value_range,
-            targeted=targeted,
-            training=training,
-            precision=precision,
-        )
+        super().__init__(epsilon, **kwargs)
         owner = type(self).__name__
         self.steps = checked_integer(owner, "steps", steps, low=1)
         self.restarts = checked_integer(owner, "restarts", restarts, low=1)
-        self.eot_samples = checked_integer(owner, "eot_samples", eot_samples, low=1)
 
     def runs(self, classes: int) -> int:
         """Returns how many runs an unbroken image gets.
@@ -171,23 +157,6 @@ class SteppedAttack(Attack):
         unroll = self.steps * runs <= self.segment
         return fixed_loop(repeat, once(0), runs - 1, unroll=unroll)[0]
 
-    def confirm(
-        self,
-        logits_fn: LogitsFunction,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        key: tf.Tensor,
-    ) -> tf.Tensor:
-        """Returns whether images succeed in float32 and on fresh draws."""
-        return confirm(
-            logits_fn,
-            images,
-            labels,
-            key,
-            targeted=self.targeted,
-            samples=self.eot_samples,
-        )
-
     def start(
         self,
         logits_fn: LogitsFunction,
@@ -237,7 +206,7 @@ class SteppedAttack(Attack):
             return tuple(moved[name] for name in names)
 
         # Written out, a segment of `generate` takes long to trace and gains nothing.
-        unroll = "step" not in state
+        unroll = self.unroll and "step" not in state
         values = tuple(state[name] for name in names)
         values = fixed_loop(body, values, count, unroll=unroll)
         return {**state, **dict(zip(names, values, strict=True))}

@@ -5,7 +5,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import FGSM, PGD, Attack
+from keras_advdef.attacks import (
+    APGD,
+    FAB,
+    FGSM,
+    JSMA,
+    PGD,
+    SPSA,
+    Attack,
+    CarliniWagner,
+    DeepFool,
+    HopSkipJump,
+    Square,
+)
 from tests.support.nets import linear_net, small_net
 
 
@@ -13,13 +25,7 @@ class Brighter(Attack):
     """The simplest attack: adds epsilon."""
 
     def __init__(self, epsilon=None, *, norm="linf", value_range=(0.0, 1.0)):
-        super().__init__(
-            epsilon,
-            norm=norm,
-            value_range=value_range,
-            targeted=False,
-            training=False,
-        )
+        super().__init__(epsilon, norm=norm, value_range=value_range)
 
     def perturb(self, logits_fn, images, labels, epsilon, seed):
         del logits_fn, labels, seed
@@ -216,3 +222,34 @@ class TestAttack:
     def test_generate_rejects(self, net, bad_images, bad_labels, message):
         with pytest.raises(ValueError, match=message):
             FGSM(0.1).generate(net, bad_images, bad_labels, verbose=0)
+
+
+class TestArguments:
+    def test_of_the_bases_come_after_its_own(self):
+        own, bases = ("epsilon", "queries"), ("restarts", "norm", "targeted")
+        assert Square.arguments()[:5] == (*own, *bases)
+
+    def test_a_class_without_kwargs_takes_its_own_alone(self):
+        assert Brighter.arguments() == ("epsilon", "norm", "value_range")
+
+    @pytest.mark.parametrize(("cls", "name"), [(PGD, "stepz"), (FGSM, "steps")])
+    def test_unknown_and_settled_ones_are_refused(self, cls, name):
+        match = f"`{cls.__name__}` expects `{name}` to be left out. Received: {name}=3"
+        with pytest.raises(TypeError, match=rf"{match}\. Its arguments are epsilon, "):
+            cls(0.1, **{name: 3})
+
+    def test_given_ones_reach_every_base(self):
+        attack = PGD(0.1, steps=3, restarts=2, loss="dlr", norm="l2", eot_samples=4)
+        assert (attack.steps, attack.restarts, attack.loss) == (3, 2, "dlr")
+        assert (attack.norm, attack.eot_samples, attack.momentum) == ("l2", 4, 0.0)
+
+    def test_defaults_that_differ_from_the_base(self):
+        assert (PGD().steps, APGD().steps, SPSA().steps) == (40, 100, 100)
+        assert (PGD().random_start, FGSM().random_start) == (True, False)
+        assert (SPSA().loss, SPSA().momentum, SPSA().random_start) == (
+            "margin",
+            0.9,
+            False,
+        )
+        assert {cls().norm for cls in (DeepFool, CarliniWagner, HopSkipJump)} == {"l2"}
+        assert (JSMA().norm, FAB().norm, Square().norm) == ("l0", "linf", "linf")

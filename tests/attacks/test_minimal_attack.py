@@ -9,14 +9,8 @@ from tests.support.nets import linear_net
 class Shift(MinimalAttack):
     """Moves the second pixel up by a constant."""
 
-    def __init__(self, epsilon=None, *, by=0.5, targeted=False, value_range=(0.0, 1.0)):
-        super().__init__(
-            epsilon,
-            norm="l2",
-            targeted=targeted,
-            training=False,
-            value_range=value_range,
-        )
+    def __init__(self, epsilon=None, *, by=0.5, **kwargs):
+        super().__init__(epsilon, norm="l2", **kwargs)
         self.by = by
 
     def look_for(self, logits_fn, images, labels, epsilon, seed):

@@ -12,18 +12,8 @@ from tests.support.nets import linear_net, small_net
 class Counting(SteppedAttack):
     """Adds a hundredth at each step; the last run alone counts as strongest."""
 
-    def __init__(self, epsilon=0.5, *, steps=3, restarts=1):
-        super().__init__(
-            epsilon,
-            norm="linf",
-            steps=steps,
-            restarts=restarts,
-            eot_samples=1,
-            targeted=False,
-            training=False,
-            precision="float32",
-            value_range=(0.0, 1.0),
-        )
+    def __init__(self, epsilon=0.5, *, steps=3, **kwargs):
+        super().__init__(epsilon, steps=steps, **kwargs)
 
     def init_state(self, logits_fn, images, labels, epsilon, key, run):
         number = tf.zeros(tf.shape(labels)) + tf.cast(run, tf.float32)
