@@ -2,13 +2,15 @@
 
 They lie in `keras_0_1/`: five models as `.keras` files, `configs.json` with the config
 of one object of each registered class, and `outputs.npz` with the images and with what
-each model predicted, and lost in one further step of training, when version 0.1 loaded
-it again.
+version 0.1 found when it loaded each model again: its predictions, its loss in one
+further training step, and its predictions after that.
 
 The package at commit 055d0820a1584afb9a9b2dd6ece7c6e1fdcd4718 wrote them. To write them
 again, check that commit out, copy this file to its `tests/golden/`, and run there:
 
     python -m tests.golden.keras_0_1
+
+It uses the names of that commit: leave them as they are when names change.
 """
 
 import json
