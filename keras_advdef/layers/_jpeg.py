@@ -1,7 +1,7 @@
-"""The JPEG codec as matrix products, equal to libjpeg's default one.
+"""The JPEG codec as matrix products, with the results of libjpeg's default codec.
 
-Values stay whole numbers in float32, where libjpeg has integers: all sums that it
-rounds are below 2**24, or miss by far less than what it rounds them to.
+libjpeg's integers are whole numbers in float32 here. The sums that it rounds are below
+2**24, or their error is far smaller than the unit to which they are rounded.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ _CHROMINANCE = (
     (47, 66, 99, 99, 99, 99, 99, 99),
     *[(99,) * 8] * 4,
 )
-# The cosine transform that libjpeg's integer arithmetic amounts to: sqrt(8) * 2**13
-# times the orthonormal one, off by up to 1.2 where its constants add up.
+# libjpeg's integer cosine transform as a matrix: sqrt(8) * 2**13 times the orthonormal
+# one, with deviations up to 1.2 from its rounded constants.
 _COSINES = np.array(
     [
         [8192, 8192, 8192, 8192, 8192, 8192, 8192, 8192],
@@ -46,18 +46,18 @@ _COSINES = np.array(
     np.float32,
 )
 _BLOCK = 8
-# Its colour conversion works in units of 2**-16.
+# libjpeg converts colours in units of 2**-16.
 _UNIT = 65536.0
 _HALF = 32768.0
-# A quotient that is a half still is rounded up when a graph is optimized and divides
-# by way of reciprocals. All others miss a half by four times as much.
+# Optimized graphs divide by multiplying with reciprocals. With this margin a quotient
+# of one half is still rounded up; all others differ from it by four times as much.
 _MARGIN = 2.0**-13
-# Narrower chrominance is repeated instead of interpolated.
+# libjpeg repeats narrower chrominance instead of interpolating it.
 _NARROWEST_SMOOTH = 3
 
 
 class Rounding(NamedTuple):
-    """How a codec rounds down, and how it rounds coefficients to whole numbers."""
+    """How the codec rounds down, and how it rounds coefficients."""
 
     floor: Callable[[tf.Tensor], tf.Tensor]
     nearest: Callable[[tf.Tensor], tf.Tensor]
@@ -69,7 +69,7 @@ def _nearest(levels: tf.Tensor) -> tf.Tensor:
 
 
 def _soft_nearest(levels: tf.Tensor) -> tf.Tensor:
-    """Rounds; backward it is the cubic of Shin and Song 2017."""
+    """Rounds; the backward pass uses the cubic of Shin and Song 2017."""
     whole = tf.stop_gradient(_nearest(levels))
     return straight_through(whole + (levels - whole) ** 3, whole)
 
@@ -100,11 +100,11 @@ def quantization_tables(quality: int) -> np.ndarray:
 def compress(
     images: tf.Tensor, tables: tf.Tensor, *, subsampling: str, rounding: Rounding
 ) -> tf.Tensor:
-    """Returns images as they come back from JPEG.
+    """Returns images after JPEG compression and decompression.
 
     Args:
         images: Float32 tensor in `[0, 1]`, shape `(batch, rows, cols, channels)` with
-            1 or 3 channels; all but the batch static.
+            1 or 3 channels; all but the batch size static.
         tables: Float32 tensor, shape `(batch or 1, 2, 8, 8)`.
         subsampling: "4:2:0" or "4:4:4".
         rounding: `EXACT`, which has no gradient, or `SOFT`.
@@ -171,7 +171,7 @@ def _padded(plane: tf.Tensor, rows: int, columns: int) -> tf.Tensor:
 
 
 def _halved(plane: tf.Tensor, rounding: Rounding) -> tf.Tensor:
-    """Averages squares of four pixels, rounded up in every other column only."""
+    """Averages 2x2 squares; halves are rounded up in every other column only."""
     plane = _padded(plane, 2, 2 * _BLOCK)
     upper, lower = plane[:, ::2], plane[:, 1::2]
     sums = upper[:, :, ::2] + upper[:, :, 1::2] + lower[:, :, ::2] + lower[:, :, 1::2]
@@ -182,7 +182,7 @@ def _halved(plane: tf.Tensor, rounding: Rounding) -> tf.Tensor:
 def _doubled(
     plane: tf.Tensor, rows: int, columns: int, rounding: Rounding
 ) -> tf.Tensor:
-    """Doubles a plane, weighing the nearer pixel 3 and the farther one 1 per axis."""
+    """Doubles a plane; per axis, the nearer pixel has weight 3 and the farther 1."""
     plane = plane[:, : (rows + 1) // 2, : (columns + 1) // 2]
     if plane.shape[2] < _NARROWEST_SMOOTH:
         plane = tf.repeat(tf.repeat(plane, 2, axis=1), 2, axis=2)
@@ -201,7 +201,7 @@ def _doubled(
 
 
 def _coded(plane: tf.Tensor, table: tf.Tensor, rounding: Rounding) -> tf.Tensor:
-    """Transforms, quantises and transforms back each block of a plane."""
+    """Transforms each block of a plane, quantises it and transforms it back."""
     rows, columns = plane.shape[1:3]
     plane = _padded(plane, _BLOCK, _BLOCK)
     height, width = plane.shape[1:3]

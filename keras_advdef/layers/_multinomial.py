@@ -1,6 +1,4 @@
-"""Which outcomes come up in many draws with replacement, without a loop over draws."""
-
-from typing import Any
+"""Which outcomes occur in many draws with replacement, without a loop over draws."""
 
 import tensorflow as tf
 
@@ -8,29 +6,32 @@ from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.layers._bulk_random import bulk_uniform, unit_log
 from keras_advdef.layers._compiled import compiled
 
-# A Poisson number is off its mean by more standard deviations once in 1e9 times.
+# A Poisson variable deviates from its mean by more standard deviations with
+# probability 1e-9.
 _MARGIN = 6.0
-# Poisson numbers of up to this mean are below the other number, to 1e-11.
+# A Poisson variable with at most this mean is below the limit, up to 1e-11.
 _CELL_MEAN, _CELL_LIMIT = 4.0, 24
 # Outcomes that share one entry of the cumulative sum.
 _ROW = 16
 
 
-def drawn_outcomes(key: tf.Tensor, weights: tf.Tensor, draws: Any) -> tf.Tensor:
-    """Returns which outcomes come up at all in so many draws with replacement.
+def drawn_outcomes(
+    key: tf.Tensor, weights: tf.Tensor, draws: int | tf.Tensor
+) -> tf.Tensor:
+    """Returns which outcomes occur at least once in draws with replacement.
 
-    The law is the multinomial's, all outcomes together, up to the rounding of float32
-    and an event of probability 1e-9. Work grows with the outcomes plus the draws and
-    runs side by side. First every outcome waits an exponential time of its own, and
-    comes up if that is over within a time that all but surely holds fewer draws than
-    asked for. How often those outcomes came up again is one Poisson number. The draws
-    that are left, about `6 * sqrt(draws)`, are drawn one by one.
+    The joint distribution is that of multinomial counts, up to float32 rounding and an
+    event of probability 1e-9. The work grows with outcomes plus draws and runs in
+    parallel. Each outcome is a Poisson process. It occurs if its first arrival, an
+    exponential time, falls into a period that almost surely has fewer arrivals than
+    `draws`. One Poisson variable gives the number of repeats. The remaining draws,
+    about `6 * sqrt(draws)`, are made one by one.
 
     Args:
         key: Int64 tensor of shape `(2,)`.
-        weights: Float32 tensor of shape `(batch, outcomes)`, of at least 0; a draw
-            takes an outcome with probability proportional to it.
-        draws: Number of draws, at least 1; an integer, or a scalar integer tensor.
+        weights: Float32 tensor of shape `(batch, outcomes)`, at least 0. An outcome is
+            drawn with probability proportional to its weight.
+        draws: Number of draws, at least 1; a number, or a scalar tensor.
 
     Returns:
         Boolean tensor of shape `(batch, outcomes)`; false where the weight is 0.
@@ -44,11 +45,11 @@ def drawn_outcomes(key: tf.Tensor, weights: tf.Tensor, draws: Any) -> tf.Tensor:
     array([[ True, False,  True],
            [False, False, False]])
     """
-    # XLA on a CPU is slow at sums of what it computes on the way, at two sums at once,
-    # and at scattering, so these are kernels of their own.
+    # XLA on a CPU is slow at sums fused with other work, at two sums at once and at
+    # scattering, so these are separate kernels.
     leads = _leads(key, weights, draws)
     left, places = _rest(key, weights, leads, _positives(leads), draws)
-    # On a GPU the arithmetic of int32 runs in host memory; that of int64 does not.
+    # On a GPU, int32 arithmetic runs in host memory; int64 arithmetic does not.
     batch, outcomes = tf.unstack(tf.shape(weights, out_type=tf.int64))
     places = tf.range(batch)[:, None] * outcomes + tf.cast(places, tf.int64)
     hits = tf.math.unsorted_segment_max(left, places, batch * outcomes)
@@ -57,8 +58,8 @@ def drawn_outcomes(key: tf.Tensor, weights: tf.Tensor, draws: Any) -> tf.Tensor:
 
 
 @compiled
-def _leads(key: tf.Tensor, weights: tf.Tensor, draws: Any) -> tf.Tensor:
-    """By how much each outcome comes up before time is over; its mean count is 1."""
+def _leads(key: tf.Tensor, weights: tf.Tensor, draws: int | tf.Tensor) -> tf.Tensor:
+    """Returns the time left after each outcome's first arrival, in its mean gaps."""
     total = tf.reduce_sum(weights, axis=1, keepdims=True)
     shares = tf.math.divide_no_nan(weights, total)
     waits = -unit_log(1.0 - bulk_uniform(fold_in(key, 0), tf.shape(weights)))
@@ -73,10 +74,14 @@ def _positives(leads: tf.Tensor) -> tf.Tensor:
 
 @compiled
 def _rest(
-    key: tf.Tensor, weights: tf.Tensor, leads: tf.Tensor, seen: tf.Tensor, draws: Any
+    key: tf.Tensor,
+    weights: tf.Tensor,
+    leads: tf.Tensor,
+    seen: tf.Tensor,
+    draws: int | tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Single draws, more than needed: 1 or 0 for whether each counts, and its place."""
-    # From its first draw on, an outcome comes up again at the same rate.
+    """Returns more single draws than needed: whether each counts, and its outcome."""
+    # After its first arrival, an outcome occurs again at the same rate.
     again = _poisson(fold_in(key, 1), tf.reduce_sum(tf.nn.relu(leads), axis=1), draws)
     left = _count(draws) - seen - again
     most = tf.math.ceil(tf.minimum(_count(draws), 2.0 * _margin(draws)))
@@ -84,16 +89,16 @@ def _rest(
     return tf.cast(tf.range(most) < left[:, None], tf.float32), places
 
 
-def _count(draws: Any) -> tf.Tensor:
+def _count(draws: int | tf.Tensor) -> tf.Tensor:
     return tf.cast(draws, tf.float32)
 
 
-def _margin(draws: Any) -> tf.Tensor:
+def _margin(draws: int | tf.Tensor) -> tf.Tensor:
     return _MARGIN * tf.sqrt(_count(draws))
 
 
-def _poisson(key: tf.Tensor, means: tf.Tensor, largest: Any) -> tf.Tensor:
-    """A Poisson number for each mean: the sum of many of small mean."""
+def _poisson(key: tf.Tensor, means: tf.Tensor, largest: int | tf.Tensor) -> tf.Tensor:
+    """Returns a Poisson variable for each mean, as a sum of many with small means."""
     cells = tf.math.ceil(_count(largest) / _CELL_MEAN)
     mean = (means / cells)[:, None]
     draws = bulk_uniform(key, [tf.shape(means)[0], tf.cast(cells, tf.int32)])
@@ -107,11 +112,11 @@ def _poisson(key: tf.Tensor, means: tf.Tensor, largest: Any) -> tf.Tensor:
 
 
 def _single_draws(key: tf.Tensor, weights: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """The outcomes of `count` draws for each row of weights: a row, then one in it."""
+    """Returns the outcomes of `count` draws for each row of weights, in two levels."""
     batch, outcomes = tf.unstack(tf.shape(weights))
     padded = tf.pad(weights, [[0, 0], [0, -outcomes % _ROW]])
     rows = tf.reshape(padded, [batch, -1, _ROW])
-    # In float32 such a sum would round outcomes of small weight away.
+    # A float32 sum would lose outcomes of small weight to rounding.
     cumulative = tf.cumsum(tf.cast(tf.reduce_sum(rows, axis=2), tf.float64), axis=1)
     coarse, fine, within = tf.unstack(bulk_uniform(key, [3, batch, count]))
     share = tf.cast(coarse, tf.float64) + 2.0**-24 * tf.cast(fine, tf.float64)
@@ -126,7 +131,7 @@ def _single_draws(key: tf.Tensor, weights: tf.Tensor, count: tf.Tensor) -> tf.Te
 
 
 def _first_above(cumulative: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Where each row first exceeds its targets, by bisection."""
+    """Returns where each row first exceeds its targets, by bisection."""
 
     def halve(low: tf.Tensor, high: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         middle = (low + high) // 2

@@ -15,7 +15,7 @@ COUNTERING_CLAIM = (
     "and 90 % of strong black-box attacks on ImageNet."
 )
 # Athalye et al. on the transformations of Guo et al.
-_LEFT = "0 % left on ImageNet at normalised l2 0.05"
+_LEFT = "0 % accuracy on ImageNet at normalised l2 0.05"
 _OBFUSCATED = "Athalye, Carlini, Wagner 2018"
 BROKEN_BY_BPDA = Break(
     attack="BPDA (identity backward)",

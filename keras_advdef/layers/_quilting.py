@@ -1,4 +1,4 @@
-"""Overlapping square patches that cover an image of any size."""
+"""Image quilting: patches of a grid, the search for the nearest, and the seams."""
 
 import functools
 import math
@@ -11,13 +11,13 @@ import tensorflow as tf
 
 @functools.lru_cache(maxsize=64)
 def patch_starts(size: int, patch_size: int, overlap: int) -> tuple[int, ...]:
-    """Returns where the patches along one axis start, the last one flush with the end.
+    """Returns where the patches along one axis start; the last one ends at the border.
 
     Args:
         size: Pixels along the axis, at least `patch_size`.
         patch_size: Side of a patch.
-        overlap: Pixels that neighbouring patches share, below `patch_size`; the last
-            two may share more.
+        overlap: Pixels that adjacent patches share, below `patch_size`; the last two
+            may share more.
 
     Returns:
         Increasing integers from 0 to `size - patch_size`.
@@ -35,10 +35,10 @@ def grid_patches(images: tf.Tensor, patch_size: int, overlap: int) -> tf.Tensor:
     """Returns the patches that cover each image, row by row.
 
     Args:
-        images: Tensor of shape `(batch, rows, cols, channels)`, all but the batch
+        images: Tensor of shape `(batch, rows, cols, channels)`, all but the batch size
             known.
         patch_size: Side of a patch, at most the image's.
-        overlap: Pixels that neighbouring patches share.
+        overlap: Pixels that adjacent patches share.
 
     Returns:
         Tensor of shape `(batch, patches, patch_size * patch_size * channels)`.
@@ -64,21 +64,21 @@ def grid_patches(images: tf.Tensor, patch_size: int, overlap: int) -> tf.Tensor:
     )
 
 
-# More than any seam costs, and finite: with no width at all, every column is as bad.
+# More than any seam costs. It is finite so that a seam of width 0 has a result, too.
 _OUTSIDE = 1e30
 
 
 def minimum_error_cut(errors: tf.Tensor, widths: tf.Tensor) -> tf.Tensor:
-    """Returns in each row the column through which the cheapest seam runs.
+    """Returns the column of the cheapest seam in each row.
 
-    A seam has one pixel in each row, at most one column from that of the row before.
-    Dynamic programming finds the cheapest; of equal ones the leftmost at each step
-    back from the last row.
+    A seam has one pixel per row, at most one column away from that in the row before.
+    Dynamic programming finds the cheapest seam, backward from the last row; ties go to
+    the left.
 
     Args:
         errors: Float32 tensor of shape `(seams, rows, cols, batch)`, not negative.
-        widths: Float32 tensor of shape `(seams,)`: the seam stays in the first so
-            many columns. Where it is 0 the result is 0.
+        widths: Float32 tensor of shape `(seams,)`. A seam stays within that number of
+            columns; for a width of 0 the result is 0.
 
     Returns:
         Float32 tensor of shape `(seams, rows, batch)`, whole numbers.
@@ -104,7 +104,7 @@ def minimum_error_cut(errors: tf.Tensor, widths: tf.Tensor) -> tf.Tensor:
 
 
 def _cheapest_before(cost: tf.Tensor) -> tf.Tensor:
-    """Cheapest of the three columns above each one."""
+    """Returns the cheapest of the three columns above each one."""
     wide = tf.pad(cost, [[0, 0], [1, 1], [0, 0]], constant_values=float("inf"))
     return tf.minimum(tf.minimum(wide[:, :-2], cost), wide[:, 2:])
 
@@ -114,21 +114,21 @@ def _leftmost_cheapest(cost: tf.Tensor) -> tf.Tensor:
 
 
 class _Schedule(NamedTuple):
-    """Which patch is joined when, and where the pixels under it come from.
+    """The step in which each patch is joined, and where the pixels under it come from.
 
-    A patch needs those before it in its row and those above. Patch `c` of row `r` is
-    therefore joined in step `c + skew * r`, together with one patch of other rows: far
-    fewer steps than patches. `lanes` are the patches of one step.
+    A patch depends on those to its left and above. Patch `c` of row `r` is therefore
+    joined in step `c + skew * r`, in parallel with patches of other rows, so there are
+    far fewer steps than patches. The patches of one step are its lanes.
 
     Args:
         patches: Number of the patch, `(steps, lanes)`.
-        sources: Where each of its pixels is found among the pixels of the last `skew`
-            steps, the latest first: `(steps, lanes, pixels)`.
-        widths: Columns it shares with the patch to its left and rows it shares with
+        sources: Index of each pixel under it among the pixels of the last `skew` steps,
+            latest step first, `(steps, lanes, pixels)`.
+        widths: Columns it shares with the patch to its left, and rows it shares with
             those above, `(steps, 2, lanes)`.
-        final: Where each pixel of the image is found among those of all steps.
+        final: Index of each pixel of the image among the pixels of all steps.
         skew: Steps between the starts of two rows.
-        most: Largest of the widths, or 1.
+        most: Largest of the widths, at least 1.
     """
 
     patches: np.ndarray
@@ -152,7 +152,7 @@ def _schedule(height: int, width: int, patch_size: int, overlap: int) -> _Schedu
     patches = np.zeros((steps, lanes))
     sources = np.zeros((steps, lanes, patch_size, patch_size))
     widths = np.zeros((steps, 2, lanes))
-    # In which step and lane each pixel was joined last, as one number.
+    # The last step, lane and pixel that wrote each pixel of the image, as one number.
     latest = np.zeros((height, width))
     block = lanes * pixels.size
     shared = [
@@ -180,16 +180,16 @@ def stitch_patches(
 ) -> tf.Tensor:
     """Returns the images made of patches, as if pasted row by row.
 
-    Where a patch meets what lies there already, a pixel is taken from the new patch
-    on and beyond the cheapest seams, through the overlap on its left and through that
-    above; the error of a pixel is the squared difference over all channels.
+    Where a patch overlaps earlier ones, the cheapest seams through the overlaps on its
+    left and above separate old pixels from new ones. Pixels on a seam are new. The cost
+    of a pixel is the squared difference, summed over channels.
 
     Args:
         patches: Float32 tensor `(batch, patches, patch_size**2 * channels)` in the
             order of `grid_patches`.
         shape: Height, width and channels of the images.
         patch_size: Side of a patch.
-        overlap: Pixels that neighbouring patches share.
+        overlap: Pixels that adjacent patches share.
 
     Returns:
         Float32 tensor of shape `(batch, *shape)`.
@@ -204,7 +204,7 @@ def stitch_patches(
     """
     plan = _schedule(*shape[:2], patch_size, overlap)
     pixels, channels = patch_size**2, shape[2]
-    # Images come last, the axis over which XLA vectorises.
+    # The batch comes last, the axis over which XLA vectorises.
     new = tf.reshape(patches, [tf.shape(patches)[0], -1, pixels, channels])
     new = tf.transpose(new, [1, 2, 3, 0])
     joined = tf.reshape(_joined(new, plan), [-1, channels, tf.shape(new)[3]])
@@ -213,10 +213,10 @@ def stitch_patches(
 
 
 def _joined(new: tf.Tensor, plan: _Schedule) -> tf.Tensor:
-    """All patches as they lie in the image after their step, by step and lane."""
+    """Returns all patches as they look in the image after their step."""
     steps, lanes, pixels = plan.sources.shape
     shape = [lanes * pixels, new.shape[2], tf.shape(new)[3]]
-    # Gathers by float tables: int32 arithmetic would run in host memory.
+    # Float indices, since int32 arithmetic would run in host memory.
     tables = [
         tf.constant(table, tf.float32)
         for table in (plan.patches, plan.sources.reshape(steps, -1), plan.widths)
@@ -247,7 +247,7 @@ def _joined(new: tf.Tensor, plan: _Schedule) -> tf.Tensor:
 def _is_new(
     block: tf.Tensor, under: tf.Tensor, widths: tf.Tensor, most: int
 ) -> tf.Tensor:
-    """Whether each pixel lies on the new side of both seams."""
+    """Returns whether each pixel is on the new side of both seams."""
     lanes = widths.shape[1]
     side = math.isqrt(block.shape[0] // lanes)
     errors = tf.reduce_sum((block - under) ** 2, axis=1)
@@ -262,7 +262,7 @@ def _is_new(
 
 
 class _Sample(NamedTuple):
-    """Patches with the keys by which they were drawn, in the order of the stream."""
+    """Patches in the order of the stream, with the random keys that select them."""
 
     keys: np.ndarray
     patches: np.ndarray
@@ -277,18 +277,18 @@ class _Sample(NamedTuple):
 def sample_patches(
     batches: Iterable[np.ndarray], patch_size: int, most: int, seed: int
 ) -> np.ndarray:
-    """Returns patches from all places of all images, or a uniform sample of them.
+    """Returns all patches of all images, or a uniform sample of them.
 
-    Every place draws a random key, and those with the smallest keys are kept: a
-    uniform sample without replacement, in one pass and the same however the images
-    are batched. Patches keep the order of images, rows and columns.
+    Each patch gets a random key, and those with the smallest keys are kept: a uniform
+    sample without replacement, in one pass, whatever the batch size. Patches keep the
+    order of images, rows and columns.
 
     Args:
-        batches: Float32 arrays of shape `(count, rows, cols, channels)`, of whatever
-            size, with the same channels.
+        batches: Float32 arrays of shape `(count, rows, cols, channels)`, of any size,
+            all with the same channels.
         patch_size: Side of a patch, at most the images'.
-        most: Most patches to return; at times twice as many are held.
-        seed: Integer that starts the draws.
+        most: Maximum number of patches. At times twice as many are held in memory.
+        seed: Integer seed of the draws.
 
     Returns:
         Float32 array of shape `(patches, patch_size * patch_size * channels)`.
@@ -308,7 +308,7 @@ def sample_patches(
     for batch in batches:
         parts.append(_part(batch, patch_size, most, limit, generator))
         held += len(parts[-1].keys)
-        # Rarely, so that each patch is copied few times.
+        # Only now and then, so that each patch is copied few times.
         if held > 2 * most:
             parts = [_united(parts).with_smallest_keys(most)]
             held, limit = most, parts[0].keys.max()
@@ -322,7 +322,7 @@ def _part(
     limit: float,
     generator: np.random.Generator,
 ) -> _Sample:
-    """What one batch adds: only patches whose keys can still be among the smallest."""
+    """Returns the patches of a batch whose keys may still be among the smallest."""
     windows = np.lib.stride_tricks.sliding_window_view(
         batch, (patch_size, patch_size), axis=(1, 2)
     )
@@ -341,16 +341,16 @@ def _united(parts: list[_Sample]) -> _Sample:
     return _Sample(keys, patches)
 
 
-# Distances between one chunk of queries and one chunk of the bank: 64 MB of float32.
+# Distances between a chunk of queries and a chunk of the bank take 64 MB of float32.
 _CHUNK_QUERIES = 512
 _CHUNK_ROWS = 32768
-# The k nearest rows lie in the k groups with the smallest minima, so that only these
-# groups are sorted: sorting whole rows of distances costs more than the distances.
+# The k nearest rows are in the k groups with the smallest minima, so only those groups
+# are sorted. Sorting all distances would cost more than computing them.
 _GROUP = 16
-# Matrix products round, to TF32 on some GPUs; so many more candidates are compared by
-# their exact differences.
+# Matrix products are rounded, to TF32 on some GPUs, so this many extra candidates are
+# compared by exact differences.
 _SPARE = 6
-# Row numbers travel as float32, because int32 arithmetic runs in host memory.
+# Row numbers are float32, because int32 arithmetic runs in host memory.
 MOST_ROWS = 2**24
 _MIDDLE = 0.5
 
@@ -358,11 +358,10 @@ _MIDDLE = 0.5
 def pick_nearest(
     queries: tf.Tensor, ranks: tf.Tensor, bank: tf.Tensor, neighbors: int
 ) -> tf.Tensor:
-    """Returns for each query its nearest, second nearest, ... row of a bank.
+    """Returns the row of a bank that has the given rank among a query's neighbours.
 
-    Distances are Euclidean; of rows equally far any may count as nearer. Beside what
-    goes in and out it holds one chunk of distances, 64 MB, whatever the size of the
-    bank.
+    Distances are Euclidean; ties are broken arbitrarily. Apart from inputs and outputs,
+    it needs memory for one chunk of distances, 64 MB, whatever the size of the bank.
 
     Args:
         queries: Float32 tensor of shape `(queries, features)`.
@@ -410,12 +409,12 @@ def _ceil(dividend: tf.Tensor, divisor: tf.Tensor | int) -> tf.Tensor:
 
 
 def _candidates(queries: tf.Tensor, bank: tf.Tensor, count: int) -> tf.Tensor:
-    """Rows that are nearest up to rounding; numbers past the bank if it is small."""
+    """Returns the nearest rows up to rounding; numbers past the end of a small bank."""
     total = tf.shape(bank)[0]
     chunks = _ceil(total, _CHUNK_ROWS)
     groups = tf.maximum(_ceil(_ceil(total, chunks), _GROUP), count)
     size = groups * _GROUP
-    # Only a bank of one chunk is padded, so no large one is copied.
+    # Only a bank of one chunk is padded, so a large one is never copied.
     padded = tf.pad(bank, [[0, tf.maximum(0, size - total)], [0, 0]])
     last = tf.maximum(0, total - size)
 
@@ -448,13 +447,13 @@ def _nearest_of(
     groups: tf.Tensor,
     count: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Negative squared distances, up to a constant of each query, and places."""
-    # Pixels around zero round less. What centring the rows would add to the product
-    # depends on the query alone.
+    """Returns negative squared distances, up to a constant per query, and positions."""
+    # Pixels centred at zero are rounded less. Centring the rows as well would only add
+    # a constant per query.
     products = tf.matmul(queries - _MIDDLE, part, transpose_b=True)
     norms = tf.reduce_sum((part - _MIDDLE) ** 2, axis=1)
     near = 2.0 * products - tf.where(unknown, float("inf"), norms)
-    # A group is spread over the chunk, so that XLA vectorises over the groups.
+    # Each group is spread over the chunk, so that XLA vectorises over the groups.
     grouped = tf.reshape(near, [-1, _GROUP, groups])
     _, chosen = tf.math.top_k(tf.reduce_max(grouped, axis=1), count)
     offsets = tf.range(float(_GROUP)) * tf.cast(groups, tf.float32)
@@ -472,8 +471,8 @@ def _ranked(
     bank: tf.Tensor,
     neighbors: int,
 ) -> tf.Tensor:
-    """The row of the given rank, by exact distances and then by row number."""
-    # In the order of the bank, lest rounded products decide between equals.
+    """Returns the row of the given rank, by exact distance, then by row number."""
+    # In the order of the bank, so that rounding does not break ties.
     rows = -tf.math.top_k(-rows, rows.shape[1])[0]
     total = tf.cast(tf.shape(bank)[0], tf.float32)
     patches = tf.gather(bank, tf.cast(tf.minimum(rows, total - 1.0), tf.int32))

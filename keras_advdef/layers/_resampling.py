@@ -1,4 +1,4 @@
-"""Resizing as two matrix products: any size per image, static shapes, smooth."""
+"""Resizing by two matrix products: any size per image, static shapes, gradients."""
 
 import tensorflow as tf
 
@@ -8,16 +8,16 @@ METHODS = ("bilinear", "nearest")
 def resize_matrix(
     sides: tf.Tensor, offsets: tf.Tensor, *, source: int, target: int, method: str
 ) -> tf.Tensor:
-    """Returns the matrices that resize `source` pixels and place them among `target`.
+    """Returns matrices that resize `source` pixels and place them among `target`.
 
-    Pixel centers are aligned as in `tf.image.resize`, without antialiasing. Rows
-    outside `[offset, offset + side)` are zero; all others sum to one.
+    Pixel centers are aligned as in `tf.image.resize` without antialiasing. Rows outside
+    `[offset, offset + side)` are zero; all others sum to one.
 
     Args:
         sides: Size after resizing, whole numbers as float32, shape `(batch,)`.
         offsets: First filled row, whole numbers as float32, shape `(batch,)`.
-        source: Number of pixels before.
-        target: Number of pixels after, padding included.
+        source: Number of pixels before resizing.
+        target: Number of pixels after resizing, including padding.
         method: "bilinear" or "nearest".
 
     Returns:
@@ -45,7 +45,7 @@ def resize_matrix(
 
 
 def apply_matrices(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Multiplies each image from both sides by its own matrices.
+    """Applies each image's own matrices to its rows and columns.
 
     Args:
         images: Float32 tensor of shape `(batch, height, width, channels)`.

@@ -1,17 +1,16 @@
-"""A weight that takes values of another shape, also after functions were traced."""
-
-from typing import Any
+"""A weight whose shape may change, even after functions were traced."""
 
 import keras
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 
 class ResizableWeight(keras.Variable):
-    """A matrix whose numbers of rows and columns are those of the last assignment.
+    """A matrix whose shape is that of the last assigned value.
 
-    Keras fixes the shape of a weight when it is made. This one is empty at first and
-    may be assigned, or loaded from a file, in any size. Functions traced before see
-    the new value too, as tensor of unknown size that XLA compiles anew for each size.
+    Keras fixes the shape of a weight when it is created. This one starts empty and can
+    be assigned, or loaded from a file, in any size. Functions traced before see the new
+    value, too: a tensor of unknown size, for which XLA compiles once per size.
 
     Args:
         name: Name of the weight.
@@ -34,7 +33,7 @@ class ResizableWeight(keras.Variable):
             name=name,
         )
 
-    def _initialize(self, value: Any) -> None:
+    def _initialize(self, value: ArrayLike) -> None:
         # Keras 3.15 has no public way to choose the shape of TensorFlow's variable.
         self._value = tf.Variable(
             value,
@@ -47,12 +46,12 @@ class ResizableWeight(keras.Variable):
 
     @property
     def shape(self) -> tf.TensorShape:
-        """Shape of the value at this moment, also while a function is traced."""
+        """The current shape, even while a function is traced."""
         with tf.init_scope():
             return tf.TensorShape(tf.shape(self._value).numpy())
 
-    def assign(self, value: Any) -> tf.Tensor:
-        """Replaces the value by a matrix of any size.
+    def assign(self, value: ArrayLike) -> tf.Tensor:
+        """Replaces the value with a matrix of any size.
 
         Args:
             value: Array-like of rank 2.

@@ -1,19 +1,19 @@
-"""Compare-exchange networks that bring one rank of a list to its place."""
+"""Compare-exchange networks that select the value of one rank."""
 
 
 def selection_network(count: int, rank: int) -> list[tuple[int, int]]:
-    """Returns exchanges after which the value of one rank is in its place.
+    """Returns exchanges that bring the value of one rank to its position.
 
-    They are those of Batcher's odd-even merge sort (1968) that this place depends on.
-    Each exchange puts the smaller value at its first position and the larger one at
-    its second: elementwise minima and maxima, without a sort.
+    They are the exchanges of Batcher's odd-even merge sort (1968) that this position
+    depends on. Each one puts the smaller value at its first position and the larger one
+    at its second: elementwise minima and maxima, without a sort.
 
     Args:
         count: Number of values.
         rank: Position in ascending order, from 0.
 
     Returns:
-        Pairs of positions, in the order in which to apply them.
+        Pairs of positions, in the order to apply them.
 
     Example:
 
@@ -29,7 +29,7 @@ def selection_network(count: int, rank: int) -> list[tuple[int, int]]:
 
 
 def _sorting_network(count: int) -> list[tuple[int, int]]:
-    """Knuth, The Art of Computer Programming 3, algorithm 5.2.2 M."""
+    """Implements Knuth, The Art of Computer Programming 3, algorithm 5.2.2 M."""
     exchanges = []
     size = 1
     while size < count:

@@ -1,19 +1,17 @@
-"""Total variation of images, and the images of least total variation near others."""
-
-from typing import Any
+"""Total variation of images, and its minimization near given images."""
 
 import tensorflow as tf
 
 from keras_advdef.core.loops import fixed_loop
 
 _ROWS, _COLUMNS = 1, 2
-# Over-relaxation; below 2 the iteration converges (Condat 2013).
+# Over-relaxation; the iteration converges below 2 (Condat 2013).
 _RELAXATION = 1.8
-# The squared norm of the differences is at most 8; the steps' product its inverse.
+# Product of the two step sizes: 1 over the largest squared norm of the differences.
 _STEP_PRODUCT = 1 / 8
-# Chosen on CIFAR-10 images for the smallest duality gap: tau = scale / (keep *
-# weight**power), where keep is the share of kept pixels. Large weights move pixels far
-# and need the floor.
+# Tuned on CIFAR-10 images for the smallest duality gap: tau = scale / (keep *
+# weight**power), where keep is the share of kept pixels. Large weights move pixels far,
+# which needs a lower bound on the step.
 _STEP_SCALE, _STEP_POWER = 0.025, 0.7
 _FLOOR_SCALE, _FLOOR_POWER = 0.07, 0.75
 # Keeps the inverse of a difference of zero finite.
@@ -26,8 +24,8 @@ def total_variation(images: tf.Tensor) -> tf.Tensor:
     """Returns the isotropic total variation, summed over channels.
 
     Each pixel adds the Euclidean norm of its differences to the next pixel below and
-    to the right; at the border the missing one is zero. Where both are zero, so is the
-    gradient.
+    to the right; a difference across the border is zero. Where both are zero, so is
+    the gradient.
 
     Args:
         images: Float tensor of shape `(batch, rows, cols, channels)`.
@@ -45,7 +43,7 @@ def total_variation(images: tf.Tensor) -> tf.Tensor:
     down, right = _differences(images, _ROWS), _differences(images, _COLUMNS)
     squares = down**2 + right**2
     moves = squares > 0.0
-    # The root of zero has no finite derivative.
+    # The square root has no finite derivative at zero.
     norms = tf.where(moves, tf.sqrt(tf.where(moves, squares, 1.0)), 0.0)
     return tf.reduce_sum(norms, axis=(1, 2, 3))
 
@@ -55,8 +53,8 @@ def least_variation(
 ) -> tf.Tensor:
     """Returns z that minimises `1/2 sum mask (z - images)^2 + weight * TV(z)`.
 
-    It is the primal-dual iteration of Chambolle and Pock (2011), over-relaxed. The
-    dropped pixels start as averages of kept neighbours.
+    This is the over-relaxed primal-dual iteration of Chambolle and Pock (2011). Dropped
+    pixels start as averages of kept neighbours.
 
     Args:
         images: Float32 tensor of shape `(batch, rows, cols, channels)`.
@@ -82,14 +80,16 @@ def least_variation(
     pull = tau * mask * images * share
 
     def look_ahead(near: tf.Tensor, down: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-        """Twice the primal step less where it started."""
+        """Returns twice the primal step minus its start."""
         force = _adjoint(down, _ROWS) + _adjoint(right, _COLUMNS)
         return 2.0 * (share * (near - tau * force) + pull) - near
 
-    def step(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
-        """A dual step, the relaxation of all variables, and the next primal step.
+    def step(
+        index: int | tf.Tensor, state: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
+        """Takes a dual step, relaxes all variables, and takes the next primal step.
 
-        In this order XLA reads every neighbour from memory and computes nothing twice.
+        In this order, XLA reads all neighbours from memory and computes nothing twice.
         """
         del index
         near, ahead, down, right = state
@@ -104,26 +104,26 @@ def least_variation(
 
     zeros, start = tf.zeros_like(images), _filled(images, mask)
     state = start, look_ahead(start, zeros, zeros), zeros, zeros
-    # Unrolled, XLA would merge the steps and compute each many times over.
+    # XLA would fuse unrolled steps and compute each of them many times.
     near, ahead, *_ = fixed_loop(step, state, steps - 1, unroll=False)
     return 0.5 * (near + ahead)
 
 
 def _step_size(keep: float, weight: float) -> float:
-    """The primal step."""
+    """Returns the primal step size."""
     fitted = _STEP_SCALE / (keep * weight**_STEP_POWER)
     return max(fitted, _FLOOR_SCALE / keep**_FLOOR_POWER)
 
 
 def _differences(images: tf.Tensor, axis: int) -> tf.Tensor:
-    """Next pixel less this one, zero at the end."""
+    """Returns the next pixel minus this one, zero at the end."""
     size = images.shape[axis] - 1
     first, second = (_cut(images, axis, start, size) for start in (0, 1))
     return tf.pad(second - first, _padding(axis, 0, 1))
 
 
 def _adjoint(values: tf.Tensor, axis: int) -> tf.Tensor:
-    """The transpose of `_differences`, for values that are zero at the end."""
+    """Applies the transpose of `_differences` to values that are zero at the end."""
     inner = _cut(values, axis, 0, values.shape[axis] - 1)
     return tf.pad(inner, _padding(axis, 1, 0)) - values
 
@@ -137,10 +137,10 @@ def _padding(axis: int, before: int, after: int) -> list[list[int]]:
 
 
 def _filled(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Images whose dropped pixels are averages of kept ones, as near as there are."""
+    """Returns the images with dropped pixels as averages of the nearest kept ones."""
     kept = tf.reduce_sum(mask, axis=(1, 2), keepdims=True)
     sums = tf.reduce_sum(mask * images, axis=(1, 2), keepdims=True)
-    # Without any kept pixel every flat image is a minimum.
+    # If no pixel is kept, every constant image is a minimum.
     middle = tf.where(kept > 0.0, sums / tf.maximum(kept, 1.0), 0.5)
     values, known = mask * images, mask
     for _ in range(_FILLS):
@@ -152,7 +152,7 @@ def _filled(images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def _neighbours(values: tf.Tensor) -> tf.Tensor:
-    """Sums over 3 x 3 pixels, zero beyond the border."""
+    """Returns sums over 3 x 3 pixels, zero beyond the border."""
     for axis in (_ROWS, _COLUMNS):
         padded = tf.pad(values, _padding(axis, 1, 1))
         size = values.shape[axis]

@@ -17,14 +17,14 @@ def variational_card(summary: str) -> DefenceCard:
         category="randomization",
         paper="Liu, Li, Wu, Hsieh: Adv-BNN: Improved Adversarial Defense through "
         "Robust Bayesian Neural Network, ICLR 2019",
-        claim="Adversarially trained with all weights random, networks hold better "
-        "against PGD than adversarially trained ones.",
+        claim="Networks with random weights, adversarially trained, resist PGD better "
+        "than adversarially trained ordinary ones.",
         standing="weakened",
         breaks=(
             Break(
                 attack="EOT",
-                result="averaging gradients over draws of the weights leaves no strong "
-                "evidence of more robustness than adversarial training gives",
+                result="with gradients averaged over draws of the weights, there is no "
+                "strong evidence of more robustness than from adversarial training",
                 source="Zimmermann 2019, Comment on Adv-BNN, arXiv 1907.00895",
             ),
         ),

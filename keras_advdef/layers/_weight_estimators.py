@@ -1,37 +1,36 @@
-"""Three ways to estimate the output of a linear layer whose weights are normal.
+"""Three ways to sample the output of a linear layer with normal weights.
 
-All have the same mean and, for every single output, the same variance; they differ in
-what the outputs of a batch share.
+All have the same mean and, for every single output, the same variance. They differ in
+how the outputs of a batch are correlated.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from keras_advdef.core.random_numbers import fold_in, integers, normal
 from keras_advdef.layers._bulk_random import bulk_normal
 
-# Below it the second derivative of the square root overflows float32.
+# Below this, the second derivative of the square root overflows float32.
 _SMALLEST_VARIANCE = 1e-20
-# Compiling the faster stream for fewer weights takes longer than it ever saves.
+# For fewer weights, compiling the faster stream takes longer than it ever saves.
 _MANY_WEIGHTS = 2**16
 
 
 class NormalWeights(NamedTuple):
-    """Means and standard deviations of a tensor of weights, which may be exact.
+    """Means and standard deviations of a tensor of weights.
 
     Attributes:
         mean: Tensor, at least float32.
-        stddev: Tensor of the same shape and dtype, or `None` for weights that do not
-            vary.
+        stddev: Tensor of the same shape and dtype; `None` for fixed weights.
     """
 
     mean: tf.Tensor
     stddev: tf.Tensor | None
 
     def deviation(self, key: tf.Tensor) -> tf.Tensor:
-        """Returns one draw less its mean."""
+        """Returns one draw minus its mean."""
         is_large = self.mean.shape.num_elements() >= _MANY_WEIGHTS
         noise = (bulk_normal if is_large else normal)(key, list(self.mean.shape))
         return self.stddev * tf.cast(noise, self.mean.dtype)
@@ -42,7 +41,7 @@ class NormalWeights(NamedTuple):
 
 
 class LinearMap(NamedTuple):
-    """What a layer does to its inputs with one kernel and one bias.
+    """The linear map of a layer, for any kernel and bias.
 
     Attributes:
         apply: Function of inputs and kernel, linear in both.
@@ -64,8 +63,8 @@ class LinearMap(NamedTuple):
         return outputs + tf.cast(tf.reshape(bias, shape), outputs.dtype)
 
     def signs(self, key: tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
-        """Returns 1 or -1 for each example and channel of a tensor, equally likely."""
-        shape: list[Any] = [1] * tensor.shape.rank
+        """Returns 1 or -1 with equal probability, for each example and channel."""
+        shape: list[int | tf.Tensor] = [1] * tensor.shape.rank
         shape[0] = tf.shape(tensor)[0]
         shape[self.channel_axis] = tensor.shape[self.channel_axis]
         return tf.cast(2.0 * integers(key, shape, 2) - 1.0, tensor.dtype)
@@ -78,13 +77,13 @@ def posterior_mean(
     kernel: NormalWeights,
     bias: NormalWeights | None,
 ) -> tf.Tensor:
-    """Returns the outputs for weights at their means.
+    """Returns the outputs with the weights at their means.
 
     Args:
         linear: The layer's map.
         inputs: Its inputs.
-        kernel: Its kernel.
-        bias: Its bias, or `None` without.
+        kernel: The posterior of its kernel.
+        bias: The posterior of its bias, or `None` if it has none.
 
     Returns:
         Outputs before the activation.
@@ -100,13 +99,13 @@ def reparameterization(
     bias: NormalWeights | None,
     key: tf.Tensor,
 ) -> tf.Tensor:
-    """Returns the outputs for one draw of the weights, which the batch shares.
+    """Returns the outputs for one draw of the weights, shared by the batch.
 
     Args:
         linear: The layer's map.
         inputs: Its inputs.
-        kernel: Its kernel.
-        bias: Its bias, or `None` without.
+        kernel: The posterior of its kernel.
+        bias: The posterior of its bias, or `None` if it has none.
         key: Int64 tensor of shape `(2,)`.
 
     Returns:
@@ -124,13 +123,13 @@ def flipout(
     bias: NormalWeights | None,
     key: tf.Tensor,
 ) -> tf.Tensor:
-    """Returns the outputs for a draw whose signs each example flips for itself.
+    """Returns the outputs for one draw, with signs flipped at random per example.
 
     Args:
         linear: The layer's map.
         inputs: Its inputs.
-        kernel: Its kernel.
-        bias: Its bias, or `None` without.
+        kernel: The posterior of its kernel.
+        bias: The posterior of its bias, or `None` if it has none.
         key: Int64 tensor of shape `(2,)`.
 
     Returns:
@@ -153,13 +152,13 @@ def local_reparameterization(
     bias: NormalWeights | None,
     key: tf.Tensor,
 ) -> tf.Tensor:
-    """Returns outputs that are drawn themselves, each independently of all others.
+    """Draws each output independently, from its own mean and variance.
 
     Args:
         linear: The layer's map.
         inputs: Its inputs.
-        kernel: Its kernel.
-        bias: Its bias, or `None` without.
+        kernel: The posterior of its kernel.
+        bias: The posterior of its bias, or `None` if it has none.
         key: Int64 tensor of shape `(2,)`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""ImageQuilting: images made anew of patches of clean training images."""
+"""ImageQuilting: images rebuilt from patches of clean training images."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.errors import checked_integer, invalid
@@ -53,38 +54,37 @@ _BATCH = 64
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class ImageQuilting(InputTransform):
-    """Makes each image anew of patches of clean images, so that no pixel of it is left.
+    """Rebuilds each image from patches of clean images, so that no pixel of it remains.
 
     The image is cut into overlapping patches. Each is replaced by one of its nearest
-    neighbours (l2) in a bank of clean patches, drawn uniformly, anew for every patch
-    and call. Neighbours are joined along the seams of least error of Efros and
-    Freeman (2001), not overwritten as in the code of Guo et al. The last patches of a
-    row and column lie flush with the border, so that images of every size are
-    covered. The backward pass uses the identity; an attack therefore sees the defence
-    (BPDA).
+    neighbours (l2) in a bank of clean patches, drawn uniformly and independently for
+    every patch and call. Adjacent patches are joined along the minimum-error seams of
+    Efros and Freeman (2001), not overwritten as in the code of Guo et al. The last
+    patches of a row and column end at the border, so images of every size are covered.
+    The backward pass uses the identity, so attacks meet the defence with BPDA.
 
-    Fill the bank with `adapt` before the first call, from clean training images:
-    never from test images, or the layer hands out what it is asked to classify. The
-    bank is saved with the weights and loads without `adapt`.
+    Fill the bank with `adapt` before the first call. Use clean training images, never
+    test images: otherwise the layer returns the very images it is asked to classify.
+    The bank is saved with the weights; a loaded layer needs no `adapt`.
 
     Args:
         patch_size: Integer of at least 1. Side of a patch, in pixels.
-        overlap: Integer in `[0, patch_size - 1]`. Pixels that neighbours share.
-        neighbors: Integer of at least 1. Nearest patches to draw from; with 1 nothing
-            is random.
+        overlap: Integer in `[0, patch_size - 1]`. Pixels that adjacent patches share.
+        neighbors: Integer of at least 1. Number of nearest patches to draw from; with
+            1, nothing is random.
         **kwargs: `value_range`, `active`, `seed`, `name`, `dtype`; see
             `InputTransform`.
 
     Input shape:
-        `(batch, rows, cols, channels)`, floats in `value_range`; rows and columns at
-        least `patch_size`, channels those of the bank.
+        `(batch, rows, cols, channels)`, floats in `value_range`, with at least
+        `patch_size` rows and columns and the channels of the bank.
 
     Output shape:
         As the input.
 
     Raises:
-        ValueError: If an argument is outside its bounds, or when called: if the bank
-            is empty or has other channels, or the images are smaller than a patch.
+        ValueError: If an argument is out of bounds; on a call, if the bank is empty or
+            has other channels, or if images are smaller than a patch.
 
     Example:
 
@@ -117,22 +117,24 @@ class ImageQuilting(InputTransform):
         with keras.name_scope(self.name):
             self.bank = ResizableWeight("bank")
 
-    def adapt(self, data: Any, max_patches: int = 1_000_000) -> None:
-        """Fills the bank with patches of clean training images, in place of any before.
+    def adapt(
+        self, data: ArrayLike | tf.data.Dataset, max_patches: int = 1_000_000
+    ) -> None:
+        """Fills the bank with patches of clean training images, replacing its contents.
 
-        The patches of all places are taken while they are no more than `max_patches`,
-        else a uniform sample of them that the layer's `seed` fixes; without a seed
-        `keras.utils.set_random_seed` governs it.
+        If there are more than `max_patches` patches, a uniform sample is used. The
+        layer's `seed` fixes the sample; without a seed, `keras.utils.set_random_seed`
+        does.
 
         Args:
-            data: Array of shape `(count, rows, cols, channels)` in `value_range`, or a
-                `tf.data.Dataset` of images or of tuples that start with images,
-                batched or not. A dataset is read once.
+            data: Array of shape `(count, rows, cols, channels)` in `value_range`; or a
+                `tf.data.Dataset` of images, or of tuples that start with images,
+                batched or not. A data set is read once.
             max_patches: Integer in `[1, 2**24]`.
 
         Raises:
-            ValueError: If the data are no such images, are smaller than a patch, or
-                hold fewer than `neighbors` patches.
+            ValueError: If the data are not such images, are smaller than a patch, or
+                have fewer than `neighbors` patches.
         """
         most = checked_integer(
             _ADAPT, "max_patches", max_patches, low=1, high=MOST_ROWS
@@ -146,14 +148,14 @@ class ImageQuilting(InputTransform):
         self.bank.assign(bank)
 
     def _clean(self, batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Checks the images and maps them to `[0, 1]`."""
+        """Checks images and maps them to `[0, 1]`."""
         channels = None
         for batch in batches:
             images = checked_images(_ADAPT, batch, self.value_range)
             images = np.asarray(to_channels_last(images, self.data_format))
             channels = channels or images.shape[3]
             if images.shape[3] != channels:
-                rule = f"images of {channels} channels throughout"
+                rule = f"images that all have {channels} channels"
                 raise invalid(_ADAPT, "data", rule, images)
             if min(images.shape[1:3]) < self.patch_size:
                 rule = (
@@ -203,7 +205,7 @@ class ImageQuilting(InputTransform):
             raise invalid(owner, "images", rule, images)
         if features != self._features(images):
             channels = features // side**2
-            rule = f"of {channels} channels, as those that `adapt` was given"
+            rule = f"of {channels} channels, like the images given to `adapt`"
             raise invalid(owner, "images", rule, images)
 
     def get_config(self) -> dict[str, Any]:
@@ -231,8 +233,8 @@ def _quilted(
     return stitch_patches(picked, tuple(images.shape[1:]), patch_size, overlap)
 
 
-def _batches(data: Any) -> Iterator[np.ndarray]:
-    """The images of an array or a dataset, few at a time."""
+def _batches(data: ArrayLike | tf.data.Dataset) -> Iterator[np.ndarray]:
+    """Yields the images of an array or a dataset, a few at a time."""
     if isinstance(data, tf.data.Dataset):
         yield from _dataset_batches(data)
         return

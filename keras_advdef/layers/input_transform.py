@@ -98,7 +98,7 @@ class InputTransform(RandomLayer):
             Tensor of shape `(batch, rows, cols, channels)`.
         """
         if self.is_due and tf.executing_eagerly():
-            self._look(images)
+            self._check_range(images)
         active = self.active == "always" or (self.active == "training") == bool(
             training
         )
@@ -110,7 +110,7 @@ class InputTransform(RandomLayer):
         unit = from_channels_last(unit, order)
         return tf.cast(self.value_range.from_unit(unit), _float_dtype(images))
 
-    def _look(self, images: tf.Tensor) -> None:
+    def _check_range(self, images: tf.Tensor) -> None:
         """Warns if the first concrete images show that `value_range` was forgotten."""
         self.is_due = False
         highest = float(tf.reduce_max(tf.cast(images, tf.float32)))

@@ -1,5 +1,6 @@
-"""JPEGCompression: what a JPEG file would make of the images, inside the graph."""
+"""JPEGCompression: compresses images with JPEG and decompresses them in the graph."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -47,34 +48,34 @@ _HIGHEST = 100
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class JPEGCompression(InputTransform):
-    """Returns the images as a JPEG file would give them back.
+    """Compresses the images with JPEG and returns them decompressed.
 
-    Pixels are rounded to 0..255 first. Colour conversion, subsampling, cosine
-    transform, quantisation and the interpolation of the colours follow libjpeg's
-    integer arithmetic, so that the result is the one of Pillow. One channel is coded
-    as a grey image.
+    Pixels are first rounded to 0..255. Colour conversion, subsampling, cosine
+    transform, quantisation and chroma interpolation follow libjpeg's integer
+    arithmetic, so the result equals Pillow's. Images with one channel are coded as
+    greyscale.
 
     Args:
-        quality: Integer in `[1, 100]`, or a pair `(low, high)` of such: every image
-            then has its own, uniform on `low..high`.
-        subsampling: "4:2:0", which halves the colours' resolution, as most encoders
-            do; or "4:4:4".
-        gradient: "straight_through" for the identity (BPDA), or "soft": backward
-            through the codec, where quantisation has the slope of the cubic of Shin
-            and Song (2017). `evaluate_robustness` attacks it in both ways.
+        quality: Integer in `[1, 100]`; or a pair `(low, high)`, for a quality drawn
+            uniformly from `low..high` for each image.
+        subsampling: "4:2:0", which halves the resolution of the colours as most
+            encoders do; or "4:4:4".
+        gradient: "straight_through" for the identity (BPDA); or "soft" for the gradient
+            of the codec, where the cubic of Shin and Song (2017) stands for rounding.
+            `evaluate_robustness` attacks with both.
         **kwargs: `value_range`, `active`, `seed`, `name`, `dtype`; see
             `InputTransform`.
 
     Input shape:
-        `(batch, rows, cols, channels)`, floats in `value_range`; 1 or 3 channels and
-        a known size.
+        `(batch, rows, cols, channels)`, floats in `value_range`, of a known size with
+        1 or 3 channels.
 
     Output shape:
         As the input.
 
     Raises:
-        ValueError: If an argument is not as above, or the images are of unknown size
-            or neither grey nor colour.
+        ValueError: If an argument is not as above, or the images have an unknown size
+            or another number of channels.
 
     Example:
 
@@ -104,7 +105,7 @@ class JPEGCompression(InputTransform):
         if not isinstance(self.quality, int):
             self.start_drawing()
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Checks the shape of the images."""
         shape = shape_channels_last(input_shape, self.data_format)
         checked_image_shape("JPEGCompression", shape, channels=(1, 3))
@@ -117,7 +118,7 @@ class JPEGCompression(InputTransform):
         return _compressed(images, tables, self.subsampling, is_soft)
 
     def _tables(self, count: tf.Tensor) -> tf.Tensor:
-        """Quantisation tables, `(count or 1, 2, 8, 8)`."""
+        """Returns quantisation tables of shape `(count or 1, 2, 8, 8)`."""
         if isinstance(self.quality, int):
             return tf.constant(quantization_tables(self.quality)[None], tf.float32)
         low, high = self.quality
@@ -144,12 +145,12 @@ def _compressed(
     return straight_through(images, coded)
 
 
-def _checked_quality(quality: Any) -> int | tuple[int, int]:
+def _checked_quality(quality: int | Sequence[int]) -> int | tuple[int, int]:
     owner, argument = "JPEGCompression", "quality"
     if not isinstance(quality, (tuple, list)):
         return checked_integer(owner, argument, quality, low=1, high=_HIGHEST)
     if len(quality) != len(("low", "high")):
-        rule = "an integer in [1, 100] or a pair (low, high) of such"
+        rule = "an integer in [1, 100] or a pair (low, high) of such integers"
         raise invalid(owner, argument, rule, quality)
     low = checked_integer(owner, argument, quality[0], low=1, high=_HIGHEST)
     return low, checked_integer(owner, argument, quality[1], low=low, high=_HIGHEST)

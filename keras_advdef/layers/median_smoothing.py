@@ -1,4 +1,4 @@
-"""MedianSmoothing: the squeezer that takes the median of each pixel's neighbours."""
+"""MedianSmoothing: the squeezer that takes the median of each pixel's window."""
 
 from typing import Any
 
@@ -35,25 +35,26 @@ from keras_advdef.layers.input_transform import InputTransform
 class MedianSmoothing(InputTransform):
     """Replaces each pixel of each channel by the median of a square window.
 
-    Equal to `scipy.ndimage.median_filter` with mode "reflect": beyond the border the
-    image is mirrored, edge pixels included. A window of even size reaches one pixel
-    farther up and left than down and right, and takes the upper of the two middle
-    values. The median is a network of minima and maxima, without a sort.
+    Equals `scipy.ndimage.median_filter` with mode "reflect": beyond the border the
+    image is mirrored, including the edge pixels. A window of even size extends one
+    pixel farther up and left than down and right, and its median is the larger of the
+    two middle values. The median is computed by a network of minima and maxima, without
+    a sort.
 
     Args:
-        size: Integer of at least 2. Rows and columns of the window; Xu et al. take 2
+        size: Integer of at least 2. Rows and columns of the window. Xu et al. use 2
             and 3.
         **kwargs: `value_range`, `active`, `name`, `dtype`; see `InputTransform`.
 
     Input shape:
-        `(batch, rows, cols, channels)`, floats in `value_range`, of a known size, not
-        smaller than the window.
+        `(batch, rows, cols, channels)`, floats in `value_range`, of a known size that
+        is at least that of the window.
 
     Output shape:
         As the input.
 
     Raises:
-        ValueError: If `size` is no such integer, or the images are smaller or of
+        ValueError: If `size` is not such an integer, or the images are smaller or of
             unknown size.
 
     Example:
@@ -71,7 +72,7 @@ class MedianSmoothing(InputTransform):
         super().__init__(**kwargs)
         self.size = checked_integer("MedianSmoothing", "size", size, low=2)
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Checks the shape of the images."""
         shape = shape_channels_last(input_shape, self.data_format)
         checked_image_shape("MedianSmoothing", shape, smallest=self.size)

@@ -1,4 +1,4 @@
-"""NonLocalMeans: the squeezer that averages each pixel with those that look alike."""
+"""NonLocalMeans: the squeezer that averages pixels with similar surroundings."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from keras_advdef.layers.input_transform import InputTransform
 
 @defence(
     DefenceCard(
-        summary="Averages every pixel with those whose surroundings look alike.",
+        summary="Averages every pixel with others whose surroundings look similar.",
         category="input transformation",
         paper=f"{SQUEEZING}; the filter is that of Buades, Coll, Morel, CVPR 2005",
         claim="Smooths without blurring edges; part of the feature squeezing detector "
@@ -34,20 +34,20 @@ from keras_advdef.layers.input_transform import InputTransform
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class NonLocalMeans(InputTransform):
-    """Replaces each pixel by a mean of the pixels around it, weighed by likeness.
+    """Replaces each pixel by a mean of the pixels around it, weighted by similarity.
 
     The weight of a pixel in the search window is `exp(-d / strength**2)`, where `d` is
     the mean squared difference, over pixels and channels, between the patch around it
-    and the patch around the pixel that is replaced. Beyond the border the image is
-    mirrored. Xu et al. used OpenCV, which filters colour images in CIELAB with 8-bit
-    arithmetic; here all channels are filtered together as they are, so that colour
-    images come out differently.
+    and the patch around the replaced pixel. Beyond the border the image is mirrored.
+    Xu et al. used OpenCV, which filters colour images in CIELAB with 8-bit arithmetic.
+    This layer filters all channels together without conversion, so its results on
+    colour images differ.
 
     Args:
         search: Odd integer of at least 3. Rows and columns of the search window.
         patch: Odd integer of at least 1. Rows and columns of the compared patches.
-        strength: Positive number. How different patches may be, in units of `[0, 1]`
-            whatever `value_range` is; Xu et al. take 2/255 and 4/255.
+        strength: Positive number. How much patches may differ, in units of `[0, 1]`
+            whatever `value_range` is. Xu et al. use 2/255 and 4/255.
         **kwargs: `value_range`, `active`, `name`, `dtype`; see `InputTransform`.
 
     Input shape:
@@ -58,8 +58,8 @@ class NonLocalMeans(InputTransform):
         As the input.
 
     Raises:
-        ValueError: If an argument is outside its bounds, or the images are too small
-            or of unknown size.
+        ValueError: If an argument is out of bounds, or the images are too small or of
+            unknown size.
 
     Example:
 
@@ -87,7 +87,7 @@ class NonLocalMeans(InputTransform):
             owner, "strength", strength, low=0.0, low_open=True
         )
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Checks the shape of the images."""
         smallest = self.search // 2 + self.patch // 2 + 1
         shape = shape_channels_last(input_shape, self.data_format)
@@ -107,7 +107,7 @@ class NonLocalMeans(InputTransform):
         return {**super().get_config(), **config}
 
 
-def _checked_odd(argument: str, value: Any, *, low: int) -> int:
+def _checked_odd(argument: str, value: int, *, low: int) -> int:
     if checked_integer("NonLocalMeans", argument, value, low=low) % 2 == 0:
         raise invalid("NonLocalMeans", argument, "an odd integer", value)
     return int(value)
@@ -124,7 +124,9 @@ def _averaged(images: tf.Tensor, search: int, patch: int, strength: float) -> tf
     own = tf.slice(padded, (0, reach, reach, 0), size)
     places = np.indices((search, search)).reshape(2, -1).T
 
-    def add(index: Any, state: tuple[tf.Tensor, tf.Tensor]) -> tuple[Any, Any]:
+    def add(
+        index: int | tf.Tensor, state: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         row, column = tf.unstack(tf.gather(tf.constant(places, tf.int32), index))
         other = tf.slice(padded, (0, row, column, 0), size)
         apart = tf.reduce_mean((other - own) ** 2, axis=-1, keepdims=True)
@@ -134,12 +136,13 @@ def _averaged(images: tf.Tensor, search: int, patch: int, strength: float) -> tf
 
     start = tf.zeros_like(images), tf.zeros_like(images[..., :1])
     sums, weights = fixed_loop(add, start, len(places))
-    # The pixel's own weight is one. Rounding may leave the range.
+    # The pixel's own weight is one, so the divisor is not zero. Rounding may leave the
+    # range.
     return straight_through(images, tf.clip_by_value(sums / weights, 0.0, 1.0))
 
 
 def _window_mean(planes: tf.Tensor, size: int) -> tf.Tensor:
-    """Means of all full windows."""
+    """Returns the means of all full windows."""
     rows, columns = planes.shape[1] - size + 1, planes.shape[2] - size + 1
     tall = tf.add_n([planes[:, i : i + rows] for i in range(size)])
     return tf.add_n([tall[:, :, j : j + columns] for j in range(size)]) / size**2

@@ -1,4 +1,4 @@
-"""ParsevalConv2D: a convolution that enlarges no image."""
+"""ParsevalConv2D: a convolution that is 1-Lipschitz for an orthonormal kernel."""
 
 from typing import Any
 
@@ -10,23 +10,24 @@ from keras_advdef.constraints import Parseval
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class ParsevalConv2D(keras.layers.Conv2D):
-    """A `keras.layers.Conv2D` that enlarges nothing while its kernel is orthonormal.
+    """A `keras.layers.Conv2D` that is 1-Lipschitz while its kernel is orthonormal.
 
-    A pixel lies in up to `rows * columns` windows, so that a convolution may enlarge by
-    the square root of that beyond its kernel's largest singular value. The kernel is
-    used divided by that root (not by the number of pixels, as some have it); the stored
-    one stays orthonormal. Start and constraint are those of Parseval networks unless
-    others are given.
+    A pixel is in up to `rows * columns` windows, so the Lipschitz constant of a
+    convolution may exceed the largest singular value of its kernel by the square root
+    of that number. The layer divides the kernel by this root (not by the number itself,
+    as some do); the stored kernel stays orthonormal. By default, initializer and
+    constraint are those of Parseval networks.
 
     Args:
         filters: Number of output channels.
         kernel_size: As in `keras.layers.Conv2D`.
-        kernel_initializer: As there.
-        kernel_constraint: As there; `None` for `constraints.Parseval()`.
-        **kwargs: What else `keras.layers.Conv2D` takes.
+        kernel_initializer: As in `keras.layers.Conv2D`.
+        kernel_constraint: As in `keras.layers.Conv2D`; `None` for
+            `constraints.Parseval()`.
+        **kwargs: Other arguments of `keras.layers.Conv2D`.
 
     Input shape:
-        `(batch, rows, cols, channels)`, or as `data_format` has it.
+        `(batch, rows, cols, channels)`, or as `data_format` says.
 
     Output shape:
         As `keras.layers.Conv2D`.
@@ -45,10 +46,10 @@ class ParsevalConv2D(keras.layers.Conv2D):
     def __init__(
         self,
         filters: int,
-        kernel_size: Any,
+        kernel_size: int | tuple[int, int],
         *,
-        kernel_initializer: Any = "orthogonal",
-        kernel_constraint: Any = None,
+        kernel_initializer: str | dict[str, Any] | keras.Initializer = "orthogonal",
+        kernel_constraint: keras.constraints.Constraint | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -60,18 +61,18 @@ class ParsevalConv2D(keras.layers.Conv2D):
         )
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Returns the convolution with the kernel, divided."""
+        """Returns the convolution with the scaled kernel."""
         return super().convolution_op(inputs, kernel * window_factor(self.kernel_size))
 
 
-def window_factor(kernel_size: Any) -> float:
+def window_factor(kernel_size: tuple[int, int]) -> float:
     """Returns one over the square root of the number of pixels in a window.
 
     Args:
         kernel_size: Rows and columns.
 
     Returns:
-        A number.
+        The factor that scales the kernel.
     """
     rows, columns = kernel_size
     return float((rows * columns) ** -0.5)

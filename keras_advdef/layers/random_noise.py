@@ -1,4 +1,4 @@
-"""RandomNoise: Gaussian noise that stays on at inference."""
+"""RandomNoise: Gaussian noise in training and at inference."""
 
 from typing import Any
 
@@ -43,13 +43,13 @@ _GENERATORS = ("hash", "philox")
 class RandomNoise(RandomLayer):
     """Adds independent normal noise to every element of any tensor.
 
-    Unlike `keras.layers.GaussianNoise` it works whatever `training` says, and nothing
-    is clipped: Random Self-Ensemble puts it between layers.
+    Unlike `keras.layers.GaussianNoise`, it is active whatever `training` is. Nothing is
+    clipped, since Random Self-Ensemble puts it between layers.
 
     Args:
         stddev: Number of at least 0. Standard deviation, in the units of the input.
-        generator: "hash" for numbers by a hash of their place, or "philox" for
-            TensorFlow's bits, the reference, at several times the cost on a CPU.
+        generator: "hash" for a fast hash of each element's position; or "philox" for
+            TensorFlow's generator, the reference, at several times the cost on a CPU.
         **kwargs: `seed`, `name`, `dtype`; see `RandomLayer`.
 
     Input shape:
@@ -59,7 +59,7 @@ class RandomNoise(RandomLayer):
         As the input.
 
     Raises:
-        ValueError: If `stddev` is negative or no number, or `generator` unknown.
+        ValueError: If `stddev` is negative or not a number, or `generator` is unknown.
 
     Example:
 
@@ -76,8 +76,8 @@ class RandomNoise(RandomLayer):
         self.stddev = checked_number(owner, "stddev", stddev, low=0.0)
         self.generator = checked_choice(owner, "generator", generator, _GENERATORS)
 
-    def call(self, inputs: Any) -> Any:
-        """Returns the inputs with noise.
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the inputs plus noise.
 
         Args:
             inputs: Float tensor of any shape.
@@ -91,7 +91,9 @@ class RandomNoise(RandomLayer):
         make = _hashed if self.generator == "hash" else _reference
         return make(self.next_key(), inputs, tf.constant(self.stddev))
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         """Returns the input shape."""
         return input_shape
 

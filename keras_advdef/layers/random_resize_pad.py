@@ -1,4 +1,4 @@
-"""RandomResizePad: random resizing and padding, drawn anew for every image."""
+"""RandomResizePad: resizes and pads every image at random."""
 
 from typing import Any
 
@@ -41,25 +41,25 @@ from keras_advdef.layers.input_transform import InputTransform
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class RandomResizePad(InputTransform):
-    """Resizes each image to a random side and pads it to a fixed size.
+    """Resizes each image to a random size and pads it to a fixed one.
 
-    The side is uniform on `min_size..output_size`, both ends included, and the place
-    uniform on all that fit. Every image of a batch has its own draw, whatever
-    `training` says. The classifier behind must accept `output_size`, so end it with
-    global pooling. While inactive the layer resizes to `output_size` without padding.
+    The side is uniform on `min_size..output_size`, both included, and the position is
+    uniform over all that fit. Each image of a batch has its own draw, whatever
+    `training` is. The classifier after it must accept `output_size`, so give it global
+    pooling. While inactive, the layer resizes to `output_size` without padding.
 
     Xie et al. put `RandomResizePad(331, 299)` in front of a network for 299 pixels
-    (they leave out the side 331, one of 12 529 patterns). For images of 32 pixels the
-    like is `RandomResizePad(36, 32)`, for 28 pixels `RandomResizePad(32, 28)`. To
+    (they leave out the side 331, one of 12 529 patterns). The equivalent for images of
+    32 pixels is `RandomResizePad(36, 32)`, for 28 pixels `RandomResizePad(32, 28)`. To
     average predictions over draws, call the model several times.
 
     Args:
-        output_size: Integer of at least 1. Height and width that come out, in pixels.
+        output_size: Integer of at least 1. Height and width of the output, in pixels.
         min_size: Integer in `[1, output_size]`. Smallest side; `None` for 299/331 of
             `output_size`, rounded (Xie's ratio).
         method: "bilinear" or "nearest".
-        padding_value: Number in `value_range` that fills the rest; `None` for its low
-            end.
+        padding_value: Number in `value_range` that fills the padding; `None` for the
+            low end of the range.
         **kwargs: `value_range`, `active`, `seed`, `name`, `dtype`; see
             `InputTransform`.
 
@@ -70,7 +70,7 @@ class RandomResizePad(InputTransform):
         `(batch, output_size, output_size, channels)`.
 
     Raises:
-        ValueError: If an argument is outside its bounds.
+        ValueError: If an argument is out of bounds.
 
     Example:
 
@@ -142,8 +142,10 @@ class RandomResizePad(InputTransform):
         resized = tf.clip_by_value(resized, 0.0, 1.0)
         return tf.ensure_shape(resized, [None, target, target, channels])
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
-        """Returns the shape with `output_size` for the rows and columns."""
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Returns the shape with `output_size` rows and columns."""
         sizes = [self.output_size, self.output_size]
         if self.data_format == "channels_first":
             return (*input_shape[:2], *sizes)

@@ -1,7 +1,6 @@
-"""set_kl_weight: tells the variational layers of a model the number of images."""
+"""set_kl_weight: sets the weight of the KL divergence by the number of images."""
 
 from collections.abc import Sized
-from typing import Any
 
 import keras
 
@@ -10,23 +9,23 @@ from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.layers.variational_layer import VariationalLayer
 
 
-def set_kl_weight(model: keras.Model, images: Any) -> None:
+def set_kl_weight(model: keras.Model, images: int | Sized) -> None:
     """Sets the `kl_weight` of all variational layers in a model to 1 / images.
 
-    The compiled loss is a mean over images, the evidence lower bound a sum over all of
-    them: dividing the divergence by the number of training images, not by that of a
-    batch or of batches, makes the two agree.
+    The compiled loss is a mean over images, while the evidence lower bound is a sum
+    over all of them. To make them agree, the divergence is divided by the number of
+    training images, not by the batch size or the number of batches.
 
     Args:
-        model: A model with variational layers, in nested models too. It may be in the
-            middle of its training.
-        images: Number of training images, or an array or `tf.data.Dataset` of them,
-            whose length is taken (that of a batched data set counts batches: give the
-            number).
+        model: A model with variational layers, possibly in nested models. It may be in
+            the middle of training.
+        images: Number of training images; or an array or `tf.data.Dataset` of them,
+            whose length is used. The length of a batched data set counts batches, so
+            pass the number instead.
 
     Raises:
-        ValueError: If the model has no variational layer, or `images` no length of at
-            least 1.
+        ValueError: If the model has no variational layer, or the number of images is
+            below 1.
 
     Example:
 
@@ -46,11 +45,11 @@ def variational_layers(owner: str, model: keras.Model) -> list[VariationalLayer]
     """Returns the variational layers of a model, or raises if it has none.
 
     Args:
-        owner: Name of the class or function that wants them.
+        owner: Name of the class or function that asks for them.
         model: Any model.
 
     Returns:
-        A list of layers, those of nested models included.
+        A list of layers, including those of nested models.
 
     Raises:
         ValueError: If there is none.

@@ -1,4 +1,4 @@
-"""StochasticActivationPruning: keeps large activations more often than small ones."""
+"""StochasticActivationPruning: prunes small activations more often than large ones."""
 
 from typing import Any
 
@@ -49,21 +49,21 @@ _SAMPLINGS = ("multinomial", "bernoulli")
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class StochasticActivationPruning(RandomLayer):
-    """Draws activations with replacement, and sets to zero what was not drawn.
+    """Samples activations with replacement and sets the others to zero.
 
     Each example makes `r = fraction * n` draws from its own `n` activations, over all
-    positions and channels, with probabilities `p = |a| / sum(|a|)`. What is drawn at
-    least once is divided by its chance of that, `1 - (1 - p)**r`, so that the mean is
-    the input. It works whatever `training` says. In the backward pass the factors are
-    constants, as in the authors' code. Put it after every ReLU of a pretrained model:
-    `surgery.insert_pruning` does.
+    positions and channels, with probabilities `p = |a| / sum(|a|)`. An activation that
+    is drawn at least once is divided by the probability of that, `1 - (1 - p)**r`, so
+    that the expected output is the input. The layer is active whatever `training` is.
+    In the backward pass the factors are constants, as in the authors' code. Put it
+    after every ReLU of a pretrained model, as `surgery.insert_pruning` does.
 
     Args:
-        fraction: Number above 0. Draws for each activation: 1 keeps 63 % of equal
-            ones, and many draws keep all.
-        sampling: "multinomial" draws as published, all activations of an example
-            together. "bernoulli" keeps each by itself with the same chance, several
-            times faster.
+        fraction: Number above 0. Draws per activation: 1 keeps 63 % of equal
+            activations, a large number keeps all.
+        sampling: "multinomial" draws as published, jointly for all activations of an
+            example. "bernoulli" keeps each one independently with the same probability
+            and is several times faster.
         **kwargs: `seed`, `name`, `dtype`; see `RandomLayer`.
 
     Input shape:
@@ -93,8 +93,8 @@ class StochasticActivationPruning(RandomLayer):
         )
         self.sampling = checked_choice(owner, "sampling", sampling, _SAMPLINGS)
 
-    def call(self, inputs: Any) -> Any:
-        """Returns the inputs, some at zero and the others larger.
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the inputs with some set to zero and the others scaled up.
 
         Args:
             inputs: Float tensor of shape `(batch, ...)`.
@@ -108,7 +108,9 @@ class StochasticActivationPruning(RandomLayer):
         prune = _multinomial if self.sampling == "multinomial" else _bernoulli
         return prune(self.next_key(), inputs, tf.constant(self.fraction))
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         """Returns the input shape."""
         return input_shape
 
@@ -121,29 +123,29 @@ class StochasticActivationPruning(RandomLayer):
 
 
 def _sizes(inputs: tf.Tensor) -> tf.Tensor:
-    """Absolute values, a row for each example, to which no gradient leads."""
+    """Returns the absolute values without gradient, one row per example."""
     flat = tf.reshape(tf.stop_gradient(inputs), [tf.shape(inputs)[0], -1])
     return tf.abs(tf.cast(flat, tf.float32))
 
 
 def _draws(sizes: tf.Tensor, fraction: tf.Tensor) -> tf.Tensor:
-    """The number of draws for each example, at least one."""
+    """Returns the number of draws per example, at least one."""
     count = tf.floor(fraction * tf.cast(tf.shape(sizes)[1], tf.float32))
     return tf.maximum(count, 1.0)
 
 
 def _kept(sizes: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """The chance of each activation to be drawn at all."""
+    """Returns the probability that each activation is drawn at least once."""
     total = tf.reduce_sum(sizes, axis=1, keepdims=True)
     shares = tf.math.divide_no_nan(sizes, total)
-    # Without rounding where shares are tiny; one activation alone is always drawn.
+    # Accurate for tiny shares; a single non-zero activation is always drawn.
     return -tf.math.expm1(draws * unit_log1p(-shares))
 
 
 def _scaled(inputs: tf.Tensor, is_kept: tf.Tensor, kept: tf.Tensor) -> tf.Tensor:
-    """What is kept, divided by its chance, and zero elsewhere."""
+    """Returns the kept inputs divided by their probability, and zero elsewhere."""
     factors = tf.where(is_kept, tf.math.divide_no_nan(1.0, kept), 0.0)
-    # A product in half precision would round the factor first.
+    # In half precision, the product would round the factor first.
     pruned = tf.cast(inputs, tf.float32) * tf.reshape(factors, tf.shape(inputs))
     return tf.cast(pruned, inputs.dtype)
 

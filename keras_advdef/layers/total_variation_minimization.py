@@ -1,4 +1,4 @@
-"""TotalVariationMinimization: smooth images that agree with some pixels of others."""
+"""TotalVariationMinimization: fits smooth images to random pixels of others."""
 
 from typing import Any
 
@@ -32,28 +32,27 @@ from keras_advdef.layers.input_transform import InputTransform
         eot_samples=30,
         gradient="straight-through",
         attacks=("PGD", "APGD"),
-        training_cost="some hundred passes over the pixels",
+        training_cost="a few hundred passes over the pixels",
         inference_cost="the same as in training",
     )
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class TotalVariationMinimization(InputTransform):
-    """Keeps random pixels and returns the image of least variation through them.
+    """Keeps random pixels and returns the image of least total variation near them.
 
-    A pixel of a channel is kept with `keep_probability`, each by itself and anew for
-    every image and call. The result minimises
-    `1/2 sum mask (z - x)^2 + weight * TV(z)`, where TV sums, over pixels and channels,
-    the Euclidean norm of the differences to the next pixel below and to the right.
-    Guo et al. write the norm of whole rows of differences and leave the first term
-    unsquared; their code, as this layer, solves the squared problem with differences
-    taken pixel by pixel.
+    Each pixel of each channel is kept with `keep_probability`, independently for every
+    image and call. The result minimises `1/2 sum mask (z - x)^2 + weight * TV(z)`,
+    where TV sums, over pixels and channels, the Euclidean norm of the differences to
+    the next pixel below and to the right. Guo et al. write the norm of whole rows of
+    differences and do not square the first term; their code, like this layer, solves
+    the squared problem with the differences of single pixels.
 
-    On CIFAR-10 images the default steps leave a relative duality gap below half a
-    percent for weights from 0.01 to 0.3 and shares from 0.25 to 1.
+    On CIFAR-10 images, the default number of steps leaves a relative duality gap below
+    0.5 % for weights from 0.01 to 0.3 and keep probabilities from 0.25 to 1.
 
     Args:
-        keep_probability: Number above 0 and at most 1; with 1 nothing is random.
-        weight: Positive number; weight of the total variation, for pixels in `[0, 1]`.
+        keep_probability: Number above 0 and at most 1; with 1, nothing is random.
+        weight: Positive number. Weight of the total variation, for pixels in `[0, 1]`.
         steps: Integer of at least 1. Iterations of the solver.
         **kwargs: `value_range`, `active`, `seed`, `name`, `dtype`; see
             `InputTransform`.
@@ -65,8 +64,7 @@ class TotalVariationMinimization(InputTransform):
         As the input.
 
     Raises:
-        ValueError: If an argument is outside its bounds, or the images are of unknown
-            size.
+        ValueError: If an argument is out of bounds, or the images are of unknown size.
 
     Example:
 
@@ -96,7 +94,7 @@ class TotalVariationMinimization(InputTransform):
         if self.keep_probability < 1.0:
             self.start_drawing()
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Checks the shape of the images."""
         shape = shape_channels_last(input_shape, self.data_format)
         checked_image_shape("TotalVariationMinimization", shape)
@@ -126,5 +124,5 @@ def _fitted(
 ) -> tf.Tensor:
     fixed = tf.stop_gradient(images)
     fitted = least_variation(fixed, mask, keep=keep, weight=weight, steps=steps)
-    # The minimum lies within the range of the kept pixels; an iterate may not.
+    # The minimum is within the range of the kept pixels; an iterate may not be.
     return straight_through(images, tf.clip_by_value(fitted, 0.0, 1.0))

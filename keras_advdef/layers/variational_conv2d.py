@@ -1,4 +1,4 @@
-"""VariationalConv2D: a convolution whose kernel is drawn at each call."""
+"""VariationalConv2D: a convolution that draws fresh weights at each call."""
 
 from typing import Any
 
@@ -10,34 +10,34 @@ from keras_advdef.layers._variational_card import variational_card
 from keras_advdef.layers.variational_layer import VariationalLayer
 
 
-@defence(variational_card("A convolution that draws its weights at each call."))
+@defence(variational_card("A convolution that draws fresh weights at each call."))
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class VariationalConv2D(VariationalLayer, keras.layers.Conv2D):
-    """A `keras.layers.Conv2D` whose weights are normal, each with its own deviation.
+    """A `keras.layers.Conv2D` whose weights are independent normal variables.
 
-    The weights are drawn anew at each call, in training and at inference, and the
-    divergence from their prior enters `losses`; see `VariationalLayer`.
+    Each call draws fresh weights, in training and at inference. The divergence from
+    their prior is in `losses`; see `VariationalLayer`.
 
     Args:
         filters: Number of output channels.
         kernel_size: As in `keras.layers.Conv2D`.
-        strides: As there.
+        strides: As in `keras.layers.Conv2D`.
         **kwargs: `estimator`, `posterior_initializer`, `prior_stddev`, `kl_weight`,
-            `variational_bias`, `deterministic`, see `VariationalLayer`; `seed`;
-            `padding`, `activation` and what else `keras.layers.Conv2D` takes, except
-            `lora_rank`.
+            `variational_bias` and `deterministic`, see `VariationalLayer`; `seed`;
+            `padding`, `activation` and other arguments of `keras.layers.Conv2D`,
+            except `lora_rank`.
 
     Input shape:
-        `(batch, rows, cols, channels)`, or as `data_format` has it. Flipout flips
-        signs for each example and channel, the same at all places of an image.
+        `(batch, rows, cols, channels)`, or as `data_format` says. Flipout flips signs
+        per example and channel, the same at all positions of an image.
 
     Output shape:
         As `keras.layers.Conv2D`.
 
     Raises:
-        ValueError: If an argument is out of its range, or at the first call with
-            `training=True` without `kl_weight`.
-        TypeError: If `variational_bias` or `deterministic` is no `bool`.
+        ValueError: If an argument is out of bounds, or on the first call with
+            `training=True` if `kl_weight` is not set.
+        TypeError: If `variational_bias` or `deterministic` is not a `bool`.
 
     Example:
 
@@ -48,7 +48,11 @@ class VariationalConv2D(VariationalLayer, keras.layers.Conv2D):
     """
 
     def __init__(
-        self, filters: int, kernel_size: Any, strides: Any = (1, 1), **kwargs: Any
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = (1, 1),
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             filters=filters, kernel_size=kernel_size, strides=strides, **kwargs

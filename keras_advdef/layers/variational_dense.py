@@ -1,5 +1,6 @@
-"""VariationalDense: a dense layer whose weights are drawn at each call."""
+"""VariationalDense: a dense layer that draws fresh weights at each call."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,32 +11,32 @@ from keras_advdef.layers._variational_card import variational_card
 from keras_advdef.layers.variational_layer import VariationalLayer
 
 
-@defence(variational_card("A dense layer that draws its weights at each call."))
+@defence(variational_card("A dense layer that draws fresh weights at each call."))
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class VariationalDense(VariationalLayer, keras.layers.Dense):
-    """A `keras.layers.Dense` whose weights are normal, each with its own deviation.
+    """A `keras.layers.Dense` whose weights are independent normal variables.
 
-    The weights are drawn anew at each call, in training and at inference, and the
-    divergence from their prior enters `losses`; see `VariationalLayer`.
+    Each call draws fresh weights, in training and at inference. The divergence from
+    their prior is in `losses`; see `VariationalLayer`.
 
     Args:
         units: Number of outputs.
         activation: As in `keras.layers.Dense`.
         use_bias: As in `keras.layers.Dense`.
         **kwargs: `estimator`, `posterior_initializer`, `prior_stddev`, `kl_weight`,
-            `variational_bias`, `deterministic`, see `VariationalLayer`; `seed`; and
-            what else `keras.layers.Dense` takes, except `lora_rank`.
+            `variational_bias` and `deterministic`, see `VariationalLayer`; `seed`; and
+            other arguments of `keras.layers.Dense`, except `lora_rank`.
 
     Input shape:
-        `(batch, ..., channels)`. Flipout flips signs for each example and channel.
+        `(batch, ..., channels)`. Flipout flips signs per example and channel.
 
     Output shape:
         `(batch, ..., units)`.
 
     Raises:
-        ValueError: If an argument is out of its range, or at the first call with
-            `training=True` without `kl_weight`.
-        TypeError: If `variational_bias` or `deterministic` is no `bool`.
+        ValueError: If an argument is out of bounds, or on the first call with
+            `training=True` if `kl_weight` is not set.
+        TypeError: If `variational_bias` or `deterministic` is not a `bool`.
 
     Example:
 
@@ -46,7 +47,11 @@ class VariationalDense(VariationalLayer, keras.layers.Dense):
     """
 
     def __init__(
-        self, units: int, activation: Any = None, use_bias: bool = True, **kwargs: Any
+        self,
+        units: int,
+        activation: str | Callable[[tf.Tensor], tf.Tensor] | None = None,
+        use_bias: bool = True,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             units=units, activation=activation, use_bias=use_bias, **kwargs

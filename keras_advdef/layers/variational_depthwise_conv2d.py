@@ -1,4 +1,4 @@
-"""VariationalDepthwiseConv2D: a depthwise convolution drawn at each call."""
+"""VariationalDepthwiseConv2D: a depthwise convolution with fresh weights per call."""
 
 from typing import Any
 
@@ -11,34 +11,34 @@ from keras_advdef.layers.variational_layer import VariationalLayer
 
 
 @defence(
-    variational_card("A depthwise convolution that draws its weights at each call.")
+    variational_card("A depthwise convolution that draws fresh weights at each call.")
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class VariationalDepthwiseConv2D(VariationalLayer, keras.layers.DepthwiseConv2D):
-    """A `keras.layers.DepthwiseConv2D` whose weights are normal, each with a deviation.
+    """A `keras.layers.DepthwiseConv2D` whose weights are independent normal variables.
 
-    The weights are drawn anew at each call, in training and at inference, and the
-    divergence from their prior enters `losses`; see `VariationalLayer`.
+    Each call draws fresh weights, in training and at inference. The divergence from
+    their prior is in `losses`; see `VariationalLayer`.
 
     Args:
         kernel_size: As in `keras.layers.DepthwiseConv2D`.
-        strides: As there.
+        strides: As in `keras.layers.DepthwiseConv2D`.
         **kwargs: `estimator`, `posterior_initializer`, `prior_stddev`, `kl_weight`,
-            `variational_bias`, `deterministic`, see `VariationalLayer`; `seed`;
-            `depth_multiplier`, `padding`, `activation` and what else
-            `keras.layers.DepthwiseConv2D` takes.
+            `variational_bias` and `deterministic`, see `VariationalLayer`; `seed`;
+            `depth_multiplier`, `padding`, `activation` and other arguments of
+            `keras.layers.DepthwiseConv2D`.
 
     Input shape:
-        `(batch, rows, cols, channels)`, or as `data_format` has it. Flipout flips
-        signs for each example and channel, the same at all places of an image.
+        `(batch, rows, cols, channels)`, or as `data_format` says. Flipout flips signs
+        per example and channel, the same at all positions of an image.
 
     Output shape:
         As `keras.layers.DepthwiseConv2D`.
 
     Raises:
-        ValueError: If an argument is out of its range, or at the first call with
-            `training=True` without `kl_weight`.
-        TypeError: If `variational_bias` or `deterministic` is no `bool`.
+        ValueError: If an argument is out of bounds, or on the first call with
+            `training=True` if `kl_weight` is not set.
+        TypeError: If `variational_bias` or `deterministic` is not a `bool`.
 
     Example:
 
@@ -48,7 +48,12 @@ class VariationalDepthwiseConv2D(VariationalLayer, keras.layers.DepthwiseConv2D)
     TensorShape([2, 6, 6, 6])
     """
 
-    def __init__(self, kernel_size: Any, strides: Any = (1, 1), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = (1, 1),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(kernel_size=kernel_size, strides=strides, **kwargs)
 
     def apply_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

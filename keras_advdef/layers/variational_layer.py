@@ -1,6 +1,7 @@
-"""VariationalLayer: base of the layers whose weights are normally distributed."""
+"""VariationalLayer: base of layers whose weights are normally distributed."""
 
 import math
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import keras
@@ -23,54 +24,53 @@ from keras_advdef.layers._weight_estimators import (
     posterior_mean,
 )
 
-# Stands in the saved variable for a weight of the KL divergence that is not set.
+# Value of the saved variable while the weight of the KL divergence is not set.
 _UNSET = -1.0
-# Smaller deviations vanish beside any mean, and their logarithm overflows.
+# Smaller standard deviations vanish beside any mean, and their logarithm overflows.
 _SMALLEST_STDDEV = 1e-12
 
 
 class VariationalLayer(RandomLayer):
-    """Base of Keras layers whose weights have a normal posterior, drawn at each call.
+    """Base of Keras layers that draw their weights from a normal posterior.
 
-    Every weight has a mean, in the variables that the Keras layer has, and a standard
-    deviation `softplus(rho)` of its own; weights are drawn anew at each call, whatever
-    `training` says. `losses` holds the Kullback-Leibler divergence from the prior,
-    `N(0, prior_stddev**2)`, in nats and times `kl_weight`: once for each layer, however
-    often it is called, and none once the layer is frozen by `trainable = False`.
+    Each weight has a mean, stored in the variables of the Keras layer, and a standard
+    deviation `softplus(rho)`. Each call draws fresh weights, whatever `training` is.
+    `losses` has the Kullback-Leibler divergence from the prior `N(0, prior_stddev**2)`,
+    in nats and times `kl_weight`: once per layer, however often it is called, and not
+    at all while the layer is frozen with `trainable = False`.
 
-    A subclass names its Keras layer as second base and writes `apply_kernel`.
-    Regularizers and constraints act on the means. Weight decay of the optimizer moves
-    `rho` towards 0 as well, which is a standard deviation of 0.69; leave it out with
+    A subclass names its Keras layer as the second base and writes `apply_kernel`.
+    Regularizers and constraints act on the means. The optimizer's weight decay also
+    pulls `rho` towards 0, which is a standard deviation of 0.69; exclude it with
     `optimizer.exclude_from_weight_decay(var_names=["rho"])`.
 
     Args:
-        estimator: "reparameterization" draws the weights once for each call, so that
-            a batch shares them. "flipout" (Wen et al. 2018) flips the signs of the
-            draw for each example, which costs a second product with a kernel.
-            "local_reparameterization" (Kingma et al. 2015) draws each output by
-            itself, from its own mean and variance: no longer what any one draw of a
-            convolution's weights could give.
+        estimator: "reparameterization" draws the weights once per call, shared by the
+            batch. "flipout" (Wen et al. 2018) flips the signs of the draw per example,
+            at the cost of a second product with a kernel. "local_reparameterization"
+            (Kingma et al. 2015) draws each output independently from its own mean and
+            variance, which for a convolution matches no single draw of the weights.
         posterior_initializer: Number of at least 1e-12, the initial standard deviation
             of every weight; or a Keras initializer for `rho`.
         prior_stddev: Number of at least 1e-12. Standard deviation of the prior.
         kl_weight: Number of at least 0 that multiplies the divergence: 1 / number of
-            training images, as the compiled loss is a mean over images, or less.
-            `None` to set it later, with `set_kl_weight`; training raises until then.
-            It can be set on a live layer and is saved with the weights.
-        variational_bias: Whether the bias is normal too; else it is one number.
-        deterministic: Whether the weights stand at their means. The variables are the
-            same, so that weights can be exchanged.
-        **kwargs: `seed`, `name`, `dtype`, see `RandomLayer`; and what the Keras layer
-            takes.
+            training images, since the compiled loss is a mean over images, or less.
+            `None` to set it later with `set_kl_weight`; training raises until then.
+            It can be changed at any time and is saved with the weights.
+        variational_bias: Whether the bias is random, too.
+        deterministic: Whether to use the means as weights. The variables are the same,
+            so weights can be exchanged with a random layer.
+        **kwargs: `seed`, `name`, `dtype`, see `RandomLayer`; and the arguments of the
+            Keras layer.
 
     Attributes:
-        kl_scale: Variable from 0 to 1 that multiplies `kl_weight`, for `KLAnnealing`;
-            1 in a model loaded from a file.
+        kl_scale: Variable in `[0, 1]` that multiplies `kl_weight`, for `KLAnnealing`.
+            It is 1 in a model loaded from a file.
 
     Raises:
-        ValueError: If an argument is out of its range, or at the first call with
-            `training=True` without `kl_weight`.
-        TypeError: If `variational_bias` or `deterministic` is no `bool`.
+        ValueError: If an argument is out of bounds, or on the first call with
+            `training=True` if `kl_weight` is not set.
+        TypeError: If `variational_bias` or `deterministic` is not a `bool`.
 
     Example:
 
@@ -83,7 +83,7 @@ class VariationalLayer(RandomLayer):
         self,
         *,
         estimator: str = "reparameterization",
-        posterior_initializer: Any = 0.05,
+        posterior_initializer: float | str | dict[str, Any] | keras.Initializer = 0.05,
         prior_stddev: float = 1.0,
         kl_weight: float | None = None,
         variational_bias: bool = False,
@@ -119,12 +119,12 @@ class VariationalLayer(RandomLayer):
 
     @property
     def deterministic(self) -> bool:
-        """Whether the weights stand at their means; fixed, as graphs depend on it."""
+        """Whether the means are used as weights; read-only, as graphs depend on it."""
         return self._deterministic
 
     @property
     def kl_weight(self) -> float | None:
-        """The factor of the divergence, or `None` if it is not set."""
+        """The weight of the divergence, or `None` if it is not set."""
         with tf.init_scope():
             value = float(self._kl_weight.numpy())
         return None if value == _UNSET else value
@@ -135,14 +135,14 @@ class VariationalLayer(RandomLayer):
         self._kl_weight.assign(checked_number(owner, "kl_weight", value, low=0.0))
 
     def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
-        """Adds a weight that is read in its own dtype, also in mixed precision."""
+        """Adds a weight that keeps its own dtype under mixed precision."""
         return super().add_weight(*args, **{**kwargs, "autocast": False})
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Adds the means, as the Keras layer does, and the `rho` of each."""
         super().build(input_shape)
-        # A regularizer counts once in a step, however often the layer is called in it,
-        # be it in a loop, and is not even evaluated by attacks.
+        # Unlike `add_loss`, a regularizer counts once per step, however often the layer
+        # is called, even in a loop. Attacks do not evaluate it at all.
         self.kernel_rho = self._rho("kernel", regularizer=self._weighted_divergence)
         self.bias_rho = None
         if self.bias is not None and self.variational_bias:
@@ -151,7 +151,7 @@ class VariationalLayer(RandomLayer):
     def _rho(self, name: str, **kwargs: Any) -> keras.Variable:
         start = self.posterior_initializer
         if isinstance(start, float):
-            # The inverse of softplus, of large numbers too.
+            # The inverse of softplus, stable for large numbers.
             rho = start + math.log(-math.expm1(-start))
             start = keras.initializers.Constant(rho)
         return self.add_weight(
@@ -162,22 +162,22 @@ class VariationalLayer(RandomLayer):
         )
 
     def enable_lora(self, *args: Any, **kwargs: Any) -> None:
-        """Raises, because a sum of two kernels has no normal posterior here."""
+        """Raises: the sum of two kernels has no normal posterior here."""
         raise NotImplementedError(f"`{type(self).__name__}` does not support LoRA.")
 
     def apply_kernel(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Returns the product of inputs and kernel, before bias and activation."""
         raise NotImplementedError(f"`{type(self).__name__}` must write `apply_kernel`.")
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the outputs for a draw of the weights.
 
         Args:
-            inputs: Tensor as the Keras layer takes it.
-            training: Only if it is true must `kl_weight` be set.
+            inputs: As for the Keras layer.
+            training: If true, `kl_weight` must be set.
 
         Returns:
-            Tensor as the Keras layer returns it.
+            As the Keras layer.
         """
         if training and self.kl_weight is None:
             advice = "Set kl_weight = 1 / number of training images, or call "
@@ -209,7 +209,7 @@ class VariationalLayer(RandomLayer):
         return NormalWeights(mean, tf.math.softplus(_at_least_float32(self.bias_rho)))
 
     def posteriors(self) -> list[Any]:
-        """Returns the posteriors of the kernel and, if it is variational, of the bias.
+        """Returns the posteriors of the kernel and, if random, of the bias.
 
         Returns:
             A list of `tfp.distributions.Normal`.
@@ -223,7 +223,7 @@ class VariationalLayer(RandomLayer):
         ]
 
     def kl_divergence(self) -> tf.Tensor:
-        """Returns the divergence of posterior from prior in nats, without weight."""
+        """Returns the unweighted divergence of posterior from prior, in nats."""
         module = distributions()
         posteriors = self.posteriors()
         dtype = posteriors[0].dtype
@@ -232,19 +232,19 @@ class VariationalLayer(RandomLayer):
             [tf.reduce_sum(module.kl_divergence(each, prior)) for each in posteriors]
         )
 
-    def _weighted_divergence(self, rho: Any) -> tf.Tensor:
+    def _weighted_divergence(self, rho: tf.Tensor) -> tf.Tensor:
         del rho  # The divergence needs the mean as well.
         divergence = self.kl_divergence()
         weight = tf.maximum(tf.convert_to_tensor(self._kl_weight), 0.0)
         factor = weight * tf.convert_to_tensor(self.kl_scale)
         return tf.cast(factor, divergence.dtype) * divergence
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves all variables; Keras layers save kernel and bias by name."""
         keras.layers.Layer.save_own_variables(self, store)
 
-    def load_own_variables(self, store: Any) -> None:
-        """Loads all variables, and leaves annealing to the callback of the new run."""
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
+        """Loads all variables; annealing starts over with the callback."""
         keras.layers.Layer.load_own_variables(self, upgrade_random_states(store))
         self.kl_scale.assign(1.0)
 
@@ -263,7 +263,9 @@ class VariationalLayer(RandomLayer):
         }
 
 
-def _checked_initializer(owner: str, value: Any) -> Any:
+def _checked_initializer(
+    owner: str, value: float | str | dict[str, Any] | keras.Initializer
+) -> float | keras.Initializer:
     """Returns a standard deviation as `float`, or an initializer for `rho`."""
     if isinstance(value, (str, dict, keras.initializers.Initializer)):
         return keras.initializers.get(value)

@@ -266,7 +266,7 @@ class TestRejects:
             lambda: iter([np.zeros((8, 8, 1)), np.zeros((8, 8, 3))]),
             output_signature=tf.TensorSpec([8, 8, None]),
         )
-        with pytest.raises(ValueError, match="images of 1 channels throughout"):
+        with pytest.raises(ValueError, match="images that all have 1 channels"):
             ImageQuilting().adapt(data)
 
     def test_empty_dataset(self):
@@ -289,5 +289,7 @@ class TestRejects:
             _adapted()(np.zeros((1, 4, 9, 1)))
 
     def test_other_channels_than_the_bank(self):
-        with pytest.raises(ValueError, match="of 1 channels, as those that `adapt`"):
+        with pytest.raises(
+            ValueError, match="of 1 channels, like the images given to `adapt`"
+        ):
             _adapted()(np.zeros((1, 9, 9, 3)))
