@@ -10,6 +10,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.support.nets import digit_images, small_net
 
@@ -93,3 +94,15 @@ def make_request():
         return Request.parse(**{**defaults, **changes})
 
     return make
+
+
+@pytest.fixture
+def in_every_mode():
+    """Runs a function of tensors eagerly, as a graph and compiled by XLA."""
+
+    def run(function, *arguments):
+        graph = tf.function(function)
+        compiled = tf.function(function, jit_compile=True)
+        return [mode(*arguments) for mode in (function, graph, compiled)]
+
+    return run

@@ -5,19 +5,6 @@ import subprocess
 import sys
 
 import pytest
-import tensorflow as tf
-
-
-@pytest.fixture
-def in_every_mode():
-    """Runs a function of tensors eagerly, as a graph and compiled by XLA."""
-
-    def run(function, *arguments):
-        graph = tf.function(function)
-        compiled = tf.function(function, jit_compile=True)
-        return [mode(*arguments) for mode in (function, graph, compiled)]
-
-    return run
 
 
 @pytest.fixture
