@@ -2,7 +2,7 @@
 
 from keras_advdef.attacks import losses
 from keras_advdef.attacks.apgd import APGD
-from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.attack import Attack, Passes
 from keras_advdef.attacks.auto_attack import AutoAttack
 from keras_advdef.attacks.boundary_attack import BoundaryAttack
 from keras_advdef.attacks.carlini_wagner import CarliniWagner
@@ -37,6 +37,7 @@ __all__ = [
     "LatentSpaceAttack",
     "MinimalAttack",
     "MinimalAttackResult",
+    "Passes",
     "Square",
     "SteppedAttack",
     "Transfer",

@@ -1,7 +1,7 @@
 """Attack: base of everything that looks for adversarial images."""
 
 import inspect
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -32,6 +32,23 @@ from keras_advdef.core.value_range import (
     checked_epsilon,
     warn_small_epsilon,
 )
+
+
+class Passes(NamedTuple):
+    """What an attack may cost: passes of the model for one image, at most.
+
+    Args:
+        forward: Forward passes.
+        backward: Backward passes, each after one of the forward passes.
+
+    Example:
+
+    >>> keras_advdef.attacks.PGD(0.1, steps=40, restarts=5).passes(10)
+    Passes(forward=205, backward=200)
+    """
+
+    forward: int
+    backward: int
 
 
 class Attack:
@@ -347,6 +364,23 @@ class Attack:
             targeted=self.targeted,
             samples=self.eot_samples,
         )
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns how many passes of the model one image costs, at most.
+
+        Early stopping and the check for finite logits are left out, and so are the
+        second looks at each run's success on a random model. An attack that does not
+        say counts as one pass each way.
+
+        Args:
+            classes: Number of classes of the model.
+            model: The attacked model, for attacks whose cost depends on it.
+
+        Returns:
+            A pair `(forward, backward)`.
+        """
+        del classes, model
+        return Passes(1, 1)
 
     def companions(self) -> dict[str, Any]:
         """Returns models that crafting looks at beside the attacked one, by name."""

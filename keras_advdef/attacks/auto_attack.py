@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_advdef.attacks._job import SubJob
 from keras_advdef.attacks._success import confirm
 from keras_advdef.attacks.apgd import APGD
-from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.attack import Attack, Passes
 from keras_advdef.attacks.fab import FAB
 from keras_advdef.attacks.losses.targeted_dlr import TargetedDLR
 from keras_advdef.attacks.square import Square
@@ -126,6 +126,15 @@ class AutoAttack(Attack):
             result = tf.where(wide, found, result)
             broken |= success
         return result
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`."""
+        draws = _RAND_DRAWS if self.version == "rand" else 1
+        each = [attack.passes(classes, model) for attack in self.attacks]
+        looks = draws * (len(each) + 1)
+        return Passes(
+            sum(one.forward for one in each) + looks, sum(one.backward for one in each)
+        )
 
     def confirm(
         self,

@@ -1,6 +1,7 @@
 """BoundaryAttack: a random walk along the decision boundary."""
 
 import functools
+import math
 from typing import Any, ClassVar
 
 import keras
@@ -12,6 +13,7 @@ from keras_advdef.attacks._decisions import (
     first_points,
     to_boundary,
 )
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, checked_number
@@ -101,6 +103,14 @@ class BoundaryAttack(MinimalAttack):
         self.starting_tries = checked_integer(
             owner, "starting_tries", starting_tries, low=1
         )
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`."""
+        del classes, model
+        proposals = self.steps + math.ceil(self.steps / _SPHERE_EVERY)
+        # A targeted start looks at the batch's other images; a look before and after.
+        start = self.starting_tries + self.targeted + _HALVINGS
+        return Passes(proposals + start + 2, 0)
 
     def look_for(
         self,

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks._adam import adam
 from keras_advdef.attacks._draws import mean_over_draws
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core.errors import checked_integer, checked_number
 from keras_advdef.core.gradients import input_gradient
@@ -94,6 +95,13 @@ class CarliniWagner(MinimalAttack):
             "initial_constant", initial_constant, low_open=True
         )
         self.confidence = number("confidence", confidence)
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`."""
+        del classes, model
+        steps = self.binary_search_steps * self.steps * self.eot_samples
+        is_twice = self.precision != "float32"
+        return Passes(steps * (1 + is_twice) + 2 * self.eot_samples, steps)
 
     def look_for(
         self,

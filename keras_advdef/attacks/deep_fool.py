@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._slopes import slopes
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer, checked_number
@@ -89,6 +90,14 @@ class DeepFool(MinimalAttack):
         self.overshoot = checked_number(owner, "overshoot", overshoot, low=0.0)
         self.candidates = checked_integer(owner, "candidates", candidates, low=1)
         self.differentiable = bool(differentiable)
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`."""
+        del model
+        draws, planes = self.eot_samples, min(self.candidates, classes - 1)
+        # A look before and after, and one at the start.
+        forward = (2 * self.steps + 3) * draws
+        return Passes(forward, self.steps * planes * draws)
 
     def look_for(
         self,

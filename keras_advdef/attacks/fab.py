@@ -13,6 +13,7 @@ from keras_advdef.attacks._boundary_step import (
     step_past,
 )
 from keras_advdef.attacks._job import Job
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
@@ -101,6 +102,16 @@ class FAB(MinimalAttack, SteppedAttack):
     def runs(self, classes: int) -> int:
         """Returns how many runs an unbroken image gets, of so many classes."""
         return self.restarts * self._targets(classes)
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`."""
+        del model
+        is_one = self.targeted or self.target_classes
+        planes = 1 if is_one else min(self.candidates, classes - 1)
+        runs, steps = self.runs(classes), self.steps * self.eot_samples
+        # One for the number of classes, and a look before and after.
+        forward = runs * (2 * steps + 1) + 1 + 2 * self.eot_samples
+        return Passes(forward, runs * steps * planes)
 
     def look_for(
         self,

@@ -8,6 +8,7 @@ from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._loss_names import attack_loss
 from keras_advdef.attacks._starts import STARTS, first_iterate
 from keras_advdef.attacks._success import is_broken, stronger
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
@@ -107,6 +108,15 @@ class GradientAttack(SteppedAttack):
     def runs(self, classes: int) -> int:
         """Returns the restarts, times the targets of a loss that has several."""
         return self.restarts * self._loss.targets(classes)
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`."""
+        del model
+        looks = self.steps + (self.return_best or self.restarts > 1)
+        each = looks * self.eot_samples * self._loss.forward_passes
+        forward = self.runs(classes) * (each + self._loss.looks_at_clean)
+        backward = self.runs(classes) * self.steps * self.eot_samples
+        return Passes(forward + self._loss.aims, backward)
 
     def classes_of(self, logits_fn: LogitsFunction, images: tf.Tensor) -> int:
         """Returns the number of classes if the loss aims at one after the other."""

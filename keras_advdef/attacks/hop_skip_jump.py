@@ -13,6 +13,7 @@ from keras_advdef.attacks._decisions import (
     first_points,
     to_boundary,
 )
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
@@ -96,6 +97,18 @@ class HopSkipJump(MinimalAttack):
         )
         self.max_evaluations = integer("max_evaluations", max_evaluations, low=2)
         self.starting_tries = integer("starting_tries", starting_tries, low=1)
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`.
+
+        Counts the decisions of estimates and starts. Bisections and halved jumps add
+        some 20 to each step.
+        """
+        del classes, model
+        first, most = self.initial_evaluations, self.max_evaluations
+        steps = range(1, self.steps + 1)
+        evaluations = int(sum(min(first * step**0.5, most) for step in steps))
+        return Passes(evaluations + self.starting_tries, 0)
 
     def look_for(
         self,

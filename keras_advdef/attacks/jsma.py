@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks._pixel_pairs import best_pair
 from keras_advdef.attacks._slopes import slopes
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_number
@@ -80,6 +81,18 @@ class JSMA(MinimalAttack):
         self.gamma = checked_number(
             "JSMA", "gamma", gamma, low=0.0, high=1.0, low_open=True
         )
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`.
+
+        Without an epsilon the number of steps depends on the size of the images, and
+        one step is counted.
+        """
+        del classes, model
+        steps = 1 if self.epsilon is None else int(self.epsilon // 2) + 1
+        is_twice = self.precision != "float32"
+        looks = steps + (not self.targeted)
+        return Passes(looks * (1 + is_twice) + 2, 2 * steps)
 
     def radius(self, epsilon: Any) -> tf.Tensor:
         """Returns epsilon, a count that no value range scales."""

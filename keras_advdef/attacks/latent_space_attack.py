@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_advdef.attacks._adam import adam
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._success import stronger
-from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.attack import Attack, Passes
 from keras_advdef.core.errors import checked_integer, checked_number, invalid
 from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.keras_private import flat_layers, preserve_losses
@@ -103,17 +103,25 @@ class LatentSpaceAttack(Attack):
         )
         self.confidence = checked_number(owner, "confidence", confidence, low=0.0)
 
-    def passes(self, model: Any) -> int:
-        """Returns what one image costs, in passes of a model with a projection.
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs, in passes of the attacked model.
 
-        Such a pass holds many of the generator, and this attack few of those.
+        Such a pass holds many of the generator, of which this attack takes few, and
+        each of these takes its share of it. Without a model each counts as one.
 
         Args:
-            model: The attacked model.
+            classes: Number of classes of the model.
+            model: The attacked model, which holds a `GenerativeProjection`.
         """
-        projection = checked_projection(model)
-        searched = 2 * self.steps / (projection.steps * projection.restarts)
-        return math.ceil(self.restarts * (searched + self.eot_samples))
+        del classes
+        share = 1
+        if model is not None:
+            projection = checked_projection(model)
+            share = projection.steps * projection.restarts
+        # The search for the start, and the descent from it.
+        searched = 2 * self.steps / share
+        forward = math.ceil(self.restarts * (searched + self.eot_samples))
+        return Passes(forward, math.ceil(self.restarts * searched))
 
     def perturb(
         self,

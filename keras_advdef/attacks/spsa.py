@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._success import is_broken
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.gradient_attack import GradientAttack
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.attacks.stepped_attack import State
@@ -96,6 +97,14 @@ class SPSA(GradientAttack):
     def default_step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
         """Returns 2.5 epsilon / steps."""
         return _REACH * epsilon / self.steps
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`."""
+        del model
+        looks = self.steps * (1 + 2 * self.samples) + 1
+        each = looks * self.eot_samples * self._loss.forward_passes
+        forward = self.runs(classes) * (each + self._loss.looks_at_clean)
+        return Passes(forward + self._loss.aims, 0)
 
     def slope(
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor

@@ -14,6 +14,7 @@ from keras_advdef.attacks._square_proposals import (
     tiles,
 )
 from keras_advdef.attacks._success import is_broken, needs_confirmation
+from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
@@ -73,6 +74,11 @@ class Square(SteppedAttack):
         self.queries = checked_integer(type(self).__name__, "queries", queries, low=1)
         arguments = {**self.with_settled(kwargs), "steps": self.queries}
         super().__init__(epsilon, **arguments)
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs; see `Attack.passes`."""
+        del model
+        return Passes(self.runs(classes) * (self.queries + 1), 0)
 
     def init_state(
         self,

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.attack import Attack, Passes
 from keras_advdef.core.errors import checked_instance
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import NORMS
@@ -68,6 +68,11 @@ class Transfer(Attack):
         surrogate_fn = self.attack.logits_function(self.surrogate)
         surrogate_fn.build(tuple(images.shape[1:]))
         return self.attack.perturb(surrogate_fn, images, labels, epsilon, seed)
+
+    def passes(self, classes: int, model: Any = None) -> Passes:
+        """Returns what one image costs, in passes of the surrogate."""
+        del model
+        return self.attack.passes(classes, self.surrogate)
 
     def companions(self) -> dict[str, Any]:
         """Returns the surrogate; see `Attack.companions`."""

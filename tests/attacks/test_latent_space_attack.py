@@ -203,8 +203,8 @@ class TestLatentSpaceAttack:
 
     def test_passes_are_those_of_the_model(self, model):
         # A pass of the model is 120 of the generator; a run takes 160 and one look.
-        assert attack(0.1).passes(model) == 5
-        assert attack(0.1, eot_samples=10).passes(model) == 23
+        assert attack(0.1).passes(3, model).forward == 5
+        assert attack(0.1, eot_samples=10).passes(3, model).forward == 23
 
     def test_rejects(self, net, images, labels):
         for argument in ("steps", "restarts", "eot_samples"):

@@ -27,6 +27,10 @@ class AttackLoss:
     aims = False
     # Whether labels may also be rows of probabilities, `(batch, classes)`.
     takes_rows = False
+    # Forward passes for loss and logits of the same images.
+    forward_passes = 2
+    # Whether `prepare` takes a forward pass of the clean images.
+    looks_at_clean = False
 
     def reference(self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor) -> Any:
         """Returns tensors that stay the same during an attack, by default none.

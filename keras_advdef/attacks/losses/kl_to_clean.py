@@ -26,6 +26,7 @@ class KLToClean(LogitsLoss):
     """
 
     supports_targets = False
+    looks_at_clean = True
 
     def reference(self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor) -> Any:
         """Returns the log-probabilities of the clean images, `(batch, classes)`."""

@@ -21,6 +21,8 @@ class LogitsLoss(AttackLoss):
     array([-2.], dtype=float32)
     """
 
+    forward_passes = 1
+
     def from_logits(
         self, logits: tf.Tensor, labels: tf.Tensor, reference: Any
     ) -> tf.Tensor:

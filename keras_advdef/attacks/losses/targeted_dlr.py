@@ -39,6 +39,7 @@ class TargetedDLR(LogitsLoss):
 
     supports_targets = False
     aims = True
+    looks_at_clean = True
 
     def __init__(self, classes: int = 9) -> None:
         self.classes = checked_integer("TargetedDLR", "classes", classes, low=1)

@@ -130,7 +130,7 @@ class Planner:
 
     def _label(self, attack: Attack, more: dict[str, Any]) -> str:
         text = str(attack)
-        draws = getattr(attack, "eot_samples", 1)
+        draws = attack.eot_samples
         text += f", EOT {draws}" if draws > 1 else ""
         is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
         loss = getattr(attack, "loss", None)

@@ -8,7 +8,6 @@ from keras_advdef.evaluation._measure.robustness_curve import (
 from keras_advdef.evaluation._measure.smallest_perturbations import minimal_attack
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
-from keras_advdef.evaluation._plan.stage import passes_of
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.forecast import FORWARD, Work, stage_work
 from keras_advdef.evaluation._run.runner import Runner
@@ -93,7 +92,7 @@ class ExpectedWork:
         request, draws = self._request, min(self._probed.draws, 20)
         is_random = self._probed.is_random
         compiles = _RANDOM_CURVE_COMPILES if is_random else _CURVE_COMPILES
-        each = passes_of(PGD(steps=CURVE_STEPS, eot_samples=draws), 0)
+        each = max(PGD(steps=CURVE_STEPS, eot_samples=draws).passes(0))
         works = {}
         for key, epsilon in curve_epsilons(request).items():
             # Smaller epsilons break few of the images; larger ones get what stands,
@@ -104,7 +103,7 @@ class ExpectedWork:
         works["report"] = Work(0.0, 0.0, _REPORT_SECONDS if self._is_written else 0.0)
         attack = minimal_attack(request, self._probed)
         if attack is not None:
-            each = passes_of(attack, self._probed.classes)
+            each = max(attack.passes(self._probed.classes))
             passes = float(each * min(checked, request.budget.searched))
             works["nearest"] = Work(passes, _NEAREST_COMPILES)
         if isinstance(request.evaluated.model, SmoothedClassifier):

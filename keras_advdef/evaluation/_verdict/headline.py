@@ -42,7 +42,7 @@ def attacks_text(request: Request, plan: Plan) -> str:
     if request.budget.name == "quick" or request.attacks is not None:
         return listed(kinds)
     if is_automatic:
-        draws = max(getattr(stage.attack, "eot_samples", 1) for stage in plan.adaptive)
+        draws = max(stage.attack.eot_samples for stage in plan.adaptive)
         name = "AutoAttack (rand)" if draws > 1 else "AutoAttack"
         kinds = [name, *(kind for kind in kinds if kind not in _AUTOMATIC)]
     return listed(kinds)
