@@ -156,7 +156,7 @@ def test_bad_flags(flags, text, evaluate, tmp_path):
 def test_bad_model_and_data(evaluate, tmp_path, npz, arrays):
     missing = evaluate(model=tmp_path / "nothing.keras")
     assert missing.exit_code == 2
-    assert "Nothing of the kind lies there" in missing.stderr
+    assert "There is no such file or folder" in missing.stderr
     broken = evaluate(model=npz)
     assert broken.exit_code == 2
     assert "Keras says" in broken.stderr

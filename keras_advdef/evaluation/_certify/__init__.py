@@ -1,1 +1,1 @@
-"""The analysis of networks behind the certificates."""
+"""Analyses networks for the certificates."""

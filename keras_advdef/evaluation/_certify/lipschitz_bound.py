@@ -1,4 +1,4 @@
-"""An upper bound of how much a model enlarges distances between images."""
+"""lipschitz_bound: an upper bound on a model's Lipschitz constant."""
 
 import math
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _SLOPES = {
     _ACTIVATIONS.tanh: 1.0,
     _ACTIVATIONS.sigmoid: 0.25,
 }
-# They move values about, or do nothing at inference.
+# These rearrange values, or do nothing at inference.
 _ISOMETRIES = (
     _LAYERS.Flatten,
     _LAYERS.Reshape,
@@ -45,29 +45,29 @@ _CONVOLUTIONS = (
     _LAYERS.Conv2DTranspose,
     ParsevalConv2D,
 )
-# Half precision rounds beyond any bound.
+# In half precision, rounding errors exceed any bound.
 EXACT = ("float32", "float64")
 
 
 def lipschitz_bound(model: keras.Model, *, owner: str = "lipschitz_bound") -> float:
     """Returns L such that `||f(x) - f(y)||_2 <= L ||x - y||_2` for all images.
 
-    The product of the layers' largest enlargements, sums and roots of sums where
-    branches meet (Szegedy et al. 2014; Cisse et al. 2017). For a convolution that is
-    the largest singular value of its kernel's matrix times the square root of the
-    number of windows a pixel lies in: a bound, not the exact norm.
+    L is the product of the layers' bounds, with sums or roots of sums of squares where
+    branches meet (Szegedy et al. 2014; Cisse et al. 2017). A convolution is bounded by
+    the largest singular value of its kernel matrix times the square root of the number
+    of windows that contain a pixel, which is not its exact norm.
 
     Args:
-        model: A built Sequential or functional model of one input and output, made of
-            dense and convolutional layers, poolings, known activations, rescalings,
-            sums, means and concatenations.
+        model: A built Sequential or functional model with one input and one output,
+            made of dense and convolutional layers, pooling, known activations,
+            rescaling, sums, means and concatenations.
         owner: Name of the caller, for messages.
 
     Returns:
         A number of at least 0.
 
     Raises:
-        ValueError: If a layer in it is none of those; `BatchNormalization` is not.
+        ValueError: If it has another layer, such as `BatchNormalization`.
 
     Example:
 
@@ -78,7 +78,7 @@ def lipschitz_bound(model: keras.Model, *, owner: str = "lipschitz_bound") -> fl
     1.0
     """
     if not has_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
-        rule = "a built Sequential or functional model of one input and output"
+        rule = "a built Sequential or functional model with one input and one output"
         raise invalid(owner, "model", rule, model)
     known = {id(model.inputs[0]): 1.0}
 
@@ -93,7 +93,7 @@ def lipschitz_bound(model: keras.Model, *, owner: str = "lipschitz_bound") -> fl
 
 
 def _enlarged(step: Any, before: list[float], owner: str) -> float:
-    """The bound behind a layer, given those of its inputs."""
+    """The bound after a layer, given those of its inputs."""
     if has_graph(step):
         return lipschitz_bound(step, owner=owner) * before[0]
     for kinds, rule in _RULES:
@@ -102,10 +102,10 @@ def _enlarged(step: Any, before: list[float], owner: str) -> float:
             found = rule(step, before)
             if found is not None:
                 return found
-    what = f"one of layers whose enlargement is known; `{step.name}` "
-    what += f"({type(step).__name__}) is none"
-    advice = "Normalisation, layers of half precision and layers that are not "
-    advice += "continuous have no such bound."
+    what = f"made of layers with a known Lipschitz constant, but `{step.name}` "
+    what += f"({type(step).__name__}) has none"
+    advice = "Normalization layers, half precision and discontinuous layers are not "
+    advice += "supported."
     raise invalid(owner, "model", what, step, advice=advice)
 
 
@@ -119,7 +119,7 @@ def _matrix(kernel: Any) -> np.ndarray:
 
 
 def _windows(size: Any, strides: Any, dilation: Any = (1, 1)) -> int:
-    """In how many windows a pixel lies at most."""
+    """The largest number of windows that contain one pixel."""
     return math.prod(
         -(-extent // stride) if gap == 1 else extent
         for extent, stride, gap in zip(size, strides, dilation, strict=True)

@@ -1,4 +1,4 @@
-"""Takes a net of one hidden layer apart into matrices."""
+"""OneHiddenLayer: the matrices of a net with one hidden layer."""
 
 import math
 from collections.abc import Callable
@@ -12,25 +12,25 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.evaluation._certify.lipschitz_bound import EXACT
 
-# What a user called.
+# The public function that is called.
 OWNER = "certify_cross_lipschitz"
 _Slope = Callable[[np.ndarray], np.ndarray]
-# Activations whose slope is nonnegative and never falls, with that slope.
+# Activations with a nonnegative, nondecreasing slope, and that slope.
 _SLOPES: dict[Any, _Slope] = {
     keras.activations.softplus: scipy.special.expit,
     keras.activations.elu: lambda z: np.exp(np.minimum(z, 0.0)),
     keras.activations.exponential: np.exp,
-    # The limit of ever steeper softplus.
+    # The limit of steeper and steeper softplus.
     keras.activations.relu: lambda z: (z >= 0.0).astype(np.float64),
 }
 
 
 class OneHiddenLayer(NamedTuple):
-    """`last.T @ activation(first.T @ x + bias)`, but for a constant.
+    """`last.T @ activation(first.T @ x + bias)`, up to a constant.
 
     Args:
         first: Weights of the hidden units, `(pixels, units)`.
-        bias: What is added to them, `(units,)`.
+        bias: Biases of the hidden units, `(units,)`.
         slope: The activation's derivative.
         last: Weights of the logits, `(units, classes)`.
     """
@@ -42,20 +42,20 @@ class OneHiddenLayer(NamedTuple):
 
 
 class _Affine(NamedTuple):
-    """The map `gain * (x @ matrix) + shift`, of `x` itself without a matrix."""
+    """The map `gain * (x @ matrix) + shift`; without a matrix, `gain * x + shift`."""
 
     matrix: np.ndarray | None
     gain: float
     shift: Any
 
     def behind(self, kernel: np.ndarray, bias: Any) -> "_Affine":
-        """Returns the map with a dense layer behind it."""
+        """Returns the map followed by a dense layer."""
         matrix = kernel if self.matrix is None else self.matrix @ kernel
         shift = np.broadcast_to(self.shift, len(kernel)) @ kernel + bias
         return _Affine(matrix, self.gain, shift)
 
     def scaled(self, scale: float, offset: float) -> "_Affine":
-        """Returns the map with a rescaling behind it."""
+        """Returns the map followed by a rescaling."""
         return _Affine(self.matrix, self.gain * scale, self.shift * scale + offset)
 
 
@@ -63,13 +63,13 @@ _IDENTITY = _Affine(None, 1.0, 0.0)
 
 
 def taken_apart(model: Any) -> OneHiddenLayer:
-    """Returns the parts of the net, or raises if it is another.
+    """Returns the matrices of a net, or raises if it has another form.
 
     Args:
         model: A built `keras.Sequential`.
 
     Raises:
-        ValueError: If it is no such net of float32 and a known size.
+        ValueError: If it is not such a net, in float32 and for images of a known size.
 
     Example:
 
@@ -95,7 +95,7 @@ def taken_apart(model: Any) -> OneHiddenLayer:
             raise _another(layer)
         hidden, affine = (affine, slope), _IDENTITY
     if hidden is None:
-        # A linear model: its slopes are the same everywhere.
+        # A linear model has the same slopes everywhere.
         hidden, affine = (affine, np.ones_like), _IDENTITY
     (matrix, gain, shift), slope = hidden
     if matrix is None:
@@ -111,12 +111,12 @@ def _check_exact(model: keras.Sequential) -> None:
         raise invalid(OWNER, "model", "a net of images of a known size", shape)
     for layer in model.layers:
         if layer.compute_dtype not in EXACT:
-            rule = "a net of float32; half precision rounds beyond its radii"
+            rule = "a net of float32; rounding in half precision exceeds the radii"
             raise invalid(OWNER, "model", rule, layer.dtype_policy.name)
 
 
 def _continued(layer: Any, affine: _Affine, units: int) -> tuple[_Affine, int]:
-    """Returns a map with that of a layer behind it, its activation aside, and size."""
+    """Returns the map followed by a layer without its activation, and its size."""
     kind = type(layer)
     if kind is keras.layers.Dense and units == layer.kernel.shape[0]:
         bias = 0.0 if layer.bias is None else _float64(layer.bias)
@@ -150,7 +150,7 @@ def _slope(layer: Any) -> _Slope | None:
 
 
 def _another(layer: Any) -> ValueError:
-    rule = "a net of one hidden layer whose activation's slope never falls; "
-    rule += f"`{layer.name}` is not of that kind"
+    rule = "a net of one hidden layer with a nondecreasing slope; "
+    rule += f"`{layer.name}` does not fit"
     advice = "See `certify_lipschitz_margin` for deeper nets."
     return invalid(OWNER, "model", rule, layer, advice=advice)

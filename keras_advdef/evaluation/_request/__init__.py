@@ -1,1 +1,1 @@
-"""Who is evaluated, on what, and how: the arguments, checked."""
+"""Checks the arguments of an evaluation: the model, the images and the settings."""

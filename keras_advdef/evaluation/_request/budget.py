@@ -1,4 +1,4 @@
-"""How much an evaluation attacks, by the name of its budget."""
+"""The budgets of an evaluation, by name."""
 
 import dataclasses
 
@@ -9,10 +9,10 @@ class Budget:
 
     Attributes:
         name: "quick", "standard" or "full".
-        images: Most images that are attacked; `None` for all.
-        checked: Most images on which the sanity checks and the curve are measured.
-        searched: Most images whose smallest perturbation is searched for.
-        passes: Most model passes an image may cost; attacks beyond are left out.
+        images: Largest number of attacked images; `None` for all.
+        checked: Largest number of images for the sanity checks and the curve.
+        searched: Largest number of images whose smallest perturbation is searched.
+        passes: Largest number of model passes per image; costlier attacks are skipped.
     """
 
     name: str

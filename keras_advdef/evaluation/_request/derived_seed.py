@@ -1,4 +1,4 @@
-"""Seeds of the parts of an evaluation, made of the one seed its user gives."""
+"""derived_seed: seeds for the parts of an evaluation, from the user's seed."""
 
 import hashlib
 from typing import Any
@@ -7,9 +7,9 @@ from keras_advdef.core.random_numbers import SEED_LIMIT
 
 
 def derived_seed(seed: int, *parts: Any) -> int:
-    """Returns a seed that depends on a seed and on what it is for, and on nothing else.
+    """Returns a seed that depends only on the user's seed and on the part.
 
-    A part that is run again, in another process or after another part, draws the same.
+    A part draws the same when it is run again, in another process or in another order.
 
     Args:
         seed: The user's seed.

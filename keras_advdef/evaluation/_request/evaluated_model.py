@@ -1,4 +1,4 @@
-"""EvaluatedModel: the evaluated model with what its cards say."""
+"""EvaluatedModel: the evaluated model with the cards of its defences."""
 
 import dataclasses
 import hashlib
@@ -17,20 +17,20 @@ from keras_advdef.evaluation._request.read_keras import read_keras
 from keras_advdef.evaluation._request.served_model import ServedModel
 from keras_advdef.training.training_model import TrainingModel
 
-# Rows and columns alone.
+# Only rows and columns.
 _MAP_RANK = 2
-# There is nothing in these that a pass could leave out.
+# These hold no defences that a pass could bypass.
 _WHOLE = ("robust training", "ensemble")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class EvaluatedModel:
-    """A model as attacks take it, and the cards of its defences.
+    """The model in the form that attacks take, and the cards of its defences.
 
     Attributes:
         model: A Keras model or a function from images to its outputs.
         cards: By class name, alphabetical.
-        can_bypass: Whether defences inside can be left out of a pass.
+        can_bypass: Whether a pass can bypass the defences inside.
     """
 
     model: Any
@@ -46,8 +46,8 @@ class EvaluatedModel:
                 `.keras` file or of a SavedModel, or any function from images to logits.
 
         Raises:
-            ValueError: If a path leads to no model, or the model has no layers or
-                several inputs.
+            ValueError: If there is no model at a path, or if the model has no layers
+                or several inputs.
         """
         if isinstance(model, (str, Path)):
             return cls.of(load_model(model))
@@ -70,19 +70,19 @@ class EvaluatedModel:
 
     @property
     def image_shape(self) -> tuple[int | None, ...]:
-        """Shape of one image as far as the model tells it; empty where it does not."""
+        """Shape of one image as far as the model tells it; else empty."""
         if isinstance(self.model, ServedModel):
             return self.model.image_shape
         inputs = getattr(self.model, "inputs", None) or []
         shapes = [tuple(tensor.shape[1:]) for tensor in inputs]
         if len(shapes) != 1:
             return ()
-        # A model of maps is given their axis of channels all the same.
+        # A model of images without channels is still given an axis of channels.
         return (*shapes[0], 1) if len(shapes[0]) == _MAP_RANK else shapes[0]
 
     @property
     def whole_input(self) -> str:
-        """The type of whole numbers that the model's images have, "" for floats."""
+        """The integer dtype of the model's images, "" for floats."""
         if isinstance(self.model, ServedModel):
             dtype = self.model.image_dtype
         else:
@@ -92,7 +92,7 @@ class EvaluatedModel:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of configuration and weights; of the name for a plain function."""
+        """A digest of config and weights; for a plain function, of its name."""
         digest = hashlib.sha256()
         if isinstance(self.model, keras.Model):
             digest.update(_configuration(self.model))
@@ -104,14 +104,14 @@ class EvaluatedModel:
             digest.update(getattr(self.model, "__qualname__", "function").encode())
             weights = []
         for weight in weights:
-            # What a random layer has drawn so far is no part of what it is.
+            # The state of a random layer is not part of the model's identity.
             if "random_state" not in weight.name and "seed_gen" not in weight.name:
                 digest.update(np.ascontiguousarray(np.array(weight)).tobytes())
         return digest.hexdigest()
 
 
 def _check_structure(model: keras.Model) -> None:
-    """Raises where a model cannot be a classifier of images."""
+    """Raises if a model cannot be an image classifier."""
     inputs = len(getattr(model, "inputs", None) or [None])
     empty = isinstance(model, keras.Sequential) and not model.layers
     if empty or inputs != 1:
@@ -128,12 +128,12 @@ def _cards(defended: list[Any]) -> dict[str, DefenceCard]:
 def _configuration(model: keras.Model) -> bytes:
     try:
         return json.dumps(model.get_config(), sort_keys=True, default=str).encode()
-    except NotImplementedError:  # a subclass that writes no `get_config`
+    except NotImplementedError:  # a subclass without `get_config`
         return type(model).__qualname__.encode()
 
 
 def load_model(path: str | Path) -> Any:
-    """Returns the model that lies at a path.
+    """Loads the model at a path.
 
     A SavedModel is a program: load only those that you trust. Files are read in the
     `safe_mode` of Keras, which refuses layers that carry Python code.
@@ -145,7 +145,7 @@ def load_model(path: str | Path) -> Any:
         A `keras.Model` or a `ServedModel`.
 
     Raises:
-        ValueError: If nothing there can be loaded.
+        ValueError: If there is nothing that can be loaded.
 
     Example:
 
@@ -167,8 +167,8 @@ def load_model(path: str | Path) -> Any:
     if is_served:
         return ServedModel(path)
     if not is_file:
-        raise refuse("Nothing of the kind lies there; check the path.")
+        raise refuse("There is no such file or folder; check the path.")
     model = read_keras(Path(path), refuse)
     if not isinstance(model, keras.Model):
-        raise refuse(f"A {type(model).__name__} lies there, which is no model.")
+        raise refuse(f"It holds a {type(model).__name__}, which is not a model.")
     return model

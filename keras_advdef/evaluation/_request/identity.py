@@ -1,4 +1,4 @@
-"""What makes an evaluation this one and no other."""
+"""identity_of: the values that identify an evaluation."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from keras_advdef.evaluation._request.request import Request
 
 
 def identity_of(request: Request) -> dict[str, Any]:
-    """Returns what two runs must share for one to go on with the other's work.
+    """Returns the values that two runs must share so that one can resume the other.
 
     Args:
         request: The checked arguments.
@@ -39,7 +39,7 @@ def identity_of(request: Request) -> dict[str, Any]:
 
 
 def _settings(attack: Attack) -> str:
-    """An attack's name and arguments, without addresses of objects."""
+    """An attack's name and arguments, without object addresses."""
     if isinstance(attack, Transfer):
         source = EvaluatedModel.of(attack.surrogate).fingerprint
         return f"Transfer of {_settings(attack.attack)} from {source}"

@@ -1,4 +1,4 @@
-"""Reads Keras's model files that may be damaged or hostile."""
+"""read_keras: reads Keras's model files, which may be damaged or hostile."""
 
 import io
 import os
@@ -18,9 +18,9 @@ from keras_advdef.core.untrusted import (
     read_errors_as,
 )
 
-# A file holds at least what its layers need; small ones may hold less, unbuilt parts.
+# Layers must not need more than their file holds, except in small, unbuilt models.
 _FREE_BYTES = 2**30
-# Keras does not compress weights; others may.
+# Keras does not compress weights, but other tools may.
 _FREE_STORED = 2**28
 _SHARE_OF_FILE = 4
 _WEIGHTS = "model.weights.h5"
@@ -31,7 +31,7 @@ class _WeightBudget:
     """Stops layers that ask for far more weights than their file can hold.
 
     Args:
-        most: Bytes of all weights together.
+        most: Largest size of all weights together, in bytes.
     """
 
     def __init__(self, most: int) -> None:
@@ -39,7 +39,7 @@ class _WeightBudget:
         self.asked = 0
 
     def __call__(self, create: Callable[..., Any], **arguments: Any) -> Any:
-        """Counts a variable before it takes memory; see `tf.variable_creator_scope`."""
+        """Counts a variable before it uses memory; see `tf.variable_creator_scope`."""
         initial = arguments.get("initial_value")
         if callable(initial):
             with tf.Graph().as_default():
@@ -51,8 +51,8 @@ class _WeightBudget:
 
 
 def _check_contents(file: BinaryIO, size: int, refuse: Refusal) -> None:
-    """Raises where members of a `.keras` file are hidden, or anything is too large."""
-    with read_errors_as(refuse, "It is no complete archive ({})."):
+    """Raises if a `.keras` file has hidden members, or anything too large."""
+    with read_errors_as(refuse, "It is not a complete archive ({})."):
         archive = zipfile.ZipFile(file) if zipfile.is_zipfile(file) else None
     if archive is not None:
         _check_members(archive, refuse)
@@ -74,12 +74,12 @@ def _check_contents(file: BinaryIO, size: int, refuse: Refusal) -> None:
 
 
 def _stored(root: h5py.Group) -> Iterator[int]:
-    """Yields the bytes that each array in an HDF5 file takes once it is read."""
+    """Yields the size in memory, in bytes, of each array in an HDF5 file."""
     seen, waiting = set(), [root]
     while waiting:
         group = waiting.pop()
         for name in group:
-            # Keras follows no other links.
+            # Keras does not follow other links.
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 continue
             found = group[name]
@@ -95,19 +95,19 @@ def _check_members(archive: zipfile.ZipFile, refuse: Refusal) -> None:
     members = archive.infolist()
     names = {info.filename for info in members}
     if len(names) < len(members):
-        raise refuse("One of its parts lies in it twice.")
+        raise refuse("One of its parts appears twice.")
     check_memory(sum(info.file_size for info in members), "What it holds", refuse)
 
 
 def read_keras(path: Path, refuse: Refusal) -> Any:
-    """Returns what lies in a `.keras` or `.h5` file.
+    """Returns the model in a `.keras` or `.h5` file.
 
     Args:
-        path: Where the file lies.
-        refuse: Makes the error to raise from a sentence.
+        path: The file.
+        refuse: Turns a sentence into the error to raise.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error made by `refuse`, if the file cannot be loaded.
 
     Example:
 
@@ -125,8 +125,8 @@ def read_keras(path: Path, refuse: Refusal) -> Any:
         _check_contents(file, size, refuse)
     budget = _WeightBudget(_FREE_BYTES + _SHARE_OF_FILE * size)
     advice = (
-        "Keras says: {}. A model with layers of your own is loaded in Python, with "
-        "`custom_objects`, and given to `evaluate_robustness`."
+        "Keras says: {}. Load a model with custom layers in Python, with "
+        "`custom_objects`, and pass it to `evaluate_robustness`."
     )
     with read_errors_as(refuse, advice), tf.variable_creator_scope(budget):
         return keras.saving.load_model(path, compile=False)

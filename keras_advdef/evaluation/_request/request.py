@@ -1,4 +1,4 @@
-"""What the user asked `evaluate_robustness` for, checked."""
+"""Request: the checked arguments of `evaluate_robustness`."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -37,21 +37,21 @@ class Request:
 
     Attributes:
         evaluated: The evaluated model and its cards.
-        images: The evaluated images, those of the budget only, as the user gave them.
-        labels: What the user gave for them.
-        given: How many images the user gave; `None` for a data set of which more than
-            the evaluated ones were not read.
-        epsilon: Radius of the ball, in the units of `value_range`.
+        images: The images that the budget evaluates, as the user gave them.
+        labels: Their labels, as the user gave them.
+        given: Number of images the user gave; `None` for a data set that was read only
+            as far as needed.
+        epsilon: Largest norm of a perturbation, in the units of `value_range`.
         norm: "linf", "l2" or "l1".
         value_range: Range of the pixels.
-        budget: How much to attack.
+        budget: The budget.
         attacks: The user's own attacks instead of the budget's, or `None`.
         reference: Undefended model to compare with, or `None`.
         surrogate: Model from which images are transferred, or `None`.
         curve: Epsilons of the curve, or `None` for the default ones.
         batch_size: Images per compiled call.
-        precision: Of the attacks' passes.
-        seed: Fixes every draw.
+        precision: Precision of the attacks' passes.
+        seed: Seed of every draw.
     """
 
     evaluated: EvaluatedModel
@@ -90,11 +90,11 @@ class Request:
         seed: int,
         allow_small_epsilon: bool,
     ) -> "Request":
-        """Returns the request for arguments as the user gave them.
+        """Checks the user's arguments and returns the request.
 
         Raises:
-            ValueError: If an argument is outside its bounds; see the message.
-            TypeError: If the model cannot be called or an attack is none.
+            ValueError: If an argument is invalid; the message says how.
+            TypeError: If the model cannot be called, or an attack is not an `Attack`.
         """
         pixels = ValueRange.parse(OWNER, value_range)
         plan = BUDGETS[checked_choice(OWNER, "budget", budget, tuple(BUDGETS))]
@@ -146,17 +146,17 @@ class Request:
 
     @property
     def size(self) -> int:
-        """Images per compiled call: no more than there are."""
+        """Images per compiled call, at most the number of images."""
         return min(self.batch_size, self.count)
 
     def classes_of(self, classes: int) -> np.ndarray:
-        """Returns the labels as integers for a model with so many classes.
+        """Returns the labels as integers, for a model with the given number of classes.
 
         Args:
             classes: Number of logits.
 
         Raises:
-            ValueError: If a label is no class of the model, or names several in part.
+            ValueError: If a label is not a class of the model, or not one class.
         """
         return checked_class_labels(
             OWNER, self.labels, count=self.count, classes=classes

@@ -1,4 +1,4 @@
-"""ServedModel: a SavedModel as a function from images to what it returns."""
+"""ServedModel: a SavedModel as a function of images."""
 
 import contextlib
 import copy
@@ -27,15 +27,15 @@ from keras_advdef.core.untrusted import (
 )
 
 _SIGNATURE = "serving_default"
-# Folders of a SavedModel beside its own.
+# Subfolders of a SavedModel.
 _PARTS = ("variables", "assets", "assets.extra")
 _FINGERPRINT = "fingerprint.pb"
 _STATE = "random_state"
-# What Keras's own random layers draw from, augmentation and dropout.
+# The state of Keras's own random layers, such as augmentation and dropout.
 _KERAS_STATE = "seed_generator_state"
 _LONGEST_NAMES = 200
 _SAID = "TensorFlow says: {}."
-# Rows and columns alone.
+# Only rows and columns.
 _MAP_RANK = 2
 _RULE = "a SavedModel with one image input and one output"
 
@@ -43,20 +43,20 @@ _RULE = "a SavedModel with one image input and one output"
 class ServedModel:
     """Calls the serving signature of a SavedModel.
 
-    A SavedModel is a program, which may read and write files as whoever loads it may:
-    load only those that you trust.
+    A SavedModel is a program with all rights of the user who loads it: load only those
+    that you trust.
 
-    Gradients pass where TensorFlow kept those of the operations. Inside a
+    Gradients flow through it if TensorFlow saved those of its operations. Inside a
     `draw_scope` the random defences of this package draw from the scope, and leave
-    their own streams alone; XLA cannot compile such a call. Other randomness draws as
-    it likes. Where that is augmentation, which was to act in
-    training only, a warning says so.
+    their own streams unchanged; XLA cannot compile such a call. Other random layers
+    are not controlled. If these are augmentation, meant for training only, a warning
+    says so.
 
     Args:
-        folder: Where the SavedModel lies.
+        folder: Folder of the SavedModel.
 
     Raises:
-        ValueError: If there is none, or it has no such signature, or does not run.
+        ValueError: If there is none, if it has no such signature, or if it fails.
 
     Example:
 
@@ -89,7 +89,7 @@ class ServedModel:
         known = spec.shape.rank is not None
         shape = tuple(spec.shape[1:]) if known else ()
         self._takes_maps = len(shape) == _MAP_RANK
-        # A model of maps is given their axis of channels all the same.
+        # A model of images without channels is still given an axis of channels.
         self.image_shape = (*shape, 1) if self._takes_maps else shape
         self._check_input(spec)
         self._states = [
@@ -105,7 +105,7 @@ class ServedModel:
 
     @property
     def augments(self) -> bool:
-        """Whether random layers of Keras draw anew at every call."""
+        """Whether random layers of Keras draw at every call."""
         used = self._function.variables
         return any(_KERAS_STATE in variable.name for variable in used)
 
@@ -121,14 +121,14 @@ class ServedModel:
         return signatures[_SIGNATURE]
 
     def _check_files(self) -> None:
-        """Raises where TensorFlow would wait for a pipe, or read a device."""
+        """Raises if TensorFlow would wait for a pipe or read a device."""
         for folder in (self.folder, *(self.folder / name for name in _PARTS)):
             if folder.is_dir():
                 for path in sorted(folder.iterdir()):
                     if not path.is_dir():
                         check_regular_file(path, self._refusal)
         if (self.folder / _FINGERPRINT).exists():
-            # TensorFlow would go on without it, and print a traceback.
+            # TensorFlow would continue without it, and print a traceback.
             with (
                 open_regular_file(self.folder / _FINGERPRINT, self._refusal) as file,
                 read_errors_as(self._refusal, f"{_FINGERPRINT} is damaged ({{}})."),
@@ -151,7 +151,7 @@ class ServedModel:
             )
 
     def _try(self) -> None:
-        """Calls it once, since a damaged graph may load and not run."""
+        """Calls the model once, as a damaged graph may load but not run."""
         if self.image_shape and None not in self.image_shape:
             needed = self._dtype.size * math.prod(self.image_shape)
             check_memory(needed, "One image", self._refusal)
@@ -162,7 +162,7 @@ class ServedModel:
         return invalid("ServedModel", "folder", _RULE, str(self.folder), advice=advice)
 
     def __call__(self, images: tf.Tensor) -> Any:
-        """Returns what the SavedModel returns for images in its own range."""
+        """Returns the SavedModel's outputs for images in its own value range."""
         images = images[..., 0] if self._takes_maps else images
         given = {self._input: tf.cast(images, self._dtype)}
         key = scope_key()
@@ -173,14 +173,14 @@ class ServedModel:
 
     @contextlib.contextmanager
     def _drawing_from(self, key: tf.Tensor) -> Iterator[Any]:
-        """The function on states of this call's own, which no other thread sees.
+        """Yields the function with random states that only this call sees.
 
-        Those of the SavedModel go on where they were: at a key that nobody knows.
+        The SavedModel's own states stay unchanged.
         """
         own = {}
         for index, state in enumerate(self._states):
             words = fold_in(key, index)
-            # An export of version 0.1 has no word before them.
+            # An export of version 0.1 has no counter.
             counter = tf.zeros([state.shape[0] - 2], tf.int64)
             with tf.device(state.device):
                 own[id(state.handle)] = handle = tf.raw_ops.VarHandleOp(
@@ -198,7 +198,7 @@ class ServedModel:
                 tf.raw_ops.DestroyResourceOp(resource=handle)
 
     def weights(self) -> list[tf.Variable]:
-        """Returns its variables, for a fingerprint."""
+        """Returns the variables, for a fingerprint."""
         return list(getattr(self._loaded, "variables", []))
 
 
@@ -210,7 +210,7 @@ def _is_state(variable: tf.Variable) -> bool:
 
 def _augmenting(folder: Path) -> str:
     return (
-        f"The SavedModel in {folder} augments: layers of Keras that should draw in "
-        "training only draw at every call, so that it is not the model that `predict` "
-        "shows. Export with training=False: `keras_advdef.models.export_model` does."
+        f"The SavedModel in {folder} augments its images: Keras layers that are meant "
+        "for training draw at every call, so its predictions differ from `predict`. "
+        "Export it with training=False, as `keras_advdef.models.export_model` does."
     )

@@ -1,4 +1,4 @@
-"""Ledger: keeps what an evaluation has computed, so that it can go on later."""
+"""Ledger: stores what an evaluation has computed, so that it can be resumed."""
 
 import contextlib
 import io
@@ -32,7 +32,7 @@ _IDENTITY = "identity.json"
 _LOCK = "lock"
 _SUFFIX = ".part"
 _WRITABLE = "a folder that can be written to"
-# Bytes that the report takes, and what stands in parts beside the images.
+# Bytes for the report, and for what the parts hold besides images.
 _REPORT = 16 * 2**20
 _LISTED = 10
 _LONGEST_NAME = 40
@@ -43,19 +43,19 @@ Arrays = dict[str, np.ndarray]
 class Ledger:
     """The finished parts of one evaluation, one file each, in `output/progress/`.
 
-    Every part is written whole or not at all, carries a checksum, and depends only on
-    the identity of the evaluation and on its own name. So a run that was killed goes
-    on where it was, and ends as if it had not been. A part that is damaged is computed
+    Every part is written atomically, carries a checksum, and depends only on the
+    identity of the evaluation and on its own name. So a run that was killed resumes
+    where it was, and ends as if it had not been killed. A damaged part is computed
     again.
 
     Args:
-        output: Folder of the report; `None` to keep nothing.
-        identity: What makes an evaluation this one: model, data, settings.
-        progress: Who is told that a run goes on, and of damage.
+        output: Folder of the report; `None` to store nothing.
+        identity: Identifies the evaluation: model, data and settings.
+        progress: Receives messages about resuming and damage.
 
     Raises:
-        ValueError: If `output` cannot be written to, holds another evaluation or what
-            is left of one, or is in use by another process.
+        ValueError: If `output` cannot be written to, holds another evaluation or the
+            rest of one, or is in use by another process.
     """
 
     def __init__(
@@ -119,17 +119,17 @@ class Ledger:
 
     @property
     def is_kept(self) -> bool:
-        """Whether there is a folder, for the parts and for the report."""
+        """Whether there is a folder for the parts and the report."""
         return self._output is not None
 
     def check_room(self, needed: int) -> None:
-        """Raises if the disk has too little room, before the attacks take their time.
+        """Raises before the attacks if the disk has too little room.
 
         Args:
-            needed: Bytes of all parts; those that lie there already are counted off.
+            needed: Bytes of all parts; existing ones are subtracted.
 
         Raises:
-            ValueError: If so; what was written before stays.
+            ValueError: If it has; what was written before stays.
         """
         if self._output is None:
             return
@@ -143,12 +143,12 @@ class Ledger:
         check_disk_space(folder, max(0, needed - there) + _REPORT, refuse)
 
     def part(self, name: str, compute: Callable[[], Arrays], what: str) -> Arrays:
-        """Returns the arrays of a part: from its file, or computed and written to it.
+        """Returns the arrays of a part, read from its file or computed and written.
 
         Args:
             name: Name of the part, unique in the evaluation.
             compute: Makes the arrays.
-            what: What a reader calls the part.
+            what: Name of the part, for readers.
 
         Raises:
             ValueError: If the file cannot be written; what was written before stays.
@@ -170,7 +170,7 @@ class Ledger:
         return arrays
 
     def _tell(self, output: Path, path: Path, what: str) -> None:
-        """Says why a part is computed, before that takes its time."""
+        """Says why a part is computed."""
         if path.is_dir():
             raise in_the_way(output, path)
         if path.exists():
@@ -180,15 +180,15 @@ class Ledger:
             self._resumed = 0
 
     def close(self, *, finished: bool) -> None:
-        """Lets other processes in, and removes the parts once the report is written.
+        """Unlocks the folder, and removes the parts once the report is written.
 
-        An evaluation that failed before its first part leaves nothing.
+        An evaluation that failed before its first part leaves nothing behind.
 
         Args:
             finished: Whether the parts are no longer needed.
         """
         if self._lock is not None and os.name == "nt":
-            self._lock.close()  # no lock there, and no open file can be removed
+            self._lock.close()  # Windows has no lock, and cannot remove an open file
         if self._is_ours:
             self._tidy(is_finished=finished)
         if self._lock is not None:
@@ -196,13 +196,13 @@ class Ledger:
             self._lock = None
 
     def _tidy(self, *, is_finished: bool) -> None:
-        """Removes what nobody needs, while no other process can be at work."""
+        """Removes files that are no longer needed, while the folder is locked."""
         if self._output is None:
             return
         folder = self._output / _FOLDER
         parts = [*folder.glob(f"*{_SUFFIX}")]
         if is_finished or not parts:
-            # What cannot be removed does no harm.
+            # Files that cannot be removed do no harm.
             with contextlib.suppress(OSError):
                 for path in (*parts, folder / _IDENTITY, folder / _LOCK):
                     path.unlink(missing_ok=True)
@@ -222,14 +222,14 @@ def _arrays(content: bytes | None) -> Arrays | None:
 
 
 def remove_parts(output: Path, identity: dict[str, Any]) -> None:
-    """Removes what an evaluation left that was killed when its report was written.
+    """Removes the parts of an evaluation that was killed after writing its report.
 
     Args:
         output: Folder of the report.
-        identity: What makes the evaluation this one.
+        identity: Identifies the evaluation.
     """
     if (output / _FOLDER).is_dir():
-        # What cannot be removed does no harm.
+        # Files that cannot be removed do no harm.
         with contextlib.suppress(ValueError):
             Ledger(output, identity, Progress()).close(finished=True)
 
@@ -239,11 +239,11 @@ def check_identity(output: Path, found: Any, expected: dict[str, Any]) -> None:
 
     Args:
         output: The folder.
-        found: The identity that lies there, or anything else.
-        expected: The identity of the evaluation that wants to write there.
+        found: The identity found there, or anything else.
+        expected: The identity of the evaluation that will write there.
 
     Raises:
-        ValueError: If they differ; the message says in what.
+        ValueError: If they differ; the message says how.
     """
     there = found if isinstance(found, dict) else {}
     names = sorted(there.keys() | expected.keys())
@@ -259,11 +259,11 @@ def check_identity(output: Path, found: Any, expected: dict[str, Any]) -> None:
 
 
 def cannot_write(output: Path, error: OSError) -> ValueError:
-    """Returns the error for a folder that cannot be written to, or not any more.
+    """Returns the error for a folder that cannot be written to.
 
     Args:
         output: The folder.
-        error: What the system says.
+        error: The system's error.
     """
     name = str(error.filename or "")
     where = f" ({name})" if name and PARTIAL_PREFIX not in name else ""
@@ -292,6 +292,6 @@ def rejected(output: Path, rule: str, advice: str) -> ValueError:
     Args:
         output: The folder.
         rule: What is accepted.
-        advice: What is the matter, and what to do.
+        advice: What is wrong, and what to do.
     """
     return invalid("evaluate_robustness", "output", rule, str(output), advice=advice)

@@ -1,4 +1,4 @@
-"""Files that tell whether they are what was written, and where they belong."""
+"""Files with checksums that reveal damage and files in the wrong place."""
 
 import contextlib
 import hashlib
@@ -18,12 +18,12 @@ _CHECKSUM = "sha256"
 
 
 def write_sealed(path: Path, content: bytes, about: str) -> None:
-    """Writes bytes behind a checksum, whole or not at all.
+    """Writes bytes after a checksum, atomically.
 
     Args:
-        path: Where to.
+        path: The file.
         content: The bytes.
-        about: What they are; they are good for nothing else.
+        about: What the content is; `read_*` accepts it only as that.
     """
     head = _MAGIC + _seal(content, about)
     atomic_write(path, lambda partial: partial.write_bytes(head + content))
@@ -33,8 +33,8 @@ def read_sealed(path: Path, about: str) -> bytes | None:
     """Returns what `write_sealed` wrote; `None` for anything else.
 
     Args:
-        path: Where it lies.
-        about: What it should be.
+        path: The file.
+        about: What the content should be.
 
     Example:
 
@@ -59,7 +59,7 @@ def read_sealed(path: Path, about: str) -> bytes | None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedReader]:
-    """Opens a file that may be ours: no file of ours is larger than memory."""
+    """Opens a file if it fits into memory, as our own files do."""
     with open_regular_file(path, ValueError) as file:
         check_memory(os.fstat(file.fileno()).st_size, "It", ValueError)
         yield file
@@ -72,12 +72,12 @@ def _seal(content: bytes, about: str) -> bytes:
 
 
 def write_record(path: Path, values: dict[str, Any], about: str) -> None:
-    """Writes JSON values with their checksum, whole or not at all.
+    """Writes JSON values with their checksum, atomically.
 
     Args:
         path: A .json file.
         values: The values, by name.
-        about: What they are; they are good for nothing else.
+        about: What the content is; `read_*` accepts it only as that.
     """
     record = {**values, _CHECKSUM: record_digest(values, about)}
     atomic_write_text(path, json.dumps(record, indent=2) + "\n")
@@ -87,8 +87,8 @@ def read_record(path: Path, about: str) -> dict[str, Any] | None:
     """Returns what `write_record` wrote; `None` for anything else.
 
     Args:
-        path: Where it lies.
-        about: What it should be.
+        path: The file.
+        about: What the content should be.
     """
     values = read_json(path)
     if not isinstance(values, dict):
@@ -98,10 +98,10 @@ def read_record(path: Path, about: str) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> Any:
-    """Returns the JSON values of a file; `None` where it holds none.
+    """Returns the JSON values in a file; `None` if there are none.
 
     Args:
-        path: Where it lies.
+        path: The file.
     """
     try:
         return untrusted.read_json(path, ValueError)
@@ -114,16 +114,16 @@ def record_digest(values: dict[str, Any], about: str) -> str:
 
     Args:
         values: The values, by name.
-        about: What they are.
+        about: What the values are.
     """
     return _seal(json.dumps(values, sort_keys=True).encode(), about).hex()
 
 
 def file_digest(path: Path) -> str | None:
-    """Returns the SHA-256 of a file; `None` where none can be read.
+    """Returns the SHA-256 of a file; `None` if it cannot be read.
 
     Args:
-        path: Where it lies.
+        path: The file.
     """
     try:
         with _opened(path) as file:

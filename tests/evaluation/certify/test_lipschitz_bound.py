@@ -124,7 +124,7 @@ def test_layers_without_a_bound_are_named(layer):
 
 def test_several_inputs_are_refused():
     inputs = [keras.Input((2,)), keras.Input((2,))]
-    with pytest.raises(ValueError, match="one input and output"):
+    with pytest.raises(ValueError, match="with one input and one output"):
         lipschitz_bound(keras.Model(inputs, LAYERS.Add()(inputs)))
 
 

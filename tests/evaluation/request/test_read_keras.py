@@ -97,7 +97,7 @@ class TestReadKeras:
         twice = pytest.warns(UserWarning, match="Duplicate name")
         with zipfile.ZipFile(path, "a") as archive, twice:
             archive.writestr("config.json", "{}")
-        with pytest.raises(ValueError, match=r"^One of its parts lies in it twice\.$"):
+        with pytest.raises(ValueError, match=r"^One of its parts appears twice\.$"):
             read_keras(path, ValueError)
 
     @pytest.mark.parametrize("suffix", [".keras", ".h5"])

@@ -116,8 +116,8 @@ class TestRefusals:
                 r"`attacks` to be attacks with value_range=\(0\.0, 1\.0\)",
             ),
             ({"attacks": [PGD(0.1, targeted=True)]}, "`attacks` to be untargeted"),
-            ({"model": "nowhere.keras"}, "Nothing of the kind lies there"),
-            ({"reference": "nowhere.keras"}, "Nothing of the kind lies there"),
+            ({"model": "nowhere.keras"}, "There is no such file or folder"),
+            ({"reference": "nowhere.keras"}, "There is no such file or folder"),
         ],
     )
     def test_values(self, changes, message, make_request):

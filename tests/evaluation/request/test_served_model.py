@@ -153,7 +153,9 @@ class TestServedModel:
         net = small_net(front=[keras.layers.RandomFlip(), keras.layers.Dropout(0.5)])
         # Keras's own export, then that of this package.
         net.export(tmp_path / "plain", verbose=False)
-        with pytest.warns(UserWarning, match=r"augments: .* Export with training=Fal"):
+        with pytest.warns(
+            UserWarning, match=r"augments its images: .* with training=Fal"
+        ):
             model = ServedModel(tmp_path / "plain")
         assert model.augments
         assert not np.array_equal(model(images), model(images))

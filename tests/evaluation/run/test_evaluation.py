@@ -108,7 +108,7 @@ class TestEvaluation:
     def test_folder_that_vanishes_is_a_sentence(self, evaluate, tmp_path, monkeypatch):
         output = tmp_path / "out"
         monkeypatch.setattr(Runner, "_clean", lambda self: shutil.rmtree(output) or {})
-        with pytest.raises(ValueError, match=r"No such file or directory\. What was"):
+        with pytest.raises(ValueError, match=r"No such file or directory\. Finished"):
             evaluate(output)
         assert not output.exists()
 
