@@ -1,1 +1,1 @@
-"""Which attacks run, given what the model turns out to be."""
+"""Plans the attacks, given the request and what a probe of the model shows."""

@@ -1,4 +1,4 @@
-"""Finds the layers and operations of a model that let no gradient through."""
+"""offending_operations: the layers and operations that block gradients."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ import tensorflow as tf
 from keras_advdef.core.keras_private import flat_layers, has_graph
 from keras_advdef.core.model_view import replace_call
 
-# A gradient is missing if this share of the images has none.
+# The gradient counts as missing if more than this share of the images has none.
 LARGEST_SHARE = 0.1
 
 
 def defective(gradient: Any, count: int) -> np.ndarray:
-    """Returns which images have no usable gradient: none, all zero or not finite.
+    """Returns which images have no usable gradient: missing, all zero or not finite.
 
     Args:
-        gradient: Tensor `(count, ...)`, or `None` where TensorFlow found no path.
+        gradient: Tensor `(count, ...)`, or `None` if TensorFlow found no path.
         count: Number of images.
 
     Returns:
@@ -40,15 +40,15 @@ def defective(gradient: Any, count: int) -> np.ndarray:
 def offending_operations(
     model: Any, run: Callable[[], Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Returns what stops gradients inside a model, as it is called by `run`.
+    """Returns the layers and operations that block gradients in a model.
 
     Args:
-        model: A Keras model; anything else has no operations to look at.
+        model: A Keras model; other models have no operations to inspect.
         run: Calls the model, eagerly, on some images.
 
     Returns:
         Two lists of layers and operations: those whose output has the shape of their
-        input, so that the identity can stand for their backward pass (BPDA), and the
+        input, so that BPDA can use the identity as their backward pass, and the
         others.
     """
     if not isinstance(model, keras.layers.Layer):
@@ -68,14 +68,14 @@ def offending_operations(
 
 
 def _operations(model: Any) -> list[Any]:
-    """The layers without sublayers, and the operations of graphs that are no layers."""
+    """The layers without sublayers, and the graph operations that are not layers."""
     layers = flat_layers(model)
     leaves = [layer for layer in layers if len(flat_layers(layer)) == 1]
     graphs = [layer for layer in layers if has_graph(layer)]
     bare = [
         operation
         for graph in graphs
-        # A Sequential model holds layers only.
+        # A Sequential model holds only layers.
         if not isinstance(graph, keras.Sequential)
         for operation in graph.operations
         if not isinstance(operation, keras.layers.Layer)
@@ -118,7 +118,7 @@ def _stops_gradient(
         outputs = forward(inputs, *rest)
         if not tf.is_tensor(outputs) or not outputs.dtype.is_floating:
             return False
-        # Other directions than all ones, which a softmax or a normalisation removes.
+        # Not all ones: a softmax or a normalization removes that direction.
         weights = tf.random.stateless_normal(outputs.shape, [0, 0], dtype=outputs.dtype)
         total = tf.reduce_sum(weights * outputs)
     missing = defective(tape.gradient(total, inputs), inputs.shape[0])

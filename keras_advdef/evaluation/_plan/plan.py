@@ -1,4 +1,4 @@
-"""Plan: which attacks an evaluation runs, and which it leaves out and why."""
+"""Plan: the attacks that an evaluation runs, and those that it skips."""
 
 import dataclasses
 
@@ -7,11 +7,11 @@ from keras_advdef.evaluation._plan.stage import Stage
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """An attack that an evaluation leaves out.
+    """An attack that an evaluation skips.
 
     Attributes:
-        attack: What it is called.
-        reason: Why, as half a sentence.
+        attack: Name of the attack.
+        reason: Why it is skipped, as half a sentence.
     """
 
     attack: str
@@ -20,13 +20,13 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Plan:
-    """The stages of an evaluation, in their order.
+    """The stages of an evaluation, in order.
 
     Attributes:
-        naive: The attack that knows of no defence.
+        naive: The attack that ignores all defences.
         checks: Attacks that are compared with one another, by name.
-        adaptive: Attacks on what the others have left.
-        skipped: Attacks that are left out.
+        adaptive: Attacks on the images that are still unbroken.
+        skipped: Attacks that are skipped.
         missing: Attacks that the model's cards name and that no stage runs.
     """
 

@@ -30,7 +30,7 @@ from keras_advdef.evaluation._request.request import Request
 
 NAIVE_STEPS = 20
 MORE_STEPS = 50
-# Random images that the noise check tries for each image.
+# Random perturbations that the noise check tries for each image.
 NOISE_DRAWS = 20
 _CHECK_QUERIES = 200
 _AUTO_DRAWS = 20
@@ -39,11 +39,11 @@ _DECISION_STEPS = 10
 
 
 class Planner:
-    """Draws up the plan for a request and what the probe has shown.
+    """Plans the attacks for a request and a probed model.
 
     Args:
         request: The checked arguments.
-        probed: What the model turned out to be.
+        probed: The probe's result.
     """
 
     def __init__(self, request: Request, probed: ProbeResult) -> None:
@@ -55,13 +55,13 @@ class Planner:
         self._common = {
             name: self._gradient[name] for name in ("epsilon", "value_range")
         }
-        # The cards may ask for more draws, which the cards' own attacks have.
+        # Only the attacks that the cards name use all the draws that the cards ask for.
         self._draws = min(probed.draws, _AUTO_DRAWS)
         self._skipped: list[Skipped] = []
 
     def plan(self) -> Plan:
         """Returns the plan."""
-        # Plain gradient steps are known to be weak in l1.
+        # Plain gradient steps are weak in l1.
         steepest = APGD if self._request.norm == "l1" else PGD
         attack = steepest(steps=NAIVE_STEPS, **self._gradient)
         naive = Stage(
@@ -121,8 +121,8 @@ class Planner:
                 "role": "adaptive",
                 "attack": attack,
                 "view": self._probed.adaptive,
-                # The first success on a random model is seldom one on other draws.
-                # To an attack, an image that a detector flags is broken.
+                # On a random model, the first success seldom holds on other draws.
+                # An attack would count an image that a detector flags as broken.
                 "stop_early": not (self._probed.is_random or self._probed.rejects),
                 **more,
             }
@@ -145,7 +145,7 @@ class Planner:
 
     def _checks(self) -> list[Stage]:
         pgd = {**self._gradient, "eot_samples": self._draws}
-        # Saturation is to be seen here, not to be undone.
+        # The checks must show saturation, not compensate for it.
         view = dataclasses.replace(self._probed.adaptive, temperature=1.0)
         blind = dataclasses.replace(view, has_gradient=False)
         noise = PGD(
@@ -182,13 +182,13 @@ class Planner:
 
     @property
     def _source(self) -> EvaluatedModel | None:
-        """Where images are transferred from: the surrogate, else the reference."""
+        """The model to transfer images from: the surrogate, else the reference."""
         request = self._request
         return request.reference if request.surrogate is None else request.surrogate
 
     @property
     def _temperature(self) -> float:
-        """Brings the median gap of the logits to one; never sharpens."""
+        """Scales the median gap of the logits down to one; never scales up."""
         return max(1.0, self._probed.gap)
 
     def _square(self, queries: int) -> Square:
@@ -205,7 +205,7 @@ class Planner:
         return CARD_ATTACKS["AutoAttack"].make(self._target)
 
     def _of_cards(self, planned: list[Stage]) -> list[Stage]:
-        """What the cards ask for and the budget does not hold anyway."""
+        """The attacks that the cards name and the budget does not already include."""
         stages: list[Stage] = []
         for name, each in self._named.items():
             known = "this version of keras_advdef does not know it"
@@ -271,11 +271,11 @@ class Planner:
         return [] if is_planned else attack.make(self._target)
 
     def targeted(self) -> list[Stage]:
-        """Returns attacks on a model with a class for "adversarial", which they avoid.
+        """Returns attacks that avoid the class for "adversarial" of a model.
 
-        They aim at the likeliest wrong classes, one after the other.
+        They target the likeliest wrong classes, one after the other.
         """
-        # Neither the true class nor the one for "adversarial" is a target.
+        # The true class and the one for "adversarial" are not targets.
         count = min(_MOST_TARGETS, self._probed.classes - 2)
         attack = PGD(
             steps=MORE_STEPS, targeted=True, eot_samples=self._draws, **self._gradient

@@ -1,4 +1,4 @@
-"""What a model turns out to be when it is looked at and tried before the attacks."""
+"""probe: inspects a model and tries it on a few images before the attacks."""
 
 import dataclasses
 import math
@@ -24,34 +24,35 @@ from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 
 _RUNS = 5
 _DEFAULT_DRAWS = 20
-# Logits of two runs of one and the same function differ by rounding at most.
+# Logits of two runs of a deterministic function differ only by rounding.
 _SAME = 1e-4
-# Logarithm of a probability that is none.
+# Logarithm that stands for a probability of zero.
 _CERTAIN = -60.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeResult:
-    """Findings about a model, and the two ways in which it is attacked.
+    """The findings about a model, and the two ways in which it is attacked.
 
     Attributes:
         cards: Cards of this package's defences inside, by class name.
         is_random: Whether runs on the same images differ.
         spread: Largest difference of a logit between five runs.
-        probabilities: Whether it returns probabilities that cannot be undone.
-        certain: Share of images to which those give one class with certainty, so that
-            nothing tells how far the others are.
+        probabilities: Whether it returns probabilities without recoverable logits.
+        certain: Share of images for which one class has all the probability, which
+            hides how close the others are.
         no_gradient: Share of images without a usable input gradient.
-        no_gradient_by_identity: The same with the identity behind `bpda_layers`.
+        no_gradient_by_identity: The same with the identity as the backward pass of
+            `bpda_layers`.
         bpda_layers: Layers and operations whose backward pass the attacks replace.
         saturated: Share of images whose cross-entropy has no gradient although their
             logits have one.
         gap: Median difference of the two largest logits.
         classes: Number of logits.
-        naive: The model as an attacker sees it who knows of no defence.
-        adaptive: The model as an attacker sees it who knows everything.
-        rejects: Whether it declares its last class to stand for "adversarial".
-        whole_input: The type of whole numbers that its images have, "" for floats.
+        naive: The model as seen by an attacker who ignores all defences.
+        adaptive: The model as seen by an attacker who knows everything.
+        rejects: Whether it declares that its last class means "adversarial".
+        whole_input: The integer dtype of its images, "" for floats.
     """
 
     cards: dict[str, DefenceCard]
@@ -72,7 +73,7 @@ class ProbeResult:
 
     @property
     def has_gradient(self) -> bool:
-        """Whether attacks may follow gradients, if need be past `bpda_layers`."""
+        """Whether attacks can use gradients, if necessary past `bpda_layers`."""
         return self.no_gradient_by_identity <= LARGEST_SHARE
 
     @property
@@ -82,7 +83,7 @@ class ProbeResult:
 
     @property
     def draws(self) -> int:
-        """Calls over which attacks average gradients."""
+        """Draws over which attacks average gradients."""
         if not self.is_random:
             return 1
         model = self.adaptive.model
@@ -92,7 +93,7 @@ class ProbeResult:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the naive and the adaptive attacker see the same."""
+        """Whether the naive and the adaptive attacker see the same model."""
         differs = self.is_random or self.naive.bypass_defences or bool(self.bpda_layers)
         return self.has_gradient and not differs
 
@@ -105,14 +106,14 @@ def probe(
     value_range: ValueRange,
     seed: int,
 ) -> ProbeResult:
-    """Runs a model a few times and returns what it shows.
+    """Runs a model a few times and returns the findings.
 
     Args:
         evaluated: The evaluated model and its cards.
         images: A few images in the value range.
         labels: Their classes.
         value_range: Range of the pixels.
-        seed: Fixes the draws.
+        seed: Seed of the draws.
     """
     model = evaluated.model
     runs = [
@@ -180,7 +181,7 @@ def _logits(
 
 @dataclasses.dataclass(frozen=True)
 class _Slopes:
-    """Which images have no input gradient: of the margin, and of the cross-entropy."""
+    """Which images lack an input gradient, of the margin and of the cross-entropy."""
 
     missing: np.ndarray
     flat: np.ndarray
@@ -209,7 +210,7 @@ class _Look:
             tape.watch(self._unit)
             logits = self.logits(view)
             own = tf.one_hot(self._labels, logits.shape[1])
-            # The best of the others, by a sum that keeps the gradients of them all.
+            # The best of the others, as a sum that keeps all their gradients.
             others = tf.reduce_logsumexp(logits - 1e9 * own, axis=1)
             margin = scale * tf.reduce_sum(logits * own, axis=1) - scale * others
             entropy = scale * tf.nn.softmax_cross_entropy_with_logits(own, logits)

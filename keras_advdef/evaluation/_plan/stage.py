@@ -1,4 +1,4 @@
-"""Stage: one attack of an evaluation, with the view it has and the images it gets."""
+"""Stage: one attack of an evaluation, with its view of the model."""
 
 import dataclasses
 from typing import Literal
@@ -14,16 +14,15 @@ class Stage:
 
     Attributes:
         key: Name of the stage, unique in the evaluation and fit for a file name.
-        label: What a reader calls the attack.
-        role: "naive"; "check" for attacks that run alone on the first images, to be
-            compared; "adaptive" for those on what still stands; "curve" for other
-            epsilons than the evaluation's.
+        label: Name of the attack, for readers.
+        role: "naive"; "check" for attacks that are compared on the first images;
+            "adaptive" for attacks on the images that are still unbroken; "curve" for
+            attacks at other epsilons.
         attack: The attack, which has an epsilon.
-        view: The model as it sees it.
-        stop_early: Whether images may leave as soon as they are broken.
-        target_rank: Which wrong class to reach, counted from the likeliest at 1; 0 for
-            any.
-        epsilon: Another radius than the attack's, or `None`.
+        view: The model as the attack sees it.
+        stop_early: Whether the attack may stop on an image once it is broken.
+        target_rank: Rank of the wrong class to reach, 1 for the likeliest; 0 for any.
+        epsilon: An epsilon that overrides the attack's, or `None`.
     """
 
     key: str
@@ -37,15 +36,15 @@ class Stage:
 
     @property
     def lets_leave(self) -> bool:
-        """Whether broken images leave the attack; only some attacks can do that."""
+        """Whether the attack stops on broken images; only some attacks can."""
         return self.stop_early and isinstance(self.attack, SteppedAttack)
 
     def passes(self, classes: int) -> int:
-        """Returns the most model passes that one image may cost.
+        """Returns the largest number of model passes that one image may cost.
 
-        A forward and a backward pass together count as one. A pass of a model that
-        searches a latent space counts as one, too, however many of its generator it
-        takes: budgets compare attacks, and the time is told before they start.
+        A forward and a backward pass together count as one. So does a pass of a model
+        that searches a latent space, however many generator passes it takes: budgets
+        compare attacks, and the time is estimated before they start.
 
         Args:
             classes: Number of logits.
@@ -53,7 +52,7 @@ class Stage:
         return max(self.attack.passes(classes, self.view))
 
     def moves(self, classes: int) -> int:
-        """Returns the steps of an image that never leaves the attack.
+        """Returns the number of steps for an image that is never broken.
 
         Args:
             classes: Number of logits.
