@@ -17,7 +17,7 @@ from tests.support.generators import small_generator
 from tests.support.kernels import missing_kernels
 from tests.support.nets import linear_net, small_net, weights_of
 
-CONTRACT = "it attacks only models that hold a `GenerativeProjection`"
+CONTRACT = [{"epsilon": 0.3, "steps": 10, "restarts": 2}]
 
 # A boundary at right angles to the diagonal, in images of four pixels.
 WEIGHTS, BIAS = np.array([[3.0, 3.0, 3.0, 3.0], [0.0, 0.0, 0.0, 0.0]]), [-6.0, 0.0]
