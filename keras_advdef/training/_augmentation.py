@@ -38,26 +38,26 @@ class Augmentation:
         gone = {id(inner) for each in split_off for inner in flat_layers(each)}
         still = _at_inference(classifier) if has_graph(classifier) else set()
         # Augmentation in the middle, or in a model that does not show its layers.
-        self.left = [
+        self.unsplit = [
             each.name
             for each in flat_layers(classifier)
             if _is_augmentation(each) and id(each) not in gone | still
         ]
-        self.rest = classifier
+        self.classifier = classifier
         if split_off:
-            self.rest = rewrite(
+            self.classifier = rewrite(
                 classifier,
                 lambda layer: [keras.layers.Identity()] if id(layer) in gone else None,
             )
 
-    def tell(self, owner: str) -> None:
+    def warn_of_rest(self, owner: str) -> None:
         """Warns of augmentation that stays in the classifier.
 
         Args:
             owner: Name of the class that trains.
         """
-        if self.left:
-            names = ", ".join(f"`{name}`" for name in self.left)
+        if self.unsplit:
+            names = ", ".join(f"`{name}`" for name in self.unsplit)
             text = (
                 f"`{owner}` attacks images in front of {names}, which in training then "
                 "move the perturbation away. Put augmentation at the front of a "

@@ -11,6 +11,7 @@ from keras_advdef.attacks.attack import Attack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_choice, checked_instance
 from keras_advdef.core.keras_training import MonitoredMetrics, compiled_metric_names
+from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import checked_seed, draw_scope
 from keras_advdef.core.random_stream import (
@@ -25,11 +26,14 @@ from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.objective import Objective
 from keras_advdef.objectives.penalty import Penalty, checked_gradient
 from keras_advdef.training._augmentation import Augmentation
-from keras_advdef.training._check_batch import check_batch
-from keras_advdef.training._count_right import count_right
-from keras_advdef.training._crafting import Crafting, checked_attack, inner_attack
-from keras_advdef.training._example_loss import named_labels
-from keras_advdef.training._parts import alone, parts_of
+from keras_advdef.training._batches import only_value
+from keras_advdef.training._compiled_loss import ignored_class, labels_to_attack
+from keras_advdef.training._inner_attacks import (
+    InnerAttacks,
+    check_attacked_batch,
+    checked_attack,
+    inner_attack,
+)
 from keras_advdef.training.training_model import TrainingModel
 
 _COMBINATIONS = ("max", "average", "random")
@@ -54,9 +58,9 @@ class AdversarialTrainingModel(TrainingModel):
     `val_adversarial_accuracy` stands beside it when there is a `validation_attack`.
 
     Augmentation at the front of the classifier (`RandomFlip` and the like, `Rescaling`
-    between them) is run once in each step, and what stands behind it is attacked and
-    trained on the augmented images: run after the attack it would shift perturbations
-    away. Where it cannot be split off, a warning names the layers.
+    between them) runs once in each step, and the rest of the classifier is attacked and
+    trained on the augmented images: run after the attack, augmentation would shift
+    perturbations away. Where it cannot be split off, a warning names the layers.
 
     Args:
         classifier: A `keras.Model` that maps images to logits or probabilities;
@@ -121,6 +125,7 @@ class AdversarialTrainingModel(TrainingModel):
         self.seed = checked_seed(owner, seed)
         self.random_state = add_random_state(self, seed)
         self._attacks = [inner_attack(each, objective) for each in attacks]
+        self._inner_attacks = InnerAttacks(self._attacks, combine)
         self.epsilon = self._epsilon_weight([each.epsilon for each in attacks])
         self.accuracies = MonitoredMetrics(
             [
@@ -131,91 +136,82 @@ class AdversarialTrainingModel(TrainingModel):
         self._looks_at_clean = False
         self._augmentation: Augmentation | None = None
 
-    def _epsilon_weight(self, values: list[Any]) -> Any:
-        """One number for one attack, one for each of a list, none without."""
+    def _epsilon_weight(self, values: list[float | None]) -> keras.Variable | None:
+        """Returns epsilon as a weight: one number, or one for each of a list."""
         if not values:
             return None
-        start = values if isinstance(self.attack, (list, tuple)) else values[0]
+        is_listed = isinstance(self.attack, (list, tuple))
+        start = np.asarray(values if is_listed else values[0])
         return self.add_weight(
             name="epsilon",
-            shape=np.shape(start),
+            shape=start.shape,
             initializer=lambda shape, dtype=None: tf.constant(start, dtype),
             dtype="float32",
             trainable=False,
             autocast=False,
         )
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains the classifier; see `keras.Model.fit`.
-
-        Args:
-            x: Images; arrays are checked against the attack's value range.
-            y: Labels; arrays are checked against the number of classes.
-            *args: As in Keras.
-            **kwargs: As in Keras; arrays in `validation_data` are checked too.
-
-        Returns:
-            A `keras.callbacks.History`.
-
-        Raises:
-            ValueError: If images or labels do not fit, or as of `TrainingModel.fit`.
-        """
-        held_out = kwargs.get("validation_data")
-        self._check_arrays(self.check_training, x, y)
-        if isinstance(held_out, (tuple, list)):
-            self._check_arrays(self.check_test, *held_out[:2])
-        return super().fit(x, y, *args, **kwargs)
-
-    def _check_arrays(self, check: Any, images: Any, labels: Any = None) -> None:
-        """Checks all images where they lie in memory, not the first ones alone."""
-        images, labels = alone(images), alone(labels)
-        if isinstance(images, (np.ndarray, tf.Tensor)) and labels is not None:
-            check(np.asarray(images), np.asarray(labels))
-
     def check_training(self, images: np.ndarray, labels: Any) -> None:
-        """Raises unless the first images of `fit` fit attacks and classifier."""
+        """Raises unless images of `fit` fit the attacks and the classifier."""
         if self._attacks or self.penalties:
             self._check(self._attacks, images, labels)
 
     def check_test(self, images: np.ndarray, labels: Any) -> None:
-        """Raises unless the first images of `evaluate` fit the validation attack."""
+        """Raises unless images of `evaluate` fit the validation attack."""
         if self.validation_attack is not None:
             self._check([self.validation_attack], images, labels)
 
     def _check(self, attacks: list[Attack], images: np.ndarray, labels: Any) -> None:
-        owner, labels = type(self).__name__, named_labels(self, labels)
-        check_batch(owner, self.classifier, attacks, images, labels)
+        owner, labels = type(self).__name__, labels_to_attack(self, labels)
+        check_attacked_batch(owner, self.classifier, attacks, images, labels)
 
     @property
     def augmentation(self) -> Augmentation:
-        """The augmentation in front of the classifier, and what is attacked behind."""
+        """The augmentation at the front of the classifier, and the rest of it."""
         if self._augmentation is None:
             with tf.init_scope():
                 self._augmentation = Augmentation(self.classifier)
-            self._augmentation.tell(type(self).__name__)
+            self._augmentation.warn_of_rest(type(self).__name__)
         return self._augmentation
 
-    def prepare(self, images: Any, labels: Any) -> "_Step":
-        """Returns what a step trains on, made outside the weight tape."""
+    def prepare(self, images: tf.Tensor, labels: Any) -> "_TrainingBatch":
+        """Returns the clean and adversarial images of a step, and who trains on them.
+
+        Args:
+            images: A batch of images.
+            labels: Their labels.
+        """
         if not self._attacks and not self.penalties:
             model = TrainedClassifier(self, self.classifier, images)
-            return _Step(model, images, labels, [images], None)
-        labels = named_labels(self, labels)
+            return _TrainingBatch(model, images, labels, [images], None)
+        labels = labels_to_attack(self, labels)
         range_ = self._attacks[0].value_range if self._attacks else None
-        images, net = self.augmentation(images, range_), self.augmentation.rest
-        model = TrainedClassifier(self, net, images)
+        images = self.augmentation(images, range_)
+        model = TrainedClassifier(self, self.augmentation.classifier, images)
         if tf.inside_function():
             for penalty in self.penalties:
                 checked_gradient(penalty, model, images, labels)
         key = next_stream_key(self.random_state)
-        craft = Crafting(self._attacks, self.combine, net, self.example_losses)
-        batches = craft(images, labels, self.epsilon, key)
-        return _Step(model, images, labels, batches, key)
+        batches = self._inner_attacks.batches(
+            model.classifier,
+            images,
+            labels,
+            epsilon=self.epsilon,
+            key=key,
+            losses=self.example_losses,
+        )
+        return _TrainingBatch(model, images, labels, batches, key)
 
     def losses_per_example(
-        self, images: Any, labels: Any, prepared: "_Step"
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns objective plus penalties of each image, and the metrics' outputs."""
+        self, images: tf.Tensor, labels: Any, prepared: "_TrainingBatch"
+    ) -> tuple[tf.Tensor, Any]:
+        """Returns objective plus penalties of each image, and the metrics' outputs.
+
+        Args:
+            images: The batch without augmentation.
+            labels: Labels as the user passed them.
+            prepared: What `prepare` returned.
+        """
         given = labels
         model, images, labels, batches, key = prepared
         # Penalties call the classifier too; the objective must be last, because each
@@ -229,20 +225,19 @@ class AdversarialTrainingModel(TrainingModel):
             losses, clean, outputs = self.objective(model, images, labels, adversarial)
             parts.append(losses)
             if self._attacks:
-                self._count(_ADVERSARIAL, model, given, outputs)
+                self._update_accuracy(_ADVERSARIAL, model, given, outputs)
         if self._attacks:
-            self._count(_CLEAN, model, given, clean)
+            self._update_accuracy(_CLEAN, model, given, clean)
         self._looks_at_clean = clean is not None
         shown = outputs if clean is None else clean
         return total + tf.add_n(parts) / len(parts), shown
 
-    def _count(self, name: str, model: Any, labels: Any, outputs: Any) -> None:
-        metric = self.accuracies.metrics[(_CLEAN, _ADVERSARIAL).index(name)]
-        count_right(metric, model, labels, outputs)
+    def training_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Returns the logs of a step, each named after the images it is of.
 
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """Returns the logs of one step, each named after the images it is of."""
-        logs = super().train_step(data)
+        Args:
+            logs: The value of each metric by its name.
+        """
         if not self._attacks or not self._looks_at_clean:
             del logs[_CLEAN]
         if not self._attacks:
@@ -254,23 +249,56 @@ class AdversarialTrainingModel(TrainingModel):
             logs.setdefault(f"{prefix}_{name}", value)
         return logs
 
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """Returns the logs of one evaluation step: clean, and under the attack."""
-        if self.validation_attack is not None:
-            images, labels, _ = parts_of(data)
-            # Seeded without the counter: always the same draws, to compare epochs.
-            key = fold_in(stream_key(self.random_state), _VALIDATION)
-            attack, named = self.validation_attack, named_labels(self, labels)
-            adversarial = attack(self.classifier, images, named, seed=fold_in(key, 0))
-            with draw_scope(fold_in(key, 1)):
-                outputs = self(adversarial, training=False)
-            self._count(_ADVERSARIAL, self, labels, outputs)
-        logs = super().test_step(data)
-        # Of clean images the compiled metrics tell.
+    def measure(self, images: tf.Tensor, labels: Any) -> None:
+        """Updates the accuracy under the validation attack.
+
+        Args:
+            images: A batch of images.
+            labels: Their labels.
+        """
+        if self.validation_attack is None:
+            return
+        # Seeded without the counter: the same draws in every epoch, to compare them.
+        key = fold_in(stream_key(self.random_state), _VALIDATION)
+        attack, attacked = self.validation_attack, labels_to_attack(self, labels)
+        adversarial = attack(self.classifier, images, attacked, seed=fold_in(key, 0))
+        model = TrainedClassifier(self, self.classifier, adversarial)
+        with draw_scope(fold_in(key, 1)):
+            outputs = self(adversarial, training=False)
+        self._update_accuracy(_ADVERSARIAL, model, labels, outputs)
+
+    def test_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Returns the logs of an evaluation step: clean, and under the attack.
+
+        Args:
+            logs: The value of each metric by its name.
+        """
+        # The compiled metrics are of clean images already.
         del logs[_CLEAN]
         if self.validation_attack is None:
             del logs[_ADVERSARIAL]
         return logs
+
+    def _update_accuracy(
+        self, name: str, model: TrainedClassifier, labels: Any, outputs: Any
+    ) -> None:
+        """Adds a batch to an accuracy, except labels that the compiled loss ignores.
+
+        Args:
+            name: Which accuracy.
+            model: What gave the outputs.
+            labels: Labels as the user passed them.
+            outputs: What the classifier returned; nothing is counted if it is `None`.
+        """
+        if outputs is None:
+            return
+        outputs = only_value(outputs)
+        if outputs.shape[-1] == 1:
+            outputs = model.logits_of(outputs)
+        classes, ignored = sparse_labels(labels), ignored_class(self)
+        counts = None if ignored is None else classes != ignored
+        metric = self.accuracies.metrics[(_CLEAN, _ADVERSARIAL).index(name)]
+        metric.update_state(classes, outputs, sample_weight=counts)
 
     def load_own_variables(self, store: Any) -> None:
         """Loads epsilon and the random state."""
@@ -291,11 +319,11 @@ class AdversarialTrainingModel(TrainingModel):
         }
 
 
-class _Step(NamedTuple):
-    """What a step trains on."""
+class _TrainingBatch(NamedTuple):
+    """What a step trains on: a classifier, clean images, and adversarial ones."""
 
     model: TrainedClassifier
-    images: Any
+    images: tf.Tensor
     labels: Any
-    batches: list[Any]
-    key: Any
+    batches: list[tf.Tensor]
+    key: tf.Tensor | None

@@ -12,7 +12,7 @@ from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import classifier_logits
 from keras_advdef.core.softmax_head import undo_head
 from keras_advdef.layers import ImageQuilting
-from keras_advdef.training._example_loss import reduced
+from keras_advdef.training._compiled_loss import batch_loss
 from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
 from keras_advdef.training.training_model import TrainingModel
 
@@ -264,8 +264,8 @@ class DistillationTrainer(TrainingModel):
     ) -> tf.Tensor:
         """Returns the loss of validation, as of training."""
         del y, training
-        values = self._to_teacher(self.soft_labels(x), y_pred)
-        return reduced(self, values, sample_weight)
+        losses = self._to_teacher(self.soft_labels(x), y_pred)
+        return batch_loss(self, losses, sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object

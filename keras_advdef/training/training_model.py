@@ -1,5 +1,6 @@
 """TrainingModel: base of the models with a training step of their own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,12 +18,20 @@ from keras_advdef.core.keras_training import (
 )
 from keras_advdef.core.logits import LogitsModel, classifier_logits, logits_from_outputs
 from keras_advdef.core.model_inputs import call_classifier, image_spec
-from keras_advdef.training._check_distribution import check_distribution
-from keras_advdef.training._example_loss import reduced, single_loss, values_and_mask
-from keras_advdef.training._finite_guard import FiniteGuard
-from keras_advdef.training._finite_step import without_flaws
-from keras_advdef.training._first_batch import FirstBatch, checking_first
-from keras_advdef.training._parts import alone, parts_of
+from keras_advdef.training._batches import (
+    FirstBatchCheck,
+    StepFunction,
+    check_first_batch,
+    only_value,
+    unpack_batch,
+)
+from keras_advdef.training._compiled_loss import (
+    batch_loss,
+    check_distribution,
+    losses_and_mask,
+    single_loss,
+)
+from keras_advdef.training._finite_guard import FiniteGuard, zeros_for_nonfinite
 
 
 class TrainingModel(LogitsModel):
@@ -30,11 +39,21 @@ class TrainingModel(LogitsModel):
 
     To the outside it is the classifier: `call`, `predict`, `export` and attacks see
     what the classifier returns, and `classifier` is the very object passed in, trained
-    in place. A subclass writes `losses_per_example`; the base does what Keras's own
-    training step does: compiled loss and metrics, sample and class weights, the
-    layers' own losses once, loss scaling, distribution.
+    in place.
 
-    A batch stops training with an error, before any callback sees it, if it or its loss
+    This class fixes the order of `fit` and of each step, from top to bottom:
+
+    - `fit`: `check_training` on the images, `check_test` on the validation images,
+      then Keras's loop over `train_step` and `test_step`;
+    - `train_step`: `prepare`, `losses_per_example`, the update, `training_logs`;
+    - `test_step`: `measure`, Keras's own step, `test_logs`.
+
+    A subclass writes `losses_per_example`, and the other named steps where it has
+    something to add. What Keras's training step does is done here: compiled loss and
+    metrics, sample and class weights, the layers' own losses once, loss scaling,
+    distribution.
+
+    A batch stops training with an error, before any callback sees it, if it, its loss
     or the new weights are not finite. Model and optimizer stay as they were before it.
 
     Args:
@@ -42,7 +61,7 @@ class TrainingModel(LogitsModel):
         **kwargs: `name` and the like; see `keras.Model`.
 
     Raises:
-        TypeError: If `classifier` is no `keras.Model`.
+        TypeError: If `classifier` is not a `keras.Model`.
 
     Example:
 
@@ -60,79 +79,11 @@ class TrainingModel(LogitsModel):
         self._guard = FiniteGuard(owner)
         prepare_for_workers(self)
 
-    def check_training(self, images: np.ndarray, labels: Any) -> None:
-        """Raises if the first images of `fit` are none to train on."""
-        del images, labels
+    # What `fit` does, in its order.
 
-    def check_test(self, images: np.ndarray, labels: Any) -> None:
-        """Raises if the first images of `evaluate` are none to test on."""
-        del images, labels
-
-    def make_train_function(self, force: bool = False) -> None:
-        """Makes the function of a training step, which checks its first batch.
-
-        Args:
-            force: As in Keras.
-        """
-        self.train_function: Any
-        super().make_train_function(force)
-        made, check = self.train_function, self.check_training
-        if not isinstance(made, FirstBatch):
-            made = self._guard.watching(made)
-        self.train_function = checking_first(self, made, check)
-
-    def make_test_function(self, force: bool = False) -> None:
-        """Makes the function of a test step, which checks its first batch.
-
-        Args:
-            force: As in Keras.
-        """
-        self.test_function: Any
-        super().make_test_function(force)
-        check = self.check_test
-        self.test_function = checking_first(self, self.test_function, check)
-
-    def prepare(self, images: Any, labels: Any) -> Any:
-        """Returns what a step needs before its loss, made outside the weight tape."""
-        del images, labels
-
-    def losses_per_example(
-        self, images: Any, labels: Any, prepared: Any
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the loss of each image, `(batch,)`, and outputs for the metrics."""
-        raise NotImplementedError(
-            f"`{type(self).__name__}` must write `losses_per_example`."
-        )
-
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        loss_weights: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """Sets how the classifier is trained; see `keras.Model.compile`.
-
-        Args:
-            optimizer: As in Keras.
-            loss: One loss, on its own or alone in a list or dictionary.
-            loss_weights: One weight in the same form, or `None`.
-            **kwargs: As in Keras.
-        """
-        loss, loss_weights = alone(loss), alone(loss_weights)
-        super().compile(optimizer, loss, loss_weights, **kwargs)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as a saved model was compiled; see `keras.Model`.
-
-        Args:
-            config: What `get_compile_config` returned.
-        """
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Trains the classifier; see `keras.Model.fit`.
 
         Args:
@@ -145,20 +96,181 @@ class TrainingModel(LogitsModel):
             A `keras.callbacks.History`.
 
         Raises:
-            ValueError: If the model was not compiled with a single loss, or with
-                options that do not work under the distribution strategy, or with a
-                weight decay that defeats a `constraints.Parseval`; or if a batch, its
-                loss or the weights after it are not finite.
+            ValueError: If images or labels do not fit; if the model was not compiled
+                with a single loss, or with options that do not work under the
+                distribution strategy, or with a weight decay that defeats a
+                `constraints.Parseval`; or if a batch, its loss or the weights after it
+                are not finite.
         """
-        # Looked at now, so that a wrong one is told before anything is traced.
+        self._check_arrays(self.check_training, x, y)
+        held_out = kwargs.get("validation_data")
+        if isinstance(held_out, (tuple, list)):
+            self._check_arrays(self.check_test, *held_out[:2])
+        # Raises for a wrong loss before anything is traced.
         _ = self.example_loss
         check_distribution(self)
         if not self.built and isinstance(x, np.ndarray):
-            # `fit` itself calls the classifier only, and some callbacks look first.
+            # Some callbacks look at the model before the first step builds it.
             with self.distribute_strategy.scope():
                 self(x[:1])
         check_weight_decay(self, self.optimizer)
-        return self._guard.training(super().fit, x, y, *args, **kwargs)
+        given = self._guard.among_callbacks(super().fit, x, y, *args, **kwargs)
+        return super().fit(**given)
+
+    def _check_arrays(
+        self, check: Callable[[Any, Any], None], images: Any, labels: Any = None
+    ) -> None:
+        """Checks all images that lie in memory, not just those of the first batch."""
+        images, labels = only_value(images), only_value(labels)
+        if isinstance(images, (np.ndarray, tf.Tensor)) and labels is not None:
+            check(np.asarray(images), np.asarray(labels))
+
+    def check_training(self, images: np.ndarray, labels: Any) -> None:
+        """Raises if nobody can train on images of `fit`; the first batch or all."""
+        del images, labels
+
+    def check_test(self, images: np.ndarray, labels: Any) -> None:
+        """Raises if nobody can test on images of `evaluate`; the first batch or all."""
+        del images, labels
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Makes the function of a training step, which checks its first batch.
+
+        Args:
+            force: As in Keras.
+        """
+        self.train_function: StepFunction
+        super().make_train_function(force)
+        function = self.train_function
+        if not isinstance(function, FirstBatchCheck):
+            function = self._guard.raising(function)
+        self.train_function = check_first_batch(self, function, self.check_training)
+
+    def make_test_function(self, force: bool = False) -> None:
+        """Makes the function of a test step, which checks its first batch.
+
+        Args:
+            force: As in Keras.
+        """
+        self.test_function: StepFunction
+        super().make_test_function(force)
+        function = self.test_function
+        self.test_function = check_first_batch(self, function, self.check_test)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Returns the logs of one step; see `keras.Model.train_step`.
+
+        Args:
+            data: A batch of images, labels and perhaps sample weights.
+        """
+        images, labels, weights = unpack_batch(data)
+        if not self.built:
+            self(images)
+        batch = {"images": images, "labels": labels, "sample_weight": weights}
+        step = self._guard.begin_model_step(self, batch, self.step_variables())
+        labels = zeros_for_nonfinite(labels)
+        prepared = self.prepare(images, labels)
+        with tf.GradientTape() as tape:
+            losses, outputs = self.losses_per_example(images, labels, prepared)
+            mask = self.example_mask(labels, outputs)
+            loss = batch_loss(self, losses, weights, mask)
+            loss_tracker(self).update_state(
+                unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]
+            )
+            scaled = self.optimizer.scale_loss(loss)
+        variables = self.trainable_weights
+        gradients = tape.gradient(scaled, variables)
+        step.check_update(loss, gradients, self.optimizer)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        logs = self.compute_metrics(images, labels, outputs, sample_weight=weights)
+        step.end()
+        return worker_logs(self, self.training_logs(logs))
+
+    def step_variables(self) -> list[keras.Variable]:
+        """Returns the variables that a step may write, except those of metrics."""
+        return self.variables
+
+    def prepare(self, images: tf.Tensor, labels: Any) -> Any:
+        """Returns what the loss of a step needs, made outside the gradient tape.
+
+        Args:
+            images: A batch of images.
+            labels: Their labels.
+        """
+        del images, labels
+
+    def losses_per_example(
+        self, images: tf.Tensor, labels: Any, prepared: Any
+    ) -> tuple[tf.Tensor, Any]:
+        """Returns the loss of each image, `(batch,)`, and outputs for the metrics.
+
+        Args:
+            images: A batch of images.
+            labels: Their labels.
+            prepared: What `prepare` returned for them.
+        """
+        raise NotImplementedError(
+            f"`{type(self).__name__}` must write `losses_per_example`."
+        )
+
+    def training_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Returns the logs of a training step as users see them.
+
+        Args:
+            logs: The value of each metric by its name.
+        """
+        return logs
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Returns the logs of one evaluation step; see `keras.Model.test_step`.
+
+        Args:
+            data: A batch of images, labels and perhaps sample weights.
+        """
+        images, labels, weights = unpack_batch(data)
+        self.measure(images, labels)
+        logs = super().test_step((images, labels, weights))
+        return worker_logs(self, self.test_logs(logs))
+
+    def measure(self, images: tf.Tensor, labels: Any) -> None:
+        """Updates metrics of `evaluate` that Keras does not know.
+
+        Args:
+            images: A batch of images.
+            labels: Their labels.
+        """
+        del images, labels
+
+    def test_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
+        """Returns the logs of an evaluation step as users see them.
+
+        Args:
+            logs: The value of each metric by its name.
+        """
+        return logs
+
+    # What objectives and penalties ask for.
+
+    @property
+    def trained(self) -> keras.Model:
+        """The classifier."""
+        return self.classifier
+
+    def logits_of(self, outputs: Any) -> tf.Tensor:
+        """Returns the logits of the classifier's outputs, without another forward pass.
+
+        Whatever head it has: a softmax, one sigmoid unit, log-probabilities or none.
+        Objectives and penalties use it. If nothing shows how probabilities were made,
+        their logarithm is returned, and a warning says so once.
+
+        Args:
+            outputs: What the classifier returned for a batch.
+
+        Returns:
+            Float32 tensor of shape `(batch, classes)`, with at least two classes.
+        """
+        spec = image_spec(self.classifier)
+        return logits_from_outputs(self.classifier, spec, outputs)
 
     @property
     def example_loss(self) -> Any:
@@ -182,9 +294,9 @@ class TrainingModel(LogitsModel):
             Float32 tensor of shape `(batch,)`, or a scalar if the compiled loss
             returns one number for a batch.
         """
-        return values_and_mask(self, labels, outputs)[0]
+        return losses_and_mask(self, labels, outputs)[0]
 
-    def example_mask(self, labels: Any, outputs: Any) -> Any:
+    def example_mask(self, labels: Any, outputs: Any) -> tf.Tensor | None:
         """Returns which labels the compiled loss counts, `None` for all of them.
 
         Args:
@@ -192,7 +304,37 @@ class TrainingModel(LogitsModel):
             outputs: What the classifier returned for the images.
         """
         constant = tf.nest.map_structure(tf.stop_gradient, outputs)
-        return values_and_mask(self, labels, constant)[1]
+        return losses_and_mask(self, labels, constant)[1]
+
+    # What Keras and attacks ask for.
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Sets how the classifier is trained; see `keras.Model.compile`.
+
+        Args:
+            optimizer: As in Keras.
+            loss: One loss, also as the only value of a list or dictionary.
+            loss_weights: One weight in the same form, or `None`.
+            **kwargs: As in Keras.
+        """
+        loss, loss_weights = only_value(loss), only_value(loss_weights)
+        super().compile(optimizer, loss, loss_weights, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as a saved model was compiled; see `keras.Model`.
+
+        Args:
+            config: What `get_compile_config` returned.
+        """
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
 
     def call(self, images: Any, training: bool | None = None) -> Any:
         """Returns what the classifier returns."""
@@ -201,28 +343,6 @@ class TrainingModel(LogitsModel):
     def logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the classifier's logits, float32 of shape `(batch, classes)`."""
         return classifier_logits(self.classifier, images, training=training)
-
-    @property
-    def trained(self) -> keras.Model:
-        """The classifier."""
-        return self.classifier
-
-    def logits_of(self, outputs: Any) -> tf.Tensor:
-        """Returns the logits of the classifier's outputs, without another forward pass.
-
-        Whatever head it has: a softmax, one sigmoid unit, log-probabilities or none.
-        Objectives and penalties use it. If nothing shows how probabilities were made,
-        their logarithm is returned, and a warning says so once.
-
-        Args:
-            outputs: What the classifier returned for a batch.
-
-        Returns:
-            Float32 tensor of shape `(batch, classes)`, with at least two classes.
-        """
-        return logits_from_outputs(
-            self.classifier, image_spec(self.classifier), outputs
-        )
 
     def member_logits(self, images: Any, training: bool = False) -> tf.Tensor:
         """Returns the logits of each member of the classifier."""
@@ -237,50 +357,17 @@ class TrainingModel(LogitsModel):
         y_pred: Any = None,
         *args: Any,
         **kwargs: Any,
-    ) -> Any:
+    ) -> tf.Tensor:
         """Returns the loss of a batch; see `keras.Model.compute_loss`.
 
         Args:
             x: Images.
             y: Labels.
-            y_pred: Outputs, which may stand alone in a list or dictionary.
+            y_pred: Outputs, also as the only value of a list or dictionary.
             *args: As in Keras.
             **kwargs: As in Keras.
         """
-        return super().compute_loss(x, y, alone(y_pred), *args, **kwargs)
-
-    def train_step(self, data: Any) -> dict[str, Any]:
-        """Returns the logs of one step; see `keras.Model.train_step`."""
-        images, labels, weights = parts_of(data)
-        if not self.built:
-            self(images)
-        batch = {"images": images, "labels": labels, "sample_weight": weights}
-        step = self._guard.begin_training(self, batch, self.step_variables())
-        labels = without_flaws(labels)
-        prepared = self.prepare(images, labels)
-        with tf.GradientTape() as tape:
-            values, outputs = self.losses_per_example(images, labels, prepared)
-            mask = self.example_mask(labels, outputs)
-            loss = reduced(self, values, weights, mask)
-            loss_tracker(self).update_state(
-                unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]
-            )
-            scaled = self.optimizer.scale_loss(loss)
-        variables = self.trainable_weights
-        gradients = tape.gradient(scaled, variables)
-        step.look(loss, gradients, self.optimizer)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        logs = self.compute_metrics(images, labels, outputs, sample_weight=weights)
-        step.end()
-        return worker_logs(self, logs)
-
-    def step_variables(self) -> list[Any]:
-        """Returns the variables that a step may write, those of metrics left out."""
-        return self.variables
-
-    def test_step(self, data: Any) -> dict[str, Any]:
-        """Returns the logs of one evaluation step; see `keras.Model.test_step`."""
-        return worker_logs(self, super().test_step(parts_of(data)))
+        return super().compute_loss(x, y, only_value(y_pred), *args, **kwargs)
 
     def defences(self) -> list[Any]:
         """Returns what trains the classifier and may have a card: itself."""

@@ -613,3 +613,33 @@ class TestAdversarialTrainingModel:
     def test_fit_takes_positional_arguments_as_keras_does(self, net, images, labels):
         history = compiled(net, FGSM(0.1)).fit(images, labels, 4, 2, 0)
         assert len(history.history["loss"]) == 2
+
+
+class TestAccuracies:
+    @staticmethod
+    def counted(labels, outputs, loss="mse"):
+        layers = [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
+        model = AdversarialTrainingModel(keras.Sequential(layers))
+        model.compile("sgd", loss)
+        model._update_accuracy("clean_accuracy", model, labels, outputs)
+        return float(model.accuracies.result()["clean_accuracy"])
+
+    @pytest.mark.parametrize("labels", [[0, 1, 1, 0], [[0], [1], [1], [0]]])
+    def test_one_logit_is_of_class_one_above_zero(self, labels):
+        # Above zero, but below one half.
+        outputs = tf.constant([[-2.0], [0.25], [-0.1], [3.0]])
+        assert self.counted(tf.constant(labels), outputs) == 0.5
+
+    def test_one_sigmoid_unit_is_of_class_one_above_one_half(self):
+        outputs = keras.ops.sigmoid(tf.constant([[-2.0], [0.25], [-0.1], [3.0]]))
+        assert self.counted([0, 1, 0, 0], outputs) == 0.75
+
+    def test_rows_and_lists_of_one(self):
+        outputs = [tf.constant(np.eye(3)[[0, 1, 2, 2]])]
+        assert self.counted(np.eye(3)[[0, 1, 1, 2]], outputs) == 0.75
+
+    def test_ignored_labels_and_missing_outputs_count_nothing(self):
+        loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)
+        outputs = tf.constant(np.eye(3)[[0, 1, 2, 2]])
+        assert self.counted([0, -1, -1, 0], outputs, loss) == 0.5
+        assert self.counted([0, 1, 1, 0], None) == 0.0

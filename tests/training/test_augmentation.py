@@ -127,32 +127,34 @@ class TestAugmentation:
         assert [layer.name for layer in net.layers] == names
         assert net.get_config() == before
         np.testing.assert_allclose(
-            augmentation.rest(images), net(images, training=False), atol=1e-6
+            augmentation.classifier(images), net(images, training=False), atol=1e-6
         )
-        assert len(net.trainable_weights) == len(augmentation.rest.trainable_weights)
+        assert len(net.trainable_weights) == len(
+            augmentation.classifier.trainable_weights
+        )
 
     def test_a_classifier_without_augmentation_is_used_as_it_is(self, images):
         net = sequential([])
         augmentation = Augmentation(net)
-        assert augmentation.rest is net
+        assert augmentation.classifier is net
         assert augmentation(images, None) is images
-        assert augmentation.left == []
+        assert augmentation.unsplit == []
 
     def test_what_is_called_as_at_inference_does_not_augment(self, images, labels):
         inner = sequential(front())
         inputs = keras.Input((8, 8, 1))
         net = keras.Model(inputs, inner(inputs, training=False))
         augmentation = Augmentation(net)
-        assert augmentation.rest is net
-        assert augmentation.left == []
+        assert augmentation.classifier is net
+        assert augmentation.unsplit == []
         assert augmentation(images, None) is images
 
     def test_a_pipeline_that_rescales_too_stays_where_it_is(self):
         flip = layers.RandomFlip(name="flip")
         net = sequential([layers.Pipeline([layers.Rescaling(2.0), flip])])
         augmentation = Augmentation(net)
-        assert augmentation.rest is net
-        assert augmentation.left == ["flip"]
+        assert augmentation.classifier is net
+        assert augmentation.unsplit == ["flip"]
 
     @pytest.mark.parametrize("place", ["middle", "branch", "subclassed"])
     def test_what_cannot_be_split_off_is_named(self, place, images, labels):

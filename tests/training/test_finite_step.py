@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training._finite_step import (
+from keras_advdef.training._finite_guard import (
     NAMES,
     FiniteStep,
     empty_record,
     new_record,
-    without_flaws,
+    zeros_for_nonfinite,
 )
 
 
@@ -28,7 +28,7 @@ class Toy:
         held = (own, trained) if lazily else (own + trained, [])
         step = FiniteStep(self.record, *held, batch or {})
         self.statistic.assign_add(1.0 if statistic is None else statistic)
-        step.look(tf.constant(loss), [gradient, None], optimizer)
+        step.check_update(tf.constant(loss), [gradient, None], optimizer)
         optimizer.apply_gradients([(gradient, self.weights)])
         step.end()
 
@@ -103,8 +103,8 @@ def test_an_update_that_overflows_is_undone_in_a_graph(jitted):
 def test_where_nobody_watches_a_good_step_follows_a_bad_one():
     toy, weights = Toy(keras.optimizers.SGD(0.5)), [[1.0, 2.0], [0.75, 1.875]]
     for gradient, expected in zip((GOOD * NAN, GOOD), weights, strict=True):
-        step = FiniteStep(toy.record, [toy.weights], [], {}, is_watched=False)
-        step.look(tf.constant(1.0), [gradient], toy.optimizer)
+        step = FiniteStep(toy.record, [toy.weights], [], {}, raises=False)
+        step.check_update(tf.constant(1.0), [gradient], toy.optimizer)
         toy.optimizer.apply_gradients([(gradient, toy.weights)])
         step.end()
         np.testing.assert_array_equal(toy.weights, expected)
@@ -135,7 +135,7 @@ def test_what_an_optimizer_writes_is_copied_only_where_it_may_go_wrong(
     toy = Toy()
     toy.step(GOOD)
     step = FiniteStep(toy.record, [], [toy.weights], {})
-    step.look(tf.constant(1.0), [gradient], toy.optimizer)
+    step.check_update(tf.constant(1.0), [gradient], toy.optimizer)
     assert sum(bool(tf.size(each) > 0) for each in step._trained_values) == copies
 
 
@@ -149,12 +149,12 @@ def test_rows_of_a_gradient_count():
     assert toy.flaws() == ["gradients", "weights"]
 
 
-def test_labels_without_flaws():
+def test_labels_zeros_for_nonfinite():
     labels = {"a": np.array([1.0, NAN, INF], "float32"), "b": np.array([1, 2])}
-    found = without_flaws(labels)
+    found = zeros_for_nonfinite(labels)
     np.testing.assert_array_equal(found["a"], [1.0, 0.0, 0.0])
     assert found["b"] is labels["b"]
-    assert without_flaws(None) is None
+    assert zeros_for_nonfinite(None) is None
 
 
 class TestLossScale:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training._gan_step import gradient_penalty
+from keras_advdef.training.wasserstein_gan import gradient_penalty
 
 WEIGHTS = tf.constant(np.random.default_rng(0).normal(size=(3, 5, 2)), tf.float32)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training._gan_step import check_images, images_of, in_parts
+from keras_advdef.training.wasserstein_gan import check_images, images_of, in_parts
 
 SHAPE = (2, 3, 1)
 

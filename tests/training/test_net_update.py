@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training._finite_step import FiniteStep, new_record
-from keras_advdef.training._gan_step import scaling_where_needed, update_net
+from keras_advdef.training._finite_guard import FiniteStep, new_record
+from keras_advdef.training.wasserstein_gan import scaling_where_needed, update_net
 
 
 def net(**options):

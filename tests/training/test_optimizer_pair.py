@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from keras_advdef.training._gan_step import check_no_loss, optimizer_pair
+from keras_advdef.training.wasserstein_gan import check_no_loss, optimizer_pair
 
 
 def test_the_second_is_a_copy_of_the_first():

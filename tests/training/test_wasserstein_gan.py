@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_stream import next_stream_key
 from keras_advdef.training import WassersteinGAN
-from keras_advdef.training._gan_step import critic_losses
+from keras_advdef.training.wasserstein_gan import critic_losses
 from tests.support.nets import weights_of
 
 SHAPE = (3, 2, 1)

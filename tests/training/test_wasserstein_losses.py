@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.core.random_numbers import fold_in, make_key, normal
-from keras_advdef.training._gan_step import critic_losses, made_images, scores
+from keras_advdef.training.wasserstein_gan import critic_losses, made_images, scores
 
 SHAPE = (2, 2, 1)
 

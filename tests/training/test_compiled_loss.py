@@ -3,12 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training._example_loss import (
+from keras_advdef.training._compiled_loss import (
+    batch_loss,
+    check_distribution,
     ignored_class,
-    named_labels,
-    reduced,
+    labels_to_attack,
+    losses_and_mask,
     single_loss,
-    values_and_mask,
 )
 from tests.support.nets import small_net, sparse_loss
 
@@ -40,15 +41,15 @@ def test_ignored_class():
 
 
 @pytest.mark.parametrize(("ignored", "expected"), [(-1, [0, 0, 2]), (0, [1, -1, 2])])
-def test_named_labels(ignored, expected):
+def test_labels_to_attack(ignored, expected):
     loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=ignored)
     model = compiled(loss)
     labels = np.array([0, -1, 2])
-    assert named_labels(model, labels).tolist() == expected
+    assert labels_to_attack(model, labels).tolist() == expected
     for dtype in ("int32", "float32"):
-        found = named_labels(model, tf.constant(labels, dtype))
+        found = labels_to_attack(model, tf.constant(labels, dtype))
         assert found.numpy().tolist() == expected
-    assert named_labels(compiled("ce"), labels) is labels
+    assert labels_to_attack(compiled("ce"), labels) is labels
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_values_of_several_axes_count_as_keras_counts_them(reduction, reduce):
 
     model = compiled(Squares(reduction=reduction), loss_weights=0.5)
     labels = np.eye(3, dtype="float32")
-    values, mask = values_and_mask(model, labels, _OUTPUTS)
+    values, mask = losses_and_mask(model, labels, _OUTPUTS)
     expected = 0.5 * reduce((labels - _OUTPUTS.numpy()) ** 2, axis=1)
     np.testing.assert_allclose(values, expected, rtol=1e-6)
     assert mask is None
@@ -71,13 +72,28 @@ def test_what_is_ignored_has_no_value():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     model = compiled(loss)
     labels = tf.constant([0, -1, 2])
-    values, mask = values_and_mask(model, labels, _OUTPUTS)
+    values, mask = losses_and_mask(model, labels, _OUTPUTS)
     assert mask.numpy().tolist() == [True, False, True]
     assert values.numpy()[1] == 0.0
-    total = reduced(model, values, None, mask)
+    total = batch_loss(model, values, None, mask)
     assert float(total) == pytest.approx(float(loss(labels, _OUTPUTS)), rel=1e-6)
     # Those that count are weighted, and their weights alone divide.
     weights = tf.constant([1.0, 5.0, 3.0])
-    total = reduced(model, values, weights, mask)
+    total = batch_loss(model, values, weights, mask)
     expected = float(loss(labels, _OUTPUTS, weights))
     assert float(total) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_single_replica_takes_all_options():
+    check_distribution(compiled("mse", jit_compile=True, steps_per_execution=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"jit_compile": True}, "jit_compile"), ({"steps_per_execution": 2}, "steps_per")],
+)
+def test_several_replicas_do_not(options, name):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = compiled("mse", **{"jit_compile": False, **options})
+    with pytest.raises(ValueError, match=f"`Sequential` expects `{name}"):
+        check_distribution(model)

@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training._first_batch import FirstBatch
+from keras_advdef.training._batches import (
+    FirstBatchCheck,
+    only_value,
+    unpack_batch,
+)
 
 
 def looked_at(iterator, steps=1):
@@ -14,8 +18,11 @@ def looked_at(iterator, steps=1):
         for _, batch in zip(range(steps), batches, strict=False):
             taken.append(np.asarray(batch[0]).tolist())
 
-    first = FirstBatch(
-        function, checked.append, steps=steps, strategy=tf.distribute.get_strategy()
+    first = FirstBatchCheck(
+        function,
+        lambda *parts: checked.append(parts),
+        steps=steps,
+        strategy=tf.distribute.get_strategy(),
     )
     for _ in range(2):
         first(iterator)
@@ -26,7 +33,7 @@ def dataset():
     return tf.data.Dataset.from_tensor_slices((np.arange(6.0), np.arange(6))).batch(2)
 
 
-class TestFirstBatch:
+class TestFirstBatchCheck:
     @pytest.mark.parametrize("steps", [1, 2])
     def test_checks_the_first_batch_and_loses_none(self, steps):
         generator = ((np.array([k, k + 1.0]), np.array([k])) for k in (0, 2, 4))
@@ -46,7 +53,9 @@ class TestFirstBatch:
             return next(iterator)[0]
 
         strategy = tf.distribute.get_strategy()
-        check = FirstBatch(function, lambda batch: None, steps=1, strategy=strategy)
+        check = FirstBatchCheck(
+            function, lambda *parts: None, steps=1, strategy=strategy
+        )
         iterator = iter(dataset())
         found = [check(iterator).numpy().tolist() for _ in range(3)]
         assert found == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
@@ -61,14 +70,32 @@ class TestFirstBatch:
         assert taken == [[0.0, 1.0], [2.0, 3.0]]
 
     def test_an_error_leaves_the_function_uncalled_and_no_data_end_as_ever(self):
-        def refuse(batch):
+        def refuse(images, labels):
             raise ValueError("no")
 
         called = []
         strategy = tf.distribute.get_strategy()
-        check = FirstBatch(called.append, refuse, steps=1, strategy=strategy)
+        check = FirstBatchCheck(called.append, refuse, steps=1, strategy=strategy)
         with pytest.raises(ValueError, match="no"):
             check(iter([1]))
         with pytest.raises(StopIteration):
             check(iter([]))
         assert called == []
+
+
+def test_only_value():
+    images = np.zeros((2, 2))
+    for given in (images, [images], {"image": images}, ({"image": images},)):
+        assert only_value(given) is images
+    pair = [images, images]
+    assert only_value(pair) is pair
+    assert only_value(None) is None
+
+
+def test_unpack_batch():
+    images, labels = np.zeros((2, 2)), np.zeros(2)
+    for data in ((images, labels), ([images], {"y": labels})):
+        found = unpack_batch(data)
+        assert found[0] is images
+        assert found[1] is labels
+        assert found[2] is None
