@@ -3,13 +3,49 @@
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks import _apgd_momentum as apgd_momentum
-from keras_advdef.attacks import _apgd_sparse as apgd_sparse
 from keras_advdef.attacks.gradient_attack import GradientAttack
 from keras_advdef.attacks.stepped_attack import State
+from keras_advdef.core.image_layout import flattened, value_count
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.norms import norm_per_image, per_image, project, steepest_step
+
+_MOMENTUM = 0.75
+_PROGRESS = 0.75
+_FIRST_SHARE = 0.22
+_SHRINK = 0.03
+_SHORTEST = 0.06
+_MOMENTUM_MOVING = (
+    "previous",
+    "peak",
+    "peak_gradient",
+    "peak_loss",
+    "last_loss",
+    "checked_loss",
+    "increases",
+    "reduced",
+    "step_size",
+)
+# The radii, in epsilons, and the shares of the steps after which the next one begins.
+_RADII = (3.0, 2.0, 1.0)
+_ENDS = (0.3, 0.6)
+_FIRST_DENSITY = 0.2
+_SPARSER = 1.5
+_SLOWER = 1.5
+_SLOWEST = 10.0
+_CHANGED = 0.95
+_CHECK_SHARE = 0.04
+_SPARSE_MOVING = (
+    "peak",
+    "peak_gradient",
+    "peak_loss",
+    "density",
+    "support",
+    "step_size",
+    "scale",
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -45,9 +81,7 @@ class APGD(GradientAttack):
     """
 
     moving: ClassVar[tuple[str, ...]] = tuple(
-        dict.fromkeys(
-            (*GradientAttack.moving, *apgd_momentum.MOVING, *apgd_sparse.MOVING)
-        )
+        dict.fromkeys((*GradientAttack.moving, *_MOMENTUM_MOVING, *_SPARSE_MOVING))
     )
 
     settled: ClassVar[dict[str, Any]] = {
@@ -61,7 +95,7 @@ class APGD(GradientAttack):
         self, epsilon: float | None = None, *, steps: int = 100, **kwargs: Any
     ) -> None:
         super().__init__(epsilon, steps=steps, **self.with_settled(kwargs))
-        self._windows = apgd_momentum.windows(self.steps)
+        self._windows = windows(self.steps)
 
     def init_state(
         self,
@@ -74,9 +108,9 @@ class APGD(GradientAttack):
     ) -> State:
         """Returns the state before the first step; see `SteppedAttack.init_state`."""
         is_sparse = self.norm == "l1"
-        radius = apgd_sparse.first_radius(epsilon) if is_sparse else epsilon
+        radius = first_radius(epsilon) if is_sparse else epsilon
         state = super().init_state(logits_fn, images, labels, radius, key, run)
-        schedule = apgd_sparse.init_state if is_sparse else apgd_momentum.init_state
+        schedule = sparse_state if is_sparse else momentum_state
         return schedule(state, epsilon)
 
     def keep_best(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
@@ -97,7 +131,7 @@ class APGD(GradientAttack):
     ) -> State:
         """Returns the state with its iterate moved; see `GradientAttack.step`."""
         if self.norm == "l1":
-            return apgd_sparse.step(
+            return sparse_step(
                 state,
                 losses,
                 gradient,
@@ -105,7 +139,7 @@ class APGD(GradientAttack):
                 taken=taken,
                 steps=self.steps,
             )
-        return apgd_momentum.step(
+        return momentum_step(
             state,
             losses,
             gradient,
@@ -119,3 +153,304 @@ class APGD(GradientAttack):
         loss = self.loss if isinstance(self.loss, str) else type(self.loss).__name__
         restarts = f" x {self.restarts}" * (self.restarts > 1)
         return f"APGD-{self.steps} on {loss}{restarts}"
+
+
+def windows(steps: int) -> np.ndarray:
+    """Returns, for each number of steps, how many a checkpoint there looks back on.
+
+    Args:
+        steps: Steps of the attack.
+
+    Returns:
+        Float32 array of length `steps`, zero where there is no checkpoint.
+
+    Example:
+
+    >>> from keras_advdef.attacks.apgd import windows
+    >>> np.flatnonzero(windows(100)).tolist()
+    [22, 41, 57, 70, 80, 87, 93, 99]
+    """
+    table = np.zeros(steps, np.float32)
+    window = max(int(_FIRST_SHARE * steps), 1)
+    place = window
+    while place < steps:
+        table[place] = window
+        window = max(window - max(int(_SHRINK * steps), 1), int(_SHORTEST * steps), 1)
+        place += window
+    return table
+
+
+def momentum_state(state: State, epsilon: tf.Tensor) -> State:
+    """Returns a state with what the schedule keeps of each image.
+
+    Args:
+        state: The state of a `GradientAttack`.
+        epsilon: Radius on the `[0, 1]` scale.
+
+    Example:
+
+    >>> from keras_advdef.attacks import apgd
+    >>> state = {"iterate": tf.zeros((1, 2)), "best_loss": tf.zeros(1)}
+    >>> apgd.momentum_state(state, tf.constant(0.3))["step_size"].numpy()
+    array([0.6], dtype=float32)
+    """
+    zeros = tf.zeros_like(state["best_loss"])
+    lowest = tf.fill(tf.shape(zeros), tf.float32.min)
+    return {
+        **state,
+        "previous": state["iterate"],
+        "peak": state["iterate"],
+        "peak_gradient": tf.zeros_like(state["iterate"]),
+        "peak_loss": lowest,
+        "last_loss": tf.fill(tf.shape(zeros), tf.float32.max),
+        "checked_loss": lowest,
+        "increases": zeros,
+        # At the first checkpoint only the count of increases decides.
+        "reduced": tf.ones_like(zeros, tf.bool),
+        "step_size": zeros + 2.0 * epsilon,
+    }
+
+
+def with_peak(state: State, losses: tf.Tensor, gradient: tf.Tensor) -> State:
+    """Returns the state with its point of largest loss updated by the current one.
+
+    Args:
+        state: The state.
+        losses: Losses of the iterate, `(batch,)`.
+        gradient: Their gradients.
+
+    Example:
+
+    >>> from keras_advdef.attacks import apgd
+    >>> state = {"iterate": tf.ones((1, 2)), "best_loss": tf.zeros(1)}
+    >>> state = apgd.momentum_state(state, tf.constant(0.3))
+    >>> state = apgd.with_peak(state, tf.constant([5.0]), tf.ones((1, 2)))
+    >>> state["peak_loss"].numpy()
+    array([5.], dtype=float32)
+    """
+    higher = losses > state["peak_loss"]
+    wide = per_image(higher, gradient)
+    return {
+        **state,
+        "peak": tf.where(wide, state["iterate"], state["peak"]),
+        "peak_gradient": tf.where(wide, gradient, state["peak_gradient"]),
+        "peak_loss": tf.where(higher, losses, state["peak_loss"]),
+    }
+
+
+def momentum_step(
+    state: State,
+    losses: tf.Tensor,
+    gradient: tf.Tensor,
+    *,
+    epsilon: tf.Tensor,
+    norm: str,
+    taken: tf.Tensor,
+    table: np.ndarray,
+) -> State:
+    """Takes one step; at checkpoints the step size may halve.
+
+    It halves, and the image goes back to its peak, when at most three quarters of the
+    last steps raised the loss, or when the peak is that of the last checkpoint and the
+    step size was kept there.
+
+    Args:
+        state: The state, from `momentum_state` on.
+        losses: Losses of the iterate, `(batch,)`.
+        gradient: Their gradients.
+        epsilon: Radius on the `[0, 1]` scale.
+        norm: "linf" or "l2".
+        taken: Steps taken before, float32, a scalar or `(batch,)`.
+        table: What `windows` returned.
+
+    Returns:
+        The state with its iterate moved.
+
+    Example:
+
+    >>> from keras_advdef.attacks import apgd
+    >>> half = tf.fill((1, 2), 0.5)
+    >>> state = {"iterate": half, "images": half, "best_loss": tf.zeros(1)}
+    >>> state = apgd.momentum_state(state, tf.constant(0.3))
+    >>> state = apgd.momentum_step(
+    ...     state, tf.constant([1.0]), tf.ones((1, 2)), epsilon=tf.constant(0.3),
+    ...     norm="linf", taken=tf.constant(0.0), table=apgd.windows(100))
+    >>> state["iterate"].numpy()
+    array([[0.8, 0.8]], dtype=float32)
+    """
+    first = taken == 0.0
+    state = with_peak(state, losses, gradient)
+    increases = state["increases"] + tf.cast(losses > state["last_loss"], tf.float32)
+    checked_loss = tf.where(first, losses, state["checked_loss"])
+    # Images out of steps stand still, whatever is computed for them.
+    place = tf.minimum(tf.cast(taken, tf.int32), len(table) - 1)
+    window = tf.gather(tf.constant(table), place)
+    due = (window > 0.0) & tf.ones_like(state["reduced"])
+    oscillates = increases <= _PROGRESS * window
+    stalls = ~state["reduced"] & (state["peak_loss"] <= checked_loss)
+    halve = due & (oscillates | stalls)
+    wide = per_image(halve, gradient)
+    iterate = tf.where(wide, state["peak"], state["iterate"])
+    gradient = tf.where(wide, state["peak_gradient"], gradient)
+    step_size = tf.where(halve, 0.5 * state["step_size"], state["step_size"])
+
+    images = state["images"]
+    direction = steepest_step(gradient, iterate, norm)
+    target = iterate + per_image(step_size, images) * direction
+    target = project(target, images, epsilon, norm)
+    share = per_image(tf.where(first, 1.0, _MOMENTUM), images)
+    moved = share * (target - iterate) + (1.0 - share) * (iterate - state["previous"])
+    return {
+        **state,
+        "iterate": project(iterate + moved, images, epsilon, norm),
+        "previous": iterate,
+        "last_loss": losses,
+        "checked_loss": tf.where(due, state["peak_loss"], checked_loss),
+        "increases": tf.where(due, 0.0, increases),
+        "reduced": tf.where(due, halve, state["reduced"]),
+        "step_size": step_size,
+    }
+
+
+def sparse_state(state: State, epsilon: tf.Tensor) -> State:
+    """Returns a state with what the schedule keeps of each image.
+
+    Args:
+        state: The state of a `GradientAttack`, its iterate in the first, largest ball.
+        epsilon: Radius on the `[0, 1]` scale.
+
+    Example:
+
+    >>> from keras_advdef.attacks import apgd
+    >>> image = tf.zeros((1, 2))
+    >>> state = {"iterate": image, "images": image, "best_loss": tf.zeros(1)}
+    >>> apgd.sparse_state(state, tf.constant(1.0))["scale"].numpy()
+    array([3.], dtype=float32)
+    """
+    zeros = tf.zeros_like(state["best_loss"])
+    size = value_count(state["images"])
+    return {
+        **state,
+        # Only points of the last, real ball may count.
+        "best": state["images"],
+        "peak": state["iterate"],
+        "peak_gradient": tf.zeros_like(state["iterate"]),
+        "peak_loss": tf.fill(tf.shape(zeros), tf.float32.min),
+        "density": zeros + _FIRST_DENSITY,
+        "support": zeros + size,
+        "step_size": zeros + _RADII[0] * epsilon,
+        "scale": zeros + _RADII[0],
+    }
+
+
+def first_radius(epsilon: tf.Tensor) -> tf.Tensor:
+    """Returns the radius of the first ball.
+
+    Args:
+        epsilon: Radius of the real one.
+
+    Example:
+
+    >>> float(keras_advdef.attacks.apgd.first_radius(tf.constant(2.0)))
+    6.0
+    """
+    return _RADII[0] * epsilon
+
+
+def sparse_step(
+    state: State,
+    losses: tf.Tensor,
+    gradient: tf.Tensor,
+    *,
+    epsilon: tf.Tensor,
+    taken: tf.Tensor,
+    steps: int,
+) -> State:
+    """Takes one step, or goes over to the next smaller ball.
+
+    The step moves the largest gradients' pixels, fewer and fewer as the peak grows
+    sparse (Croce and Hein 2021, "Mind the box: l1-APGD for sparse adversarial attacks
+    on image classifiers", ICML).
+
+    Args:
+        state: The state, from `sparse_state` on.
+        losses: Losses of the iterate, `(batch,)`.
+        gradient: Their gradients.
+        epsilon: Radius on the `[0, 1]` scale.
+        taken: Steps taken before, float32, a scalar or `(batch,)`.
+        steps: Steps of the attack.
+
+    Returns:
+        The state with its iterate moved.
+
+    Example:
+
+    >>> from keras_advdef.attacks import apgd
+    >>> half = tf.fill((1, 4), 0.5)
+    >>> state = {"iterate": half, "images": half, "best_loss": tf.zeros(1)}
+    >>> state = apgd.sparse_state(state, tf.constant(0.1))
+    >>> state = apgd.sparse_step(
+    ...     state, tf.constant([1.0]), tf.constant([[1.0, 4.0, 2.0, 3.0]]),
+    ...     epsilon=tf.constant(0.1), taken=tf.constant(1.0), steps=100)
+    >>> state["iterate"].numpy()
+    array([[0.5, 0.8, 0.5, 0.5]], dtype=float32)
+    """
+    images = state["images"]
+    state = {**with_peak(state, losses, gradient), "gradient": gradient}
+    bounds = [tf.floor(tf.constant(end * steps)) for end in _ENDS]
+    stage = sum(tf.cast(taken >= bound, tf.float32) for bound in bounds)
+    scale = _RADII[0] - stage + tf.zeros_like(losses)
+    radius = scale * epsilon
+    every = float(max(int(_CHECK_SHARE * steps), 1))
+    due = (tf.math.floormod(taken, every) == 0.0) & (taken > 0.0)
+    state = _checked(state, due & tf.ones_like(losses, tf.bool), radius)
+
+    goes_over = scale < state["scale"]
+    wide = per_image(goes_over, images)
+    iterate, slope = state["iterate"], state["gradient"]
+    moved = iterate + per_image(state["step_size"], images) * _sparse(slope, state)
+    moved = project(tf.where(wide, state["peak"], moved), images, radius, "l1")
+    size = value_count(images)
+    support = norm_per_image(moved - images, "l0")
+    lowest = tf.fill(tf.shape(losses), tf.float32.min)
+    return {
+        **state,
+        "iterate": moved,
+        "peak_loss": tf.where(goes_over, lowest, state["peak_loss"]),
+        "density": tf.where(goes_over, support / size / _SPARSER, state["density"]),
+        "support": tf.where(goes_over, support, state["support"]),
+        "step_size": tf.where(goes_over, radius, state["step_size"]),
+        "scale": scale,
+    }
+
+
+def _checked(state: State, due: tf.Tensor, radius: tf.Tensor) -> State:
+    """Sets density and step size by what the peak looks like; see the paper."""
+    images = state["images"]
+    size = value_count(images)
+    support = norm_per_image(state["peak"] - images, "l0")
+    sparser = due & (support < _CHANGED * state["support"])
+    slower = tf.maximum(state["step_size"] / _SLOWER, radius / _SLOWEST)
+    wide = per_image(sparser, images)
+    step_size = tf.where(sparser, radius, tf.where(due, slower, state["step_size"]))
+    return {
+        **state,
+        "density": tf.where(due, support / size / _SPARSER, state["density"]),
+        "support": tf.where(due, support, state["support"]),
+        "step_size": step_size,
+        "iterate": tf.where(wide, state["peak"], state["iterate"]),
+        "gradient": tf.where(wide, state["peak_gradient"], state["gradient"]),
+    }
+
+
+def _sparse(gradient: tf.Tensor, state: State) -> tf.Tensor:
+    """Returns signs of the largest gradients, as a vector of l1 norm one."""
+    size = value_count(gradient)
+    sizes = flattened(tf.abs(gradient))
+    ranked = tf.sort(sizes, direction="DESCENDING")
+    rank = tf.clip_by_value(tf.floor(state["density"] * size) - 1.0, 0.0, size - 1.0)
+    least = tf.gather(ranked, tf.cast(rank, tf.int32), batch_dims=1)
+    large = tf.abs(gradient) >= per_image(least, gradient)
+    signs = tf.where(large, tf.sign(gradient), 0.0)
+    count = per_image(norm_per_image(signs, "l1"), gradient)
+    return signs / tf.maximum(count, 1.0)

@@ -1,15 +1,18 @@
 """GradientAttack: ascent on an attack loss inside a ball; FGSM and PGD."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from keras_advdef.attacks._draws import mean_over_draws
-from keras_advdef.attacks._loss_names import attack_loss
-from keras_advdef.attacks._starts import STARTS, first_iterate
 from keras_advdef.attacks._success import is_broken, stronger
 from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
+from keras_advdef.attacks.losses.classification_loss import ClassificationLoss
+from keras_advdef.attacks.losses.kl_to_clean import KLToClean
+from keras_advdef.attacks.losses.logits_loss import LogitsLoss
+from keras_advdef.attacks.losses.targeted_dlr import TargetedDLR
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import (
@@ -24,13 +27,20 @@ from keras_advdef.core.norms import (
     norm_per_image,
     per_image,
     project,
+    random_point,
+    random_surface_point,
     steepest_step,
 )
 from keras_advdef.core.predictions import bound_logits
-from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.core.random_numbers import fold_in, normal
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.losses.difference_of_logits_ratio import DifferenceOfLogitsRatio
+from keras_advdef.losses.margin import Margin
 
 _TINY = 1e-12
+STARTS = (True, False, "gaussian", "surface")
+# TRADES starts from this much noise: at the clean image its loss has no gradient.
+_GAUSSIAN_STDDEV = 0.001
 
 
 class GradientAttack(SteppedAttack):
@@ -282,3 +292,96 @@ class GradientAttack(SteppedAttack):
         losses, probabilities = mean_over_draws(draw, self.eot_samples)
         broken = is_broken(probabilities, state["labels"], self.targeted)
         return self.keep_best(state, losses, broken)
+
+
+def first_iterate(
+    start: bool | str,
+    images: tf.Tensor,
+    epsilon: tf.Tensor,
+    *,
+    norm: str,
+    key: tf.Tensor,
+) -> tf.Tensor:
+    """Returns the first point of an attack, in the ball and in `[0, 1]`.
+
+    Args:
+        start: True for uniform in the ball, False for the image itself, "gaussian" for
+            a normal perturbation of standard deviation 0.001, "surface" for the
+            surface of the ball.
+        images: Clean images in `[0, 1]`, shape `(batch, ...)`.
+        epsilon: Radius.
+        norm: "linf", "l2" or "l1".
+        key: Int64 tensor of shape `(2,)`.
+
+    Returns:
+        Tensor of the shape of `images`.
+
+    Example:
+
+    >>> images = tf.fill((1, 2, 2, 1), 0.5)
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> points = keras_advdef.attacks.gradient_attack.first_iterate(
+    ...     False, images, tf.constant(0.1), norm="linf", key=key)
+    >>> bool(tf.reduce_all(points == images))
+    True
+    """
+    if start is False:
+        return images
+    if start is True:
+        return random_point(key, images, epsilon, norm)
+    if start == "surface":
+        return random_surface_point(key, images, epsilon, norm)
+    noise = _GAUSSIAN_STDDEV * normal(key, tf.unstack(tf.shape(images)))
+    return project(images + noise, images, epsilon, norm)
+
+
+class _CrossEntropy(LogitsLoss):
+    """The cross-entropy of labels, or of rows of probabilities, to the logits."""
+
+    takes_rows = True
+
+    def from_logits(
+        self, logits: tf.Tensor, labels: tf.Tensor, reference: Any
+    ) -> tf.Tensor:
+        """Returns the cross-entropy of each image, shape `(batch,)`."""
+        del reference
+        if labels.shape.rank == 1:
+            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+        return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+
+
+_LOSSES: dict[str, Callable[[], AttackLoss]] = {
+    "cross_entropy": _CrossEntropy,
+    "margin": lambda: ClassificationLoss(Margin()),
+    "dlr": lambda: ClassificationLoss(DifferenceOfLogitsRatio()),
+    "targeted_dlr": TargetedDLR,
+    "kl": KLToClean,
+}
+
+
+def attack_loss(owner: str, loss: Any) -> AttackLoss:
+    """Returns the attack loss for a name, or the one that was passed.
+
+    Args:
+        owner: Name of the attack that takes the argument.
+        loss: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl" or an
+            `AttackLoss`.
+
+    Returns:
+        An `AttackLoss`.
+
+    Raises:
+        ValueError: If it is neither.
+
+    Example:
+
+    >>> from keras_advdef.attacks.gradient_attack import attack_loss
+    >>> type(attack_loss("PGD", "kl")).__name__
+    'KLToClean'
+    """
+    if isinstance(loss, AttackLoss):
+        return loss
+    if isinstance(loss, str) and loss in _LOSSES:
+        return _LOSSES[loss]()
+    names = ", ".join(repr(name) for name in _LOSSES)
+    raise invalid(owner, "loss", f"one of {names} or an `AttackLoss`", loss)

@@ -7,12 +7,6 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.attacks._early_stopping import run_slots
-from keras_advdef.attacks._square_proposals import (
-    moved_mass,
-    recolored_square,
-    stripes,
-    tiles,
-)
 from keras_advdef.attacks._success import is_broken, needs_confirmation
 from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
@@ -21,13 +15,23 @@ from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.image_layout import (
     checked_data_format,
     from_channels_last,
+    rows_and_cols,
     to_channels_last,
+    value_count,
 )
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.norms import per_image
+from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.predictions import logit_margin
-from keras_advdef.core.random_numbers import fold_in
+from keras_advdef.core.random_numbers import fold_in, uniform
 from keras_advdef.core.random_state import draw_scope
+
+# The first squares cover this share of the image.
+_FIRST_SHARE = 0.8
+# The share is halved after these proposals, however many are allowed.
+_HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+_SHORTEST_PATCH = 3
+_TILES = 5
+_TINY = 1e-12
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -193,3 +197,352 @@ def _drawn(
     data_format = checked_data_format("Square")
     seen = [to_channels_last(each, data_format) for each in images]
     return from_channels_last(draw(key, *seen, **how), data_format)
+
+
+def bumps(
+    down: tf.Tensor, along: tf.Tensor, *, side: tf.Tensor, is_turned: tf.Tensor
+) -> tf.Tensor:
+    """Returns images that hold a patch, or its transpose, and zeros around it.
+
+    A patch are two bumps, the upper one positive and the lower one negative, of l2
+    norm one together and of equal norms. At Chebyshev distance d from its center a
+    bump is as high as the sum of `1 / j**2` over `j > d`, up to the square's edge
+    (Andriushchenko et al. 2020).
+
+    A height falls with the larger of two distances, so it is the smaller of the
+    heights for each alone, and no table of pixels is needed.
+
+    Args:
+        down: Each row's place in the patch, outside too, `(batch, rows)`.
+        along: Each column's place in the patch, `(batch, cols)`.
+        side: Sides of the patches as floats, `(batch, 1)` or `(1, 1)`.
+        is_turned: Whether to transpose, `(batch, 1)`.
+
+    Returns:
+        Float32 tensor of shape `(batch, rows, cols, 1)`.
+
+    Example:
+
+    >>> places = tf.constant([[0.0, 1.0, 2.0]])
+    >>> keras_advdef.attacks.square.bumps(
+    ...     places, places, side=tf.constant([[3.0]]), is_turned=tf.constant([[False]])
+    ... )[0, :, :, 0].numpy().round(2)
+    array([[ 0.14,  0.68,  0.14],
+           [-0.13, -0.13, -0.13],
+           [-0.13, -0.65, -0.13]], dtype=float32)
+    """
+    sums = _sums_of_terms(tf.maximum(tf.shape(down)[1], tf.shape(along)[1]))
+    factors = _factors(side, sums)
+    height, factor = _profile(down, side, (sums, *factors), ~is_turned)
+    other_height, other_factor = _profile(along, side, (sums, *factors), is_turned)
+    height = tf.minimum(height[:, :, None], other_height[:, None])
+    return (height * factor[:, :, None] * other_factor[:, None])[..., None]
+
+
+def _sums_of_terms(length: tf.Tensor) -> tf.Tensor:
+    """Returns the sums of the first 0, 1, ... of the terms `1 / j**2`."""
+    count = tf.cast(length, tf.float64) + 1.0
+    terms = 1.0 / tf.square(tf.range(1.0, count + 1.0, dtype=tf.float64))
+    return tf.cast(tf.cumsum(tf.pad(terms, [[1, 0]])), tf.float32)
+
+
+def _factors(side: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what makes both bumps equally long and the patch's norm one.
+
+    Returns:
+        The upper bump's factor, not negative and 0 where it has no rows, and the lower
+        one's, which is negative; of the shape of `side`.
+    """
+    upper = tf.floor(0.5 * side)
+    squares = [_squares(rows, side, sums) for rows in (upper, side - upper)]
+    halves = tf.add_n([tf.cast(each > 0.0, tf.float32) for each in squares])
+    up, down = (tf.math.divide_no_nan(1.0, tf.sqrt(halves * each)) for each in squares)
+    return up, -down
+
+
+def _squares(rows: tf.Tensor, cols: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of a bump's squares, ring by ring around its center."""
+    distance = tf.range(value_count(sums[None]))[None]
+    farthest = tf.floor(0.5 * cols)
+
+    def within(length: tf.Tensor) -> tf.Tensor:
+        before = tf.floor(0.5 * length)
+        after = length - before - 1.0
+        return tf.minimum(before, distance) + tf.minimum(after, distance) + 1.0
+
+    covered = within(rows) * within(cols)
+    ring = covered - tf.pad(covered[:, :-1], [[0, 0], [1, 0]])
+    height = tf.maximum(_look_up(sums, farthest + 1.0) - sums, 0.0)
+    return tf.reduce_sum(ring * tf.square(height), axis=1, keepdims=True)
+
+
+def _profile(
+    places: tf.Tensor,
+    side: tf.Tensor,
+    known: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    is_split: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns heights along one axis, and the factor of the bump each pixel is in."""
+    sums, *factors = known
+    middle = tf.floor(0.5 * side)
+    length = tf.where(is_split, middle, side)
+    is_first = places < length
+    second = length + tf.floor(0.5 * (side - length))
+    center = tf.where(is_first, tf.floor(0.5 * length), second)
+    distance = tf.minimum(tf.abs(places - center), middle)
+    # The terms up to the edge less those up to the distance.
+    height = _look_up(sums, middle + 1.0) - _look_up(sums, distance)
+    is_inside = (places >= 0.0) & (places < side)
+    factor = tf.where(is_first, *factors)
+    return tf.where(is_inside, height, 0.0), tf.where(is_split, factor, 1.0)
+
+
+def _look_up(table: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    return tf.gather(table, tf.cast(places, tf.int32))
+
+
+def side_length(rows: Any, cols: Any, taken: tf.Tensor, norm: str) -> tf.Tensor:
+    """Returns the side of the squares at the stage that each image has reached.
+
+    Args:
+        rows: Rows of an image, a float or a float32 scalar.
+        cols: Its columns.
+        taken: Proposals made before, float32, a scalar or `(batch,)`.
+        norm: "linf", or "l2" for odd sides of at least 3.
+
+    Returns:
+        Whole numbers as float32, `(1, 1)` or `(batch, 1)`, none longer than the image.
+
+    Example:
+
+    >>> keras_advdef.attacks.square.side_length(
+    ...     28.0, 28.0, tf.constant([0.0, 10.0, 11.0, 9999.0]), "linf").numpy().ravel()
+    array([25., 25., 18.,  1.], dtype=float32)
+    """
+    halved_after = tf.constant(_HALVED_AFTER, tf.float32)
+    passed = tf.cast(tf.reshape(taken, [-1, 1]) > halved_after, tf.float64)
+    share = _FIRST_SHARE * 0.5 ** tf.reduce_sum(passed, axis=1, keepdims=True)
+    # In float64, so that what lies near a half is rounded as in the paper's code.
+    area = tf.cast(rows, tf.float64) * tf.cast(cols, tf.float64)
+    side = tf.cast(tf.maximum(tf.round(tf.sqrt(share * area)), 1.0), tf.float32)
+    longest = tf.minimum(rows, cols)
+    if norm == "l2":
+        side, longest = _odd(tf.maximum(side, _SHORTEST_PATCH)), _odd(longest - 1.0)
+    return tf.minimum(side, longest)
+
+
+def _odd(values: Any) -> tf.Tensor:
+    """Returns whole numbers, and one more than even ones."""
+    return 2.0 * tf.floor(values / 2.0) + 1.0
+
+
+def stripes(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
+    """Moves each column and channel by plus or minus epsilon, the start for "linf".
+
+    Args:
+        key: Int64 tensor of shape `(2,)`.
+        images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
+        epsilon: Radius, a scalar or `(batch,)`.
+
+    Returns:
+        Tensor of the shape of `images`.
+
+    Example:
+
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> images = tf.fill((1, 4, 4, 1), 0.5)
+    >>> striped = keras_advdef.attacks.square.stripes(key, images, 0.25)
+    >>> sorted(set(striped.numpy().ravel().tolist()))
+    [0.25, 0.75]
+    """
+    batch, _, cols, channels = tf.unstack(tf.shape(images))
+    sign = _signs(uniform(key, [batch, 1, cols, channels]))
+    return tf.clip_by_value(images + per_image(epsilon, images) * sign, 0.0, 1.0)
+
+
+def recolored_square(
+    key: tf.Tensor,
+    images: tf.Tensor,
+    best: tf.Tensor,
+    *,
+    epsilon: tf.Tensor,
+    taken: tf.Tensor,
+) -> tf.Tensor:
+    """Moves a square to plus or minus epsilon in each channel, the step for "linf".
+
+    Args:
+        key: Int64 tensor of shape `(2,)`.
+        images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
+        best: What to change, in the ball around `images`.
+        epsilon: Radius, a scalar or `(batch,)`.
+        taken: Proposals made before, float32, a scalar or `(batch,)`.
+
+    Returns:
+        Tensor of the shape of `images`.
+
+    Example:
+
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> images = tf.fill((1, 8, 8, 1), 0.5)
+    >>> moved = keras_advdef.attacks.square.recolored_square(
+    ...     key, images, images, epsilon=0.25, taken=tf.constant(0.0))
+    >>> int(tf.reduce_sum(tf.cast(moved != images, "int32")))
+    49
+    """
+    (rows, cols), channels = rows_and_cols(images), images.shape[3]
+    side = side_length(rows, cols, taken, "linf")
+    draws = uniform(key, [tf.shape(images)[0], 2 + channels])
+    down, along = draws[:, 0:1], draws[:, 1:2]
+    window = _cross(
+        _inside(_offsets(down, side, rows), side),
+        _inside(_offsets(along, side, cols), side),
+    )
+    step = per_image(epsilon, images) * _signs(draws[:, None, None, 2:])
+    # From inside the ball, a step of twice epsilon and a clip end here too.
+    return tf.where(window, tf.clip_by_value(images + step, 0.0, 1.0), best)
+
+
+def tiles(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
+    """Covers images by a five by five grid of patches, the start for "l2".
+
+    Args:
+        key: Int64 tensor of shape `(2,)`.
+        images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
+        epsilon: Radius, a scalar or `(batch,)`.
+
+    Returns:
+        Tensor of the shape of `images`.
+
+    Example:
+
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> images = tf.fill((1, 10, 10, 1), 0.5)
+    >>> moved = keras_advdef.attacks.square.tiles(key, images, 0.5)
+    >>> round(float(tf.norm(moved - images)), 5)
+    0.5
+    """
+    (rows, cols), channels = rows_and_cols(images), images.shape[3]
+    side = tf.maximum(tf.floor(tf.minimum(rows, cols) / _TILES), 1.0)
+    (down, tile_down, count_down), (along, tile_along, count_along) = (
+        _tiled(length, side) for length in (rows, cols)
+    )
+    draws = uniform(key, [tf.shape(images)[0], count_down, count_along, 1 + channels])
+    draws = tf.gather(tf.gather(draws, tile_down, axis=1), tile_along, axis=2)
+    upright, turned = (
+        bumps(
+            down[None],
+            along[None],
+            side=side[None, None],
+            is_turned=tf.constant([[each]]),
+        )
+        for each in (False, True)
+    )
+    filled = tf.where(draws[..., :1] < 0.5, turned, upright) * _signs(draws[..., 1:])
+    return _to_radius(images, filled, epsilon)
+
+
+def moved_mass(
+    key: tf.Tensor,
+    images: tf.Tensor,
+    best: tf.Tensor,
+    *,
+    epsilon: tf.Tensor,
+    taken: tf.Tensor,
+) -> tf.Tensor:
+    """Moves what a window holds to a patch in another one, the step for "l2".
+
+    The first window becomes its own perturbation plus a random patch, the second one
+    is emptied, and the first gets the norm of both, and what the box cut off.
+
+    Args:
+        key: Int64 tensor of shape `(2,)`.
+        images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
+        best: What to change, in the ball around `images`.
+        epsilon: Radius, a scalar or `(batch,)`.
+        taken: Proposals made before, float32, a scalar or `(batch,)`.
+
+    Returns:
+        Tensor of the shape of `images`.
+
+    Example:
+
+    >>> key = keras_advdef.core.random_numbers.make_key(0)
+    >>> images = tf.fill((1, 8, 8, 1), 0.5)
+    >>> moved = keras_advdef.attacks.square.moved_mass(
+    ...     key, images, images, epsilon=0.5, taken=tf.constant(0.0))
+    >>> round(float(tf.norm(moved - images)), 5)
+    0.5
+    """
+    (rows, cols), channels = rows_and_cols(images), images.shape[3]
+    side = side_length(rows, cols, taken, "l2")
+    draws = uniform(key, [tf.shape(images)[0], 5 + channels])
+    down, along = (
+        _offsets(draws[:, i : i + 1], side, length)
+        for i, length in enumerate((rows, cols))
+    )
+    emptied = _cross(
+        _inside(_offsets(draws[:, 2:3], side, rows), side),
+        _inside(_offsets(draws[:, 3:4], side, cols), side),
+    )
+    window = _cross(_inside(down, side), _inside(along, side))
+    filling = bumps(down, along, side=side, is_turned=draws[:, 4:5] < 0.5)
+    perturbation = best - images
+    squares = tf.square(perturbation)
+    room = per_image(epsilon, images) ** 2 - _total(squares, axes=(1, 2, 3))
+    room = tf.maximum(room, 0.0) / channels
+    both = _total(tf.where(window | emptied, squares, 0.0))
+    own = tf.sqrt(_total(tf.where(window, squares, 0.0)))
+    mixed = filling * _signs(draws[:, None, None, 5:])
+    mixed += tf.where(window, perturbation, 0.0) / (own + _TINY)
+    size = tf.maximum(tf.sqrt(_total(tf.square(mixed))), _TINY)
+    mixed *= tf.sqrt(room + both) / size
+    rest = tf.where(window | emptied, 0.0, perturbation)
+    return _to_radius(images, rest + mixed, epsilon)
+
+
+def _signs(draws: tf.Tensor) -> tf.Tensor:
+    return tf.where(draws < 0.5, -1.0, 1.0)
+
+
+def _offsets(draws: tf.Tensor, side: tf.Tensor, length: Any) -> tf.Tensor:
+    """Returns each pixel's place in a window put at random, `(batch, length)`."""
+    first = tf.floor(draws * (length - side + 1.0))
+    return tf.range(length) - first
+
+
+def _tiled(length: Any, side: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Cuts an axis into tiles, with margins where they do not fill it.
+
+    Args:
+        length: Pixels of the axis.
+        side: Those of a tile.
+
+    Returns:
+        Each pixel's place in its tile, negative in the margins, and which tile it is,
+        both `(length,)`; and how many tiles there are.
+    """
+    count = tf.floor(length / side)
+    places = tf.range(length) - tf.floor((length - count * side) / 2.0)
+    tile = tf.clip_by_value(tf.floor(places / side), 0.0, count - 1.0)
+    offsets = places - tile * side
+    return offsets, tf.cast(tile, tf.int32), tf.cast(count, tf.int32)
+
+
+def _inside(offsets: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    return (offsets >= 0.0) & (offsets < side)
+
+
+def _cross(down: tf.Tensor, along: tf.Tensor) -> tf.Tensor:
+    return down[:, :, None, None] & along[:, None, :, None]
+
+
+def _total(values: tf.Tensor, axes: tuple[int, ...] = (1, 2)) -> tf.Tensor:
+    return tf.reduce_sum(values, axes, keepdims=True)
+
+
+def _to_radius(
+    images: tf.Tensor, perturbation: tf.Tensor, epsilon: tf.Tensor
+) -> tf.Tensor:
+    size = per_image(norm_per_image(perturbation, "l2"), images)
+    scale = per_image(epsilon, images) / tf.maximum(size, _TINY)
+    return tf.clip_by_value(images + perturbation * scale, 0.0, 1.0)

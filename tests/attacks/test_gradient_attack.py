@@ -4,15 +4,24 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import FGSM, PGD
-from keras_advdef.attacks.losses import AttackLoss
+from keras_advdef.attacks.gradient_attack import STARTS, attack_loss, first_iterate
+from keras_advdef.attacks.losses import (
+    AttackLoss,
+    ClassificationLoss,
+    KLToClean,
+    TargetedDLR,
+)
+from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import RandomNoise
-from tests.support.check_attack import inside
+from keras_advdef.losses import DifferenceOfLogitsRatio, Margin
+from tests.support.check_attack import distance, inside
 from tests.support.nets import linear_net, small_net
 
 # At x = [.6, .2] the logits of the identity are .4 apart; with w = [1, -1] the boundary
 # is .4 / ||w||_1 = .2 away in linf, .4 / sqrt(2) in l2, .4 / ||w||_inf = .4 in l1.
 POINT = np.array([0.6, 0.2], "float32").reshape(1, 2, 1, 1)
 NEAREST = {"linf": 0.2, "l2": 0.28284271, "l1": 0.4}
+MIDDLE = np.full((400, 4, 4, 1), 0.5, "float32")
 
 
 class TestGradientAttack:
@@ -267,3 +276,50 @@ def test_keep_best_updates_the_best_only():
     new = FGSM(0.1).keep_best(state, tf.constant([2.0]), tf.constant([False]))
     assert (new["best"].numpy().item(), new["best_loss"].numpy().item()) == (1.0, 2.0)
     assert (new["other"], state["best"].numpy().item()) == (3, 0.0)
+
+
+def _start(kind, epsilon=0.1, norm="linf", seed=0):
+    return first_iterate(
+        kind, tf.constant(MIDDLE), tf.constant(epsilon), norm=norm, key=make_key(seed)
+    )
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("kind", STARTS)
+def test_starts_in_the_ball(kind, norm):
+    assert inside(_start(kind, norm=norm), MIDDLE, 0.1, norm)
+
+
+def test_surface_and_image():
+    np.testing.assert_allclose(distance(_start("surface"), MIDDLE, "linf"), 0.1, 1e-5)
+    np.testing.assert_array_equal(_start(False), MIDDLE)
+
+
+def test_gaussian_has_a_thousandth_of_deviation():
+    noise = _start("gaussian") - MIDDLE
+    # 6400 draws: four standard errors of the deviation are .001 * 4 / sqrt(12800).
+    assert np.std(noise) == pytest.approx(0.001, abs=3.6e-5)
+
+
+def test_names_and_objects():
+    assert isinstance(attack_loss("PGD", "kl"), KLToClean)
+    assert isinstance(attack_loss("PGD", "margin").loss, Margin)
+    assert isinstance(attack_loss("PGD", "dlr").loss, DifferenceOfLogitsRatio)
+    assert isinstance(attack_loss("PGD", "targeted_dlr"), TargetedDLR)
+    assert isinstance(attack_loss("PGD", "margin"), ClassificationLoss)
+    own = KLToClean()
+    assert attack_loss("PGD", own) is own
+
+
+def test_rejects_other_names():
+    names = "'cross_entropy', 'margin', 'dlr', 'targeted_dlr', 'kl' or"
+    with pytest.raises(ValueError, match=f"one of {names}"):
+        attack_loss("PGD", "hinge")
+
+
+def test_cross_entropy_takes_rows():
+    loss = attack_loss("PGD", "cross_entropy")
+    logits = tf.constant([[2.0, 1.0, 0.0]])
+    by_class = [loss.from_logits(logits, tf.constant([k]), None)[0] for k in (0, 1)]
+    mixed = loss.from_logits(logits, tf.constant([[0.75, 0.25, 0.0]]), None)
+    assert float(mixed[0]) == pytest.approx(np.dot([0.75, 0.25], by_class))
