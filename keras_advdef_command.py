@@ -1,6 +1,7 @@
-"""What the command `keras-advdef` does before it loads the package.
+"""The entry point of the command `keras-advdef`.
 
-That takes seconds, in which Ctrl-C and SIGTERM end it with one line.
+Loading the package takes seconds. Until then, Ctrl-C and SIGTERM end the process with
+one line.
 """
 
 import contextlib
@@ -14,11 +15,11 @@ _MESSAGES = {signal.SIGINT: b"Interrupted.\n", signal.SIGTERM: b"Terminated.\n"}
 
 
 def exit_on_signal(number: int, frame: types.FrameType | None) -> None:
-    """Ends the process at once, as long as there is nothing to clean up.
+    """Ends the process at once, since there is nothing to clean up yet.
 
     Args:
-        number: Of the signal that asks for it.
-        frame: Where the program is.
+        number: Number of the signal.
+        frame: Current stack frame, which is not used.
     """
     with contextlib.suppress(OSError):
         os.write(2, _MESSAGES[signal.Signals(number)])
@@ -26,23 +27,23 @@ def exit_on_signal(number: int, frame: types.FrameType | None) -> None:
 
 
 def replace_closed_streams() -> None:
-    """Gives the process the standard streams that its caller has closed.
+    """Opens the null device for each standard stream that the caller has closed.
 
-    The first files to be opened would take their numbers otherwise, and what TensorFlow
-    logs would be written into them.
+    Otherwise the first files that are opened would get their numbers, and TensorFlow's
+    log would be written into them.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
             file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - till the end
             setattr(sys, name, file)
         elif isinstance(stream, io.TextIOWrapper):
-            # A terminal may not know the letters of a name.
+            # The encoding of the terminal may lack letters of a file name.
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -51,12 +52,12 @@ def exit_on_bug(
     error: BaseException,
     trace: types.TracebackType | None,
 ) -> None:
-    """Ends the process after an error of ours; Python's 1 says something else.
+    """Prints an unexpected error and exits with 70; Python's 1 means a low accuracy.
 
     Args:
         kind: Class of the error.
-        error: What nothing has caught.
-        trace: Where it was raised.
+        error: The uncaught error.
+        trace: Its traceback.
     """
     sys.__excepthook__(kind, error, trace)
     sys.stderr.flush()
@@ -68,7 +69,7 @@ def main() -> None:
     replace_closed_streams()
     sys.excepthook = exit_on_bug
     for number in _MESSAGES:
-        # Whoever started it may have asked to be left alone, as `nohup` does.
+        # The parent process may have chosen to ignore it, as `nohup` does.
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, exit_on_signal)
     try:

@@ -1,4 +1,4 @@
-"""The commands; what each one does stands in its own file."""
+"""The commands of `keras-advdef`; each file beside this one runs one of them."""
 
 from typing import Annotated
 

@@ -30,7 +30,7 @@ class TestApp:
         ],
     )
     def test_help_tells_of_codes_and_risks(self, invoke, command, texts):
-        # Without what boxes and columns put between the words.
+        # Boxes and columns put other characters between the words.
         words = invoke(*command, "--help").stdout.replace("│", " ").split()
         shown = " ".join(words)
         assert [text for text in texts if text not in shown] == []

@@ -20,6 +20,6 @@ def test_tells_that_nobody_reads():
         output = CommandConsole(file=file)
         with pytest.raises(OutputClosed):
             print_line(output, "a")
-        # Nothing is left that would fail again, and later lines go nowhere.
+        # Nothing is left in a buffer to fail again; later lines are discarded.
         print_line(output, "b")
         file.write("c")

@@ -7,7 +7,7 @@ from keras_advdef.cli._defence_names import card_name
 from keras_advdef.core.cards import all_cards
 from tests.golden.refresh import public_names
 
-# Public names of the defences' folders that carry no card: bases and tools.
+# Public names in the folders of defences that have no card: bases and tools.
 NO_DEFENCE = {
     "CrossEntropy",
     "DifferenceOfLogitsRatio",

@@ -1,4 +1,4 @@
-"""The command `evaluate`, also killed and run again."""
+"""The command `evaluate`, including a run that is killed and resumed."""
 
 import inspect
 import json
@@ -61,7 +61,7 @@ class TestEvaluateFlags:
 
 @pytest.fixture
 def saved(tmp_path):
-    """Path of a tiny classifier for the images of `npz`, of maps and of one unit."""
+    """Path of a tiny classifier for the images of `npz`, with one sigmoid unit."""
     head = keras.layers.Dense(1, activation="sigmoid")
     net = keras.Sequential([keras.Input((6, 5)), keras.layers.Flatten(), head])
     # Bright images are class 1.

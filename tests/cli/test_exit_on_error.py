@@ -120,7 +120,7 @@ class TestExitOnError:
 
     @pytest.mark.parametrize("error", [TypeError, ValueError])
     def test_defects_of_the_package_are_not_foreseen_either(self, error, monkeypatch):
-        # Only what was raised to refuse an argument is bad input.
+        # Only errors that refuse an argument count as bad input.
         monkeypatch.setattr(ValueRange, "parse", lambda *given: _raise(error("None")))
         assert _outcome(lambda: ValueRange.parse("PGD", 1))[0] == 70
 

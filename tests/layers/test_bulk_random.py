@@ -22,7 +22,7 @@ def keys():
 
 
 def _rows(draws):
-    """64 bits of each number and the two behind it."""
+    """Returns 64 bits made of each number and the two after it."""
     bits = (np.asarray(draws) * 2**24).astype(np.uint64)
     return bits[..., :-2] << 40 | bits[..., 1:-1] << 16 | bits[..., 2:] >> 8
 

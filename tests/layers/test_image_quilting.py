@@ -30,7 +30,7 @@ def _model(**arguments):
 
 
 def _colours(count):
-    """Images of one colour each; every patch of them is of one colour."""
+    """Images of a single colour each, and therefore patches of a single colour."""
     colours = (np.arange(count, dtype="float32") + 1) / (count + 1)
     return np.tile(colours[:, None, None, None], (1, 5, 5, 1))
 
@@ -47,7 +47,7 @@ class TestOutput:
 
     @pytest.mark.parametrize(("rows", "columns"), [(28, 28), (32, 32), (33, 17)])
     def test_every_pixel_comes_from_the_bank(self, rows, columns):
-        # The images are black, and no colour of the bank is.
+        # The images are black; no colour in the bank is.
         layer = _adapted(_colours(20), seed=0)
         outputs = layer(np.zeros((2, rows, columns, 1), "float32")).numpy()
         assert set(outputs.ravel()) == set(_colours(20)[:10].ravel())
@@ -79,7 +79,7 @@ class TestOutput:
         np.testing.assert_array_equal(layer(images), layer(images))
 
     def test_agrees_in_every_mode(self):
-        # 8-bit levels, at which many rows are equally far.
+        # 8-bit levels, for which many rows have equal distances.
         clean = np.round(_clean() * 15) / 15
         layer = _adapted(clean)
         images = tf.constant(np.round(_clean(3, 13, 9) * 15) / 15, tf.float32)

@@ -7,7 +7,7 @@ from keras_advdef.layers import InputTransform
 
 
 class Inverted(InputTransform):
-    """The simplest transform: it shows when it works and what it saw."""
+    """A simple transform that shows when it is active and what it received."""
 
     draws = False
 

@@ -62,8 +62,8 @@ class TestCompress:
         assert apart.mean() < 0.01
 
     def test_halves_are_rounded_away_from_zero(self):
-        # All coefficients but the mean vanish; eight times the mean's distance from
-        # 128 over a step of 16 is a half for every odd level.
+        # Only the mean's coefficient is not zero: eight times its distance from 128,
+        # over a step of 16, which is a half for every odd level.
         for level in range(100, 156):
             flat = np.full((1, 8, 8, 1), level, "uint8")
             steps = 8 * (level - 128) / 16
@@ -71,8 +71,8 @@ class TestCompress:
             assert ours(flat, 50, "4:4:4")[0, 0, 0, 0] == 128 + 2 * rounded
 
     def test_halves_survive_a_division_by_way_of_reciprocals(self):
-        # As the optimizer of a graph makes of it; 1/2040 is the smallest step between
-        # quotients, 24 the divisor whose quotients are largest and inexact.
+        # As an optimized graph computes it. 1/2040 is the smallest step between
+        # quotients; 24 is the divisor with the largest inexact quotients.
         for divisor in (24.0, 56.0, 2040.0):
             whole = np.arange(-8192, 8193)
             wanted = np.sign(whole) * np.floor((abs(whole) + divisor / 2) / divisor)
@@ -97,8 +97,8 @@ class TestCompress:
 
     def test_gradient_of_soft_rounding_is_that_of_the_cubic(self):
         # A flat block has the mean as its only coefficient: 8 (x - 128) / T steps.
-        # Backward, rounding there has the slope 3 d**2, d the distance to the step,
-        # and everything else the slope 1, so the levels move by that slope.
+        # In the backward pass, rounding has the slope 3 d**2 for a distance d to the
+        # step, and everything else the slope 1, so this is the slope of the levels.
         level = tf.constant(150.0 / 255)
         table = tf.constant(quantization_tables(50)[None], tf.float32)
         with tf.GradientTape() as tape:

@@ -7,7 +7,7 @@ from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.layers._multinomial import drawn_outcomes
 
 _ROWS = 10_000
-# Of 60 tested counts, the largest deviation in standard errors.
+# Bound in standard errors for the largest deviation of 60 counts.
 _ERRORS = 4.5
 
 
@@ -41,8 +41,8 @@ def test_chance_to_come_up(kind, draws):
 
 @pytest.mark.parametrize(("outcomes", "draws"), [(6, 4), (6, 40), (60, 60), (300, 30)])
 def test_number_of_different_outcomes(outcomes, draws):
-    # Drawing with replacement is negatively correlated: the count of different outcomes
-    # varies less than that of independent ones. NumPy draws by itself.
+    # Occurrences are negatively correlated, so the number of different outcomes varies
+    # less than for independent ones. NumPy's draws are independent of ours.
     generator = np.random.default_rng(1)
     weights = generator.uniform(0.2, 1.0, outcomes)
     expected = generator.multinomial(draws, weights / weights.sum(), size=_ROWS)
@@ -106,5 +106,5 @@ def test_equal_in_every_mode(in_every_mode):
 
     eager, graph, compiled = in_every_mode(draw, make_key(1))
     np.testing.assert_array_equal(eager, graph)
-    # Rounding may move an outcome across a border.
+    # Rounding may move a draw to an adjacent outcome.
     assert np.mean(np.array(eager) != np.array(compiled)) < 0.01

@@ -10,7 +10,7 @@ CONTRACT = [{"strength": 0.1}]
 
 
 def _by_numpy(images, search, patch, strength):
-    """The definition, one pixel after the other."""
+    """Returns the definition, pixel by pixel."""
     reach, border = search // 2, patch // 2
     margin = reach + border
     pad = ((0, 0), (margin, margin), (margin, margin), (0, 0))
@@ -91,7 +91,7 @@ def test_keeps_shape_dtype_and_the_range_of_the_image(pixels, strength):
     averaged = NonLocalMeans(search=5, strength=strength)(pixels).numpy()
     assert averaged.shape == pixels.shape
     assert averaged.dtype == pixels.dtype
-    # A mean never leaves the range of what it is made of; it also refuses NaN.
+    # A mean stays within the range of its inputs; the comparison also refuses NaN.
     low = pixels.min(axis=(1, 2, 3), keepdims=True) - 1e-6
     high = pixels.max(axis=(1, 2, 3), keepdims=True) + 1e-6
     assert ((averaged >= low) & (averaged <= high)).all()

@@ -32,7 +32,7 @@ def test_enlarges_nothing_at_an_orthonormal_kernel(options):
     rows, columns = layer.kernel_size
     matrix = np.reshape(layer.kernel, (-1, layer.filters))
     np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False), 1, atol=1e-5)
-    # A convolution without the factor may go up to the root of its window.
+    # Without the factor, it may reach the square root of the window size.
     plain = keras.layers.Conv2D(**options)
     plain.build((None, 9, 7, 3))
     plain.kernel.assign(layer.kernel)

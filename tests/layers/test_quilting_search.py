@@ -7,7 +7,7 @@ from keras_advdef.layers._quilting import pick_nearest
 
 
 def _expected(queries, ranks, bank):
-    """By brute force, in double precision."""
+    """Searches by brute force, in double precision."""
     queries, rows = queries.astype("float64"), bank.astype("float64")
     far = ((queries[:, None] - rows) ** 2).sum(axis=2)
     order = np.argsort(far, axis=1)
@@ -64,7 +64,7 @@ class TestPickNearest:
             np.testing.assert_array_equal(found, expected)
 
     def test_rows_that_differ_by_less_than_products_round(self):
-        # Seven rows nearly alike, which only exact differences tell apart.
+        # Seven nearly equal rows, which only exact differences can order.
         generator = np.random.default_rng(0)
         alike = generator.uniform(size=75) + generator.normal(0, 1e-5, (7, 75))
         alike = alike.astype("float32")

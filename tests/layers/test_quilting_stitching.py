@@ -6,7 +6,7 @@ from keras_advdef.layers._quilting import grid_patches, patch_starts, stitch_pat
 
 
 def _seam(errors):
-    """The first column of the new patch in each row, by Efros and Freeman."""
+    """Returns the first column of the new patch in each row (Efros and Freeman)."""
     costs = [errors[0]]
     for row in errors[1:]:
         wide = np.pad(costs[-1], 1, constant_values=np.inf)
@@ -19,7 +19,7 @@ def _seam(errors):
 
 
 def _pasted(patches, shape, side, overlap):
-    """One image, patch after patch."""
+    """Stitches one image, patch by patch."""
     image = np.full(shape, np.nan)
     tops, lefts = (patch_starts(size, side, overlap) for size in shape[:2])
     new = iter(patches.reshape(-1, side, side, shape[2]).astype("float64"))
@@ -75,7 +75,7 @@ class TestStitchPatches:
         np.testing.assert_array_equal(found, images)
 
     def test_seam_follows_where_patches_agree(self):
-        # The patches agree in one column of the overlap; there the new one begins.
+        # The patches agree in one column of the overlap, where the new one begins.
         left, right = np.zeros((3, 3)), np.ones((3, 3))
         right[:, 1] = 0.0
         patches = np.stack([left, right]).reshape(1, 2, 9).astype("float32")

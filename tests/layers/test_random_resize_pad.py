@@ -14,7 +14,7 @@ CONTRACT = [
 
 
 def _boxes(outputs: np.ndarray) -> np.ndarray:
-    """Top, left, height and width of what is not padding, for white images."""
+    """Returns top, left, height and width of the part without padding."""
     filled = outputs[..., 0] > 0.5
     rows, columns = filled.any(axis=2), filled.any(axis=1)
     return np.stack(

@@ -35,7 +35,7 @@ class TestBoth:
         seen = pruned_many(row, sampling=sampling, fraction=fraction)
         kept = chances(row, fraction)
         some = row > 0
-        # Of one draw the deviation is h * sqrt((1 - kept) / kept).
+        # One draw has the standard deviation h * sqrt((1 - kept) / kept).
         error = row[some] * np.sqrt((1 - kept[some]) / kept[some] / len(seen))
         assert (np.abs(seen.mean(axis=0)[some] - row[some]) < 4.5 * error).all()
         assert not seen[:, ~some].any()
@@ -118,12 +118,12 @@ class TestBoth:
         seen = layer(maps)
         assert seen.shape == shape
         assert layer.compute_output_shape(shape) == shape
-        # Something was drawn in each example, a single activation surely.
+        # Each example keeps something; a single activation is always kept.
         if sampling == "multinomial":
             assert np.array(seen).reshape(shape[0], -1).any(axis=1).all()
 
     def test_half_precision(self, sampling):
-        # 40 000 activations of 8 sum up to more than float16 holds.
+        # The sum of 40 000 activations of 8 overflows float16.
         maps = np.full((1, 200, 200, 1), 8.0, "float16")
         layer = StochasticActivationPruning(
             sampling=sampling, dtype="mixed_float16", seed=0

@@ -23,7 +23,7 @@ class TestTotalVariationMinimization:
 
     @pytest.mark.parametrize("keep", [0.2, 0.7])
     def test_keeps_each_pixel_of_each_channel_by_itself(self, keep):
-        # With a tiny weight kept pixels stay, and white noise is never met by chance.
+        # With a tiny weight, kept pixels stay, and no other matches noise by chance.
         pixels = np.random.default_rng(0).uniform(0, 1, (4, 20, 20, 3))
         pixels = pixels.astype("float32")
         layer = TotalVariationMinimization(
@@ -31,7 +31,7 @@ class TestTotalVariationMinimization:
         )
         kept = np.abs(layer(pixels) - pixels) < 1e-3
         deviation = np.sqrt(keep * (1 - keep) / kept.size)
-        # A dropped pixel comes as near as that once in a hundred or two.
+        # A dropped pixel comes this close about once in 100 to 200 times.
         assert kept.mean() == pytest.approx(keep, abs=4 * deviation + 0.02)
         both = (kept[..., 0] & kept[..., 1]).mean()
         assert both == pytest.approx(keep**2, abs=0.06)

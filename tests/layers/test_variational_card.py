@@ -22,7 +22,7 @@ def test_layers_share_all_but_the_summary():
 def test_duties_of_the_evaluation():
     card = variational_card("A layer.")
     assert card.summary == "A layer."
-    # Gradients of single draws made the paper's claim.
+    # The paper's claim rests on gradients of single draws.
     assert card.eot_samples >= 10
     assert [each.attack for each in card.breaks] == ["EOT"]
     assert card.standing == "weakened"

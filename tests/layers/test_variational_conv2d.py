@@ -105,7 +105,7 @@ class TestVariationalConv2D:
         wanted = last(inputs)
         assert first.compute_output_shape(turned.shape) == found.shape
         if estimator == "local_reparameterization":
-            # Here the draws lie along the outputs, in another order.
+            # Here the draws run along the outputs, in another order.
             assert found.shape == (3, 6, 5, 4)
         else:
             found = tf.transpose(found, (0, 2, 3, 1))
@@ -114,7 +114,7 @@ class TestVariationalConv2D:
     def test_flipout_flips_for_each_example(self, inputs):
         layer = VariationalConv2D(4, 1, estimator="flipout", kernel_initializer="zeros")
         found = layer(np.ones_like(inputs)).numpy()
-        # One sign for all places of an example, another one for the next.
+        # One sign for all positions of an example, another for the next example.
         np.testing.assert_allclose(found, found[:, :1, :1] + 0 * found, atol=1e-6)
         assert len(np.unique(found[:, 0, 0].round(5), axis=0)) > 1
 

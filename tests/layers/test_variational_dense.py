@@ -7,7 +7,7 @@ from keras_advdef.layers import VariationalDense
 from keras_advdef.layers._weight_estimators import ESTIMATORS
 from tests.support.fresh_process import run_fresh
 
-# Draws that a batch shares, those of "reparameterization", are another contract.
+# The draws of "reparameterization" are shared by a batch: another contract.
 CONTRACT = [{"units": 1, "estimator": "flipout", "kl_weight": 0.25}]
 
 PEER = """
@@ -60,7 +60,7 @@ class TestVariationalDense:
         layer = VariationalDense(20_000, estimator=estimator, **options)
         inputs = np.array([[[1.0, 2.0], [0.0, -1.0]]], "float32")
         found = layer(inputs).numpy()
-        # Four standard errors of 20 000 draws with deviations 0.3 |x|.
+        # Four standard errors of 20 000 draws with standard deviations 0.3 |x|.
         deviations = 0.3 * np.sqrt(np.sum(inputs**2, axis=-1))
         errors = (found.mean(axis=-1) - inputs.sum(axis=-1)) / deviations
         assert np.abs(errors).max() < 4 / np.sqrt(20_000)
@@ -83,7 +83,7 @@ class TestVariationalDense:
     def test_flipout_flips_for_each_example(self):
         layer = VariationalDense(4, estimator="flipout", kernel_initializer="zeros")
         found = layer(np.ones((6, 5, 3), "float32")).numpy()
-        # One sign for all places of an example, another one for the next.
+        # One sign for all positions of an example, another for the next example.
         np.testing.assert_allclose(found, found[:, :1] * np.ones((1, 5, 1)), atol=1e-6)
         assert len(np.unique(found[:, 0].round(5), axis=0)) > 1
 

@@ -48,7 +48,7 @@ def normal_divergence(mean, stddev, prior):
 
 
 class Quiet(keras.layers.Layer):
-    """Removes all that a loss could depend on but the divergence."""
+    """Removes everything that the loss depends on, except the divergence."""
 
     def call(self, inputs):
         return 0.0 * inputs
@@ -59,7 +59,7 @@ class TestDivergence:
         zeros = {"kernel_initializer": "zeros", "posterior_initializer": 0.1}
         layer = built(prior_stddev=0.1, **zeros)
         assert float(layer.kl_divergence()) == pytest.approx(0.0, abs=1e-6)
-        # A number worked out elsewhere, for each of the 12 weights.
+        # A value computed independently, for each of the 12 weights.
         layer = built(prior_stddev=0.1, **{**zeros, "posterior_initializer": 0.05})
         assert float(layer.kl_divergence()) == pytest.approx(12 * 0.318147, rel=1e-5)
 
@@ -234,7 +234,7 @@ class TestDraws:
     def test_have_the_moments_of_the_posterior(self):
         ones = {"kernel_initializer": "ones", "posterior_initializer": 0.2}
         found = built(10_000, **ones)(np.ones((1, 4)))
-        # Four standard errors for sums of four weights, whose deviation is 0.4.
+        # Four standard errors for sums of four weights with standard deviation 0.4.
         assert np.mean(found) == pytest.approx(4.0, abs=0.016)
         assert np.std(found) == pytest.approx(0.4, rel=0.03)
 
@@ -257,10 +257,10 @@ class TestDraws:
         seen.clear()
         annealing = KLAnnealing(2)
         model.fit(images, labels, batch_size=6, callbacks=[annealing], verbose=0)
-        # Three steps of the attack and that of the training, at least.
+        # At least three steps of the attack and one of training.
         assert len(seen) >= 3 * draws + 1
         assert len({kernel.tobytes() for kernel in seen}) == len(seen)
-        # Only training moves the saved stream on.
+        # Only training advances the saved stream.
         assert int(net.layers[1].random_state[0]) == int(state[0]) + 256
 
     def test_of_logits_are_those_of_probabilities(self, images):
@@ -399,7 +399,7 @@ class TestSaving:
         model.layers[0].kl_scale.assign(0.25)
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
-        # The divergence is whole again; all else is as it was, draws included.
+        # The divergence counts fully again; all else is the same, draws included.
         assert float(loaded.layers[0].kl_scale) == 1.0
         assert loaded.layers[0].kl_weight == 0.5
         assert loaded.layers[2].kl_weight == pytest.approx(0.01)
@@ -493,6 +493,6 @@ def test_mirrored_strategy():
     assert found["loss"][-1] < found["loss"][0]
     one, other = found["draws"]
     assert one != other
-    # Once for each step, not for each replica.
+    # Once per step, not per replica.
     wanted = np.log(2) + found["divergence"]
     assert found["first"] == pytest.approx(wanted, rel=1e-4)

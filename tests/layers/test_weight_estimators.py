@@ -13,7 +13,7 @@ from keras_advdef.layers._weight_estimators import (
 
 DENSE = LinearMap(tf.matmul, -1)
 CONVOLUTION = LinearMap(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"), -1)
-# Four outputs whose weights differ, each in so many independent copies.
+# Four outputs with different weights, and the number of independent copies of each.
 OUTPUTS, COPIES = 4, 50_000
 
 
@@ -22,7 +22,7 @@ def constant(value):
 
 
 def weights(shape, copies, seed=0):
-    """Means and deviations that repeat along the last axis."""
+    """Means and standard deviations that repeat along the last axis."""
     generator = np.random.default_rng(seed)
     mean = generator.normal(0.0, 1.0, shape)
     stddev = generator.uniform(0.1, 0.6, shape)
@@ -31,7 +31,7 @@ def weights(shape, copies, seed=0):
 
 
 def draws_of_dense(estimator, inputs, *, bias=None, seed=3):
-    """Outputs of shape `(batch, OUTPUTS, COPIES)`, and what they should be."""
+    """Returns outputs of shape `(batch, OUTPUTS, COPIES)` and their expected values."""
     mean, stddev, kernel = weights((inputs.shape[1], OUTPUTS), COPIES)
     found = ESTIMATORS[estimator](
         DENSE, constant(inputs), kernel=kernel, bias=bias, key=make_key(seed)
@@ -41,7 +41,7 @@ def draws_of_dense(estimator, inputs, *, bias=None, seed=3):
 
 
 def check_moments(found, mean, variance):
-    """Each position within 4 standard errors, all together within 1 %."""
+    """Checks each position within 4 standard errors, and all together within 1 %."""
     count = found.shape[-1]
     errors = (found.mean(axis=-1) - mean) / np.sqrt(variance)
     assert np.abs(errors).max() < 4 / np.sqrt(count)
@@ -96,7 +96,7 @@ class TestEveryEstimator:
         found = ESTIMATORS[estimator](
             DENSE, tf.ones((1, 1)), kernel=zero, bias=bias, key=make_key(3)
         )
-        # Were the draws equal, the variance would be 4, not 2.
+        # If the draws were equal, the variance would be 4 instead of 2.
         assert np.var(found) == pytest.approx(2.0, rel=0.03)
 
     def test_no_deviation_is_the_mean(self, estimator, inputs):
@@ -131,7 +131,7 @@ class TestEveryEstimator:
                 DENSE, constant(inputs), kernel=kernel, bias=None, key=make_key(0)
             )
         mean, stddev = tape.gradient(found, kernel)
-        # The output is linear in the mean, and grows with the deviation by its noise.
+        # The output is linear in the mean; its slope in the deviation is the noise.
         wanted = np.repeat(inputs.sum(axis=0)[:, None], 3, axis=1)
         np.testing.assert_allclose(mean, wanted, rtol=1e-5)
         noise = found - posterior_mean(

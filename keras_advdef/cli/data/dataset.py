@@ -15,7 +15,7 @@ def _class_count(owner: str, labels: np.ndarray) -> int:
         return labels.shape[1]
     largest = int(labels.max())
     if not 1 <= largest < len(labels):
-        rule = "numbers from 0 of at least two classes, no more classes than images"
+        rule = "numbers from 0, with at least two classes and no more than images"
         raise invalid(owner, "labels", rule, largest)
     return largest + 1
 

@@ -129,14 +129,14 @@ class TestLoadFolderTestImages:
         assert found.description == (
             f"all 10 images of {folder}; classes by name: 0 cat, 1 dog"
         )
-        # Each image once, beside its own class.
+        # Each image occurs once, with its own class.
         levels = np.sort(np.rint(255 * found.images[:, 0, 0, 0]))
         assert levels.tolist() == [0, 1, 2, 3, 4, 200, 201, 202, 203, 204]
         bright = found.images.mean(axis=(1, 2, 3)) > 0.5
         np.testing.assert_array_equal(bright, found.labels == 1)
 
     def test_every_beginning_holds_all_classes(self, tmp_path):
-        # Small budgets take the first images; in name order those were cats only.
+        # Small budgets use the first images, which in name order would all be cats.
         labels = load_folder_test_images(str(_fill(tmp_path, cat=30, dog=10))).labels
         assert [int(labels[:count].sum()) for count in (8, 20, 40)] == [2, 5, 10]
 
@@ -146,7 +146,7 @@ class TestLoadFolderTestImages:
 
     def test_test_part(self, parted):
         found = load_folder_test_images(str(parted))
-        # Numbered as in training, where there are birds.
+        # Numbered as in training, which has birds.
         assert sorted(found.labels.tolist()) == [1, 2, 2, 2]
         assert found.description == (
             f"all 4 images of {parted / 'test'}; classes by name: 0 bird, 1 cat, 2 dog"

@@ -20,7 +20,7 @@ def save(tmp_path):
 
 
 def read_images(paths):
-    """The images as whole numbers, which the floats hold exactly."""
+    """Returns the images as whole numbers, after a check that the floats are exact."""
     found = read_floats(paths)
     assert found.dtype == np.float32
     levels = np.rint(255 * found).astype(np.uint8)
@@ -29,7 +29,7 @@ def read_images(paths):
 
 
 def oriented(upright, orientation):
-    """How a camera stores pixels that are looked at as `upright`."""
+    """Returns the pixels of `upright` as a camera with that orientation stores them."""
     return {
         1: upright,
         2: upright[:, ::-1],
@@ -43,7 +43,7 @@ def oriented(upright, orientation):
 
 
 def png(depth, kind, lines, *chunks):
-    """A PNG of one line each, with a header and chunks that Pillow does not write."""
+    """Returns a PNG with a header and chunks that Pillow does not write."""
 
     def chunk(name, data):
         body = name + data
@@ -130,7 +130,7 @@ class TestReadImages:
             read_images([tmp_path / name])
 
     def test_pages_are_not_counted(self, tmp_path, monkeypatch):
-        # Pillow compares each page with all before: minutes for a file of megabytes.
+        # Pillow compares each page with all before it: minutes for a large file.
         def counted(image):
             raise OSError("counted")
 

@@ -117,7 +117,7 @@ class TestAtomicOutput:
         with atomic_output(tmp_path, **_NAMES) as staging:
             assert not left.exists()
             _fill(staging, "first")
-            # Another run at work is left alone.
+            # The folder of a run that is still going is left alone.
             with atomic_output(tmp_path, **_NAMES) as other:
                 assert staging.exists()
                 _fill(other, "second")
@@ -148,7 +148,7 @@ class TestAtomicOutput:
         assert (mine / "mine.txt").read_text() == "mine"
 
     def test_taken_for_a_leftover_it_begins_again(self, tmp_path, monkeypatch):
-        """Another run removes the folder of this one before it is locked."""
+        """Another run removes this run's folder before it is locked."""
         tries = []
 
         def late(path):

@@ -54,7 +54,7 @@ class TestRunDemo:
 
 @pytest.fixture
 def write(tmp_path, npz, demo_run, monkeypatch):
-    """Runs the demo with the measuring left out."""
+    """Runs the demo without training and attacks."""
     net = keras.Sequential([keras.Input((6, 5, 1)), keras.layers.Flatten()])
     monkeypatch.setattr(demo, "_measure", lambda *given, **named: (net, demo_run))
     flags = DemoFlags(
@@ -71,7 +71,7 @@ def _contents(folder):
 
 
 class TestDisk:
-    # The first file does not fit, the SavedModel, or the picture.
+    # What does not fit is the first file, the SavedModel, or the plot.
     @pytest.mark.parametrize("room", [1000, 15_000, 25_000])
     @pytest.mark.parametrize("earlier", [False, True])
     def test_full(self, write, tmp_path, room, earlier):
@@ -79,7 +79,7 @@ class TestDisk:
             write()
         before = _contents(tmp_path)
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        # To a program it is as if the disk were full, but for the words.
+        # A program sees the same as on a full disk, except for the words.
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
         try:
             with pytest.raises(
