@@ -180,7 +180,7 @@ class TestSanityChecks:
         probed = {
             "no_gradient": 1.0,
             "no_gradient_by_identity": 0.5,
-            "identity": (noise,),
+            "bpda_layers": (noise,),
             "naive": ModelView(len, bypass_defences=True),
         }
         checks = sanity_checks(make_evidence(probed=probed))
