@@ -1,4 +1,4 @@
-"""Constraints: what weights are put through after each step of the optimizer."""
+"""Constraints that are applied to weights after each optimizer step."""
 
 from keras_advdef.constraints.check_weight_decay import check_weight_decay
 from keras_advdef.constraints.parseval import Parseval

@@ -1,4 +1,4 @@
-"""check_weight_decay: refuses an optimizer that works against `Parseval`."""
+"""check_weight_decay: rejects weight decay that defeats `Parseval`."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ def check_weight_decay(model: keras.Model, optimizer: Any) -> None:
 
     Args:
         model: A built model.
-        optimizer: Its `keras.optimizers.Optimizer`; without `weight_decay` all is well.
+        optimizer: Its `keras.optimizers.Optimizer`.
 
     Raises:
-        ValueError: If `learning_rate * weight_decay` is at least a constraint's `beta`
-            times its `steps`: the kernel's singular values would go to zero.
+        ValueError: If `learning_rate * weight_decay` is at least `beta * steps` of a
+            constraint: the kernel's singular values would go to zero.
 
     Example:
 
@@ -42,8 +42,8 @@ def check_weight_decay(model: keras.Model, optimizer: Any) -> None:
             continue
         strength = constraint.beta * constraint.steps
         if rate * decay >= strength:
-            rule = f"below {strength / rate:g}, that is beta / learning rate, for "
+            rule = f"below {strength / rate:g}, which is beta / learning rate, for "
             rule += f"`{variable.path}`"
-            advice = "Leave weight decay out of constrained kernels: "
+            advice = "Exclude constrained kernels from weight decay: "
             advice += "`optimizer.exclude_from_weight_decay(var_names=['kernel'])`."
             raise invalid("Parseval", "weight_decay", rule, decay, advice=advice)

@@ -13,7 +13,7 @@ from keras_advdef.core.errors import (
     invalid,
 )
 
-# Björck's step; beyond it singular values near one move away from it.
+# Björck's step; larger steps move singular values near one away from it.
 _HIGHEST_BETA = 0.5
 
 
@@ -34,35 +34,35 @@ _HIGHEST_BETA = 0.5
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class Parseval(keras.constraints.Constraint):
-    """Steps from a kernel towards the nearest one with orthonormal rows or columns.
+    """Moves a kernel towards the nearest one with orthonormal rows or columns.
 
-    After each step of the optimizer, `W <- (1 + beta) W - beta W W^T W`: a singular
-    value `s` becomes `(1 + beta) s - beta s^3`, its singular vectors stay, and all
-    values between 0 and `sqrt((1 + beta) / beta)` move towards 1, the small ones too.
-    Slowly: from 0.5 to 0.99 takes 25 000 steps with `beta=1e-4` and 4 with 0.5, so
-    start from an orthogonal kernel (`keras.initializers.Orthogonal`).
+    After each optimizer step, `W <- (1 + beta) W - beta W W^T W`. A singular value `s`
+    becomes `(1 + beta) s - beta s^3`, and the singular vectors stay. All singular
+    values between 0 and `sqrt((1 + beta) / beta)` move towards 1, but slowly: from 0.5
+    to 0.99 takes 25 000 steps with `beta=1e-4` and 4 with `beta=0.5`. So start from an
+    orthogonal kernel (`keras.initializers.Orthogonal`).
 
-    The kernel is the matrix of shape `(-1, outputs)` of a `Dense` or `Conv2D` layer,
-    `(-1, inputs)` of a `Conv2DTranspose`, or that of each channel of a
-    `DepthwiseConv2D`; the groups of a grouped convolution count as one. A convolution
-    whose matrix is orthonormal may still enlarge by the square root of its window,
-    since a pixel enters so many places; `layers.ParsevalConv2D` divides by that.
+    The constrained matrix has shape `(-1, outputs)` for `Dense` and `Conv2D` and
+    `(-1, inputs)` for `Conv2DTranspose`; a `DepthwiseConv2D` has one for each channel.
+    All groups of a grouped convolution form one matrix. A convolution with an
+    orthonormal matrix can still increase norms by the square root of its window size,
+    since each pixel enters that many outputs; `layers.ParsevalConv2D` divides by it.
 
-    Weight decay works against it. An optimizer that shrinks the kernel by `learning
-    rate * weight_decay` in each step makes the singular values settle near
-    `sqrt(1 - learning_rate * weight_decay / beta)`, and at zero if that is no number:
-    `AdversarialTrainingModel.fit` and `callbacks.SingularValues` refuse it. L2
-    regularizers do the same and should be left out.
+    Weight decay works against the constraint. If the optimizer shrinks the kernel by
+    `learning_rate * weight_decay` per step, the singular values settle near
+    `sqrt(1 - learning_rate * weight_decay / beta)`, or at zero if the root is not real;
+    `AdversarialTrainingModel.fit` and `callbacks.SingularValues` raise an error then.
+    L2 regularizers have the same effect, so do not use them.
 
     Args:
-        beta: Number above 0 and at most 0.5. Size of the step.
-        steps: Integer of at least 1. Steps after each step of the optimizer.
-        depthwise: Whether the kernel is that of a `DepthwiseConv2D`.
+        beta: Number above 0 and at most 0.5. Step size.
+        steps: Integer of at least 1. Steps after each optimizer step.
+        depthwise: Whether the kernel belongs to a `DepthwiseConv2D`.
 
     Raises:
-        ValueError: If an argument is out of its range, or the kernel has fewer than
-            two axes, or not four where `depthwise` is set.
-        TypeError: If `depthwise` is no `bool`.
+        ValueError: If an argument is out of range. In the call, if the kernel has fewer
+            than two axes, or not four with `depthwise`.
+        TypeError: If `depthwise` is not a `bool`.
 
     Example:
 
@@ -100,17 +100,17 @@ class Parseval(keras.constraints.Constraint):
 
 
 def kernel_matrices(kernel: tf.Tensor, *, depthwise: bool) -> tf.Tensor:
-    """Returns the matrix of a kernel, or with `depthwise` one for each channel.
+    """Returns the matrix of a kernel; with `depthwise`, one for each channel.
 
     Args:
         kernel: Float tensor of at least two axes, outputs last.
-        depthwise: Whether it is that of a `DepthwiseConv2D`.
+        depthwise: Whether it belongs to a `DepthwiseConv2D`.
 
     Returns:
         Tensor of shape `(-1, outputs)`, or `(channels, window, multiplier)`.
 
     Raises:
-        ValueError: If the kernel has not so many axes.
+        ValueError: If the kernel has too few axes, or not four with `depthwise`.
     """
     rank = kernel.shape.rank
     if rank < 2 or (depthwise and rank != 4):

@@ -1,4 +1,4 @@
-"""ProbabilitySimplex: keeps weights nonnegative with sum one."""
+"""ProbabilitySimplex: keeps weights nonnegative, with sum one."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class ProbabilitySimplex(keras.constraints.Constraint):
-    """Moves a vector to the nearest one of nonnegative numbers whose sum is one.
+    """Projects weights onto the probability simplex: nonnegative, with sum one.
 
-    Euclidean projection by sorting (Duchi et al., ICML 2008), along the last axis; the
-    convex combinations of Parseval networks (Cisse et al., ICML 2017) use it.
+    It is the Euclidean projection by sorting (Duchi et al., ICML 2008), along the last
+    axis. The convex combinations of Parseval networks (Cisse et al., ICML 2017) use it.
 
     Example:
 
@@ -31,7 +31,7 @@ class ProbabilitySimplex(keras.constraints.Constraint):
         excess = tf.cumsum(falling, axis=-1) - 1.0
         places = tf.range(1, tf.shape(weights)[-1] + 1, dtype=tf.int64)
         places = tf.cast(places, weights.dtype)
-        # The greatest number of entries that stay positive settles the shift.
+        # The largest number of entries that stay positive determines the shift.
         shifts = tf.where(
             falling * places > excess, excess / places, -weights.dtype.max
         )

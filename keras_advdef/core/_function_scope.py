@@ -1,4 +1,4 @@
-"""FunctionScope: what holds in one thread, within the function that is traced."""
+"""FunctionScope: a value local to one thread and one traced function."""
 
 import contextlib
 import threading
@@ -11,7 +11,7 @@ _FuncGraph = tf.__internal__.FuncGraph
 
 
 def current_function() -> Any:
-    """Returns the graph of the function that is being traced, `None` in eager mode.
+    """Returns the graph of the function being traced, `None` in eager mode.
 
     Example:
 
@@ -22,14 +22,14 @@ def current_function() -> Any:
     if tf.executing_eagerly():
         return None
     graph = tf.compat.v1.get_default_graph()
-    # Loops and branches have graphs of their own, which are of its subclasses.
+    # Loops and branches have their own graphs, of subclasses.
     while isinstance(graph, _FuncGraph) and type(graph) is not _FuncGraph:
         graph = graph.outer_graph
     return graph
 
 
 def outer_functions(function: Any) -> Iterator[Any]:
-    """Yields the graphs of the functions within which one is being traced.
+    """Yields the graphs of the functions that enclose a traced one.
 
     Args:
         function: A graph, or `None`.
@@ -45,25 +45,25 @@ def outer_functions(function: Any) -> Iterator[Any]:
 
 
 def is_symbolic_call(function: Any) -> bool:
-    """Returns whether Keras traces a function only to find out shapes.
+    """Returns whether Keras traces a function only to infer shapes.
 
     Args:
-        function: The graph of a function that is being traced, or `None`.
+        function: Graph of the function being traced, or `None`.
 
     Example:
 
     >>> keras_advdef.core._function_scope.is_symbolic_call(None)
     False
     """
-    # Keras 3.15 has no public way to ask.
+    # Keras 3.15 offers no public way to ask.
     return str(getattr(function, "name", "")).startswith("scratch_graph")
 
 
 class FunctionScope:
-    """A value that holds while a body runs, in its thread and in its function.
+    """A value that holds while a body runs, in its thread and its traced function.
 
-    It ends at the bounds of a `tf.function` that is traced within the body, as models
-    and layers may have: that goes on with its trace long after, for all threads.
+    A `tf.function` traced inside the body, as models and layers may contain, does not
+    see the value: its trace outlives the body and serves all threads.
 
     Example:
 
@@ -80,7 +80,7 @@ class FunctionScope:
 
     @contextlib.contextmanager
     def holding(self, value: Any) -> Iterator[None]:
-        """Makes `value` return a value, which is not `None`, while the body runs."""
+        """Makes `self.value()` return `value`, not `None`, while the body runs."""
         outer = self._entry()
         self._active.entry = (value, current_function())
         try:
@@ -89,13 +89,13 @@ class FunctionScope:
             self._active.entry = outer
 
     def value(self) -> Any:
-        """Returns the value that holds here, `None` outside of any."""
+        """Returns the current value, or `None`."""
         entry = self._entry()
         holds = entry is not None and entry[1] is current_function()
         return entry[0] if holds else None
 
     def is_left(self) -> bool:
-        """Returns whether a value holds outside, and no longer in this function."""
+        """Returns whether the thread has a value that this function does not see."""
         return self._entry() is not None and self.value() is None
 
     def _entry(self) -> Any:

@@ -1,4 +1,4 @@
-"""DefenceCard: what a defence claims, what broke it, and how it must be attacked."""
+"""Defence cards: what a defence claims, what broke it, how it must be attacked."""
 
 import dataclasses
 import json
@@ -24,6 +24,10 @@ from keras_advdef.core.untrusted import (
 _Defence = TypeVar("_Defence", bound=type)
 
 _CARDS: dict[type, "DefenceCard"] = {}
+_PREFIX = "keras_advdef_card_"
+_MOST_DRAWS = 1000
+# The fields that take one of a few words.
+_CHOSEN = ("category", "standing", "gradient")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +35,9 @@ class Break:
     """One published attack on a defence.
 
     Args:
-        attack: How it was attacked.
-        result: What was left of the claim, with data set and budget.
-        source: Who showed it, and where.
+        attack: The attack.
+        result: What remained of the claim, with data set and budget.
+        source: Authors, venue and year.
 
     Example:
 
@@ -49,28 +53,37 @@ class Break:
 
 @dataclass(frozen=True, kw_only=True)
 class DefenceCard:
-    """The facts about a defence, written once and drawn from everywhere.
+    """The facts about a defence.
+
+    Docstrings, tables, the plan of an evaluation and its verdict all read them from
+    here; see `defence`.
 
     Args:
-        summary: What it does, in one sentence.
-        category: The survey's section.
+        summary: What the defence does, in one sentence.
+        category: "robust training", "input transformation", "randomization" or
+            "ensemble".
         paper: Authors, title, venue and year.
-        claim: What its authors reported.
+        claim: The result its authors reported, with data set and threat model.
         standing: "standing", "weakened" or "broken".
-        breaks: What is known to break it.
-        eot_samples: Draws over which an attack must average gradients; 1 if the
-            defence is deterministic.
-        gradient: "exact", or "straight-through" for the identity (BPDA).
-        attacks: Names of the attacks that must have run before a number may be called
+        breaks: Published attacks that broke it.
+        eot_samples: Draws over which an attack must average gradients (EOT), an integer
+            in `[1, 1000]`; 1 for a deterministic defence.
+        gradient: "exact", or "straight-through" if the backward pass is the identity
+            (BPDA).
+        attacks: Names of the attacks that must run before an accuracy may be called
             robust accuracy.
-        training_cost: What training costs beside plain training.
-        inference_cost: What a prediction costs beside the bare model's.
+        training_cost: Cost of training, relative to plain training.
+        inference_cost: Cost of a prediction, relative to the bare model.
 
     Example:
 
-    >>> card = keras_advdef.core.cards.card_of(keras_advdef.layers.RandomResizePad)
-    >>> card.category, card.standing
-    ('randomization', 'broken')
+    >>> card = keras_advdef.core.DefenceCard(
+    ...     summary="Blurs the image.", category="input transformation",
+    ...     paper="A. Author: A Title, ICML 2018", claim="70 % on CIFAR-10 at 8/255",
+    ...     standing="broken", attacks=("PGD",), training_cost="none",
+    ...     inference_cost="one convolution")
+    >>> card.gradient, card.eot_samples
+    ('exact', 1)
     """
 
     summary: str
@@ -89,16 +102,30 @@ class DefenceCard:
 
 
 def defence(card: DefenceCard) -> Callable[[_Defence], _Defence]:
-    """Puts a card on a class and its facts at the end of the class's docstring.
+    """Returns the class decorator that puts a card on a defence.
+
+    The card's standing, breaks and paper are appended to the docstring of the class.
+    Layers with a card also carry it into every SavedModel. Write the decorator first,
+    above the one that registers the class with Keras:
+
+    ```python
+    @defence(DefenceCard(summary="...", ...))
+    @keras.saving.register_keras_serializable(package="my_package")
+    class MyDefence(RandomLayer):
+        ...
+    ```
 
     Args:
         card: The facts.
 
     Returns:
-        The class decorator.
+        The decorator. It returns the class itself.
 
     Example:
 
+    >>> card = keras_advdef.core.cards.card_of(keras_advdef.layers.JPEGCompression)
+    >>> card.standing
+    'broken'
     >>> "Standing: broken." in keras_advdef.layers.JPEGCompression.__doc__
     True
     """
@@ -115,13 +142,13 @@ def defence(card: DefenceCard) -> Callable[[_Defence], _Defence]:
 
 
 def card_of(defended: Any) -> DefenceCard | None:
-    """Returns the card of a class or of an object's class.
+    """Returns the card of a class, or of the class of an object.
 
     Args:
         defended: A class, layer, model or objective.
 
     Returns:
-        Its card, or `None` if it is no defence of this package.
+        The card, or `None` if there is none.
 
     Example:
 
@@ -135,9 +162,6 @@ def card_of(defended: Any) -> DefenceCard | None:
 def all_cards() -> dict[str, DefenceCard]:
     """Returns the cards of all defences by class name, in alphabetical order.
 
-    Returns:
-        A new dictionary.
-
     Example:
 
     >>> "RandomResizePad" in keras_advdef.core.cards.all_cards()
@@ -150,18 +174,12 @@ def _name(cls: type) -> str:
     return cls.__name__
 
 
-_PREFIX = "keras_advdef_card_"
-_MOST_DRAWS = 1000
-# The facts of a card that are one of a few words.
-_CHOSEN = ("category", "standing", "gradient")
-
-
 class CardAsset(tf.saved_model.experimental.TrackableResource):
-    """Takes a defence's card into every SavedModel that its owner is exported to.
+    """Carries a defence's card into every SavedModel that contains the defence.
 
-    `model.export` looks for resources inside a model; the assets they hold come along.
-    Whoever loads the SavedModel, without this package, can still read how the model
-    must be attacked. Files exist only once an export asks for them.
+    `model.export` collects the resources inside a model, with their assets. So anyone
+    who loads the SavedModel, even without this package, can read how the model must be
+    attacked. The file is written only when an export asks for it.
 
     Args:
         defended: The layer, model or objective.
@@ -184,7 +202,7 @@ class CardAsset(tf.saved_model.experimental.TrackableResource):
         self._card = card
 
     def _create_resource(self) -> tf.Tensor:
-        # The contents are of no use: TensorFlow only asks for some resource handle.
+        # TensorFlow needs some resource handle; the table stays empty.
         return tf.raw_ops.MutableHashTableV2(key_dtype=tf.int64, value_dtype=tf.int64)
 
     def _trackable_children(
@@ -196,7 +214,7 @@ class CardAsset(tf.saved_model.experimental.TrackableResource):
         return children
 
     def _asset(self) -> tf.saved_model.Asset:
-        # One export asks several times and must get the same file.
+        # One export asks several times and must get the same file each time.
         if not hasattr(self, "_written"):
             folder = Path(tempfile.mkdtemp(prefix="keras_advdef-"))
             weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
@@ -208,16 +226,16 @@ class CardAsset(tf.saved_model.experimental.TrackableResource):
 
 
 def cards_in(folder: str | Path) -> dict[str, DefenceCard]:
-    """Returns the cards in the assets of a SavedModel, by class name.
+    """Returns the cards among the assets of a SavedModel, by class name.
 
     Args:
-        folder: Where the SavedModel lies.
+        folder: Folder of the SavedModel.
 
     Returns:
-        A new dictionary, empty if it holds no defence of this package.
+        A dictionary, empty if the model has no defence of this package.
 
     Raises:
-        ValueError: If the SavedModel or a card in it is damaged.
+        ValueError: If the SavedModel or one of its cards is damaged.
 
     Example:
 
@@ -227,7 +245,7 @@ def cards_in(folder: str | Path) -> dict[str, DefenceCard]:
     """
     cards = {}
     for file in _asset_files(Path(folder)):
-        # A name with folders in it was not written by this package.
+        # This package writes no names with folders in them.
         if file.startswith(_PREFIX) and Path(file).name == file:
             name = Path(file).stem.removeprefix(_PREFIX).partition("_")[0]
             cards[name] = _read_card(Path(folder) / "assets" / file, name)
@@ -246,27 +264,27 @@ def _read_card(path: Path, name: str) -> DefenceCard:
         values["attacks"] = tuple(values["attacks"])
         card = DefenceCard(**values)
         if not name.isidentifier():
-            raise ValueError("it is of no class")
+            raise ValueError("it does not name a class")
         _check_card(card)
     return card
 
 
 def _check_card(card: DefenceCard) -> None:
-    """Raises where a file gave a card what no card of this package has."""
+    """Raises if a card from a file has values that no card of this package has."""
     texts = [card.summary, card.category, card.paper, card.claim, card.standing]
     texts += [card.gradient, card.training_cost, card.inference_cost, *card.attacks]
     texts += [text for each in card.breaks for text in dataclasses.astuple(each)]
     if not all(isinstance(text, str) for text in texts):
-        raise TypeError("one of its facts is no text")
+        raise TypeError("one of its facts is not a text")
     for name in _CHOSEN:
         if getattr(card, name) not in get_args(get_type_hints(DefenceCard)[name]):
             raise ValueError(f"its {name} is unknown")
     if type(card.eot_samples) is not int or not 1 <= card.eot_samples <= _MOST_DRAWS:
-        raise ValueError(f"its draws of EOT are no integer in [1, {_MOST_DRAWS}]")
+        raise ValueError(f"its EOT draws are not an integer in [1, {_MOST_DRAWS}]")
 
 
 def _asset_files(folder: Path) -> list[str]:
-    """The assets of this SavedModel, not those an earlier one left in the folder."""
+    """Lists the assets of this SavedModel, without leftovers of an earlier one."""
 
     def refuse(advice: str) -> ValueError:
         rule = "a SavedModel that can be read"

@@ -1,4 +1,4 @@
-"""A copy of a model with variables of its own."""
+"""Copies of models, with their own variables and what the original has learnt."""
 
 import contextlib
 import types
@@ -14,17 +14,17 @@ from keras_advdef.core.keras_training import compiled_loss
 def duplicate(
     model: keras.Model, *, kinds: tuple[type, ...] = (keras.layers.Layer,)
 ) -> keras.Model:
-    """Returns a model of the same layers, each with what the original's has learnt.
+    """Returns a copy of a model: new layers with the state of the original's.
 
-    `set_weights` would not do: `Normalization` computes with more than its weights,
-    and layers that were adapted have weights of other shapes than new ones.
+    `set_weights` would not be enough: `Normalization` computes with more than its
+    weights, and adapted layers have weights of other shapes than new ones.
 
     Args:
         model: A built Sequential or functional model.
-        kinds: Layers of these classes are as the original's; all others start anew.
+        kinds: Classes of layers whose state is copied; all others start fresh.
 
     Returns:
-        A new model that shares nothing with the old one.
+        A new model that shares nothing with the original.
 
     Example:
 
@@ -45,10 +45,10 @@ def duplicate(
 
 
 def copy_state(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
-    """Gives a layer what another one of its kind has learnt or was adapted to.
+    """Copies what a layer has learnt or was adapted to into another one.
 
     Args:
-        old: A built layer; what lies in it is left out.
+        old: A built layer; its sublayers are not copied.
         new: A layer of the same configuration.
 
     Example:
@@ -69,7 +69,7 @@ def copy_state(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
 
 @contextlib.contextmanager
 def uncompiled(model: keras.Model) -> Iterator[None]:
-    """Lets Keras copy a model without its loss, which it may not be able to copy.
+    """Marks a model as not compiled, so that Keras copies it without its loss.
 
     Args:
         model: Any model.
@@ -91,11 +91,11 @@ def uncompiled(model: keras.Model) -> Iterator[None]:
 
 
 def compile_like(new: keras.Model, model: keras.Model) -> keras.Model:
-    """Compiles a model as another one, if that can be made anew, and returns it.
+    """Compiles a model like another one, if its configuration allows, and returns it.
 
     Args:
         new: The model to compile.
-        model: A model that may be compiled.
+        model: The other model, compiled or not.
 
     Example:
 
@@ -112,10 +112,10 @@ def compile_like(new: keras.Model, model: keras.Model) -> keras.Model:
     known = {loss.__name__: loss} if isinstance(loss, types.FunctionType) else {}
     try:
         with keras.saving.custom_object_scope(known), warnings.catch_warnings():
-            # Keras warns of files with functions that have no name; there is none.
+            # Keras warns that unnamed functions cannot be saved; nothing is saved.
             warnings.simplefilter("ignore")
             new.compile_from_config(model.get_compile_config())
     except (TypeError, ValueError):
-        # A function without a name, or one that Keras knows nothing of.
+        # A function without a name, or one unknown to Keras.
         new.compiled = False
     return new

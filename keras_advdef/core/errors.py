@@ -1,4 +1,4 @@
-"""One message shape for every rejected argument."""
+"""Rejected arguments: one message format, and the checks that use it."""
 
 import math
 import numbers
@@ -12,15 +12,15 @@ from keras_advdef.core.keras_private import without_call_info
 from keras_advdef.core.text import printable, shortened
 
 _LONGEST_VALUE = 120
-# Keras puts its own words around what is raised inside a layer.
+# Keras wraps errors raised inside a layer in its own text.
 _REJECTION = re.compile(r"`[^`]+` expects .+ Received: ", re.DOTALL)
 
 
 def describe(value: Any) -> str:
-    """Returns a short text for a value in an error message.
+    """Returns a value as one short line for an error message.
 
-    Arrays and tensors are shown by shape and dtype, everything else by `repr`, cut
-    to one readable line.
+    Arrays and tensors appear as shape and dtype, other values as their `repr`, cut if
+    it is long.
 
     Args:
         value: Any object.
@@ -43,7 +43,7 @@ def describe(value: Any) -> str:
         return f"tensor of {size}, dtype {name}"
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # an integer of thousands of digits, which Python does not write
+    except ValueError:  # Python does not print integers of thousands of digits.
         text = f"{type(value).__name__} of too many digits"
     return shortened(text, _LONGEST_VALUE)
 
@@ -57,17 +57,17 @@ def _message(owner: str, argument: str, rule: str, value: Any, advice: str) -> s
 def invalid(
     owner: str, argument: str, rule: str, value: Any, *, advice: str = ""
 ) -> ValueError:
-    """Returns the `ValueError` for an argument whose value or shape is rejected.
+    """Returns the `ValueError` for an argument with an invalid value or shape.
 
     Args:
-        owner: Name of the class or function that rejects.
+        owner: Name of the class or function that rejects the argument.
         argument: Name of the argument as the user wrote it.
-        rule: What is accepted, so that "expects `argument` to be ..." reads well.
-        value: What was received.
-        advice: A full sentence that says what to do, or empty.
+        rule: What is accepted, to complete "expects `argument` to be ...".
+        value: The received value.
+        advice: A sentence that says what to do, or empty.
 
     Returns:
-        The exception; the caller raises it.
+        The exception, for the caller to raise.
 
     Example:
 
@@ -80,17 +80,17 @@ def invalid(
 def wrong_type(
     owner: str, argument: str, rule: str, value: Any, *, advice: str = ""
 ) -> TypeError:
-    """Returns the `TypeError` for an argument of a type that is not accepted.
+    """Returns the `TypeError` for an argument of an invalid type.
 
     Args:
-        owner: Name of the class or function that rejects.
+        owner: Name of the class or function that rejects the argument.
         argument: Name of the argument as the user wrote it.
-        rule: What is accepted, so that "expects `argument` to be ..." reads well.
-        value: What was received.
-        advice: A full sentence that says what to do, or empty.
+        rule: What is accepted, to complete "expects `argument` to be ...".
+        value: The received value.
+        advice: A sentence that says what to do, or empty.
 
     Returns:
-        The exception; the caller raises it.
+        The exception, for the caller to raise.
 
     Example:
 
@@ -102,13 +102,13 @@ def wrong_type(
 
 
 def is_rejection(error: BaseException) -> bool:
-    """Returns whether an error was raised to refuse an argument.
+    """Returns whether an error is a rejected argument of this package.
 
     Args:
         error: Any error.
 
     Returns:
-        Whether it is a `ValueError` or `TypeError` with a message of this package.
+        True for a `ValueError` or `TypeError` with a message of the format above.
 
     Example:
 
@@ -125,10 +125,10 @@ def is_rejection(error: BaseException) -> bool:
 def checked_integer(
     owner: str, argument: str, value: Any, *, low: int, high: int | None = None
 ) -> int:
-    """Returns `value` as `int`, or raises if it is no integer in `[low, high]`.
+    """Returns `value` as `int`, or raises if it is not an integer in `[low, high]`.
 
     Args:
-        owner: Name of the class that checks.
+        owner: Name of the class or function that checks.
         argument: Name of the argument.
         value: What the user passed. Booleans are rejected.
         low: Smallest accepted integer.
@@ -138,7 +138,7 @@ def checked_integer(
         A Python `int`.
 
     Raises:
-        ValueError: If the value is outside the bounds or no integer.
+        ValueError: If the value is out of bounds or not an integer.
 
     Example:
 
@@ -161,10 +161,10 @@ def checked_number(
     high: float = math.inf,
     low_open: bool = False,
 ) -> float:
-    """Returns `value` as `float`, or raises if it is no finite number in bounds.
+    """Returns `value` as `float`, or raises if it is not a finite number in bounds.
 
     Args:
-        owner: Name of the class that checks.
+        owner: Name of the class or function that checks.
         argument: Name of the argument.
         value: What the user passed. Booleans are rejected.
         low: Smallest accepted number.
@@ -175,7 +175,7 @@ def checked_number(
         A Python `float`.
 
     Raises:
-        ValueError: If the value is no finite number in the bounds.
+        ValueError: If the value is not a finite number in bounds.
 
     Example:
 
@@ -195,7 +195,7 @@ def checked_number(
 
 
 def _as_float(value: Any) -> float:
-    """Returns a number as float: NaN for what is none, infinity beyond all floats."""
+    """Returns a float: NaN for anything but a number, infinity for overflow."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return math.nan
     try:
@@ -210,7 +210,7 @@ def checked_choice(
     """Returns `value`, or raises if it is not one of `choices`.
 
     Args:
-        owner: Name of the class that checks.
+        owner: Name of the class or function that checks.
         argument: Name of the argument.
         value: What the user passed.
         choices: The accepted values.
@@ -233,10 +233,10 @@ def checked_choice(
 
 
 def checked_instance(owner: str, argument: str, value: Any, kind: type) -> Any:
-    """Returns `value`, or raises if it is no instance of `kind`.
+    """Returns `value`, or raises if it is not an instance of `kind`.
 
     Args:
-        owner: Name of the class that checks.
+        owner: Name of the class or function that checks.
         argument: Name of the argument.
         value: What the user passed.
         kind: The accepted class.

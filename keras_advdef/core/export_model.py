@@ -1,4 +1,4 @@
-"""Exports a model as it predicts."""
+"""export_model: exports a model as it predicts, without training-time behaviour."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,17 +22,18 @@ def export_model(
 ) -> None:
     """Exports a model as `keras.Model.export` does, but with `training=False`.
 
-    Keras calls each layer as that layer likes it best, and augmentation likes to be
-    in training: `RandomFlip` and its kind would go on at serving. This is how the
-    models of this package export; use it for any other that may hold augmentation.
-    Where it fails, what lay there before is put back.
+    Keras exports each layer in its default mode, which is training for augmentation:
+    `RandomFlip` and similar layers would stay active in the served model. The models of
+    this package export themselves with this function; use it for any other model that
+    may contain augmentation. If the export fails, the previous file or folder is
+    restored.
 
     Args:
         model: A built `keras.Model`.
         filepath: Folder or file to write.
-        *args: As of `keras.Model.export`.
-        defended: What has a card that shall be among the assets, beside the layers.
-        **kwargs: `format`, `verbose` and what else `keras.Model.export` takes.
+        *args: Further arguments of `keras.Model.export`.
+        defended: Objects whose cards are added to the assets, besides the layers.
+        **kwargs: `format`, `verbose` and others; see `keras.Model.export`.
 
     Raises:
         ValueError: If it cannot be written.
@@ -50,7 +51,7 @@ def export_model(
     True
     """
     signature = kwargs.pop("input_signature", None) or get_input_signature(model)
-    # Nobody who serves a model of one input cares that it takes a list of one.
+    # A served model with a list of one input takes the input itself.
     first = signature[0] if isinstance(signature, (list, tuple)) else None
     is_listed = isinstance(first, (list, tuple)) and len(first) == 1
     served = _AtInference(model, defended, is_listed=is_listed)
@@ -65,12 +66,12 @@ def export_model(
 
 
 class _AtInference(keras.Model):
-    """What a model computes outside of training."""
+    """A model with `training=False` fixed."""
 
     def __init__(
         self, model: keras.Model, defended: Iterable[Any], *, is_listed: bool
     ) -> None:
-        # The model itself knows best what its inputs shall be cast to.
+        # The wrapped model casts its own inputs.
         super().__init__(name=model.name, autocast=False)
         self.model = model
         self.is_listed = is_listed
@@ -83,6 +84,6 @@ class _AtInference(keras.Model):
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """Returns what the model returns at inference."""
+        """Returns the outputs of the model at inference."""
         inputs = [inputs] if self.is_listed else inputs
         return self.model(inputs, training=False)

@@ -1,4 +1,4 @@
-"""Puts off the signals that ask a process to stop."""
+"""Writing files: atomically, with locks, and with errors that users understand."""
 
 import contextlib
 import errno
@@ -17,13 +17,38 @@ import tensorflow as tf
 from keras_advdef.core.text import size_text
 from keras_advdef.core.untrusted import Refusal, error_reason
 
+# Temporary folders start with this; a killed process may leave one behind.
+PARTIAL_PREFIX = ".partial-"
+# Number of random letters that `tempfile` appends.
+_RANDOM = 8
+_SAVED_MODEL = (
+    "saved_model.pb",
+    "saved_model.pbtxt",
+    "fingerprint.pb",
+    "variables",
+    "assets",
+    "assets.extra",
+)
+# Errors of a disk, which TensorFlow reports among names of operations and files.
+_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.ENOENT,
+)
+
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Lets the body end before Ctrl-C or SIGTERM is answered.
+    """Delays Ctrl-C and SIGTERM until the body has ended.
 
-    For what takes a moment and must not be done by half. In other threads than the
-    main one Python never interrupts anything.
+    Use it for short steps that must not be left half done. Python interrupts only the
+    main thread, so in other threads this does nothing.
 
     Yields:
         Nothing.
@@ -59,16 +84,16 @@ def uninterrupted() -> Iterator[None]:
 
 
 def try_lock(file: Any) -> bool:
-    """Locks an open file until it is closed, unless another process has.
+    """Locks an open file until it is closed, unless another process holds the lock.
 
-    The system takes the lock from a process that dies. Where it has no such locks, on
-    Windows, every process gets one.
+    The system releases the locks of a process that dies. Windows has no such locks;
+    there, every call succeeds.
 
     Args:
         file: An open file.
 
     Returns:
-        Whether the lock is now held.
+        Whether this process now holds the lock.
 
     Example:
 
@@ -88,20 +113,20 @@ def try_lock(file: Any) -> bool:
 
 
 def open_locked(path: Path) -> Any:
-    """Opens a file that is there to be locked, and locks it.
+    """Opens a lock file, creating it if need be, and locks it.
 
-    Whoever holds it may remove it. A link is not followed, since it would lead to a
-    file of somebody else's.
+    The holder of the lock may remove the file. Links are not followed, since they could
+    lead to someone else's file.
 
     Args:
-        path: Where the file lies, or shall.
+        path: Path of the file.
 
     Returns:
         The open file, which holds the lock until it is closed; `None` if another
-        process does.
+        process holds it.
 
     Raises:
-        OSError: If there is something else at the path, or no file can be made.
+        OSError: If the path is not a regular file, or the file cannot be created.
 
     Example:
 
@@ -113,20 +138,20 @@ def open_locked(path: Path) -> Any:
     ...     path.unlink()
     """
     flags = os.O_RDWR | os.O_CREAT
-    # A pipe would wait for a reader.
+    # Opening a pipe would wait for a reader.
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
         flags |= getattr(os, name, 0)
     while True:
         file = os.fdopen(os.open(path, flags, 0o600), "r+b", buffering=0)
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
-            raise OSError(errno.EEXIST, "It is no plain file", str(path))
+            raise OSError(errno.EEXIST, "It is not a regular file", str(path))
         if not try_lock(file):
             file.close()
             return None
         if _is_at(path, file):
             return file
-        file.close()  # whoever held it has removed it meanwhile
+        file.close()  # The holder has removed the file in the meantime.
 
 
 def _is_at(path: Path, file: Any) -> bool:
@@ -135,45 +160,18 @@ def _is_at(path: Path, file: Any) -> bool:
     return False
 
 
-# What a killed process may leave behind begins so.
-PARTIAL_PREFIX = ".partial-"
-# So many letters `tempfile` adds.
-_RANDOM = 8
-_SAVED_MODEL = (
-    "saved_model.pb",
-    "saved_model.pbtxt",
-    "fingerprint.pb",
-    "variables",
-    "assets",
-    "assets.extra",
-)
-# What TensorFlow says of a disk among names of operations and temporary files.
-_DISK = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EIO,
-    errno.ENOTDIR,
-    errno.ENOENT,
-)
-
-
 def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets a function write a file beside its place and moves it there.
+    """Writes a file in a temporary folder and moves it into place.
 
-    It is written in a folder that nobody else can enter or guess the name of, and is
-    on the disk before it takes its place: neither a full disk nor a power cut leaves
-    half a file under the name.
+    The folder is private and has a random name. The file is synced to disk before it is
+    moved, so neither a full disk nor a power cut leaves half a file at `path`.
 
     Args:
-        path: Where the file shall lie; what lies there is replaced.
-        write: Writes to the path it is given, which has the same name.
+        path: Path of the file; an existing file is replaced.
+        write: Writes the file to the path it is given, which has the same name.
 
     Raises:
-        OSError: If it cannot be written; what lay there still does.
+        OSError: If it cannot be written. An existing file is left unchanged.
 
     Example:
 
@@ -197,7 +195,7 @@ def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def _keep_names(folder: Path) -> None:
-    """Puts the names in a folder on the disk, where its file system can do that."""
+    """Syncs a folder's entries to disk, if its file system supports that."""
     with contextlib.suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -207,10 +205,10 @@ def _keep_names(folder: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Removes what killed processes were writing whole, but for the demo's.
+    """Removes the temporary folders of killed processes, except those of the demo.
 
     Args:
-        folder: Where they were writing. Nobody else may be at work there.
+        folder: Folder they wrote to. No other process may be writing there.
 
     Example:
 
@@ -228,25 +226,34 @@ def remove_partial_files(folder: Path) -> None:
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all.
+    """Writes a UTF-8 text file with `atomic_write`.
 
     Args:
-        path: Where it shall lie.
+        path: Path of the file.
         text: Its contents.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> keras_advdef.core.files.atomic_write_text(path, "whole")
+    >>> path.read_text()
+    'whole'
     """
     atomic_write(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def check_disk_space(folder: Path, needed: int, refuse: Refusal) -> None:
-    """Raises if the disk of a folder has too little room, before the work is done.
+    """Raises if a disk has too little free space, before any work is done.
 
     Args:
-        folder: Where files are to be written.
-        needed: Bytes that they take.
-        refuse: Makes the error to raise from a sentence.
+        folder: Folder that files will be written to.
+        needed: Bytes they need.
+        refuse: Maps a sentence to the error to raise.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
 
     Example:
 
@@ -255,24 +262,26 @@ def check_disk_space(folder: Path, needed: int, refuse: Refusal) -> None:
     >>> check_disk_space(Path("."), 1, ValueError)
     """
     disk = shutil.disk_usage(folder)
-    # Some file systems do not say how large they are.
+    # Some file systems report a size of 0.
     if disk.total and disk.free < needed:
-        sizes = f"{size_text(needed)} are needed, and {size_text(disk.free)} are free"
+        sizes = (
+            f"{size_text(needed)} are needed, but only {size_text(disk.free)} are free"
+        )
         raise refuse(f"{os.strerror(errno.ENOSPC)}: {sizes}.")
 
 
 @contextlib.contextmanager
 def write_errors_as(refuse: Refusal) -> Iterator[None]:
-    """Turns what is raised where a disk is full, closed or gone into a refusal of it.
+    """Turns errors of the disk (full, read-only, missing) into an error of the caller.
 
     Args:
-        refuse: Makes the error to raise from a sentence.
+        refuse: Maps a sentence to the error to raise.
 
     Yields:
-        Nothing; files are written in the body.
+        Nothing; write files in the body.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
 
     Example:
 
@@ -281,7 +290,7 @@ def write_errors_as(refuse: Refusal) -> Iterator[None]:
     ...     raise OSError(28, "No space left on device")
     Traceback (most recent call last):
     ...
-    ValueError: No space left on device. What lay there before is whole.
+    ValueError: No space left on device. Existing files are unchanged.
     """
     try:
         yield
@@ -290,17 +299,18 @@ def write_errors_as(refuse: Refusal) -> Iterator[None]:
         if not said and isinstance(error, tf.errors.OpError):
             raise
         reason = said[0] if said else error_reason(error)
-        raise refuse(f"{reason}. What lay there before is whole.") from error
+        raise refuse(f"{reason}. Existing files are unchanged.") from error
 
 
 @contextlib.contextmanager
 def atomic_replace(path: Path) -> Iterator[None]:
-    """Puts the file or SavedModel at a path aside, and back where the body fails.
+    """Restores the file or SavedModel at a path if the body fails to replace it.
 
-    Other files in the folder of a SavedModel stay where they are.
+    Use it around libraries that do not write atomically. Other files in the folder of a
+    SavedModel are not touched.
 
     Args:
-        path: What the body writes; a library that does not write whole files.
+        path: File or SavedModel folder that the body writes.
 
     Yields:
         Nothing.

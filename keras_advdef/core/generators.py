@@ -1,4 +1,4 @@
-"""The shapes of a generator and of the critic that judges its images."""
+"""Generators: checks of a generator and its critic, and the search in latent space."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +14,10 @@ from keras_advdef.core.random_numbers import fold_in, normal
 
 _LATENT_RANK = 2
 _IMAGE_RANK = 4
+# Largest number of pixel values generated at once.
+_VALUES = 2**19
+# Latents and their reconstruction errors.
+_Points = tuple[tf.Tensor, tf.Tensor]
 
 
 def _checked_graph(owner: str, argument: str, model: Any) -> None:
@@ -24,14 +28,14 @@ def _checked_graph(owner: str, argument: str, model: Any) -> None:
 
 
 def _one_tensor(shape: Any) -> bool:
-    """Returns whether a model's shape is that of one tensor, not of several."""
+    """Returns whether a model's shape belongs to a single tensor."""
     return isinstance(shape, tuple) and all(
         size is None or isinstance(size, int) for size in shape
     )
 
 
 def latent_shapes(owner: str, generator: Any) -> tuple[int, tuple[int, int, int]]:
-    """Returns what a generator takes and gives, or raises if it is no generator.
+    """Returns the input and output size of a generator, or raises if it is not one.
 
     Args:
         owner: Name of the class that takes the generator.
@@ -42,7 +46,7 @@ def latent_shapes(owner: str, generator: Any) -> tuple[int, tuple[int, int, int]
         Number of latents, and rows, columns and channels of an image.
 
     Raises:
-        ValueError: If the model has no graph or other shapes.
+        ValueError: If the model has no graph or its shapes are invalid.
 
     Example:
 
@@ -64,7 +68,7 @@ def latent_shapes(owner: str, generator: Any) -> tuple[int, tuple[int, int, int]
 
 
 def check_critic(owner: str, critic: Any, image_shape: tuple[int, int, int]) -> None:
-    """Raises if a model cannot judge a generator's images by one number each.
+    """Raises if a model does not score each image of a generator by one number.
 
     Args:
         owner: Name of the class that takes the critic.
@@ -72,7 +76,7 @@ def check_critic(owner: str, critic: Any, image_shape: tuple[int, int, int]) -> 
         image_shape: Rows, columns and channels of the generator's images.
 
     Raises:
-        ValueError: If the model has no graph, takes other images, or does not end in
+        ValueError: If the model has no graph, expects other images, or does not end in
             one unit.
 
     Example:
@@ -98,19 +102,13 @@ def _listed(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
 
 
-# Pixel values of the candidates that go through the generator at once.
-_VALUES = 2**19
-# Latents and their errors.
-_Points = tuple[tf.Tensor, tf.Tensor]
-
-
 class Projections(NamedTuple):
-    """The nearest images that a search has met.
+    """The nearest generated images found by a search.
 
     Attributes:
-        latents: Where the generator makes them, `(batch, latent_dim)`.
-        images: What it makes there, `(batch, rows, cols, channels)`.
-        errors: Mean over the pixels of the squared difference, `(batch,)`.
+        latents: Their latents, `(batch, latent_dim)`.
+        images: The generated images, `(batch, rows, cols, channels)`.
+        errors: Mean squared difference of the pixels, `(batch,)`.
     """
 
     latents: tf.Tensor
@@ -130,27 +128,25 @@ def latent_search(
     momentum: float,
     chunk: int | None = None,
 ) -> Projections:
-    """Returns, for each image, the nearest one met on the way down from random starts.
+    """Returns the nearest generated image for each image, by gradient descent.
 
-    Each start goes so many steps of gradient descent with momentum on the image's own
-    mean squared error. All points count, the start and the last among them, so that no
-    result is worse than its best start. Restart r starts at the same normals of
-    variance `1 / latent_dim` whatever the number of restarts and how many of them run
-    side by side: more restarts are never worse but for rounding. A start that diverges
-    harms no other.
+    From random starts, it minimises each image's own mean squared error with momentum.
+    The result is the best point of all paths, starts included, so it is never worse
+    than the best start. Starts are normals of variance `1 / latent_dim`. Restart r has
+    the same start whatever the number of restarts and the chunk size, so more restarts
+    are never worse, up to rounding. A diverging start does not affect the others.
 
     Args:
         generate: Maps float32 latents `(rows, latent_dim)` to images.
-        images: Float32 tensor `(batch, rows, cols, channels)` on a scale on which
-            the learning rate fits; 10 fits `[0, 1]`.
+        images: Float32 tensor `(batch, rows, cols, channels)`.
         key: Int64 tensor of shape `(2,)`, for the starts.
         latent_dim: Length of a latent.
         steps: Steps from each start.
-        restarts: Starts of each image, a Python integer.
-        learning_rate: Length of a step in gradients of the mean squared error.
-        momentum: Share of the last step that is taken again.
-        chunk: Restarts that run side by side; `None` for as many as bounded memory
-            allows.
+        restarts: Starts per image, a Python integer.
+        learning_rate: Factor on the gradient of the mean squared error; 10 suits
+            images in `[0, 1]`.
+        momentum: Share of the last step that is added to the next.
+        chunk: Restarts that run in parallel; `None` to bound the memory.
 
     Returns:
         A `Projections`.
@@ -174,7 +170,7 @@ def latent_search(
     targets = tf.tile(images, [chunk, 1, 1, 1])
 
     def search(index: tf.Tensor, best: _Points) -> tuple[tf.Tensor, _Points]:
-        # The last chunk begins early, so that all are of one size.
+        # The last chunk starts early, so that all have the same size.
         first = tf.minimum(index * chunk, restarts - chunk)
         latents = tf.slice(starts, [first, 0, 0], [chunk, count, latent_dim])
         points = _descended(
@@ -220,7 +216,7 @@ def mean_squares(images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 
 
 def _fitting(images: tf.Tensor, count: Any, restarts: int) -> Any:
-    """Returns how many restarts fit beside each other, a tensor where `count` is."""
+    """Returns how many restarts run in parallel; a tensor if `count` is one."""
     most = max(1, _VALUES // images.shape[1:].num_elements())
     if isinstance(count, int):
         return min(max(1, most // count), restarts)
@@ -236,12 +232,12 @@ def _descended(
     momentum: float,
     scale: float,
 ) -> _Points:
-    """Returns the best point of each row's way down, and its error."""
+    """Returns the best point of each row's path, and its error."""
 
     def step(index: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
         del index
         latents, velocity, best = state
-        # Summed over the pixels, the gradients of a float16 generator do not vanish.
+        # Summed over pixels, gradients of a float16 generator do not vanish.
         errors, _, slope = input_gradient(
             lambda each: (errors_of(each), None), latents, scale=scale
         )
@@ -255,14 +251,14 @@ def _descended(
 
 
 def _nearer(new: _Points, old: _Points) -> _Points:
-    """Returns the better point of each row; one whose error is not finite is none."""
+    """Returns the better point of each row; non-finite errors never win."""
     better = new[1] < old[1]
     latents = tf.where(better[:, None], new[0], old[0])
     return latents, tf.where(better, new[1], old[1])
 
 
 def _nearest(latents: tf.Tensor, errors: tf.Tensor) -> _Points:
-    """Returns each image's best restart; they lie along the first axis."""
+    """Returns each image's best restart, over the first axis."""
     first = tf.argmin(errors, axis=0)
     latents = tf.gather(tf.transpose(latents, [1, 0, 2]), first, batch_dims=1)
     return latents, tf.reduce_min(errors, axis=0)

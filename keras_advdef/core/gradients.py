@@ -1,4 +1,4 @@
-"""Derivatives with respect to images, and forward values with another derivative."""
+"""Gradients with respect to images, and layers with a substitute backward pass."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -17,19 +17,19 @@ def input_gradient(
 ) -> tuple[tf.Tensor, Any, tf.Tensor]:
     """Returns each image's loss and its gradient with respect to that image.
 
-    The gradient is taken of the sum over the batch, in float32, so no image's gradient
-    depends on how many others there are. Entries that are not finite become zero.
+    The losses are summed over the batch, so an image's gradient does not depend on the
+    batch size. Entries that are not finite become zero.
 
     Args:
-        function: Maps images to float32 losses of shape `(batch,)` and anything else
-            that shall come back, such as the logits.
+        function: Maps images to float32 losses of shape `(batch,)` and any second
+            value, such as the logits.
         images: Float32 tensor of shape `(batch, ...)`.
-        scale: Factor on the sum, taken out of the gradient again; keeps the small
-            gradients of a float16 model from vanishing.
+        scale: Factor on the loss, divided out of the gradient. It keeps small gradients
+            of a float16 model from vanishing.
 
     Returns:
-        Losses of shape `(batch,)`, what else the function returned, and gradients of
-        the shape of `images`.
+        Losses of shape `(batch,)`, the second value, and gradients of the shape of
+        `images`.
 
     Raises:
         ValueError: If the losses do not depend on the images.
@@ -53,7 +53,7 @@ def input_gradient(
             "loss without any gradient. Write non-differentiable steps of the model "
             "with `straight_through`, or use an attack that needs no gradient."
         )
-    # A SavedModel forgets how many images there are.
+    # A SavedModel loses the batch size.
     gradient = tf.ensure_shape(tf.convert_to_tensor(gradient), images.shape)
     if scale != 1.0:
         gradient /= scale
@@ -63,13 +63,13 @@ def input_gradient(
 def jacobian(
     function: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns a function's outputs and their derivatives, one backward pass a class.
+    """Returns a function's outputs and their derivatives, one backward pass per class.
 
-    May be differentiated again, also with respect to the weights.
+    The result can be differentiated again, also with respect to weights.
 
     Args:
-        function: Maps `(batch, ...)` to `(batch, classes)` with a static number of
-            classes, each image for itself.
+        function: Maps `(batch, ...)` to `(batch, classes)`, each image independently,
+            with a static number of classes.
         images: Float32 tensor of shape `(batch, ...)`.
 
     Returns:
@@ -95,40 +95,45 @@ def jacobian(
 
 
 def straight_through(images: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
-    """Returns `transformed`, to the bit, with the gradient of `images`.
+    """Returns `transformed` in the forward pass and `images` in the backward pass.
 
-    Every attack then meets a non-differentiable step as BPDA would (Athalye et al.
-    2018): forward through the step, backward through the identity.
+    Write every non-differentiable step of a defence with it. Any gradient attack then
+    treats the step as BPDA does (Athalye, Carlini, Wagner, ICML 2018): forward through
+    the step, backward through the identity.
 
     Args:
-        images: What shall receive the gradient.
-        transformed: The value, of the same shape and dtype.
+        images: Tensor that receives the gradient.
+        transformed: Output of the step, a tensor of the same shape and dtype.
 
     Returns:
-        Tensor of the same shape and dtype.
+        Tensor equal to `transformed`, bit for bit, with the gradient of `images`.
 
     Example:
 
     >>> x = tf.Variable([0.4])
     >>> with tf.GradientTape() as tape:
-    ...     y = keras_advdef.core.gradients.straight_through(x, tf.round(x))
+    ...     y = keras_advdef.core.straight_through(x, tf.round(x))
     >>> float(y[0]), float(tape.gradient(y, x)[0])
     (0.0, 1.0)
     """
-    # The difference is an exact zero, and subtracting zero keeps every bit of the
-    # value, -0.0 included; a custom gradient would be lost in a SavedModel.
+    # The difference is exactly zero, and subtracting zero keeps every bit, even of
+    # -0.0. A SavedModel would lose a custom gradient.
     return tf.stop_gradient(transformed) - (tf.stop_gradient(images) - images)
 
 
-_soft = FunctionScope()
+_smooth = FunctionScope()
+_bypassed = FunctionScope()
 
 
 @contextlib.contextmanager
 def smooth_gradients() -> Iterator[None]:
-    """Makes layers that have a differentiable approximation use it backward.
+    """Makes layers use their differentiable approximation in the backward pass.
 
-    Their outputs stay the same. Attacks that know of such a layer do better so than
-    with the identity, which says nothing of what the layer removes.
+    Their outputs do not change. For such layers this attacks better than the identity,
+    which ignores what the layer removes.
+
+    Yields:
+        Nothing; call the model in the body.
 
     Example:
 
@@ -145,30 +150,30 @@ def smooth_gradients() -> Iterator[None]:
     ...     bool(np.all(slopes() == 1.0))
     False
     """
-    with _soft.holding(True):
+    with _smooth.holding(True):
         yield
 
 
 def are_gradients_smooth() -> bool:
-    """Returns whether layers shall use their differentiable approximation.
+    """Returns whether `smooth_gradients` is active, for layers that support it.
 
     Example:
 
     >>> keras_advdef.core.gradients.are_gradients_smooth()
     False
     """
-    return _soft.value() is not None
-
-
-_unaware = FunctionScope()
+    return _smooth.value() is not None
 
 
 @contextlib.contextmanager
 def bypass_defences() -> Iterator[None]:
-    """Makes the defences inside a model pass their inputs on while it is called.
+    """Makes the defences inside a model return their inputs unchanged.
 
-    What a model gives in this scope is what an attacker sees who does not know of the
+    A model called in this scope is what an attacker sees who does not know about the
     defences. It shows by how much a naive evaluation overrates them.
+
+    Yields:
+        Nothing; call the model in the body.
 
     Example:
 
@@ -177,16 +182,16 @@ def bypass_defences() -> Iterator[None]:
     ...     layer(np.full((1, 1, 1, 1), 0.6, "float32")).numpy().item() < 0.7
     True
     """
-    with _unaware.holding(True):
+    with _bypassed.holding(True):
         yield
 
 
 def are_defences_bypassed() -> bool:
-    """Returns whether defences shall pass their inputs on.
+    """Returns whether `bypass_defences` is active, for layers that support it.
 
     Example:
 
     >>> keras_advdef.core.gradients.are_defences_bypassed()
     False
     """
-    return _unaware.value() is not None
+    return _bypassed.value() is not None

@@ -1,4 +1,8 @@
-"""Sizes of images, which a graph may learn only when it runs."""
+"""Sizes, batches and channel order of images.
+
+A graph may learn a size only when it runs; the functions below return a Python number
+where it is known before.
+"""
 
 from typing import Any
 
@@ -8,6 +12,11 @@ import tensorflow as tf
 
 from keras_advdef.core.errors import checked_choice
 
+_FORMATS = ("channels_last", "channels_first")
+# The last images run in batches of the full size or of three halvings, so a model is
+# traced at most four times.
+_BLOCK_SIZES = 4
+
 
 def value_count(images: tf.Tensor) -> Any:
     """Returns how many values an image of a batch has.
@@ -16,7 +25,7 @@ def value_count(images: tf.Tensor) -> Any:
         images: Tensor of shape `(batch, ...)`.
 
     Returns:
-        A Python float where the shape is known, else a float32 scalar.
+        A Python float if the shape is known, else a float32 scalar.
 
     Example:
 
@@ -36,7 +45,7 @@ def rows_and_cols(images: tf.Tensor) -> tuple[Any, Any]:
         images: Tensor of shape `(batch, rows, cols, channels)`.
 
     Returns:
-        Two Python floats where they are known, else float32 scalars.
+        Two Python floats if both are known, else float32 scalars.
 
     Example:
 
@@ -51,7 +60,7 @@ def rows_and_cols(images: tf.Tensor) -> tuple[Any, Any]:
 
 
 def flattened(images: tf.Tensor) -> tf.Tensor:
-    """Returns images as vectors, of a known length where it is known.
+    """Returns images as vectors, with a static length if it is known.
 
     Args:
         images: Tensor of shape `(batch, ...)`.
@@ -69,19 +78,18 @@ def flattened(images: tf.Tensor) -> tf.Tensor:
     return tf.reshape(images, shape)
 
 
-_FORMATS = ("channels_last", "channels_first")
 _TO_LAST, _FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 def checked_data_format(owner: str, data_format: Any = None) -> str:
-    """Returns a data format; for `None` that of `keras.config.image_data_format`.
+    """Returns a data format, by default that of `keras.config.image_data_format`.
 
     Args:
         owner: Name of the class that takes it.
         data_format: "channels_last", "channels_first" or `None`.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is not one of these.
 
     Example:
 
@@ -94,11 +102,11 @@ def checked_data_format(owner: str, data_format: Any = None) -> str:
 
 
 def shape_channels_last(shape: Any, data_format: str) -> tuple[Any, ...]:
-    """Returns a batch's shape with the channels at its end.
+    """Returns a batch shape with the channels last.
 
     Args:
         shape: Shape of rank 4.
-        data_format: Where its channels are.
+        data_format: Position of its channels.
 
     Example:
 
@@ -111,11 +119,11 @@ def shape_channels_last(shape: Any, data_format: str) -> tuple[Any, ...]:
 
 
 def to_channels_last(images: Any, data_format: str) -> Any:
-    """Returns images with their channels at the end.
+    """Returns images with the channels last.
 
     Args:
         images: Tensor of rank 4.
-        data_format: Where its channels are.
+        data_format: Position of its channels.
 
     Example:
 
@@ -132,7 +140,7 @@ def from_channels_last(images: Any, data_format: str) -> Any:
 
     Args:
         images: Tensor of rank 4.
-        data_format: Where its channels shall be.
+        data_format: Position of the channels of the result.
 
     Example:
 
@@ -144,22 +152,27 @@ def from_channels_last(images: Any, data_format: str) -> Any:
     return images if is_last else tf.transpose(images, _FROM_LAST)
 
 
-# The last images run in blocks of the full size and of three halvings, so a model is
-# traced four times at most.
-_BLOCK_SIZES = 4
-
-
 def pad_rows(array: np.ndarray, size: int) -> np.ndarray:
-    """Returns the rows, repeated from the front until there are `size`."""
+    """Returns an array with rows repeated from the front until there are `size`.
+
+    Args:
+        array: The rows.
+        size: Number of rows of the result, at least `len(array)`.
+
+    Example:
+
+    >>> keras_advdef.core.image_layout.pad_rows(np.array([1, 2]), 3)
+    array([1, 2, 1])
+    """
     return array if len(array) == size else np.resize(array, (size, *array.shape[1:]))
 
 
 def block_size(rows: int, full: int) -> int:
-    """Returns the smallest compiled block that holds so many rows.
+    """Returns the smallest compiled batch size that holds so many rows.
 
     Args:
-        rows: How many have to be moved on.
-        full: Size of the largest block, at least `rows`.
+        rows: Number of rows left.
+        full: The largest batch size, at least `rows`.
 
     Example:
 

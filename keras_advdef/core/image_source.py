@@ -1,4 +1,4 @@
-"""Images and labels out of whatever a user holds them in."""
+"""Images and labels from arrays, tensors and data sets."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -11,18 +11,18 @@ import tensorflow as tf
 from keras_advdef.core.errors import invalid, wrong_type
 from keras_advdef.core.model_inputs import single_input
 
-# A data set of unknown length may have no end; a machine has.
+# A data set of unknown length may be endless; memory is not.
 _MOST_BYTES = 2**34
 _BOUND = "`dataset.take(100)`"
 
 
 class LoadedImages(NamedTuple):
-    """What was taken from a user's data.
+    """Images and labels loaded from a user's data.
 
     Attributes:
-        images: An array, or what becomes one.
-        labels: The labels that came with them or were given beside them, or `None`.
-        is_whole: Whether the data held no more.
+        images: Array-like.
+        labels: The labels of the data set or of the caller, or `None`.
+        is_whole: Whether these are all images of the data.
     """
 
     images: Any
@@ -40,24 +40,24 @@ def load_images(
 ) -> LoadedImages:
     """Returns images and labels from arrays, tensors or a data set.
 
-    A `tf.data.Dataset` or `keras.utils.PyDataset` gives batches `images` or
-    `(images, labels)`, as in `fit`; it is read once, in its own order, and weights in
-    it are left aside.
+    As in `fit`, the batches of a `tf.data.Dataset` or `keras.utils.PyDataset` are
+    `images` or `(images, labels)`. It is read once, in its own order; sample weights
+    are ignored.
 
     Args:
         owner: Name of the class or function that takes the images.
-        images: Array-like, tensor or data set; or a list or dictionary of one.
-        labels: Labels beside them; `None` where the data set holds them.
-        most: Images to take from a data set at most; `None` for all.
-        argument: What the argument of the images is called.
+        images: Array-like, tensor or data set, alone or in a list or dictionary.
+        labels: Labels of the images; `None` if the data set holds them.
+        most: Largest number of images to read from a data set; `None` for all.
+        argument: Name of the argument that holds the images.
 
     Returns:
-        What was taken. Arrays come back as they are, however many they hold.
+        A `LoadedImages`. Arrays are returned unchanged, whatever `most` is.
 
     Raises:
-        ValueError: If the data set has no end and `most` is `None`, or its batches do
-            not fit together; see the message.
-        TypeError: If the data can be read only once, such as a generator.
+        ValueError: If the data set is endless and `most` is `None`, or its batches do
+            not fit together.
+        TypeError: If the data can be read only once, like a generator.
 
     Example:
 
@@ -78,10 +78,10 @@ def load_images(
 
 
 def is_dataset(images: Any) -> bool:
-    """Whether images come as a `tf.data.Dataset` or a `keras.utils.PyDataset`.
+    """Returns whether images are a `tf.data.Dataset` or `keras.utils.PyDataset`.
 
     Args:
-        images: What a user gives for images.
+        images: The user's images.
 
     Example:
 
@@ -93,7 +93,7 @@ def is_dataset(images: Any) -> bool:
 
 
 class _Source(NamedTuple):
-    """Takes images for one argument of a class or function."""
+    """Loads images for one argument of a class or function."""
 
     owner: str
     argument: str
@@ -125,7 +125,7 @@ class _Source(NamedTuple):
         return single_input(self.owner, images, argument=self.argument)
 
     def _batches(self, source: Any, most: int | None) -> Iterable[Any]:
-        """Returns the batches of a data set; raises if they do not end and must."""
+        """Returns the batches of a data set, or raises if they must end but do not."""
         if isinstance(source, tf.data.Dataset):
             length = int(source.cardinality())
             endless, advice = length == tf.data.INFINITE_CARDINALITY, _BOUND
@@ -141,7 +141,7 @@ class _Source(NamedTuple):
         return batches
 
     def _check_last(self, images: list[np.ndarray], classes: list[np.ndarray]) -> None:
-        """Raises if the latest batch is none, or does not fit the ones before."""
+        """Raises if the latest batch is malformed or does not fit those before."""
         batch = images[-1]
         is_batch = batch.ndim > 0
         if classes:

@@ -1,6 +1,7 @@
-"""Every name the package takes from Keras's private parts to read models.
+"""Everything the package needs from Keras's private API to inspect models.
 
-Keras 3.15 has no public way to them. A test named after each tells when one moves.
+Keras 3.15 has no public equivalent. Each name has a test named after it, which shows
+when a Keras release changes it. See `keras_training` for what training needs.
 """
 
 import contextlib
@@ -52,7 +53,7 @@ BaseImagePreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocess
 
 
 class FloatFunctional(Functional):
-    """A functional model that does not cast what it is called on.
+    """A functional model that does not cast its inputs.
 
     Example:
 
@@ -85,7 +86,7 @@ def producer(tensor: Any) -> Any:
 
 
 def inbound_tensors(tensor: Any) -> list[Any]:
-    """Returns the symbolic tensors from which a symbolic tensor was made.
+    """Returns the symbolic inputs of the operation that made a symbolic tensor.
 
     Args:
         tensor: A `keras.KerasTensor` of a functional model.
@@ -104,14 +105,14 @@ def inbound_tensors(tensor: Any) -> list[Any]:
 
 
 def has_graph(layer: Any) -> bool:
-    """Returns whether a model is a graph of layers that can be rebuilt in parts.
+    """Returns whether a model is a graph of layers, which can be taken apart.
 
     Args:
         layer: Any layer or model.
 
     Returns:
-        True for a built `keras.Sequential` or functional model whose `call` is
-        Keras's own, False for anything else.
+        True for a built `keras.Sequential` or functional model that does not override
+        `call`, False for anything else.
 
     Example:
 
@@ -124,7 +125,7 @@ def has_graph(layer: Any) -> bool:
 
 
 def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Returns a model and all layers in it, those of nested models included.
+    """Returns a model and all its layers, including those of nested models.
 
     Args:
         model: Any model.
@@ -143,14 +144,14 @@ def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def consumers(model: keras.Model, tensor: Any) -> list[tuple[Any, list[Any], Any]]:
-    """Returns what takes a symbolic tensor of a functional model.
+    """Returns the operations that take a symbolic tensor of a functional model.
 
     Args:
         model: The model.
         tensor: A `keras.KerasTensor` in it.
 
     Returns:
-        Layers and operations, the tensors that they make, and their other arguments.
+        Triples of a layer or operation, its output tensors, and its keyword arguments.
 
     Example:
 
@@ -169,10 +170,10 @@ def consumers(model: keras.Model, tensor: Any) -> list[tuple[Any, list[Any], Any
 
 
 def inner_layers(layer: Any) -> list[keras.layers.Layer]:
-    """Returns the layers within a layer, at any depth.
+    """Returns the layers inside a layer, at any depth.
 
     Args:
-        layer: A layer, or an operation, which has none.
+        layer: A layer; or an operation, which has no layers inside.
 
     Returns:
         A list of layers.
@@ -190,14 +191,14 @@ def inner_layers(layer: Any) -> list[keras.layers.Layer]:
 
 
 def twin_layer(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Layer:
-    """Returns a layer of the same class, name and variables, with other attributes.
+    """Returns a layer with the same class, name and variables, but other attributes.
 
     Args:
         layer: A built layer.
         **attributes: Plain attributes that differ.
 
     Returns:
-        A layer that has been called nowhere yet.
+        A layer that has not been called yet.
 
     Example:
 
@@ -210,7 +211,7 @@ def twin_layer(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Lay
     """
     twin = object.__new__(type(layer))
     fresh: dict[str, Any] = {"_inbound_nodes": [], "_outbound_nodes": [], "_losses": []}
-    # Keras's own way to set attributes would track them anew, as of an unbuilt layer.
+    # `setattr` would make Keras track the attributes as those of an unbuilt layer.
     twin.__dict__.update({**layer.__dict__, **fresh, **attributes})
     return twin
 
@@ -236,9 +237,9 @@ def seed_state_variables(model: keras.Model) -> list[keras.Variable]:
 
 @contextlib.contextmanager
 def preserve_losses(model: keras.Model) -> Iterator[None]:
-    """Puts back, at its end, what the last call of a model added with `add_loss`.
+    """Restores, after the body, the losses that a model has from `add_loss`.
 
-    Keras forgets these losses whenever a model or layer is called anew.
+    Keras discards them whenever the model or layer is called again.
 
     Args:
         model: Any model.
@@ -258,13 +259,13 @@ def preserve_losses(model: keras.Model) -> Iterator[None]:
 
 
 def conversion_format() -> str | None:
-    """Returns the foreign format that the graph being traced is to be converted to.
+    """Returns the format that the graph being traced will be converted to.
 
-    Keras's exporters and tf2onnx tell nobody what they trace a model for; they are
-    found among the functions that wait for this one.
+    Keras's exporters and tf2onnx do not say what they trace a model for, so they are
+    looked up on the call stack.
 
     Returns:
-        "onnx", "litert", or `None` outside of such an export.
+        "onnx" or "litert", or `None` outside of such an export.
 
     Example:
 
@@ -283,12 +284,13 @@ def conversion_format() -> str | None:
 
 
 def without_call_info(error: _Kind) -> _Kind:
-    """Returns an error to whose text Keras adds nothing, raised in whatever call.
-
-    Keras would wrap it into lines about the call and its arguments.
+    """Marks an error so that Keras does not add text about the layer's call to it.
 
     Args:
-        error: The exception, which the caller raises.
+        error: The exception, for the caller to raise.
+
+    Returns:
+        The same exception.
 
     Example:
 
@@ -304,10 +306,10 @@ _active = threading.local()
 
 
 class _PolicyInThread:
-    """Stands for the policy of a layer: what this thread has set instead, or its own.
+    """Gives a layer the dtype policy that this thread has set, or its own.
 
-    Keras keeps it in one attribute of the layer, which all threads see. There it still
-    lies; only who asks for it is asked who he is.
+    Keras stores the policy in an attribute that all threads share. It stays there; this
+    descriptor only decides which policy a thread reads.
     """
 
     def __get__(self, layer: Any, owner: type) -> Any:
@@ -317,7 +319,7 @@ class _PolicyInThread:
         if id(layer) in policies:
             return policies[id(layer)]
         if "_dtype_policy" not in vars(layer):
-            # As for any attribute of an object that is only half made.
+            # As for any attribute of a partly constructed object.
             raise AttributeError("_dtype_policy")
         return own_policy(layer)
 
@@ -329,7 +331,7 @@ keras.layers.Layer._dtype_policy = _PolicyInThread()
 
 
 def own_policy(layer: keras.layers.Layer) -> Any:
-    """Returns the dtype policy that a layer has in all other threads.
+    """Returns a layer's own dtype policy, which `thread_policies` does not change.
 
     Args:
         layer: Any layer.
@@ -350,10 +352,10 @@ def own_policy(layer: keras.layers.Layer) -> Any:
 def thread_policies(
     policies: Sequence[tuple[keras.layers.Layer, str]],
 ) -> Iterator[None]:
-    """Gives layers other dtype policies, which only this thread sees.
+    """Gives layers other dtype policies in this thread, while the body runs.
 
     Args:
-        policies: Layers, each with the name of its policy while the body runs.
+        policies: Pairs of a layer and the name of its policy.
 
     Example:
 

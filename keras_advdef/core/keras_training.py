@@ -1,7 +1,7 @@
-"""Every name the package takes from Keras's private parts to train models.
+"""Everything the package needs from Keras's private API to train models.
 
-Keras gives no public way to these in 3.15. Each has a test named after it, so that a
-new Keras release that moves one is noticed by name. See `keras_private` for the rest.
+Keras 3.15 has no public equivalent. Each name has a test named after it, which shows
+when a Keras release changes it. See `keras_private` for the rest.
 """
 
 import inspect
@@ -37,10 +37,10 @@ __all__ = [
 
 
 class MonitoredMetrics(MetricsList):
-    """Metrics of a custom training step whose direction callbacks can find.
+    """Metrics of a custom training step whose direction callbacks can infer.
 
-    With `mode="auto"`, Keras looks for the direction of a monitored metric in such
-    lists only. Its own class of this kind has no `result`.
+    With `mode="auto"`, Keras infers the direction of a monitored metric only from
+    metrics in such lists. Keras's own class lacks `result`.
 
     Example:
 
@@ -56,7 +56,7 @@ class MonitoredMetrics(MetricsList):
 
 
 def loss_tracker(model: keras.Model) -> keras.metrics.Mean:
-    """Returns the metric behind `loss` in the logs of a compiled model.
+    """Returns the metric that a compiled model logs as `loss`.
 
     Args:
         model: A compiled model.
@@ -94,10 +94,10 @@ def compiled_loss(model: keras.Model) -> Any:
 
 
 def compiled_metric_names(model: keras.Model) -> list[str]:
-    """Returns the names that the metrics given to `compile` have in the logs.
+    """Returns the names in the logs of the metrics given to `compile`.
 
     Args:
-        model: A compiled model that has seen a batch.
+        model: A compiled model that was called on a batch.
 
     Example:
 
@@ -114,18 +114,18 @@ def compiled_metric_names(model: keras.Model) -> list[str]:
 def resolved_loss(
     model: keras.Model, labels: Any, outputs: Any
 ) -> tuple[keras.losses.Loss, float | None]:
-    """Returns the loss that Keras makes of what a model was compiled with.
+    """Returns the loss object that Keras makes from the loss given to `compile`.
 
-    Names such as "crossentropy" mean one or another loss by the shapes of labels and
-    outputs, and functions become losses that cast and match ranks.
+    Keras resolves names such as "crossentropy" by the shapes of labels and outputs, and
+    wraps functions into losses that cast and match ranks.
 
     Args:
         model: A model compiled with one loss.
         labels: Labels of a batch.
-        outputs: What the model returned for it.
+        outputs: Outputs of the model for it.
 
     Returns:
-        The loss, and its weight if `loss_weights` gives one.
+        The loss, and its weight from `loss_weights` or `None`.
 
     Example:
 
@@ -147,14 +147,14 @@ def resolved_loss(
 def decays_weight(
     optimizer: keras.optimizers.Optimizer, variable: keras.Variable
 ) -> bool:
-    """Returns whether an optimizer with weight decay shrinks a variable.
+    """Returns whether an optimizer applies its weight decay to a variable.
 
     Args:
         optimizer: The optimizer.
         variable: A trainable variable.
 
     Returns:
-        False where `exclude_from_weight_decay` names it.
+        False if `exclude_from_weight_decay` names it.
 
     Example:
 
@@ -168,16 +168,16 @@ def decays_weight(
 
 
 def running_callbacks(callback: keras.callbacks.Callback) -> Sequence[Any]:
-    """Returns the callbacks of the running `fit` in their order.
+    """Returns all callbacks of the running `fit`, in their order.
 
-    Keras tells a callback its model but not its neighbours; the list is found on the
-    stack of the call that reached it.
+    Keras gives a callback its model, but not the other callbacks. Their list is looked
+    up on the call stack.
 
     Args:
-        callback: A callback in one of its own `on_...` methods.
+        callback: A callback, inside one of its own `on_...` methods.
 
     Returns:
-        All callbacks of the list that holds `callback`, or only itself outside `fit`.
+        The callbacks of the list that holds `callback`; only itself outside `fit`.
 
     Example:
 
@@ -200,10 +200,10 @@ def _has_workers(model: keras.Model) -> bool:
 
 
 def prepare_for_workers(model: keras.Model) -> None:
-    """Lets `fit` start under `MultiWorkerMirroredStrategy`.
+    """Makes `fit` work under `MultiWorkerMirroredStrategy`.
 
-    Keras 3.15 builds models there by averaging batches that cannot be averaged; the
-    model must be built before.
+    Keras 3.15 fails there when it builds the model symbolically, so this skips that
+    step. The model must already be built.
 
     Args:
         model: A built model.
@@ -218,14 +218,14 @@ def prepare_for_workers(model: keras.Model) -> None:
 
 
 def worker_logs(model: keras.Model, logs: dict[str, Any]) -> dict[str, Any]:
-    """Returns a step's logs in the shape that Keras can reduce over workers.
+    """Returns the logs of a step in a shape that Keras can reduce over workers.
 
     Args:
-        model: The model that made the step.
+        model: The model of the step.
         logs: Scalars by name.
 
     Returns:
-        Vectors of length one under `MultiWorkerMirroredStrategy`, else the logs.
+        Vectors of length one under `MultiWorkerMirroredStrategy`, else `logs`.
 
     Example:
 

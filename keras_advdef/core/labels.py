@@ -1,4 +1,4 @@
-"""Labels: checked on arrays, and brought to one form in the graph."""
+"""Labels: checks of a user's arrays, and one form inside a graph."""
 
 from typing import Any
 
@@ -7,29 +7,28 @@ import tensorflow as tf
 
 from keras_advdef.core.errors import invalid
 
-# Labels may be float16, and networks' own predictions sum to 1 only about.
+# float16 rows and predictions of networks sum to 1 only approximately.
 _SUM_TOLERANCE = 1e-2
 
 
 def checked_labels(
     owner: str, labels: Any, *, count: int, classes: int | None
 ) -> np.ndarray:
-    """Returns concrete labels as integers, or raises if they do not fit the images.
+    """Returns labels as integers, or raises if they do not fit the images.
 
     Args:
         owner: Name of the class or function that takes the labels.
-        labels: Array-like of shape `(count,)` or `(count, 1)` with integers in
-            `[0, classes)`, or one row of probabilities per image, of shape
-            `(count, classes)`.
+        labels: Array-like of integers in `[0, classes)`, of shape `(count,)` or
+            `(count, 1)`; or one row of probabilities per image, `(count, classes)`.
         count: Number of images.
-        classes: Number of classes of the model, `None` if it is not known.
+        classes: Number of classes of the model, or `None` if unknown.
 
     Returns:
-        Array of shape `(count,)`, int64: the class, or the likeliest of a row.
+        Int64 array of shape `(count,)`: the class, or the most likely one of a row.
 
     Raises:
-        ValueError: If shape or values do not fit, or a row is no distribution over
-            classes: all zero, of several labels, or not a number.
+        ValueError: If shape or values do not fit, or a row is not a distribution over
+            classes (all zero, several labels, NaN).
 
     Example:
 
@@ -39,16 +38,9 @@ def checked_labels(
     """
     array = np.asarray(labels)
     is_rows = array.ndim == 2 and array.shape[1] > 1
-    if (
-        is_rows
-        and array.dtype.kind in "fiub"
-        and array.shape
-        == (
-            count,
-            classes or array.shape[1],
-        )
-    ):
-        return _likeliest(owner, array)
+    is_number = array.dtype.kind in "fiub"
+    if is_rows and is_number and array.shape == (count, classes or array.shape[1]):
+        return _most_likely(owner, array)
     if array.shape == (count, 1):
         array = array[:, 0]
     if array.shape != (count,) or array.dtype.kind not in "fiu":
@@ -67,8 +59,8 @@ def checked_labels(
     return integers
 
 
-def _likeliest(owner: str, rows: np.ndarray) -> np.ndarray:
-    """Returns the likeliest class of each row of probabilities."""
+def _most_likely(owner: str, rows: np.ndarray) -> np.ndarray:
+    """Returns the most likely class of each row of probabilities."""
     values = rows.astype(np.float64)
     is_share = np.abs(values.sum(axis=1) - 1.0) <= _SUM_TOLERANCE
     # NaN fails both comparisons.
@@ -85,21 +77,21 @@ def _likeliest(owner: str, rows: np.ndarray) -> np.ndarray:
 def checked_class_labels(
     owner: str, labels: Any, *, count: int, classes: int | None
 ) -> np.ndarray:
-    """Returns the class that each label names, or raises if one names none.
+    """Returns the class of each label, or raises if a label is not one class.
 
     Args:
         owner: Name of the class or function that takes the labels.
         labels: Array-like of shape `(count,)` or `(count, 1)` with integers, or
             `(count, classes)` one-hot.
         count: Number of images.
-        classes: Number of classes of the model, `None` if it is not known.
+        classes: Number of classes of the model, or `None` if unknown.
 
     Returns:
-        Array of shape `(count,)`, int64.
+        Int64 array of shape `(count,)`.
 
     Raises:
-        ValueError: If shape or values do not fit, or a row names several classes in
-            part, which trains a model but says of no answer that it is right.
+        ValueError: If shape or values do not fit, or a row is a soft label, which can
+            train a model but cannot say whether a prediction is right.
 
     Example:
 
@@ -120,7 +112,7 @@ def checked_class_labels(
 
 
 def sparse_labels(labels: Any) -> tf.Tensor:
-    """Returns integer labels for integer or one-hot ones, told apart by rank.
+    """Returns integer labels for integer or one-hot labels, told apart by rank.
 
     Args:
         labels: Tensor of shape `(batch,)`, `(batch, 1)` or `(batch, classes)`.
@@ -142,14 +134,14 @@ def sparse_labels(labels: Any) -> tf.Tensor:
 
 
 def soft_labels(labels: Any) -> tf.Tensor:
-    """Returns rows of probabilities as they are, and all other labels as integers.
+    """Returns rows of probabilities unchanged, and all other labels as integers.
 
     Args:
         labels: Tensor of shape `(batch,)`, `(batch, 1)` or `(batch, classes)`.
 
     Returns:
-        Float32 tensor `(batch, classes)`; or an int64 one of shape `(batch,)` where
-        each row is known to hold one class alone.
+        Float32 tensor `(batch, classes)`, or int64 tensor `(batch,)` if every row is
+        known to name a single class.
 
     Example:
 

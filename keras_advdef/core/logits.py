@@ -1,4 +1,4 @@
-"""Any classifier as a function from images to logits; softmax heads are undone."""
+"""LogitsFunction: any classifier as a function from images to logits."""
 
 import contextlib
 import functools
@@ -36,10 +36,10 @@ from keras_advdef.core.softmax_head import (
 )
 from keras_advdef.core.value_range import ValueRange
 
-# A constant scale: the optimizer's own grows to 2**15, where input gradients overflow.
+# Constant: an optimizer's loss scale grows to 2**15, where input gradients overflow.
 _FLOAT16_SCALE = 2.0**10
 _OWNER = "LogitsFunction"
-# What layers raise that meet a tensor of another dtype than their own.
+# Raised by layers that get a tensor of the wrong dtype.
 _DTYPE_ERRORS = (
     TypeError,
     ValueError,
@@ -49,33 +49,50 @@ _DTYPE_ERRORS = (
 )
 
 
+# Pairs of a logits function and its logits for the watched tensor.
+_Looks = list[tuple[Any, tf.Tensor]]
+
+
 class LogitsModel(keras.Model):
-    """Base of models that return something else than logits but can be attacked.
+    """Base of models whose users do not get logits, but whose attackers need them.
 
     Ensembles, detectors and generative defences return probabilities or dictionaries
-    to their users. Attacks ask them for `logits`.
+    from `call`. Attacks call `logits` instead, and ensemble losses `member_logits`.
+    A subclass writes `call` and `logits`; an ensemble also writes `member_logits`.
+
+    Attributes:
+        rejects: Whether the last logit means "adversarial" and not a class. Default
+            False.
+        averaged_draws: Draws of its random layers that one call averages. Default 1.
 
     Example:
 
-    >>> class Halves(keras_advdef.core.logits.LogitsModel):
+    >>> class Averaged(keras_advdef.core.LogitsModel):
+    ...     def __init__(self, members):
+    ...         super().__init__()
+    ...         self.members = members
     ...     def logits(self, images, training=False):
-    ...         return keras.ops.reshape(images, (-1, 2))
-    >>> Halves().member_logits(np.zeros((3, 1, 2, 1))).shape
-    TensorShape([3, 1, 2])
+    ...         return sum(each(images, training=training) for each in self.members)
+    ...     def call(self, images, training=False):
+    ...         return keras.ops.softmax(self.logits(images, training=training))
+    >>> ensemble = Averaged([keras.layers.Dense(3), keras.layers.Dense(3)])
+    >>> ensemble(np.zeros((1, 4), "float32")).numpy().round(3)
+    array([[0.333, 0.333, 0.333]], dtype=float32)
+    >>> logits = keras_advdef.core.LogitsFunction(ensemble)
+    >>> logits(np.zeros((1, 4), "float32")).numpy()
+    array([[0., 0., 0.]], dtype=float32)
     """
 
-    # Whether the last logit stands for "adversarial" instead of a class.
-    rejects = False
-    # Over how many draws of its random layers one call averages.
-    averaged_draws = 1
+    rejects: bool = False
+    averaged_draws: int = 1
 
     @property
     def trained(self) -> keras.Model:
-        """The classifier that objectives and penalties train; of most models itself."""
+        """The classifier that objectives and penalties train; by default the model."""
         return self
 
     def logits(self, images: Any, training: bool = False) -> Any:
-        """Returns the logits behind the prediction, shape `(batch, classes)`."""
+        """Returns the logits of the prediction, shape `(batch, classes)`."""
         raise NotImplementedError(f"`{type(self).__name__}` must write `logits`.")
 
     def member_logits(self, images: Any, training: bool = False) -> Any:
@@ -96,32 +113,38 @@ class LogitsModel(keras.Model):
 class LogitsFunction:
     """A classifier as attacks see it: images in, float32 logits out, no side effects.
 
-    Nothing a call of a Keras model does stays behind: its moving averages, counters
-    and losses are what they were. Inside a `draw_scope`, Keras's own random layers draw
-    from the scope too. A plain function is called as it is.
+    A call leaves moving averages, counters and losses of a Keras model unchanged, and
+    undoes a softmax or sigmoid at its end. Inside a `draw_scope`, Keras's own random
+    layers draw from the scope, too. A plain function is called directly.
 
     Args:
-        model: The classifier: a `keras.Model`, `LogitsModel` or any function that
-            maps images of shape `(batch, rows, cols, channels)` to logits; or a
-            `ModelView` of one.
-        training: Whether the model is called as in training.
+        model: The classifier: a `keras.Model`, a `LogitsModel`, or a function from
+            images of shape `(batch, rows, cols, channels)` to logits; or a `ModelView`
+            of one of these.
+        training: Whether the model is called in training mode.
         precision: "float32" for the model as it is, or "bfloat16" for a faster pass
             on the same variables; see `in_bfloat16`. The last layer of a Sequential
             or functional model stays in float32.
-        value_range: The range of the pixels that the model expects. The function
+        value_range: `ValueRange` of the pixels that the model expects. The function
             itself always takes images in `[0, 1]`.
 
+    Call arguments:
+        images: Float32 tensor of shape `(batch, rows, cols, channels)`, in `[0, 1]`.
+
+    Returns:
+        Float32 tensor of shape `(batch, classes)`.
+
     Raises:
-        TypeError: If `model` cannot be called.
-        ValueError: If the model has several outputs, or, in the constructor or the
-            call, if it cannot run in bfloat16.
+        TypeError: If `model` is not callable.
+        ValueError: If the model has several outputs, or cannot run in bfloat16. The
+            latter may show only in a call.
 
     Example:
 
     >>> model = keras.Sequential([
     ...     keras.Input((4, 4, 1)), keras.layers.Flatten(),
     ...     keras.layers.Dense(3, activation="softmax")])
-    >>> logits = keras_advdef.core.logits.LogitsFunction(model)
+    >>> logits = keras_advdef.core.LogitsFunction(model)
     >>> logits(np.zeros((2, 4, 4, 1), "float32")).numpy().tolist()
     [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
@@ -154,7 +177,7 @@ class LogitsFunction:
         self._look_inside()
 
     def _look_inside(self) -> None:
-        # Not `_call`: `tf.function` copies attributes over its own, which has that.
+        # Not `_call`, an attribute of `tf.function`, which copies these over its own.
         self._forward: Callable[..., Any] = self.model
         if isinstance(self.model, LogitsModel):
             self._forward = self.model.logits
@@ -169,12 +192,12 @@ class LogitsFunction:
 
     @property
     def full_precision(self) -> "LogitsFunction":
-        """The same model at its own precision; itself without `precision`."""
+        """The function at the model's own precision; `self` unless in bfloat16."""
         return self if self._exact is None else self._exact
 
     @property
     def is_random(self) -> bool:
-        """Whether two calls may differ; what a plain function does is not known."""
+        """Whether two calls may differ; always False for a plain function."""
         if self.view.is_random is not None:
             return self.view.is_random
         layers = flat_layers(self.model) if self._is_keras else []
@@ -183,14 +206,14 @@ class LogitsFunction:
 
     @property
     def gradient_scale(self) -> float:
-        """Factor that keeps input gradients of a float16 model from vanishing."""
+        """Loss scale that keeps input gradients of a float16 model from vanishing."""
         is_switched = self.precision == "bfloat16"
         layers = flat_layers(self.model) if self._is_keras and not is_switched else []
         is_half = any(layer.compute_dtype == "float16" for layer in layers)
         return _FLOAT16_SCALE if is_half else 1.0
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """Builds a model that has no weights yet.
+        """Builds the model if it has no weights yet.
 
         Args:
             shape: Shape of one image.
@@ -234,7 +257,7 @@ class LogitsFunction:
             return self._logits(pixels)
 
     def member_logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the float32 `member_logits` of a `LogitsModel`, at full precision."""
+        """Returns float32 `member_logits` of a `LogitsModel`, at full precision."""
         pixels = self.view.seen(self.value_range.from_unit(images))
         return tf.cast(self._outputs(pixels, self.model.member_logits), tf.float32)
 
@@ -256,7 +279,7 @@ class LogitsFunction:
                 return self._outputs(images)
             except _DTYPE_ERRORS as error:
                 cause = error
-        # What is wrong in float32 too is told as it is.
+        # An error that float32 raises, too, is raised as it is.
         self._outputs(images)
         what = f"`{self.model.name}`, whose own code fails in bfloat16"
         raise bfloat16_error(what) from cause
@@ -273,16 +296,15 @@ class LogitsFunction:
 def classifier_logits(
     classifier: Any, images: Any, *, training: bool = False
 ) -> tf.Tensor:
-    """Calls a classifier as Keras does, and undoes its softmax.
+    """Calls a classifier as Keras does, and undoes its softmax or sigmoid.
 
-    Unlike `LogitsFunction`, which attacks use, it lets moving averages move and random
-    layers count on, so that a model made of classifiers can be trained.
+    Unlike `LogitsFunction`, it updates moving averages and random states, so models
+    made of classifiers can be trained with it.
 
     Args:
-        classifier: A `keras.Model` that returns logits, or probabilities if it ends in
-            a softmax of Keras.
+        classifier: A `keras.Model` that returns logits or probabilities.
         images: Tensor of shape `(batch, rows, cols, channels)`.
-        training: Whether it is called as in training.
+        training: Whether it is called in training mode.
 
     Returns:
         Float32 tensor of shape `(batch, classes)`.
@@ -302,12 +324,12 @@ def classifier_logits(
 
 
 def logits_from_outputs(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
-    """Returns the logits for what a classifier returned, at no further pass.
+    """Returns the logits for outputs of a classifier, without another forward pass.
 
     Args:
         classifier: A `keras.Model`.
-        images: What it was called on, or its `image_spec`.
-        outputs: What it returned.
+        images: Its inputs, or their `image_spec`.
+        outputs: Its outputs for them.
 
     Returns:
         Float32 tensor of shape `(batch, classes)`.
@@ -331,10 +353,6 @@ def logits_from_outputs(classifier: Any, images: Any, outputs: Any) -> tf.Tensor
     return logits_of("classifier_logits", classifier, images, outputs, run)
 
 
-# The tensor that is watched, and what was called on it with which logits.
-_Looks = list[tuple[Any, tf.Tensor]]
-
-
 class _Watched(threading.local):
     images: Any = None
     looks: _Looks | None = None
@@ -345,16 +363,16 @@ _watched = _Watched()
 
 @contextlib.contextmanager
 def watch_logits(images: tf.Tensor) -> Iterator[_Looks]:
-    """Collects the logits that models give for one tensor while the body runs.
+    """Collects the logits that logits functions return for one tensor in the body.
 
-    Only a call on that very tensor counts, in the same graph, so that the logits can
-    be used behind the body.
+    Only calls on this tensor object, in the same graph, are collected, so the logits
+    can be used after the body.
 
     Args:
         images: The tensor.
 
     Yields:
-        A list of pairs, the logits function and its logits, that grows.
+        A growing list of pairs of a logits function and its logits.
 
     Example:
 
@@ -379,6 +397,6 @@ def _note(logits_fn: "LogitsFunction", images: tf.Tensor, logits: tf.Tensor) -> 
     looks = _watched.looks
     if looks is None or images is not _watched.images:
         return
-    # The body of a loop is a graph of its own, and its tensors stay there.
+    # Tensors of a loop's body cannot leave the body's own graph.
     if tf.executing_eagerly() or logits.graph is images.graph:
         looks.append((logits_fn, logits))

@@ -1,12 +1,12 @@
-"""A loop of fixed length that XLA compiles and gradients pass through."""
+"""A loop of fixed length that XLA compiles and gradients can pass through."""
 
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-# Unrolled, a short loop saves a third of a training step; a long one costs many
-# times its run time in tracing.
+# Unrolling a short loop saves a third of a training step. Tracing a long one would take
+# many times its run time.
 _LONGEST_UNROLLED = 10
 
 
@@ -20,12 +20,11 @@ def fixed_loop(
     """Runs `state = body(index, state)` a fixed number of times.
 
     Args:
-        body: Function of the step's index, a number or an int32 scalar, and the
-            state; returns a state of the same structure, shapes and dtypes.
+        body: Function of the step index (an integer or int32 scalar) and the state.
+            Returns a state of the same structure, shapes and dtypes.
         state: Tuple of tensors.
         steps: Number of steps, a Python integer of at least 0.
-        unroll: Whether a short loop is written out; False where the body holds a
-            loop of its own.
+        unroll: Whether to unroll a short loop; False if the body contains a loop.
 
     Returns:
         The final state.
@@ -56,10 +55,10 @@ def fixed_loop(
 
 
 def _shaped_alike(new: Any, old: Any) -> Any:
-    """Returns a tensor with the static shape of another.
+    """Gives a tensor the static shape of another.
 
-    A `tf.function` in the loop may know less: it prefers an old trace for batches of
-    any size to a new one.
+    A `tf.function` in the loop may lose it, because it reuses a trace for batches of
+    any size.
     """
     if tf.is_tensor(new):
         new.set_shape(old.shape)

@@ -1,4 +1,4 @@
-"""How a classifier takes its images: one input, in whatever structure and dtype."""
+"""A classifier's input: one image tensor, in any structure, rank and dtype."""
 
 import warnings
 import weakref
@@ -13,24 +13,24 @@ from keras_advdef.core.keras_private import FloatFunctional, has_graph
 from keras_advdef.core.model_view import unwrap_view
 
 _IMAGE_RANK = 4
-# Graphs of whole numbers that were made to take floats, with the output they end in.
+# Models with an integer input, rebuilt for floats: their output and the new model.
 _floats: weakref.WeakKeyDictionary[Any, tuple[Any, keras.Model]]
 _floats = weakref.WeakKeyDictionary()
 
 
 def single_input(owner: str, images: Any, *, argument: str = "images") -> Any:
-    """Returns the images of a model's only input, which Keras takes in structures too.
+    """Returns a model's only input, out of a list or dictionary if need be.
 
     Args:
         owner: Name of the class or function that takes the images.
-        images: Array or tensor, also as the only value of a dictionary or list.
-        argument: What the argument is called.
+        images: Array or tensor, or a dictionary or list that holds only one.
+        argument: Name of the argument.
 
     Returns:
-        The array or tensor, or a list of images as it is.
+        The array or tensor; a list of single images is returned unchanged.
 
     Raises:
-        ValueError: If there are several.
+        ValueError: If there are several inputs.
 
     Example:
 
@@ -47,7 +47,7 @@ def single_input(owner: str, images: Any, *, argument: str = "images") -> Any:
     if not (is_keyed or (is_listed and images)):
         return images
     if len(images) != 1:
-        rule = "one array; a dictionary or list of one is taken too"
+        rule = "one array; or a dictionary or list of one"
         shown = sorted(map(str, images)) if is_keyed else f"{len(images)} arrays"
         raise invalid(owner, argument, rule, shown)
     (alone,) = images.values() if is_keyed else images
@@ -55,10 +55,10 @@ def single_input(owner: str, images: Any, *, argument: str = "images") -> Any:
 
 
 def add_channels(images: Any) -> Any:
-    """Returns images with an axis for their channels, `(batch, rows, cols, channels)`.
+    """Returns images with a channel axis, `(batch, rows, cols, channels)`.
 
     Args:
-        images: Array or tensor, also of shape `(batch, rows, cols)`.
+        images: Array or tensor, with or without that axis.
 
     Example:
 
@@ -69,11 +69,11 @@ def add_channels(images: Any) -> Any:
 
 
 def check_image_shape(owner: str, model: Any, images: np.ndarray) -> None:
-    """Raises if images are known to be of another shape than a model's.
+    """Raises if images do not have the shape of a model's `Input`.
 
     Args:
         owner: Name of the class or function that takes the images.
-        model: Any model or function.
+        model: Any model or function. Without an `Input`, nothing is checked.
         images: Array `(batch, rows, cols, channels)`.
 
     Raises:
@@ -123,19 +123,19 @@ def image_spec(model: keras.Model) -> tf.TensorSpec:
 
 
 def call_classifier(model: keras.Model, images: Any, **arguments: Any) -> Any:
-    """Calls a classifier as Keras does, on images in the form that it takes.
+    """Calls a classifier on images in the form that it expects.
 
-    Keras itself drops and adds a last axis of 1 for a graph of layers; here a
-    subclassed model, too, gets as many axes as it was built for. Images of floats are
-    not rounded for an `Input` of whole numbers, so that gradients reach them.
+    For a graph of layers, Keras itself drops or adds a last axis of size 1; here
+    subclassed models also get the rank they were built for. An integer `Input` does
+    not round float images, so gradients reach them.
 
     Args:
         model: A Keras model.
-        images: Tensor of images, or what Keras takes for a single input.
+        images: Tensor of images, alone or in a structure of one.
         **arguments: `training`.
 
     Returns:
-        What the model returns.
+        The outputs of the model.
 
     Example:
 
@@ -150,7 +150,7 @@ def call_classifier(model: keras.Model, images: Any, **arguments: Any) -> Any:
         return model(_with_axes(images, _built_rank(model)), **arguments)
     if len(model.inputs) != 1:
         rule = "a classifier with one input"
-        advice = "Wrap it in a model that makes its other inputs of the images."
+        advice = "Wrap it in a model that computes its other inputs from the images."
         raise invalid("LogitsFunction", "model", rule, model.inputs, advice=advice)
     is_sequential = isinstance(model, keras.Sequential)
     structure = model.inputs[0] if is_sequential else model.input
@@ -175,7 +175,7 @@ def _are_floats(images: Any) -> bool:
 
 
 def _of_floats(model: keras.Model, structure: Any) -> keras.Model:
-    """Returns a graph that takes floats as they are, on the same layers."""
+    """Returns a model of the same layers that does not round floats."""
     if _are_floats(model.inputs[0]):
         return model
     output, found = _floats.get(model, (None, model))
@@ -183,9 +183,9 @@ def _of_floats(model: keras.Model, structure: Any) -> keras.Model:
         found = FloatFunctional(structure, model.outputs, name=model.name)
         _floats[model] = (model.outputs[0], found)
         warnings.warn(
-            f"`{model.name}` has an `Input` of {model.inputs[0].dtype}, which cuts off "
-            "the fractions of adversarial images: it is called on floats as they are. "
-            "Round the images that you hand on to it yourself.",
+            f"`{model.name}` has an `Input` of {model.inputs[0].dtype}, which would "
+            "round adversarial images, so it is called on floats. Round images "
+            "yourself before you pass them to the model.",
             stacklevel=2,
         )
     return found

@@ -1,4 +1,4 @@
-"""ModelView: a model as one particular attacker sees it."""
+"""ModelView: a model as a particular attacker sees it."""
 
 import contextlib
 import dataclasses
@@ -22,24 +22,24 @@ from keras_advdef.core.keras_private import flat_layers
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelView:
-    """A model together with what its attacker knows and does; attacks take it as model.
+    """A model with what its attacker knows and does. Attacks take it as a model.
 
     Args:
-        model: A Keras model or a function from images to logits.
+        model: A Keras model, or a function from images to logits.
         bypass_defences: Whether the defences of this package pass their inputs through.
         smooth_gradients: Whether layers that have a differentiable approximation use it
             in the backward pass.
         bpda_layers: Layers and operations whose backward pass is the identity (BPDA).
-        temperature: Divides the logits, which undoes saturation.
-        has_gradient: Whether gradients reach the images. Without, they are zero, never
+        temperature: Number above 0. Divides the logits, which undoes saturation.
+        has_gradient: Whether gradients reach the images. If not, they are zero, not
             missing, so that a gradient attack runs and finds nothing.
         is_random: Whether two calls may differ; `None` to look for random layers.
 
     Example:
 
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
-    >>> view = keras_advdef.core.model_view.ModelView(model, temperature=10.0)
-    >>> logits = keras_advdef.core.logits.LogitsFunction
+    >>> view = keras_advdef.core.ModelView(model, temperature=10.0)
+    >>> logits = keras_advdef.core.LogitsFunction
     >>> images = tf.ones((1, 2))
     >>> bool(np.allclose(logits(view)(images), logits(model)(images) / 10.0))
     True
@@ -56,7 +56,7 @@ class ModelView:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Makes the model behave as viewed while it is called or traced."""
+        """Applies the view to calls and traces of the model in the body."""
         with contextlib.ExitStack() as stack:
             if self.bypass_defences:
                 stack.enter_context(bypass_defences())
@@ -67,13 +67,13 @@ class ModelView:
             yield
 
     def seen(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns the images as the model gets them."""
+        """Returns the images that the model receives."""
         return images if self.has_gradient else tf.stop_gradient(images)
 
     def logits(self, images: tf.Tensor, outputs: Any) -> Any:
-        """Returns logits for what the model returned, still of any dtype."""
+        """Returns the viewed logits for the logits of the model, in their dtype."""
         if not self.has_gradient:
-            # Connects the outputs to the images, with a gradient of zero.
+            # Connects the outputs to the images with a zero gradient.
             images = tf.convert_to_tensor(images)
             sums = tf.reduce_sum(images, axis=list(range(1, images.shape.rank)))
             outputs += tf.cast(0.0 * sums[:, None], outputs.dtype)
@@ -81,7 +81,7 @@ class ModelView:
 
 
 def unwrap_view(model: Any) -> Any:
-    """Returns the model behind a view, and anything else as it is.
+    """Returns the model of a view, and anything else unchanged.
 
     Args:
         model: A model, function or `ModelView`.
@@ -111,11 +111,11 @@ def _identity_gradient(operation: Any) -> Iterator[None]:
 
 
 class _CallOfThread:
-    """Stands for the `call` of an operation: each thread has its own or the original.
+    """Replaces the `call` of an operation by one that differs between threads.
 
     Attributes:
-        original: What the operation calls in all other threads.
-        holders: How many `replace_call` are entered in all threads.
+        original: The call of all other threads.
+        holders: Number of active `replace_call` over all threads.
     """
 
     def __init__(self, original: Callable[..., Any]) -> None:
@@ -140,11 +140,11 @@ def replace_call(
 ) -> Iterator[None]:
     """Makes a layer or operation call another function while the body runs.
 
-    Other threads see nothing of it.
+    Other threads are not affected.
 
     Args:
         operation: A layer or `keras.Operation`.
-        replace: Function from what this thread calls so far to what it calls instead.
+        replace: Maps the current `call` of this thread to its replacement.
 
     Example:
 
@@ -157,7 +157,7 @@ def replace_call(
     >>> float(layer(tf.constant(2.0)))
     2.0
     """
-    # Not by `setattr`, which Keras tracks.
+    # Not `setattr`, which Keras tracks.
     attributes = vars(operation)
     with _lock:
         call = operation.call
@@ -176,10 +176,10 @@ def replace_call(
 
 @contextlib.contextmanager
 def inline_calls(model: keras.layers.Layer) -> Iterator[None]:
-    """Makes what the layers of a model have as a `tf.function` a part of the caller.
+    """Traces layers whose `call` is a `tf.function` as part of the caller.
 
-    Its trace would know nothing of a view, of draws and of what is kept, or would go
-    on with all of it after the view has ended. Other threads see nothing of it.
+    A separate trace would ignore the current view, draw scope and preserved variables,
+    or keep them after they end. Other threads are not affected.
 
     Args:
         model: Any model.
@@ -207,7 +207,7 @@ def _original(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_tf_function(function: Any) -> bool:
-    """Returns whether something is a `tf.function`, which is traced only once.
+    """Returns whether an object is a `tf.function`, which keeps its traces.
 
     Args:
         function: Anything.
@@ -221,14 +221,13 @@ def is_tf_function(function: Any) -> bool:
 
 
 def inline_function(function: Any) -> Callable[..., Any]:
-    """Returns what a `tf.function` traces, and any other function as it is.
+    """Returns the Python function of a `tf.function`, and others unchanged.
 
     Args:
         function: Any function.
 
     Example:
 
-    >>> import keras_advdef
     >>> keras_advdef.core.model_view.inline_function(len) is len
     True
     """

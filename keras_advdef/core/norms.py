@@ -1,7 +1,7 @@
-"""The geometry of the l1, l2 and linf ball, cut to the pixels in `[0, 1]`.
+"""Geometry of the l1, l2 and linf balls, intersected with the pixel box `[0, 1]`.
 
-All functions take float32 tensors whose first axis is the batch; `epsilon` is a
-scalar or has shape `(batch,)`.
+All functions take float32 tensors with a batch axis first; `epsilon` is a scalar or has
+shape `(batch,)`.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ NORMS = ("linf", "l2", "l1")
 _TINY = 1e-12
 # 26 halvings bring the l1 threshold to float32 precision.
 _BISECTIONS = 26
-# An l1 step moves one coordinate in a hundred, the sparsity of SLIDE (Tramer and
-# Boneh 2019); the steepest single pixel would saturate at once.
+# An l1 step moves one coordinate in a hundred, like SLIDE (Tramer and Boneh 2019). The
+# single steepest pixel would saturate at once.
 _L1_SHARE = 100
 
 
@@ -27,7 +27,7 @@ def per_image(value: Any, images: tf.Tensor) -> tf.Tensor:
 
     Args:
         value: Number, or float32 or boolean tensor.
-        images: Tensor that `value` shall broadcast with.
+        images: Tensor to broadcast with.
 
     Returns:
         Tensor of rank zero or of the rank of `images`.
@@ -53,7 +53,7 @@ def norm_per_image(perturbation: tf.Tensor, norm: str) -> tf.Tensor:
 
     Args:
         perturbation: Tensor of shape `(batch, ...)`.
-        norm: "linf", "l2", "l1", or "l0" for the number of values that differ from 0.
+        norm: "linf", "l2", "l1", or "l0" for the number of nonzero values.
 
     Returns:
         Tensor of shape `(batch,)`, in the units of `perturbation`.
@@ -80,8 +80,8 @@ def project(
 ) -> tf.Tensor:
     """Returns the nearest point to `candidate` in the ball and in `[0, 1]`.
 
-    For "linf" and "l1" it is the exact Euclidean projection on the intersection; for
-    "l2" the projection on the ball, then on the box, which stays in the ball.
+    For "linf" and "l1" it is the exact Euclidean projection onto the intersection. For
+    "l2" it projects onto the ball, then onto the box, which stays in the ball.
 
     Args:
         candidate: Tensor of shape `(batch, ...)`.
@@ -114,10 +114,10 @@ def project(
 def _project_l1(
     perturbation: tf.Tensor, low: tf.Tensor, high: tf.Tensor, epsilon: tf.Tensor
 ) -> tf.Tensor:
-    """Soft-thresholds and clips, with the threshold found by bisection.
+    """Soft-thresholds and clips, with a threshold found by bisection.
 
-    The box contains zero, so the projection on ball and box together is the clipped
-    soft threshold whose l1 norm is epsilon.
+    The box contains zero, so the projection onto the intersection is the clipped soft
+    threshold with l1 norm epsilon.
     """
 
     def shrunk(threshold: tf.Tensor) -> tf.Tensor:
@@ -137,20 +137,20 @@ def _project_l1(
         return tf.where(small, below, middle), tf.where(small, middle, above)
 
     _, above = fixed_loop(halve, (below, above), _BISECTIONS)
-    # `above` is the end of the bracket that surely fits.
+    # `above` is the end of the bracket that certainly fits.
     return shrunk(tf.where(fits, 0.0, above))
 
 
 def steepest_step(gradient: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tensor:
     """Returns the direction of unit norm in which a loss grows fastest.
 
-    "linf": the sign. "l2": the normalised gradient. "l1": the gradient on the largest
-    hundredth of the coordinates that can still move, of l1 norm one. A zero gradient
+    "linf": the sign of the gradient. "l2": the gradient, normalised. "l1": its largest
+    hundredth among the coordinates that can still move, normalised. A zero gradient
     gives a zero step.
 
     Args:
         gradient: Gradient of the loss, shape `(batch, ...)`.
-        images: Where it was taken, in `[0, 1]`; used to see which pixels can move.
+        images: Where it was taken, in `[0, 1]`; shows which pixels can still move.
         norm: "linf", "l2" or "l1".
 
     Returns:
@@ -177,7 +177,7 @@ def steepest_step(gradient: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tenso
 
 def _unit(vectors: tf.Tensor, norm: str) -> tf.Tensor:
     """Scales each vector to norm one; zero stays zero."""
-    # Squares of the gradients of a saturated model would underflow.
+    # Squared gradients of a saturated model would underflow.
     largest = per_image(norm_per_image(vectors, "linf"), vectors)
     vectors = tf.math.divide_no_nan(vectors, largest)
     size = per_image(norm_per_image(vectors, norm), vectors)
@@ -246,7 +246,7 @@ def random_surface_point(
 
 
 def _random_direction(key: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tensor:
-    """Draws vectors of norm one: normals for l2, Laplace for l1, uniforms for linf."""
+    """Draws vectors of unit norm: normals for l2, Laplace for l1, uniforms for linf."""
     shape = tf.unstack(tf.shape(images))
     noise = normal(key, shape) if norm == "l2" else 2.0 * uniform(key, shape) - 1.0
     if norm == "l1":

@@ -1,4 +1,4 @@
-"""Runs a model's passes in bfloat16 on the model's own variables."""
+"""Faster passes of a model in bfloat16, on the model's own variables."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 _BFLOAT16 = ("mixed_bfloat16", "bfloat16")
 _POLICIES = ("float32", "mixed_float16", *_BFLOAT16)
-# They cost nothing, and a transform behind them may need exact pixels.
+# Cheap, and a transform after them may need exact pixels.
 _PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
@@ -30,10 +30,10 @@ def bfloat16_error(what: str) -> ValueError:
     """Returns the error for a model that cannot run in bfloat16.
 
     Args:
-        what: What cannot, so that "for ..." reads well.
+        what: What cannot, to complete "for ...".
 
     Returns:
-        The exception; the caller raises it.
+        The exception, for the caller to raise.
 
     Example:
 
@@ -49,30 +49,29 @@ def bfloat16_error(what: str) -> ValueError:
 def in_bfloat16(
     model: keras.layers.Layer, keep: Sequence[keras.layers.Layer] = ()
 ) -> Iterator[None]:
-    """Lets the layers of a model compute in bfloat16 while it is called or traced.
+    """Makes the layers of a model compute in bfloat16 in the body.
 
-    Their policy is `mixed_bfloat16` meanwhile: variables stay float32, layers cast
-    them and their inputs. Other threads see nothing of it: what they call, trace or
-    save meanwhile has the layers' own policies.
+    Their dtype policy is `mixed_bfloat16` there: variables stay float32, and layers
+    cast them and their inputs. Other threads are not affected.
 
     These stay in float32: the model's inputs, `keep`, `Rescaling`, `Normalization`,
-    layers with `autocast=False` such as every `InputTransform`, what holds one and
-    what lies in one, and layers pinned to float32 in a model of another policy. In a
-    model that is all float32, Keras does not tell `dtype="float32"` given from taken by
-    default, so there it pins nothing.
+    layers with `autocast=False` such as every `InputTransform`, the layers that contain
+    one or lie in one, and layers pinned to float32 in a model of another policy. In an
+    all-float32 model nothing counts as pinned, since Keras cannot tell an explicit
+    `dtype="float32"` from the default.
 
-    It pays where convolutions and matrix products fill the time and the processor has
-    bfloat16 units (AMX or AVX512-BF16 on a CPU, a GPU's tensor cores). It does not pay
-    on other processors, which emulate it, and little for small batches and for models
-    that mostly normalise, add and pool, because the casts then cost what they save.
+    It pays if convolutions and matrix products dominate and the processor has bfloat16
+    units (AMX or AVX512-BF16 on a CPU, tensor cores on a GPU). Other processors emulate
+    bfloat16, which does not pay. For small batches, and models that mostly normalise,
+    add and pool, the casts cost about what they save.
 
     Args:
         model: A built model.
         keep: Layers that stay in float32.
 
     Raises:
-        ValueError: If a layer is neither float32 nor mixed, or has a `tf.function` as
-            `call`, whose traces would outlive the context.
+        ValueError: If a layer is neither float32 nor mixed, or its `call` is a
+            `tf.function`, whose traces would outlive the body.
 
     Example:
 
@@ -95,7 +94,7 @@ def _policy_name(layer: keras.layers.Layer) -> str:
 def _changes(
     model: keras.layers.Layer, keep: Sequence[keras.layers.Layer]
 ) -> list[tuple[keras.layers.Layer, str]]:
-    """Returns the layers that must change, each with the name of its new policy."""
+    """Returns pairs of a layer that changes and the name of its new policy."""
     check_bfloat16(model)
     kept = {id(layer) for layer in (model, *keep)}
     is_mixed = _is_mixed(model)
@@ -105,7 +104,7 @@ def _changes(
         pinned = is_mixed and name == "float32"
         stays = pinned or id(layer) in kept or _passes_pixels(layer)
         target = "float32" if stays else "mixed_bfloat16"
-        # Whoever asked for bfloat16 has it; float16 would need scaled gradients.
+        # bfloat16 layers stay as they are; float16 would need scaled gradients.
         if layer.autocast and name not in (target, *_BFLOAT16):
             changes.append((layer, target))
     return changes
@@ -126,27 +125,27 @@ def _is_leaf(layer: Any) -> bool:
 
 
 def _is_mixed(model: keras.layers.Layer) -> bool:
-    """Returns whether float32 is the exception among the layers of a model."""
+    """Returns whether most layers of a model are not float32."""
     leaves = [layer for layer in _computing_layers(model) if _is_leaf(layer)]
     names = [_policy_name(layer) for layer in leaves if layer.autocast]
     return 2 * names.count("float32") < len(names)
 
 
 def _passes_pixels(layer: keras.layers.Layer) -> bool:
-    """Returns whether a layer may hand exact pixels on: a graph does nothing itself."""
+    """Returns whether a layer may pass on exact pixels; a graph itself does nothing."""
     holds_exact = any(not inner.autocast for inner in flat_layers(layer))
     return holds_exact or has_graph(layer) or isinstance(layer, _PREPROCESSING)
 
 
 def check_bfloat16(model: Any) -> None:
-    """Raises if a model is known not to run in bfloat16.
+    """Raises if a model cannot run in bfloat16.
 
     Args:
         model: Any model or function.
 
     Raises:
-        ValueError: If it is no Keras layer, or if a layer in it is neither float32 nor
-            mixed or keeps traces, which would outlive `in_bfloat16`.
+        ValueError: If it is not a Keras layer, or a layer in it is neither float32 nor
+            mixed, or is a `tf.function`, whose traces would outlive `in_bfloat16`.
 
     Example:
 
@@ -154,7 +153,7 @@ def check_bfloat16(model: Any) -> None:
     >>> keras_advdef.core.precision.check_bfloat16(model)
     """
     if not isinstance(model, keras.layers.Layer):
-        raise bfloat16_error("a model that is no Keras layer")
+        raise bfloat16_error("a model that is not a Keras layer")
     if is_tf_function(getattr(model, "logits", None)):
         raise bfloat16_error(f"`{model.name}`, whose `logits` is a `tf.function`")
     for layer in _computing_layers(model):
@@ -166,15 +165,15 @@ def check_bfloat16(model: Any) -> None:
 
 
 def head_layers(model: Any) -> list[keras.layers.Layer]:
-    """Returns the last layer with a kernel in a graph of layers, and what follows it.
+    """Returns the last layer with a kernel in a graph of layers, and those after it.
 
-    In float32 it costs little and gives logits of 24 instead of 8 bits.
+    In float32 they cost little and give logits of 24 instead of 8 significant bits.
 
     Args:
         model: Any model or function.
 
     Returns:
-        A list of layers without sublayers, empty for what has no graph.
+        A list of layers without sublayers, empty for a model without a graph.
 
     Example:
 

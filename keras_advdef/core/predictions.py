@@ -16,24 +16,33 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_view import unwrap_view
 from keras_advdef.core.random_state import draw_scope
 
-# Stands where a class would, and is never a label.
+# In place of a class; never a label.
 NO_CLASS = -1
-# The difference of two is a float32, too.
+# The difference of two such numbers still fits in float32.
 _LARGEST = 1e38
+# Logits differ by about 1e-6 of their size between batch sizes and devices.
+_ROUNDING = 1e-5
+# In bfloat16 passes with a float32 head they differ by up to one percent.
+_COARSE_ROUNDING = 2.0**-6
+# The margin of an image with NaN logits.
+_NAN_MARGIN = 1e38
+# All-zero logits must not count as a success.
+_TINY = 1e-30
 
 
 def predicted_classes(outputs: Any) -> Any:
-    """Returns the likeliest class of each image, for arrays and tensors alike.
+    """Returns the most likely class of each image, for arrays and tensors alike.
 
-    NaN is no answer: `argmax` alone takes its place for the class, which may happen to
-    be the right one. So an image that gets NaN is misclassified, whatever its label,
-    and has reached no target. An infinite output is one like any other.
+    A row with NaN has no class: `argmax` would return the index of the NaN, which may
+    happen to be the label. So such an image counts as misclassified, and as having
+    reached no target. Infinite outputs are compared as usual.
 
     Args:
         outputs: Logits, probabilities or votes, `(count, classes)`.
 
     Returns:
-        Integer array or int64 tensor `(count,)`; `NO_CLASS` (-1) for a row with NaN.
+        Integer array or int64 tensor `(count,)`, with `NO_CLASS` (-1) for rows with
+        NaN.
 
     Example:
 
@@ -50,9 +59,10 @@ def predicted_classes(outputs: Any) -> Any:
 
 
 def bound_logits(logits: tf.Tensor) -> tf.Tensor:
-    """Returns logits whose differences and softmax are finite; NaN stays.
+    """Returns logits clipped so that their differences and softmax are finite.
 
-    Only logits beyond 1e38, in size, are changed, and no gradient passes there.
+    Only logits above 1e38 in absolute value change; no gradient passes through them.
+    NaN stays NaN.
 
     Args:
         logits: Float32 tensor of shape `(batch, classes)`.
@@ -77,13 +87,13 @@ def check_finite_logits(
 
     Args:
         owner: Name of the class or function that attacks.
-        name: Which of its models it is.
+        name: The argument that holds the model.
         model: The model.
-        is_finite: Whether the logits of each image are.
-        first: Index of the first of these images.
+        is_finite: Boolean array: whether the logits of each image are finite.
+        first: Index of the first of these images in the user's data.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If the logits of an image are not finite.
 
     Example:
 
@@ -99,14 +109,13 @@ def check_finite_logits(
 
 
 def largest_logits(logits: tf.Tensor, count: int) -> list[tf.Tensor]:
-    """Returns the largest values of each row, the largest first.
+    """Returns the largest values of each row, in descending order.
 
-    The gradient of `tf.math.top_k` does its index arithmetic in host memory; that of a
-    maximum does not.
+    Unlike `tf.math.top_k`, its gradient does no index arithmetic in host memory.
 
     Args:
         logits: Float tensor of shape `(batch, classes)`.
-        count: How many, at most the number of classes.
+        count: Number of values, at most the number of classes.
 
     Returns:
         `count` tensors of shape `(batch,)`.
@@ -127,23 +136,13 @@ def largest_logits(logits: tf.Tensor, count: int) -> list[tf.Tensor]:
     return values
 
 
-# Logits move by some 1e-6 of their size from one batch size or device to another.
-_ROUNDING = 1e-5
-# Passes in bfloat16, with a head in float32, move them by up to a percent.
-_COARSE_ROUNDING = 2.0**-6
-# The lead of an image without an answer, whatever its logits' scale.
-_NO_ANSWER = 1e38
-# Logits that are all zero must not count as a success.
-_TINY = 1e-30
-
-
 def full_precision_logits(
     logits_fn: LogitsFunction, images: tf.Tensor, key: tf.Tensor
 ) -> tf.Tensor:
-    """Returns logits of full precision, whose gradient may come from a faster pass.
+    """Returns full-precision logits, with gradients from the model's fast pass.
 
-    An attack that stops right behind the boundary would often stop before it if it
-    saw logits rounded to bfloat16.
+    An attack that stops right behind the decision boundary needs them: with logits
+    rounded to bfloat16, it would often stop in front of it.
 
     Args:
         logits_fn: The attacked model.
@@ -166,7 +165,7 @@ def full_precision_logits(
         logits = logits_fn(images)
     if logits_fn.full_precision is logits_fn:
         return logits
-    # The same key again, so that both passes see the same draws.
+    # The same key, so that both passes use the same draws.
     with draw_scope(key):
         return straight_through(logits, logits_fn.full_precision(images))
 
@@ -194,14 +193,15 @@ def margin_over_label(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def logit_margin(logits: tf.Tensor, labels: tf.Tensor, *, targeted: bool) -> tf.Tensor:
-    """Returns how far the wanted class is ahead of the best other one, in logits.
+    """Returns the margin of an attack: the lead of the class it wants, in logits.
 
-    Where a model gives NaN, the label has been left, and no target been reached.
+    Untargeted, this is the largest other logit minus that of the label; targeted, the
+    opposite. NaN counts as misclassified, but reaches no target.
 
     Args:
         logits: Tensor of shape `(batch, classes)`.
-        labels: Classes to leave or to reach, `(batch,)`.
-        targeted: Whether the labels are to be reached.
+        labels: Classes to leave, or targets to reach, `(batch,)`.
+        targeted: Whether the labels are targets.
 
     Returns:
         Tensor of shape `(batch,)`, positive where the attack succeeds.
@@ -215,22 +215,22 @@ def logit_margin(logits: tf.Tensor, labels: tf.Tensor, *, targeted: bool) -> tf.
     [-1.0, 1.0]
     """
     margin = margin_over_label(bound_logits(logits), sparse_labels(labels))
-    # Not left to the maximum, which passes NaN over when it is compiled.
+    # Done explicitly: a compiled maximum ignores NaN.
     is_none = tf.reduce_any(tf.math.is_nan(logits), axis=-1)
-    margin = tf.where(is_none, _NO_ANSWER, margin)
+    margin = tf.where(is_none, _NAN_MARGIN, margin)
     return -margin if targeted else margin
 
 
 def most_likely_wrong(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
-    """Returns the most likely classes but the label, the most likely first.
+    """Returns the most likely wrong classes, the most likely first.
 
     Args:
         logits: Tensor of shape `(batch, classes)`.
         labels: Integer tensor of shape `(batch,)`.
-        count: How many; all others, if there are no more.
+        count: Number of classes; fewer if the model has fewer.
 
     Returns:
-        Integer tensor of shape `(batch, count)`, of the labels' type.
+        Integer tensor of shape `(batch, count)`, in the dtype of the labels.
 
     Example:
 
@@ -249,12 +249,12 @@ def most_likely_wrong(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Te
 def class_margins(
     logits: tf.Tensor, labels: tf.Tensor, classes: tf.Tensor
 ) -> tf.Tensor:
-    """Returns how far some classes are ahead of the label, in logits.
+    """Returns the margins of given classes over the label, in logits.
 
     Args:
         logits: Tensor of shape `(batch, classes)`.
         labels: Integer tensor of shape `(batch,)`.
-        classes: The classes of each image, `(batch, count)`.
+        classes: Classes for each image, `(batch, count)`.
 
     Returns:
         Tensor of shape `(batch, count)`.
@@ -272,14 +272,14 @@ def class_margins(
 
 
 def rounding_margin(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
-    """Returns the lead that rounding in another batch does not take away.
+    """Returns the margin that survives rounding in another batch or device.
 
-    A share of the largest logit, so that an attack does not depend on the scale of
-    the logits. No gradient passes.
+    It is a fixed share of the largest logit, so attacks do not depend on the scale of
+    the logits. No gradient passes through it.
 
     Args:
         logits: Tensor of shape `(batch, classes)`.
-        is_coarse: Whether the logits come from a pass in bfloat16.
+        is_coarse: Whether the logits come from a bfloat16 pass.
 
     Returns:
         Tensor of shape `(batch,)`, above 0.

@@ -1,13 +1,16 @@
-"""Progress: what an evaluation tells while it runs."""
+"""Progress of long runs: what attacks have cost, and what evaluations print."""
 
 import threading
 import time
 
 from keras_advdef.core.text import duration, printable
 
+# Seconds between two lines about the same attack.
+_PAUSE = 10.0
+
 
 class Progress:
-    """Base of the listeners; this one is silent.
+    """Base of the listeners of an evaluation; this one is silent.
 
     Example:
 
@@ -16,32 +19,32 @@ class Progress:
     """
 
     def line(self, text: str) -> None:
-        """Tells a sentence.
+        """Reports a sentence.
 
         Args:
             text: The sentence.
         """
 
     def update(self, attack: str, *, left: int, seconds: float | None) -> None:
-        """Tells how far an attack is.
+        """Reports how far an attack is.
 
         Args:
-            attack: What the attack is called.
-            left: Images that it still has to attack.
-            seconds: What the whole evaluation may still take, or `None` while that is
-                not known.
+            attack: Label of the attack.
+            left: Number of images left to attack.
+            seconds: Estimated time left for the whole evaluation; `None` while
+                unknown.
         """
 
 
 class LineProgress(Progress):
-    """Prints a line when an attack begins and a few while it runs."""
+    """Prints a line when an attack begins, and every ten seconds while it runs."""
 
     def __init__(self) -> None:
         self._attack = ""
         self._printed = 0.0
 
     def line(self, text: str) -> None:
-        # Unlike a method of `sys.stdout` it does not mind that there is none.
+        # Unlike `sys.stdout.write`, `print` works if there is no `sys.stdout`.
         print(printable(text), flush=True)
 
     def update(self, attack: str, *, left: int, seconds: float | None) -> None:
@@ -52,15 +55,11 @@ class LineProgress(Progress):
         self.line(f"{attack}: {left} images left{time_left(seconds)}")
 
 
-# Seconds between two lines about the same attack.
-_PAUSE = 10.0
-
-
 def time_left(seconds: float | None) -> str:
-    """Returns the rest of a line about the time that is left.
+    """Returns the end of a progress line: the time left.
 
     Args:
-        seconds: About so many, or `None` for nothing known.
+        seconds: Estimated time left, or `None` while unknown.
 
     Example:
 
@@ -68,7 +67,7 @@ def time_left(seconds: float | None) -> str:
     >>> time_left(150.0)
     ', about 2 min 30 s to go'
     """
-    # Whoever reads that nothing is left expects the end at once.
+    # Never less than a second: the run has not ended yet.
     return "" if seconds is None else f", about {duration(max(seconds, 1.0))} to go"
 
 
@@ -76,9 +75,9 @@ class Meter(threading.local):
     """What the attacks of this thread have cost so far.
 
     Attributes:
-        tracing: Seconds that went into tracing functions.
-        rows: Rows times the steps that they were moved on, in attacks that images may
-            leave.
+        tracing: Seconds spent on tracing functions.
+        rows: Sum over attack steps of the rows they moved, in attacks that images leave
+            early.
 
     Example:
 

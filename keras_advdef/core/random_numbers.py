@@ -1,4 +1,4 @@
-"""Keys and the numbers drawn from them, equal in eager mode, graphs and XLA."""
+"""Keys, and random numbers drawn from them: equal in eager mode, graphs and XLA."""
 
 import math
 from collections.abc import Sequence
@@ -9,26 +9,26 @@ import tensorflow as tf
 from keras_advdef.core.errors import checked_integer
 
 SEED_LIMIT = 2**31
-# The number that TensorFlow's operations know Philox by.
+# TensorFlow's number for the Philox generator.
 PHILOX = 1
-# Where in the stream of a key those derived from it lie, apart from its numbers.
+# Derived keys start here in the stream of a key, apart from its numbers.
 KEYS = -(2**63)
-# 24 bits fill the mantissa of a float32: every draw below 1 is exact.
+# 24 bits fill the mantissa of a float32, so every draw is exact and below 1.
 _UNIFORM_BITS = 24
 
 
 def make_key(seed: Any = None) -> tf.Tensor:
-    """Returns a key: from an integer always the same, from `None` a fresh one.
+    """Returns a key: a fixed one for an integer, a fresh one for `None`.
 
     Args:
-        seed: Integer in `[0, 2**31)`; a key, which is returned as it is; or `None`
-            for a key drawn when the graph runs, also inside a traced function.
+        seed: Integer in `[0, 2**31)`; a key, which is returned unchanged; or `None` for
+            a key drawn when the graph runs, even inside a traced function.
 
     Returns:
         Int64 tensor of shape `(2,)`.
 
     Raises:
-        ValueError: If the seed is none of these.
+        ValueError: If the seed is an integer outside of that range, or anything else.
 
     Example:
 
@@ -44,7 +44,7 @@ def make_key(seed: Any = None) -> tf.Tensor:
 
 
 def fold_in(key: tf.Tensor, data: Any) -> tf.Tensor:
-    """Returns a new key made of a key and an integer: one block of Philox, 128 bits.
+    """Returns a new key from a key and an integer: one 128-bit block of Philox.
 
     Args:
         key: Int64 tensor of shape `(2,)`.
@@ -65,23 +65,23 @@ def fold_in(key: tf.Tensor, data: Any) -> tf.Tensor:
 
 
 def _words(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns both words of a key; a GPU has no kernel to split them by."""
+    """Returns both words of a key by slicing: GPUs have no kernel to split them."""
     key = tf.cast(key, tf.int64)
     return key[:1], key[1:]
 
 
 def philox(key: tf.Tensor, counter: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
-    """Returns the random bits of Philox from one place of its stream on.
+    """Returns random bits of the Philox stream, starting at a given counter.
 
     Args:
         key: Int64 tensor of shape `(1,)`.
-        counter: Int64 tensor of shape `(2,)`, the low word first. Places below
-            `2**63` are for numbers, those that start at `KEYS` for keys.
+        counter: Int64 tensor of shape `(2,)`, low word first. Counters below `2**63`
+            serve numbers; those from `KEYS` on serve keys.
         shape: Shape of the result; entries may be scalar tensors.
         dtype: An integer type.
 
     Returns:
-        Tensor of that shape and type; all its bits are random.
+        Tensor of that shape and type, with every bit random.
 
     Example:
 
@@ -100,7 +100,7 @@ def philox(key: tf.Tensor, counter: Any, shape: Any, dtype: tf.DType) -> tf.Tens
 
 
 def uniform(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
-    """Draws float32 uniforms in `[0, 1)`, the same to the bit in eager, graph and XLA.
+    """Draws float32 uniforms in `[0, 1)`, bit for bit equal in eager, graph and XLA.
 
     Args:
         key: Int64 tensor of shape `(2,)`.
@@ -115,8 +115,8 @@ def uniform(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
     >>> uniform(make_key(3), [2]).shape
     TensorShape([2])
     """
-    # TensorFlow's float draws differ between XLA and the other backends; its
-    # integer draws do not.
+    # TensorFlow's float draws differ between XLA and other backends; its integer
+    # draws do not.
     first, second = _words(key)
     counter = tf.concat([tf.zeros([1], tf.int64), second], axis=0)
     bits = philox(first, counter, shape, tf.uint32)
@@ -125,7 +125,7 @@ def uniform(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
 
 
 def normal(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
-    """Draws float32 standard normals (Box and Muller), equal everywhere to rounding.
+    """Draws float32 standard normals (Box-Muller), equal everywhere up to rounding.
 
     Args:
         key: Int64 tensor of shape `(2,)`.
@@ -149,8 +149,7 @@ def normal(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
 def integers(key: tf.Tensor, shape: Sequence[Any], counts: Any) -> tf.Tensor:
     """Draws whole numbers uniformly from `0, 1, ..., counts - 1`, as float32.
 
-    They stay floats because the arithmetic of int32 tensors runs in host memory even
-    on a GPU.
+    The result stays float because int32 arithmetic runs in host memory even on a GPU.
 
     Args:
         key: Int64 tensor of shape `(2,)`.

@@ -1,4 +1,4 @@
-"""Saved, replica-aware randomness for layers, and the scope that replaces it."""
+"""RandomLayer: saved, replica-aware randomness, and the scope that overrides it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _scope = FunctionScope()
 
 
 class _DrawScope:
-    """One entered `draw_scope`: its key, and how many draws it has served."""
+    """An active `draw_scope`: its key, and how many draws it has served."""
 
     def __init__(self, key: tf.Tensor) -> None:
         self.key = key
@@ -34,21 +34,25 @@ class _DrawScope:
 
 @contextlib.contextmanager
 def draw_scope(key: tf.Tensor) -> Iterator[None]:
-    """Makes random layers draw from `key` and leave their saved counter alone.
+    """Makes random layers draw from `key` instead of their saved state.
 
-    Attacks and evaluation call models only inside such a scope, so that they change
-    no variable and give the same result for the same key. The scope ends at the bounds
-    of the thread and of the function that is being traced, if any: what a `tf.function`
-    draws that is traced within would otherwise stay the same for ever. Enter the scope
-    in the function, and hand it the key.
+    Attacks and evaluations call models only inside such a scope: no variable changes,
+    and the same key gives the same result. The scope holds in one thread, and only in
+    the function that enters it: a `tf.function` traced inside would otherwise repeat
+    its draws forever. To draw in such a function, pass it the key and enter the scope
+    there.
 
     Args:
-        key: Int64 tensor of shape `(2,)`, from `make_key` or `fold_in`.
+        key: Int64 tensor of shape `(2,)`, from `make_key` or `fold_in` in
+            `keras_advdef.core.random_numbers`.
+
+    Yields:
+        Nothing; call the model in the body.
 
     Example:
 
     >>> from keras_advdef.core.random_numbers import make_key
-    >>> from keras_advdef.core.random_state import draw_scope
+    >>> from keras_advdef.core import draw_scope
     >>> noise = keras_advdef.layers.RandomNoise(0.1)
     >>> with draw_scope(make_key(7)):
     ...     first = noise(np.zeros((1, 2)))
@@ -62,11 +66,11 @@ def draw_scope(key: tf.Tensor) -> Iterator[None]:
 
 
 def scope_key() -> tf.Tensor | None:
-    """Returns the next key of the current `draw_scope`, or `None` outside.
+    """Returns the next key of the current `draw_scope`, or `None` outside of one.
 
-    Draws are told apart by their order, so that a model built again, under whatever
-    names, draws the same, and a layer that is called twice does not repeat itself.
-    Replicas of a strategy differ.
+    Draws are numbered in their order. So a rebuilt model draws the same whatever its
+    layers are called, and a layer that is called twice does not repeat itself. Each
+    replica of a strategy draws differently.
 
     Returns:
         Int64 tensor of shape `(2,)`, or `None`.
@@ -84,14 +88,11 @@ def scope_key() -> tf.Tensor | None:
 
 
 def checked_seed(owner: str, seed: Any) -> int | None:
-    """Returns a seed, or raises if it can start no stream.
+    """Returns a seed, or raises if it is not valid.
 
     Args:
         owner: Name of the class that takes it.
-        seed: Integer in `[0, 2**31)` or `None`.
-
-    Returns:
-        The seed.
+        seed: Integer in `[0, 2**31)`, or `None`.
 
     Raises:
         ValueError: If it is neither.
@@ -107,34 +108,45 @@ def checked_seed(owner: str, seed: Any) -> int | None:
 
 
 class RandomLayer(keras.layers.Layer):
-    """Base of every layer that draws random numbers, whatever `training` says.
+    """Base of layers that draw random numbers, in training and at inference.
 
-    A subclass writes `call` and draws only with keys from `next_key`. In return its
-    draws are new at each call, in each thread and replica, and in a forked process.
-    The state of its stream is saved in `.keras` files, weights and checkpoints, so that
-    training that is resumed with `keras.models.load_model` draws as if it had never
-    stopped. To serve such a file, load it with `models.load_for_serving`: what is
-    resumed draws what any other copy draws. An exported SavedModel takes a new state
-    from the operating system whenever it is loaded. Inside `draw_scope` nothing is
-    written at all.
+    A subclass writes `call` and takes a key from `next_key` for every draw. In return,
+    draws differ between calls, threads, replicas and forked processes.
+
+    - `.keras` files, weights and checkpoints save the state of the stream, so resumed
+      training draws as if it had never stopped. Load such a file for serving with
+      `models.load_for_serving`, or every copy draws the same numbers.
+    - An exported SavedModel takes a fresh state from the operating system whenever it
+      is loaded.
+    - Inside a `draw_scope`, keys come from the scope and the state does not change.
+
+    A subclass that never draws sets the class attribute `draws = False` and has no
+    state. One whose arguments decide sets it too, and calls `start_drawing` in its
+    constructor if it draws.
 
     Args:
-        seed: Integer in `[0, 2**31)` that starts the stream, or `None` for a seed
-            governed by `keras.utils.set_random_seed`.
-        **kwargs: `name`, `dtype` and the like; see `keras.layers.Layer`.
+        seed: Integer in `[0, 2**31)` that starts the stream; `None` for a seed
+            controlled by `keras.utils.set_random_seed`.
+        **kwargs: `name`, `dtype` and others; see `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `seed` is no such integer.
+        ValueError: If `seed` is neither such an integer nor `None`.
 
     Example:
 
-    >>> layer = keras_advdef.layers.RandomNoise(0.1, seed=5)
+    >>> from keras_advdef.core.random_numbers import uniform
+    >>> class RandomBrightness(keras_advdef.core.RandomLayer):
+    ...     def call(self, images):
+    ...         shift = uniform(self.next_key(), [tf.shape(images)[0], 1, 1, 1])
+    ...         return images + 0.1 * shift
+    >>> layer = RandomBrightness(seed=5)
+    >>> images = np.zeros((1, 2, 2, 1), "float32")
+    >>> bool(np.all(layer(images) == layer(images)))
+    False
     >>> layer.random_state.numpy()
-    array([0, 0, 5])
+    array([512,   0,   5])
     """
 
-    # A deterministic subclass sets this to False and carries no state. One whose
-    # arguments decide calls `start_drawing` in its constructor.
     draws: bool = True
 
     def __init__(self, *, seed: int | None = None, **kwargs: Any) -> None:
@@ -147,19 +159,23 @@ class RandomLayer(keras.layers.Layer):
             self._card_asset = CardAsset(self, card)
 
     def start_drawing(self) -> None:
-        """Adds the state of the random stream."""
+        """Adds the state of the random stream to the layer."""
         self.draws = True
         self.random_state = add_random_state(self, self.seed)
         self._fresh_at_load = FreshAtLoad(self.random_state.value)
 
     def next_key(self) -> tf.Tensor:
-        """Returns the key for one draw, an int64 tensor of shape `(2,)`."""
+        """Returns a key for one draw, an int64 tensor of shape `(2,)`.
+
+        Pass it to `uniform`, `normal` or `integers` in
+        `keras_advdef.core.random_numbers`, or split it with `fold_in`.
+        """
         self._check_format()
         key = scope_key()
         return next_stream_key(self.random_state) if key is None else key
 
     def _check_format(self) -> None:
-        """Raises in an export that could not draw anew in each call and process."""
+        """Raises in an export to a format that cannot draw fresh numbers."""
         found = conversion_format()
         if found is not None:
             rule = "one in which a layer can draw random numbers"
@@ -167,7 +183,6 @@ class RandomLayer(keras.layers.Layer):
             raise invalid(type(self).__name__, "format", rule, found, advice=advice)
 
     def load_own_variables(self, store: Any) -> None:
-        """Loads all variables."""
         super().load_own_variables(upgrade_random_states(store))
 
     def get_config(self) -> dict[str, Any]:
@@ -175,13 +190,13 @@ class RandomLayer(keras.layers.Layer):
 
 
 def reseed(model: keras.layers.Layer) -> None:
-    """Starts the stream of every random layer anew, from the system's entropy.
+    """Restarts the stream of every random layer from system entropy.
 
-    For who serves a model that was trained in this process, or whose weights were
-    restored; `models.load_for_serving` does it with a `.keras` file.
+    Use it before serving a model that was trained in this process or whose weights were
+    restored; `models.load_for_serving` does it for a `.keras` file.
 
     Args:
-        model: A model with random layers of this package somewhere in it.
+        model: A model that contains random layers of this package.
 
     Example:
 
@@ -200,14 +215,14 @@ def _drawing_layers(model: keras.layers.Layer) -> list[RandomLayer]:
 
 
 def shared_pass_key(model: keras.Model) -> tf.Tensor | None:
-    """Returns one key for several passes of a model, which a loop can take apart.
+    """Returns one key for several passes of a model, to be split with `fold_in`.
 
     Args:
-        model: A model with random layers of this package somewhere in it.
+        model: A model that may contain random layers of this package.
 
     Returns:
-        The next key of the current `draw_scope`, outside that of the first random
-        layer; `None` if there is neither.
+        The next key of the first random layer, or of the current `draw_scope` if there
+        is no such layer; `None` if there is neither.
 
     Example:
 

@@ -1,4 +1,8 @@
-"""Random states from the operating system, which no other process can know."""
+"""The saved state of a random stream: how it starts, advances, and stays unique.
+
+A state is an int64 vector as TensorFlow's Philox uses it: the counter, then the second
+and the first word of the key.
+"""
 
 import contextlib
 import os
@@ -21,16 +25,18 @@ from keras_advdef.core._function_scope import (
 from keras_advdef.core.keras_private import in_stateless_scope
 from keras_advdef.core.random_numbers import KEYS, PHILOX, philox
 
-# Where Unix gives random bytes, and how many lines of them make 256 bits in practice.
+# The random source of Unix, and how many of its lines give 256 bits in practice.
 _SYSTEM_SOURCE = "/dev/urandom"
 _LINES = 8
 
-# Of every variable with a random state that is alive, by its place in memory.
+# All live variables with a random state, by object id.
 _live: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+# `RngReadAndSkip` advances the counter by this much.
+_BLOCKS = 256
 
 
 def fresh_state() -> np.ndarray:
-    """Returns a random state that starts at the system's entropy, all of 128 bits.
+    """Returns a random state whose key is 128 bits of system entropy.
 
     Returns:
         Int64 array `[counter, second word of the key, first word of the key]`.
@@ -45,13 +51,13 @@ def fresh_state() -> np.ndarray:
 
 
 def reseed_after_fork(state: keras.Variable | tf.Variable) -> None:
-    """Gives a variable a fresh state in each process that is forked off this one.
+    """Gives a variable a fresh state in every process forked from this one.
 
-    Such a process starts with a copy of its parent's memory, and would draw what its
-    parent and its siblings draw.
+    A forked process starts with a copy of its parent's memory. It would draw the same
+    numbers as its parent and its siblings.
 
     Args:
-        state: A variable that holds a random state.
+        state: Variable that holds a random state.
 
     Example:
 
@@ -62,13 +68,14 @@ def reseed_after_fork(state: keras.Variable | tf.Variable) -> None:
 
 
 def replica_variables(variable: tf.Variable) -> Sequence[tf.Variable]:
-    """Returns the variables of all replicas that this code speaks for.
+    """Returns the variables of all replicas that the current context controls.
 
     Args:
-        variable: A variable, which a strategy may have mirrored.
+        variable: A variable, possibly mirrored by a strategy.
 
     Returns:
-        Within a replica, and without a strategy, the variable alone.
+        One variable per local replica. Inside a replica, or without a strategy, only
+        `variable` itself.
 
     Example:
 
@@ -84,29 +91,29 @@ def replica_variables(variable: tf.Variable) -> Sequence[tf.Variable]:
     return strategy.experimental_local_results(variable)
 
 
-def _take_own_states() -> None:
-    """Runs in a forked process."""
+def _reseed_live_states() -> None:
+    """Reseeds all live states, in a forked process."""
     with tf.init_scope():
         for state in list(_live.values()):
             fresh = fresh_state()
             value = state.value if isinstance(state, keras.Variable) else state
             for variable in replica_variables(value):
-                # A forked process cannot use a GPU at all, and must not touch it.
+                # A forked process cannot use a GPU and must not touch it.
                 if "GPU" not in variable.device:
                     variable.assign(fresh)
 
 
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=_take_own_states)
+    os.register_at_fork(after_in_child=_reseed_live_states)
 
 
 class FreshAtLoad(tf.saved_model.experimental.TrackableResource):
     """Gives a variable a fresh state whenever an exported SavedModel is loaded.
 
-    A SavedModel stores the random state as it was, so every server would draw the
-    noise that an attacker can replay at home. TensorFlow runs `_initialize` of each
-    resource when it loads a SavedModel, and never when `.keras` files, weights or
-    checkpoints are restored.
+    A SavedModel stores the random state at export. Without this, every server would
+    draw the same noise, and an attacker could replay it. TensorFlow runs `_initialize`
+    of each resource when it loads a SavedModel, but not when it restores `.keras`
+    files, weights or checkpoints.
 
     Args:
         state: The TensorFlow variable.
@@ -128,17 +135,17 @@ class FreshAtLoad(tf.saved_model.experimental.TrackableResource):
     def _initialize(self) -> None:
         words = tf.bitwise.bitwise_xor(
             _words_of_the_system(),
-            # Not from the system where that source is missing, as on Windows: 32 bits
-            # of its entropy start the generator behind this operation.
+            # The fallback where that source is missing, as on Windows: 32 bits of
+            # entropy seed the generator of this operation.
             tf.raw_ops.NonDeterministicInts(shape=[2], dtype=tf.int64),
         )
         self._state.assign(tf.concat([tf.zeros([1], tf.int64), words], axis=0))
 
 
 def _words_of_the_system() -> tf.Tensor:
-    """Two random words, read by operations that every server of TensorFlow has."""
-    # No operation asks the system for more than 32 bits; this one reads its source.
-    # Where there is none, the words are constant.
+    """Returns two random words, read by operations that every TensorFlow server has."""
+    # No operation asks the system for more than 32 bits, so this reads the system's
+    # source as a file. Without that file the words are constant.
     files = tf.io.matching_files(_SYSTEM_SOURCE)
     lines = tf.data.TextLineDataset(files, buffer_size=4096).take(_LINES)
     noise = lines.reduce(
@@ -148,15 +155,12 @@ def _words_of_the_system() -> tf.Tensor:
         tf.strings.to_hash_bucket_strong(noise, 2**63 - 1, key=[number, number])
         for number in range(4)
     ]
-    # A hash has no sign: the lowest bit of another one gives it.
+    # Hashes are nonnegative; the sign bit is the lowest bit of another hash.
     signs = [tf.bitwise.left_shift(each, tf.constant(63, tf.int64)) for each in hashes]
     return tf.stack(
         [tf.bitwise.bitwise_xor(hashes[index], signs[index + 2]) for index in range(2)]
     )
 
-
-# By how much `RngReadAndSkip` moves the counter on.
-_BLOCKS = 256
 
 _kept = FunctionScope()
 
@@ -164,14 +168,13 @@ _kept = FunctionScope()
 def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
     """Adds the saved state of a random stream to a layer.
 
-    It is as Philox of TensorFlow has it: a counter, which every draw moves on by 256,
-    and two words of the key, the second before the first. A forked process takes a
-    state of its own from the operating system.
+    Each draw advances the counter by 256. A forked process gets a fresh state from the
+    operating system.
 
     Args:
         layer: The layer or model that draws.
         seed: Integer in `[0, 2**31)`, the first word of the key; or `None` for 128
-            random bits that `keras.utils.set_random_seed` governs.
+            random bits controlled by `keras.utils.set_random_seed`.
 
     Returns:
         An int64 `keras.Variable` of shape `(3,)`.
@@ -200,7 +203,7 @@ def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
 
 
 def stream_key(state: Any) -> tf.Tensor:
-    """Returns the key of a saved stream, the same whatever was drawn from it.
+    """Returns the key of a saved stream, which draws do not change.
 
     Args:
         state: The variable from `add_random_state`, or its value.
@@ -219,16 +222,15 @@ def stream_key(state: Any) -> tf.Tensor:
 
 
 def next_stream_key(state: Any) -> tf.Tensor:
-    """Returns the next key of a saved stream and moves its counter on.
+    """Returns the next key of a saved stream and advances its counter.
 
-    Both in one step of the variable's, so that threads that draw at once never draw
-    the same.
+    Both happen in one atomic step, so concurrent threads never draw the same key.
 
     Args:
         state: The variable from `add_random_state`.
 
     Returns:
-        Int64 tensor of shape `(2,)`, another one for each replica of a strategy.
+        Int64 tensor of shape `(2,)`, different on each replica of a strategy.
 
     Example:
 
@@ -238,7 +240,7 @@ def next_stream_key(state: Any) -> tf.Tensor:
     >>> state.numpy()
     array([256,   0,   5])
     """
-    # As `fold_in` does, in fewer steps.
+    # Like `fold_in`, in fewer steps.
     current = _read_and_skip(state)
     counter = current[:2] + tf.stack([KEYS + replica_id(), 0])
     return philox(current[2:], counter, [2], tf.int64)
@@ -246,13 +248,13 @@ def next_stream_key(state: Any) -> tf.Tensor:
 
 @contextlib.contextmanager
 def preserve_variables(mapping: Sequence[tuple[Any, Any]] = ()) -> Iterator[None]:
-    """Keeps every variable, random states among them, from being changed.
+    """Leaves every variable, random states included, unchanged by the body.
 
-    But for what is drawn in a `tf.function` that is traced within: that goes on with
-    its trace long after, and would draw the same for ever.
+    The exception is a `tf.function` traced inside: its trace outlives the body, and
+    with a preserved state it would draw the same numbers forever.
 
     Args:
-        mapping: Variables, each with the value that it has meanwhile.
+        mapping: Pairs of a variable and the value it has inside the body.
 
     Example:
 
@@ -282,7 +284,7 @@ def _read_and_skip(state: Any) -> tf.Tensor:
         current = tf.convert_to_tensor(state)
         state.assign(current + tf.constant([_BLOCKS, 0, 0], tf.int64))
         return current
-    # A scope of its own, which knows of no other value than that of the variable.
+    # A nested scope without a mapping, so that the variable has its own value.
     with keras.StatelessScope():
         variables = replica_variables(state.value)
     read = [
@@ -295,7 +297,7 @@ def _read_and_skip(state: Any) -> tf.Tensor:
 
 
 def replica_id() -> Any:
-    """Returns the number of the replica that this code runs in, 0 without a strategy.
+    """Returns the id of the current replica, 0 without a strategy.
 
     Returns:
         An integer or an int64 scalar tensor.
@@ -311,12 +313,12 @@ def replica_id() -> Any:
 
 
 def upgrade_random_states(store: Any) -> dict[str, Any]:
-    """Returns the variables of a file, random states of version 0.1 as they are now.
+    """Returns the variables of a file, with random states in today's format.
 
-    Those were `[seed, counter]`.
+    Version 0.1 stored `[seed, counter]`.
 
     Args:
-        store: What `load_own_variables` gets.
+        store: The argument of `load_own_variables`.
 
     Example:
 
@@ -325,7 +327,7 @@ def upgrade_random_states(store: Any) -> dict[str, Any]:
     array([512,   0,   5])
     """
     loaded = {}
-    for name in store.keys():  # noqa: SIM118 - a file's store has no iterator
+    for name in store.keys():  # noqa: SIM118 - a file's store is not iterable
         value = store[name]
         if value.shape == (2,) and value.dtype == "int64":
             value = np.array([_BLOCKS * value[1], 0, value[0]])

@@ -1,10 +1,9 @@
-"""The logits behind what a classifier returns: a softmax or sigmoid at its end undone.
+"""Logits from a classifier's outputs: undoes a softmax or sigmoid head.
 
-TensorFlow itself tells what a tensor was made of: a tensor of a graph by its operation,
-an eager one of Keras by the logits that `keras.ops.softmax` and `keras.ops.sigmoid`
-leave on it for the cross-entropies. So no model has to be rebuilt, and it does not
-matter how deep in it the head lies, or whether it is a functional model, a subclassed
-one, a quantized one or a plain function.
+A tensor itself shows how it was made. In a graph, its operation does; in eager mode,
+`keras.ops.softmax` and `keras.ops.sigmoid` attach their logits to it, for Keras's
+cross-entropies. So no model has to be rebuilt. This works for functional, subclassed
+and quantized models and for plain functions, however deep the head is nested.
 """
 
 import contextlib
@@ -22,26 +21,42 @@ from keras_advdef.core.keras_training import compiled_loss
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 
-# Operations that hand the same numbers on.
+# Operations that do not change the numbers.
 _PASSES = ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims")
 _HEADS = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
-# Their results are no probabilities: one affine map of features, or logarithms.
+# Their results are not probabilities: affine maps, or logarithms.
 _UNBOUNDED = ("BiasAdd", "MatMul", "BatchMatMulV2", "LogSoftmax", "Log")
 _CLASSES = "a classifier with one output of shape (batch, classes)"
+# Smaller probabilities are raised to this, so that their logarithm is finite.
+_SMALLEST = 1e-30
+_TOLERANCE = 1e-3
+# Sizes of probe images along axes of unknown size.
+_UNKNOWN_SIZE = 32
+_UNKNOWN_CHANNELS = 3
+_PROBES = 16
+# What a model returns: logits; the result of a head that its graph shows; or
+# probabilities of unknown origin.
+_LOGITS = "logits"
+_HEAD = "head"
+_PROBABILITIES = "probabilities"
+# Loss names that Keras resolves by the shapes of labels and outputs.
+_NAMED_BY_SHAPE = ("crossentropy", "ce")
+# One of these three for each model that was looked at, by its id, while it lives.
+_known: dict[int, str] = {}
 
 
 def single_output(owner: str, outputs: Any) -> tf.Tensor:
-    """Returns the one tensor of a classifier, which may stand in a list or dictionary.
+    """Returns a classifier's only output, out of a list or dictionary if need be.
 
     Args:
         owner: Name of the class or function that calls the classifier.
-        outputs: What the classifier returned.
+        outputs: The outputs of the classifier.
 
     Returns:
         Tensor of shape `(batch, units)`.
 
     Raises:
-        ValueError: If it returned several tensors, or one of another rank.
+        ValueError: If there are several tensors, or one of another rank.
 
     Example:
 
@@ -58,14 +73,14 @@ def single_output(owner: str, outputs: Any) -> tf.Tensor:
 
 
 def check_outputs(owner: str, outputs: list[Any]) -> None:
-    """Raises if a model has several outputs, or none.
+    """Raises unless a model has exactly one output.
 
     Args:
         owner: Name of the class or function that takes the model.
-        outputs: Tensors, symbolic or not.
+        outputs: List of tensors, symbolic or not.
 
     Raises:
-        ValueError: Unless it is one.
+        ValueError: If there are several or none.
 
     Example:
 
@@ -78,19 +93,19 @@ def check_outputs(owner: str, outputs: list[Any]) -> None:
 
 
 def undo_head(owner: str, outputs: tf.Tensor) -> tf.Tensor | None:
-    """Returns the logits of a softmax or sigmoid, or `None` where none can be seen.
+    """Returns the logits of a softmax or sigmoid, or `None` if none is visible.
 
     Args:
         owner: Name of the class or function that calls the classifier.
-        outputs: What the classifier returned, `(batch, units)`.
+        outputs: The outputs of the classifier, `(batch, units)`.
 
     Returns:
-        Float32 tensor of shape `(batch, classes)`: the softmax's argument, and for
+        Float32 tensor of shape `(batch, classes)`: the argument of the softmax, or for
         the sigmoid of one logit z the two logits 0 and z.
 
     Raises:
-        ValueError: If the head is a softmax of one unit, whose output is 1 whatever
-            the image, or a sigmoid of several, whose classes do not exclude each other.
+        ValueError: If the head is a softmax of one unit, which is always 1, or a
+            sigmoid of several units, whose classes do not exclude each other.
 
     Example:
 
@@ -118,7 +133,7 @@ def undo_head(owner: str, outputs: tf.Tensor) -> tf.Tensor | None:
 
 
 def two_class_logits(logits: tf.Tensor) -> tf.Tensor:
-    """Returns the logits 0 and z for one logit z, and others as they are.
+    """Returns the logits 0 and z for a single logit z, and others unchanged.
 
     Args:
         logits: Tensor of shape `(batch, units)`.
@@ -135,7 +150,7 @@ def two_class_logits(logits: tf.Tensor) -> tf.Tensor:
 
 
 def logits_spec(outputs: Any) -> keras.KerasTensor:
-    """Returns the symbolic logits for what a classifier returns symbolically.
+    """Returns the symbolic logits for a classifier's symbolic outputs.
 
     Args:
         outputs: A `keras.KerasTensor`, also alone in a list or dictionary.
@@ -152,10 +167,10 @@ def logits_spec(outputs: Any) -> keras.KerasTensor:
 
 
 def is_unbounded(outputs: tf.Tensor) -> bool:
-    """Returns whether a tensor of a graph is seen not to hold probabilities.
+    """Returns whether the graph shows that a tensor does not hold probabilities.
 
     Args:
-        outputs: What a classifier returned.
+        outputs: The outputs of a classifier.
 
     Example:
 
@@ -171,8 +186,8 @@ def is_unbounded(outputs: tf.Tensor) -> bool:
 
 
 def _maker(tensor: tf.Tensor) -> Any:
-    """Returns the operation that computed what a tensor of a graph holds."""
-    # A constant of the world outside has no operation before it comes in.
+    """Returns the operation that computed the numbers in a graph tensor."""
+    # An eager constant has no operation until it enters the graph.
     tensor = tf.identity(tensor)
     while tensor.op.type in _PASSES:
         tensor = tensor.op.inputs[0]
@@ -186,7 +201,7 @@ def _in_graph(outputs: tf.Tensor) -> tuple[str, tf.Tensor] | None:
     head, logits = _HEADS[operation.type], operation.inputs[0]
     is_known = logits.shape.rank is not None
     if head == "softmax" and not (is_known and logits.shape[-1] == outputs.shape[1]):
-        # A reshape mixed the classes with other axes.
+        # A reshape has mixed the classes with other axes.
         return None
     return head, tf.ensure_shape(tf.reshape(logits, tf.shape(outputs)), outputs.shape)
 
@@ -195,7 +210,7 @@ def _left_by_keras(outputs: tf.Tensor) -> tuple[str, tf.Tensor] | None:
     logits = getattr(outputs, "_keras_logits", None)
     if logits is None or logits.shape != outputs.shape:
         return None
-    # Keras does not say of which of the two they are.
+    # Keras does not say which of the two heads they belong to.
     heads = [("softmax", tf.nn.softmax), ("sigmoid", tf.nn.sigmoid)]
     if outputs.shape[1] == 1:
         heads.reverse()
@@ -206,32 +221,11 @@ def _left_by_keras(outputs: tf.Tensor) -> tuple[str, tf.Tensor] | None:
     return min(gaps, key=gaps.__getitem__), logits
 
 
-# Below it a probability is taken as this small, so that its logarithm is finite.
-_SMALLEST = 1e-30
-_TOLERANCE = 1e-3
-# What an axis of unknown size is taken to be, if the model works at any.
-_UNKNOWN_SIZE = 32
-_UNKNOWN_CHANNELS = 3
-_PROBES = 16
-
-# What a model returns: nothing else than logits, the result of a head that a graph of
-# it shows, or probabilities made in a way that cannot be seen.
-_LOGITS = "logits"
-_HEAD = "head"
-_PROBABILITIES = "probabilities"
-
-# Names for which Keras chooses a loss by the shapes of labels and outputs.
-_NAMED_BY_SHAPE = ("crossentropy", "ce")
-
-# What is known of a model, by its identity and for as long as it lives.
-_known: dict[int, str] = {}
-
-
 def are_probabilities(outputs: np.ndarray) -> bool:
-    """Returns whether a classifier's outputs can only be probabilities.
+    """Returns whether a classifier's outputs look like probabilities.
 
     Args:
-        outputs: What it returned for some images, `(batch, units)`.
+        outputs: Its outputs for some images, `(batch, units)`.
 
     Example:
 
@@ -242,19 +236,19 @@ def are_probabilities(outputs: np.ndarray) -> bool:
     outputs = np.asarray(outputs, np.float32)
     is_between = outputs.min() >= 0.0 and outputs.max() <= 1.0 + _TOLERANCE
     if outputs.shape[1] == 1:
-        # No sigmoid gives exactly 0 for all; a logit that nothing moves yet does.
+        # A sigmoid is never exactly 0 everywhere; an untrained logit may be.
         return bool(is_between and outputs.any())
     if not is_between:
-        # The sum of logits may overflow.
+        # Their sum may overflow.
         return False
     return bool(np.abs(outputs.sum(axis=-1) - 1.0).max() < _TOLERANCE)
 
 
 def log_probabilities(probabilities: tf.Tensor) -> tf.Tensor:
-    """Returns the logarithm of probabilities, which serves as logits.
+    """Returns the logarithm of probabilities, to be used as logits.
 
     Args:
-        probabilities: Tensor `(batch, units)`; one unit holds that of class 1.
+        probabilities: Tensor `(batch, units)`; a single unit is that of class 1.
 
     Returns:
         Float32 tensor `(batch, classes)`.
@@ -272,10 +266,10 @@ def log_probabilities(probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def expects_probabilities(loss: Any) -> bool | None:
-    """Returns whether a loss takes probabilities; `None` if it does not say.
+    """Returns whether a loss expects probabilities; `None` if it does not say.
 
     Args:
-        loss: What a model was compiled with: a name, function or `keras.losses.Loss`.
+        loss: Loss of a compiled model: a name, function or `keras.losses.Loss`.
 
     Example:
 
@@ -295,24 +289,24 @@ def expects_probabilities(loss: Any) -> bool | None:
 def logits_of(
     owner: str, model: Any, images: tf.Tensor, outputs: Any, run: Callable[..., Any]
 ) -> tf.Tensor:
-    """Returns the logits for what a classifier returned, in whatever form.
+    """Returns the logits for a classifier's outputs, whatever their form.
 
-    A warning tells the user once of a classifier whose head cannot be undone, so that
-    the logarithm of its probabilities stands in.
+    If the outputs are probabilities and the head cannot be undone, their logarithm
+    serves as logits; the user is warned once per model.
 
     Args:
         owner: Name of the class or function that calls the classifier.
         model: The classifier.
-        images: What it was called on.
-        outputs: What it returned.
-        run: Calls the classifier without side effects. It is asked about a few other
-            images, once, if the outputs alone do not show what they are.
+        images: Its inputs.
+        outputs: Its outputs for them.
+        run: Calls the classifier without side effects. It is called once, on a few
+            probe images, if the outputs alone do not show what they are.
 
     Returns:
         Float32 tensor of shape `(batch, classes)`, with at least two classes.
 
     Raises:
-        ValueError: If the outputs are those of no classifier.
+        ValueError: If the outputs are not those of a classifier.
 
     Example:
 
@@ -335,13 +329,13 @@ def logits_of(
 def hides_head(
     owner: str, model: Any, images: tf.Tensor, outputs: Any, run: Callable[..., Any]
 ) -> bool:
-    """Returns whether a graph of a classifier shows a head that eager outputs do not.
+    """Returns whether a classifier's graph shows a head that eager outputs hide.
 
     Args:
         owner: Name of the class or function that calls the classifier.
         model: The classifier.
-        images: What it was called on.
-        outputs: What it returned.
+        images: Its inputs.
+        outputs: Its outputs for them.
         run: Calls the classifier without side effects.
 
     Example:
@@ -367,10 +361,10 @@ def _show_logits(outputs: tf.Tensor) -> bool:
 
 
 def uses_log_probabilities(model: Any) -> bool:
-    """Returns whether the logarithm of a model's probabilities stands for its logits.
+    """Returns whether log probabilities serve as the logits of a model.
 
     Args:
-        model: A classifier that `logits_of` has met.
+        model: A classifier that `logits_of` was called on.
 
     Example:
 
@@ -384,7 +378,7 @@ def _returns(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any])
     found = _known.get(id(model))
     if found is None:
         found = _look(owner, model, images, run)
-        # What cannot be watched is looked at each time.
+        # Objects without weak references are probed each time.
         with contextlib.suppress(TypeError):
             weakref.finalize(model, _known.pop, id(model), None)
             _known[id(model)] = found
@@ -394,7 +388,7 @@ def _returns(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any])
 
 
 def _look(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) -> str:
-    """Traces a model for its head; where none shows, looks at what it returns."""
+    """Traces a model to find its head; if none shows, looks at its outputs."""
     seen = []
 
     def traced(probes: tf.Tensor) -> tf.Tensor:
@@ -403,7 +397,7 @@ def _look(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) ->
         seen.append(_HEAD if is_undone else _LOGITS if is_unbounded(outputs) else None)
         return outputs
 
-    # Also where the model is being traced or runs on one of several replicas.
+    # Works during a trace and on one of several replicas, too.
     with tf.init_scope(), draw_scope(make_key(0)):
         probes = _probes(images)
         function = tf.function(traced, autograph=False).get_concrete_function(probes)
@@ -415,9 +409,9 @@ def _look(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) ->
 
 
 def _loss_agrees(model: Any, outputs: np.ndarray) -> bool:
-    """Returns whether values that look like probabilities may be some.
+    """Returns whether the model's loss allows its outputs to be probabilities.
 
-    Those of one unit may be logits by chance; the loss knows.
+    The logits of a single unit may look like probabilities by chance.
     """
     if outputs.shape[1] != 1 or not isinstance(model, keras.Model):
         return True
@@ -426,7 +420,7 @@ def _loss_agrees(model: Any, outputs: np.ndarray) -> bool:
 
 
 def _probes(images: tf.Tensor) -> tf.Tensor:
-    """Returns images of many levels and contrasts, of the shape of others."""
+    """Returns probe images of many brightness levels and contrasts."""
     count, *sizes = images.shape
     *sides, channels = sizes
     sides = [side or _UNKNOWN_SIZE for side in sides]

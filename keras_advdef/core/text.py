@@ -1,11 +1,11 @@
-"""Texts for people: made safe to print, cut, with units, as Markdown."""
+"""Text for people: printable, shortened, with units, or as Markdown."""
 
 import re
 from collections.abc import Sequence
 
-# What makes a line more than its text, in GitHub's Markdown too: escapes, code, stress,
-# links and pictures, tags, columns, formulas, entities, bare addresses, and the marks
-# that end a heading. What cannot mean anything in its place stays readable.
+# Everything that Markdown, GitHub's too, reads as more than text: escapes, code,
+# emphasis, links and images, tags, columns, formulas, entities, bare URLs, and the
+# marks that close a heading. Characters without a meaning in their place stay as is.
 _MARKUP = re.compile(
     r"[\\`*<|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[])|&(?=#?\w+;)"
     r"|:(?=//)|(?<=www)\.|#(?=#*$)",
@@ -14,16 +14,16 @@ _MARKUP = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""Returns a text in one line that commands no terminal.
+    r"""Returns a text on one line, without control sequences.
 
-    Names of files and what lies in them may hold anything: line breaks, sequences that
-    clear a screen, letters that turn the direction of what follows.
+    File names and file contents may hold anything: line breaks, sequences that clear
+    a terminal, characters that reverse the direction of the text.
 
     Args:
         text: Any text.
 
     Returns:
-        The text, with an escape for each character that is not to be printed.
+        The text, with every unprintable character escaped.
 
     Example:
 
@@ -39,11 +39,11 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Returns a text, or its beginning and three dots.
+    """Returns a text, cut to its beginning and three dots if it is too long.
 
     Args:
         text: Any text.
-        most: Its characters at most.
+        most: Largest length of the result, in characters.
 
     Example:
 
@@ -54,7 +54,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time as people say it.
+    """Returns a time in hours, minutes and seconds.
 
     Args:
         seconds: Any number of at least 0.
@@ -75,7 +75,7 @@ def duration(seconds: float) -> str:
 
 
 def size_text(count: int) -> str:
-    """Returns a number of bytes as people say it.
+    """Returns a number of bytes with a unit, to three digits.
 
     Args:
         count: Any number of at least 0.
@@ -88,15 +88,15 @@ def size_text(count: int) -> str:
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.3g} {unit}"
-        count /= 1024  # type: ignore[assignment]  # the last digits do not matter
+        count /= 1024  # type: ignore[assignment]  # a float is exact enough
     return f"{count:.3g} TiB"
 
 
 def escape_markdown(text: str) -> str:
-    r"""Returns Markdown that shows a text as it is, within a line.
+    r"""Returns inline Markdown that renders as the text itself.
 
     Args:
-        text: Any text; what is not to be printed is escaped first, see `printable`.
+        text: Any text; `printable` is applied first.
 
     Example:
 
@@ -110,12 +110,12 @@ def escape_markdown(text: str) -> str:
 def markdown_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool = False
 ) -> str:
-    r"""Returns a Markdown table that shows texts as they are.
+    r"""Returns a Markdown table whose cells render as the texts themselves.
 
     Args:
-        header: Titles of the columns.
-        rows: Cells, as many in each row.
-        named: Whether the first cell of a row is a name in Python, shown as code.
+        header: Column titles.
+        rows: Rows of cells, each as long as the header.
+        named: Whether the first cell of each row is a Python name, shown as code.
 
     Example:
 

@@ -26,12 +26,12 @@ from google.protobuf.message import DecodeError
 
 from keras_advdef.core.text import printable, shortened, size_text
 
-# Built from a sentence that says what is wrong with a file.
+# Maps a sentence about what is wrong with a file to the error to raise.
 Refusal = Callable[[str], Exception]
 
-# What NumPy, Pillow, h5py, Keras, TensorFlow and the standard library have been seen to
-# raise on files that are not what they claim. RuntimeError holds NotImplementedError
-# and RecursionError, ValueError every fault of Unicode and JSON.
+# Seen from NumPy, Pillow, h5py, Keras, TensorFlow and the standard library on damaged
+# files. RuntimeError includes NotImplementedError and RecursionError; ValueError
+# includes all errors of Unicode and JSON.
 _RAISED = (
     ArithmeticError,
     AssertionError,
@@ -57,12 +57,19 @@ _RAISED = (
     zlib.error,
 )
 _LONGEST_REASON = 300
-# None of our files comes near in size, or in how deep lists lie in lists.
+# Far above the size and nesting of our own files.
 _LARGEST_JSON = 2**24
 _DEEPEST_JSON = 100
 _MEMORY_SHARE = 0.5
 _UNKNOWN_MEMORY = 8 * 2**30
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_SUFFIX = ".npy"
+_LISTED = 10
+_LONGEST_NAME = 40
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @contextlib.contextmanager
@@ -72,27 +79,27 @@ def read_errors_as(
     *,
     also: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
-    """Turns whatever a format's library raises into a refusal of the file.
+    """Turns any error of a format library into an error of the caller.
 
     Args:
-        refuse: Makes the error to raise from a sentence.
-        advice: The sentence, with `{}` for what the library said.
-        also: Errors of a library that is not always installed.
+        refuse: Maps a sentence to the error to raise.
+        advice: The sentence, with `{}` in place of the library's message.
+        also: Further error types, of libraries that may not be installed.
 
     Yields:
-        Nothing; the library reads in the body.
+        Nothing; read the file in the body.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
 
     Example:
 
     >>> from keras_advdef.core.untrusted import read_errors_as
-    >>> with read_errors_as(ValueError, "It is no number ({})."):
+    >>> with read_errors_as(ValueError, "It is not a number ({})."):
     ...     int("one")
     Traceback (most recent call last):
     ...
-    ValueError: It is no number (invalid literal for int() with base 10: 'one').
+    ValueError: It is not a number (invalid literal for int() with base 10: 'one').
     """
     try:
         yield
@@ -101,7 +108,7 @@ def read_errors_as(
 
 
 def error_reason(error: BaseException) -> str:
-    """Returns what an error says, in one line that is not long.
+    """Returns the message of an error, as one short line.
 
     Args:
         error: Any error.
@@ -119,7 +126,7 @@ def error_reason(error: BaseException) -> str:
 
 
 def memory_budget() -> int:
-    """Returns how many bytes the contents of a file may take: half the memory.
+    """Returns the memory that a file's contents may take, in bytes: half of all.
 
     Example:
 
@@ -127,62 +134,67 @@ def memory_budget() -> int:
     True
     """
     memory = _UNKNOWN_MEMORY
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):  # not on Windows
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):  # Not on Windows.
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError):  # no container, or without a limit
+    # Fails outside of containers, and in those without a limit.
+    with contextlib.suppress(OSError, ValueError):
         memory = min(memory, int(_CONTAINER_LIMIT.read_text(encoding="ascii")))
     return int(_MEMORY_SHARE * memory)
 
 
 def check_memory(needed: int, what: str, refuse: Refusal) -> None:
-    """Raises if something would take more memory than may be used.
+    """Raises if something would take more memory than `memory_budget`.
 
     Args:
-        needed: Bytes, from the sizes that a header claims.
-        what: What takes them, as the subject of a sentence.
-        refuse: Makes the error to raise from a sentence.
+        needed: Bytes, according to a header.
+        what: What needs them, as the subject of a sentence.
+        refuse: Maps a sentence to the error to raise.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
+
+    Example:
+
+    >>> keras_advdef.core.untrusted.check_memory(8, "It", ValueError)
     """
     budget = memory_budget()
     if needed > budget:
         raise refuse(
-            f"{what} would take {size_text(needed)}, and {size_text(budget)} may be."
+            f"{what} would take {size_text(needed)}; the limit is {size_text(budget)}."
         )
 
 
 def check_regular_file(path: Path, refuse: Refusal) -> None:
-    """Raises if a path leads to anything but a plain file, without opening it.
+    """Raises unless a path leads to a regular file, without opening it.
 
-    Pipes would wait for a writer, and devices never end.
+    Opening a pipe would wait for a writer, and reading a device never ends.
 
     Args:
-        path: Where the file should lie.
-        refuse: Makes the error to raise from a sentence.
+        path: Path of the file.
+        refuse: Maps a sentence to the error to raise.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
     """
     with read_errors_as(refuse, "It cannot be opened: {}."):
         mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
-        raise refuse("It is no plain file.")
+        raise refuse("It is not a regular file.")
 
 
 @contextlib.contextmanager
 def open_regular_file(path: Path, refuse: Refusal) -> Iterator[io.BufferedReader]:
-    """Opens a plain file for reading.
+    """Opens a regular file for reading.
 
     Args:
-        path: Where the file should lie.
-        refuse: Makes the error to raise from a sentence.
+        path: Path of the file.
+        refuse: Maps a sentence to the error to raise.
 
     Yields:
         The open file.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
     """
     check_regular_file(path, refuse)
     with read_errors_as(refuse, "It cannot be opened: {}."):
@@ -192,18 +204,18 @@ def open_regular_file(path: Path, refuse: Refusal) -> Iterator[io.BufferedReader
 
 
 def read_json(path: Path, refuse: Refusal) -> Any:
-    """Returns the values of a JSON file, which can be written again as they are.
+    """Returns the values of a strict JSON file.
 
-    What Python reads and JSON does not know is refused: NaN, infinity and numbers
-    beyond all floats, halves of Unicode pairs; as well as a name that stands twice in
-    one object.
+    Python accepts more than JSON allows. Here NaN, infinity, numbers beyond all floats
+    and unpaired Unicode surrogates are refused, and so is a name that occurs twice in
+    an object.
 
     Args:
-        path: Where it lies.
-        refuse: Makes the error to raise from a sentence.
+        path: Path of the file.
+        refuse: Maps a sentence to the error to raise.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
 
     Example:
 
@@ -218,7 +230,7 @@ def read_json(path: Path, refuse: Refusal) -> Any:
         size = os.fstat(file.fileno()).st_size
         if size > _LARGEST_JSON:
             raise refuse(f"It is larger than {size_text(_LARGEST_JSON)}.")
-        with read_errors_as(refuse, "It is no JSON ({})."):
+        with read_errors_as(refuse, "It is not JSON ({})."):
             text = file.read(size).decode("utf-8")
             values = json.loads(text, object_pairs_hook=_named_once)
             _check_values(values)
@@ -228,12 +240,12 @@ def read_json(path: Path, refuse: Refusal) -> Any:
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a name stands twice in one object")
+        raise ValueError("a name occurs twice in an object")
     return values
 
 
 def _check_values(values: Any) -> None:
-    """Raises if values are nested too deeply or could not be written again."""
+    """Raises if values are nested too deeply or are not strict JSON."""
     layer, depth = [values], 0
     while layer:
         below: list[Any] = []
@@ -251,30 +263,21 @@ def _check_values(values: Any) -> None:
             raise ValueError(f"it is nested more than {_DEEPEST_JSON} times")
 
 
-_SUFFIX = ".npy"
-_LISTED = 10
-_LONGEST_NAME = 40
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-
-
 def read_npz(
     path: Path, refuse: Refusal, *, names: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
     """Returns arrays of a `.npz` file.
 
-    Objects are never unpickled, and no more memory is taken than the members of the
-    archive fill.
+    Nothing is unpickled, and memory is allocated only for bytes that the archive really
+    holds.
 
     Args:
-        path: Where the file lies.
-        refuse: Makes the error to raise from a sentence.
-        names: The arrays that must be there and are read; `None` for all.
+        path: Path of the file.
+        refuse: Maps a sentence to the error to raise.
+        names: Names of the arrays to read, all required; `None` for all there are.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
 
     Example:
 
@@ -293,18 +296,18 @@ def read_npz(
 def read_npz_stream(
     file: BinaryIO, refuse: Refusal, *, names: Sequence[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Returns arrays of an open `.npz` file, as `read_npz`.
+    """Returns arrays of an open `.npz` file; see `read_npz`.
 
     Args:
-        file: The file, or its bytes in a `BytesIO`.
-        refuse: Makes the error to raise from a sentence.
-        names: The arrays that must be there and are read; `None` for all.
+        file: The open file, or a `BytesIO` of its bytes.
+        refuse: Maps a sentence to the error to raise.
+        names: Names of the arrays to read, all required; `None` for all there are.
 
     Raises:
-        Exception: What `refuse` made.
+        Exception: The error from `refuse`.
     """
     with read_errors_as(
-        refuse, "It is no complete archive ({}); write it again with `np.savez`."
+        refuse, "It is not a complete archive ({}); write it again with `np.savez`."
     ):
         archive = zipfile.ZipFile(file)
     members = _members(archive, refuse)
@@ -329,7 +332,7 @@ def _members(archive: zipfile.ZipFile, refuse: Refusal) -> dict[str, zipfile.Zip
 
 
 def _short(name: str) -> str:
-    """A name as a sentence can hold it: an archive may give 65 000 letters."""
+    """Shortens a name for a sentence: archives allow 65 000 characters."""
     return shortened(name, _LONGEST_NAME)
 
 
@@ -341,13 +344,13 @@ def _read(
     with read_errors_as(refuse, advice), archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
-            raise ValueError("its header is of a version for no plain numbers")
+            raise ValueError("its header has a version that plain numbers do not use")
         shape, _, dtype = _HEADERS[version](file)
         held = info.file_size - file.tell()
         claimed = math.prod(shape) * dtype.itemsize
         if not dtype.itemsize:
             raise ValueError("its elements have no bytes")
         if not dtype.hasobject and claimed != held:
-            raise ValueError(f"its header claims {claimed} bytes, and it has {held}")
+            raise ValueError(f"its header claims {claimed} bytes, but it has {held}")
         file.seek(0, os.SEEK_SET)
         return np.lib.format.read_array(file, allow_pickle=False)

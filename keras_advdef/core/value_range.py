@@ -1,4 +1,4 @@
-"""The only place that maps `[low, high]` to `[0, 1]` and checks incoming images."""
+"""The range of a user's pixels, and the checks of images and epsilons against it."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -9,10 +9,10 @@ import tensorflow as tf
 from keras_advdef.core.errors import checked_number, invalid
 from keras_advdef.core.model_inputs import add_channels
 
-# Float arithmetic on honest images may leave the range by a rounding error.
+# Rounding may move valid pixels slightly out of range.
 _TOLERANCE = 1e-6
 _IMAGE_RANK = 4
-# What to do about arrays of other ranks.
+# Advice for arrays of other ranks.
 _OTHER_RANKS = {
     2: "For a model of vectors, put `keras.Input((rows, cols, 1))` and "
     "`keras.layers.Flatten()` in front of it, and pass images.",
@@ -20,15 +20,17 @@ _OTHER_RANKS = {
     "`keras.layers.Reshape((depth, rows, cols, channels))` in front of it, and pass "
     "images of that shape.",
 }
-# From here on a range of pixels can hardly be meant where no pixel is above 1.
+# A smaller epsilon, as a share of the range, is probably in the wrong units.
+_SMALLEST_SHARE = 0.001
+# At least this wide, a range is probably wrong if no pixel exceeds 1.
 _WIDE_RANGE = 16.0
 
 
 class ValueRange(NamedTuple):
-    """The interval `[low, high]` in which a user's pixels lie.
+    """The interval `[low, high]` of a user's pixels.
 
-    Inside the package images always lie in `[0, 1]`. With the default range the two
-    maps are the identity, to the bit.
+    Inside the package, images always lie in `[0, 1]`. For the default range, both maps
+    return their input unchanged.
 
     Args:
         low: Smallest pixel value.
@@ -58,7 +60,7 @@ class ValueRange(NamedTuple):
             A `ValueRange` of two floats.
 
         Raises:
-            ValueError: If the value is no such pair.
+            ValueError: If the value is not such a pair.
         """
         rule = "a pair (low, high) of finite numbers with low < high"
         if not isinstance(value, (tuple, list)) or len(value) != len(cls._fields):
@@ -87,14 +89,14 @@ class ValueRange(NamedTuple):
         return images if self.is_unit else images * self.span + self.low
 
     def pixels_of(self, images: Any) -> Any:
-        """Maps `[0, 1]` to `[low, high]` and to nothing beyond it by rounding."""
+        """Maps `[0, 1]` to `[low, high]` and clips what rounding puts outside."""
         if self.is_unit:
             return images
         clip = tf.clip_by_value if tf.is_tensor(images) else np.clip
         return clip(self.from_unit(images), self.low, self.high)
 
     def epsilon_text(self, epsilon: float) -> str:
-        """Returns an epsilon in both scales: of the range and of 0..255 or [0, 1]."""
+        """Returns an epsilon in the units of the range and as a share of it."""
         share = epsilon / self.span
         if self.is_unit:
             return f"{epsilon:.4g} ({255 * share:.3g}/255)"
@@ -102,19 +104,19 @@ class ValueRange(NamedTuple):
 
 
 def checked_images(owner: str, images: Any, value_range: ValueRange) -> np.ndarray:
-    """Returns concrete images as an array, or raises if they cannot be used.
+    """Returns images as an array, or raises if attacks cannot use them.
 
     Args:
         owner: Name of the class or function that takes the images.
-        images: Array-like of shape `(batch, rows, cols, channels)`, or without the
-            last axis, with finite values in `value_range`.
-        value_range: The range the values must lie in.
+        images: Array-like of shape `(batch, rows, cols, channels)` or
+            `(batch, rows, cols)`, with finite values in `value_range`.
+        value_range: Range of the pixels.
 
     Returns:
-        The same images, not copied, in their own dtype, with an axis of channels.
+        The same images with a channel axis, in their own dtype, not copied.
 
     Raises:
-        ValueError: If shape, dtype or values do not fit.
+        ValueError: If their shape, dtype or values are invalid.
 
     Example:
 
@@ -136,7 +138,7 @@ def checked_images(owner: str, images: Any, value_range: ValueRange) -> np.ndarr
 
 
 def check_values(owner: str, images: np.ndarray, value_range: ValueRange) -> None:
-    """Raises if pixels are not finite or outside their range; warns if far inside.
+    """Raises if pixels are not finite or out of range; warns if the range looks wrong.
 
     Args:
         owner: Name of the class or function that takes the images.
@@ -163,33 +165,36 @@ def check_values(owner: str, images: np.ndarray, value_range: ValueRange) -> Non
         rule = f"in the value range [{value_range.low:g}, {value_range.high:g}]"
         advice = "Rescale the images or pass the `value_range` they lie in."
         raise invalid(owner, "images", rule, (low, high), advice=advice)
-    # A constant image says nothing of the range.
+    # A constant image tells nothing about the range.
     if value_range.high >= _WIDE_RANGE and 0.0 <= low < high <= 1.0:
         text = (
-            f"`{owner}` got images between {low:.3g} and {high:.3g}, all but black in "
+            f"`{owner}` got images between {low:.3g} and {high:.3g}: almost black in "
             f"value_range=({value_range.low:g}, {value_range.high:g}). If their pixels "
-            "are scaled to [0, 1], leave `value_range` out."
+            "are scaled to [0, 1], omit `value_range`."
         )
         warnings.warn(text, stacklevel=3)
 
 
-_SMALLEST_SHARE = 0.001
-
-
 def checked_epsilon(
-    owner: str, epsilon: Any, value_range: ValueRange, *, norm: str
+    owner: str,
+    epsilon: Any,
+    value_range: ValueRange,
+    *,
+    norm: str,
+    low_open: bool = False,
 ) -> float:
-    """Returns an epsilon as a float, or raises if it fits no image.
+    """Returns an epsilon as a float, or raises if it is out of bounds.
 
     Args:
         owner: Name of the class or function that takes it.
-        epsilon: Number of at least 0; for "linf" at most the width of the range, which
-            catches an 8 meant as 8/255.
+        epsilon: Number of at least 0. For "linf" it is at most the width of the range,
+            which catches an 8 meant as 8/255.
         value_range: Range of the pixels.
-        norm: "linf" or another.
+        norm: "linf", "l2" or "l1".
+        low_open: Whether 0 is rejected.
 
     Raises:
-        ValueError: If it is out of its bounds.
+        ValueError: If it is out of bounds.
 
     Example:
 
@@ -199,7 +204,7 @@ def checked_epsilon(
     8.0
     """
     span = value_range.span
-    number = checked_number(owner, "epsilon", epsilon, low=0.0)
+    number = checked_number(owner, "epsilon", epsilon, low=0.0, low_open=low_open)
     if norm == "linf" and number > span:
         rule = f"at most {span:g}, the width of the value range"
         advice = f"Did you mean {number:g}/255 = {number / 255:.4f}?"
@@ -210,15 +215,15 @@ def checked_epsilon(
 def small_epsilon_error(
     owner: str, epsilon: float, value_range: ValueRange, *, otherwise: str = ""
 ) -> ValueError | None:
-    """Returns the error of an epsilon that changes next to nothing, `None` if it does.
+    """Returns the error for an epsilon that hardly changes an image, else `None`.
 
-    Zero, which is meant to change nothing, is none.
+    Zero is not an error: it is meant to change nothing.
 
     Args:
         owner: Name of the class or function that takes it.
         epsilon: Number of at least 0.
         value_range: Range of the pixels.
-        otherwise: A sentence for users who mean it.
+        otherwise: Advice for users who do mean so small a number.
 
     Example:
 
@@ -232,18 +237,18 @@ def small_epsilon_error(
     if not 0.0 < epsilon < _SMALLEST_SHARE * span:
         return None
     rule = f"at least 0.1 % of the value range, {_SMALLEST_SHARE * span:g}"
-    # With a range of 1 the number meant would be the number itself.
+    # In a range of width 1 the advice would repeat the number.
     advice = (
         f"Did you mean {epsilon * span:g}, in the units of the pixels?"
         if span > 1.0
-        else "So small a change is hardly any attack."
+        else "So small a change is hardly an attack."
     )
     advice = f"{advice} {otherwise}".strip()
     return invalid(owner, "epsilon", rule, epsilon, advice=advice)
 
 
 def warn_small_epsilon(owner: str, epsilon: float, value_range: ValueRange) -> None:
-    """Warns of an epsilon that changes next to nothing.
+    """Warns about an epsilon that hardly changes an image.
 
     Args:
         owner: Name of the class or function that takes it.

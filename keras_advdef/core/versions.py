@@ -1,4 +1,4 @@
-"""The versions that a report's numbers were made with."""
+"""The software versions behind a report."""
 
 import platform
 from importlib.metadata import version
@@ -9,7 +9,7 @@ _PACKAGES = ("keras", "tensorflow", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of this package, of Python and of what it builds on.
+    """Returns the versions of this package, Python, and the main dependencies.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""AdaptiveDiversity: rewards an ensemble whose members err in different ways."""
+"""AdaptiveDiversity: rewards ensembles whose members make different errors."""
 
 from typing import Any
 
@@ -8,32 +8,32 @@ import tensorflow as tf
 from keras_advdef.core.errors import checked_number, invalid
 from keras_advdef.core.labels import sparse_labels
 
-# Keeps the determinant of equal members above zero, as in the authors' code.
+# Keeps the determinant positive for equal members, as in the authors' code.
 _JITTER = 1e-6
-# Keeps the norm of a member's vector above zero; their code divides zero by zero where
-# a member is certain. In float64 it is small beside what confident members leave.
+# Keeps the norm of a member's vector positive. The authors' code computes 0 / 0 if a
+# member is certain. In float64 it is negligible even for confident members.
 _TINY = 1e-20
 _SMALLEST_PROBABILITY = 1e-30
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class AdaptiveDiversity(keras.losses.Loss):
-    """Adaptive diversity promoting regulariser of an ensemble (Pang et al., ICML 2019).
+    """Adaptive diversity promoting regularizer of an ensemble (Pang et al., ICML 2019).
 
     `-entropy_weight * H - diversity_weight * log(det)`, in nats. H is the entropy of
-    the members' mean prediction. The determinant is that of the members' Gram matrix:
-    of each prediction the entry of the true class is removed and the rest scaled to
-    length one. It is 1 where the members spread their errors over different classes
-    and near 0 where they agree, so the logarithm is at most 0. The matrix is factored
-    in float64 with 1e-6 on its diagonal.
+    the members' mean prediction. `det` is the determinant of the Gram matrix of the
+    members' predictions, each without the true class and scaled to unit length. It is 1
+    if the members spread their errors over different classes and near 0 if they agree,
+    so its logarithm is at most 0. The matrix is factored in float64, with 1e-6 added to
+    its diagonal.
 
-    It is a regulariser: the members' cross-entropies are not in it. See
-    `objectives.AdaptiveDiversityPromoting`.
+    This is only the regularizer, without the members' cross-entropies; see
+    `objectives.AdaptiveDiversityPromoting` for the full objective.
 
     Args:
         entropy_weight: Number of at least 0, the paper's alpha.
         diversity_weight: Number of at least 0, the paper's beta.
-        from_logits: Whether the members are logits instead of probabilities.
+        from_logits: Whether `y_pred` holds logits instead of probabilities.
         name: Name of the loss.
         reduction: As in `keras.losses.Loss`.
         dtype: As in `keras.losses.Loss`.
@@ -43,11 +43,11 @@ class AdaptiveDiversity(keras.losses.Loss):
         y_pred: The members' predictions, shape `(batch, members, classes)`.
 
     Returns:
-        The regulariser, reduced over the batch.
+        The regularizer, reduced over the batch.
 
     Raises:
-        ValueError: If a weight is negative, or in the call if there are more members
-            than wrong classes, since more vectors cannot be independent.
+        ValueError: If a weight is negative. In the call, if there are more members
+            than wrong classes, since their vectors cannot be independent.
 
     Reference:
         Pang, Xu, Du, Chen, Zhu: Improving Adversarial Robustness via Promoting Ensemble
@@ -83,7 +83,7 @@ class AdaptiveDiversity(keras.losses.Loss):
         self.from_logits = bool(from_logits)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
-        """Returns the regulariser of each image, float32 of shape `(batch,)`."""
+        """Returns the regularizer of each image, float32 of shape `(batch,)`."""
         members = tf.cast(y_pred, tf.float32)
         _check_members(members)
         if self.from_logits:
@@ -105,12 +105,12 @@ def _check_members(members: tf.Tensor) -> None:
     owner = "AdaptiveDiversity"
     if members.shape.rank != 3:
         rule = "predictions of shape (batch, members, classes)"
-        advice = "Stack what the members return along axis 1."
+        advice = "Stack the members' predictions along axis 1."
         raise invalid(owner, "y_pred", rule, members, advice=advice)
     _, count, classes = members.shape
     if count > classes - 1:
         rule = f"predictions of at most {classes - 1} members for {classes} classes"
-        advice = "More vectors of wrong classes cannot be independent."
+        advice = "More vectors over the wrong classes cannot be independent."
         raise invalid(owner, "y_pred", rule, members, advice=advice)
 
 
@@ -135,7 +135,7 @@ def mean_entropy(members: tf.Tensor) -> tf.Tensor:
 
 
 def log_diversity(labels: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
-    """Returns the logarithm of the squared volume that the members' errors span.
+    """Returns the log of the squared volume spanned by the members' errors.
 
     Args:
         labels: Integer labels of shape `(batch,)`.
@@ -152,7 +152,7 @@ def log_diversity(labels: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
     True
     """
     wrong = tf.cast(members, tf.float64)
-    # A zero in its place changes no product, and keeps the shape.
+    # Zeroing the true class changes no inner product and keeps the shape.
     is_own = tf.one_hot(labels, members.shape[-1], on_value=0.0, off_value=1.0)
     wrong *= tf.cast(is_own, tf.float64)[:, tf.newaxis]
     squares = tf.reduce_sum(tf.square(wrong), axis=-1, keepdims=True)

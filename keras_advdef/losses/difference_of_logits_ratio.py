@@ -1,4 +1,4 @@
-"""DifferenceOfLogitsRatio: the margin, free of the scale of the logits."""
+"""DifferenceOfLogitsRatio: a margin that does not depend on the logits' scale."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ _FEWEST_CLASSES = 3
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class DifferenceOfLogitsRatio(keras.losses.Loss):
-    """Margin divided by the distance from the largest to the third largest logit.
+    """Margin divided by the difference of the largest and third largest logit.
 
-    Shifting or scaling the logits changes nothing, so a model cannot hide by large
-    logits (Croce and Hein 2020, "Reliable evaluation of adversarial robustness with an
-    ensemble of diverse parameter-free attacks", ICML). With two classes there is no
-    third logit, and the loss is the margin.
+    Shifting or scaling the logits does not change it, so large logits cannot mask the
+    gradient (Croce and Hein, "Reliable evaluation of adversarial robustness with an
+    ensemble of diverse parameter-free attacks", ICML 2020). With two classes there is
+    no third logit, and the loss is the margin.
 
     Args:
         name: Name of the loss.
@@ -31,7 +31,7 @@ class DifferenceOfLogitsRatio(keras.losses.Loss):
         y_pred: Logits of shape `(batch, classes)`.
 
     Returns:
-        The ratio, positive where an image is misclassified, reduced over the batch.
+        The ratio, positive for misclassified images, reduced over the batch.
 
     Example:
 

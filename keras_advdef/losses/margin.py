@@ -1,4 +1,4 @@
-"""Margin: how far the best wrong class is ahead of the true one."""
+"""Margin: the lead of the best wrong class over the true one."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from keras_advdef.core.predictions import margin_over_label
 class Margin(keras.losses.Loss):
     """Largest logit of another class minus the logit of the label.
 
-    Positive where an image is misclassified. Unlike cross-entropy it does not
-    saturate, so its gradient survives logits of any size (Carlini and Wagner 2017).
+    It is positive for misclassified images. Unlike cross-entropy it does not saturate,
+    so its gradient survives logits of any size (Carlini and Wagner 2017).
 
     Args:
         name: Name of the loss.

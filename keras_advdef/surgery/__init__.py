@@ -1,4 +1,4 @@
-"""Puts layers into models that exist: noise, pruning, weights that are drawn."""
+"""Rewrites existing models: adds noise or pruning, or makes weights random."""
 
 from keras_advdef.surgery.insert_noise import insert_noise
 from keras_advdef.surgery.insert_pruning import insert_pruning

@@ -1,4 +1,4 @@
-"""Names for new layers, unlike those of the layers that are there."""
+"""Names for new layers that the model does not use yet."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ from keras_advdef.core.keras_private import inner_layers
 
 
 class Names:
-    """Gives out names that no layer of a model has yet.
+    """Makes names that no layer of a model has yet.
 
-    Keras's own automatic names start anew in every process, and may be those of the
-    layers of a model that was loaded.
+    Keras's automatic names restart in every process and may clash with the layers of a
+    loaded model.
 
     Args:
         model: The model.
@@ -27,10 +27,10 @@ class Names:
         self._taken = {layer.name for layer in inner_layers(model)}
 
     def new(self, wanted: str) -> str:
-        """Returns a name, with a number at its end if it is taken.
+        """Returns a name, with a number appended if it is taken.
 
         Args:
-            wanted: The name as it should be.
+            wanted: The preferred name.
         """
         name, count = wanted, 0
         while name in self._taken:

@@ -1,4 +1,4 @@
-"""insert_noise: Random Self-Ensemble's noise, for a model that exists."""
+"""insert_noise: adds the noise of Random Self-Ensemble to an existing model."""
 
 from typing import Any
 
@@ -16,25 +16,24 @@ def insert_noise(
 ) -> keras.Model:
     """Returns a model with normal noise before every convolution.
 
-    That is the network of Random Self-Ensemble (Liu, Cheng, Zhang, Hsieh, ECCV 2018).
-    Train it on with its noise, which stays on in every mode, and average predictions
-    with `models.RandomSelfEnsemble`. A model that keeps its undefended weights loses
-    much accuracy.
+    This is the network of Random Self-Ensemble (Liu, Cheng, Zhang, Hsieh, ECCV 2018).
+    The noise is active in training and at inference. Fine-tune the model with it, or it
+    loses much accuracy, and average its predictions with `models.RandomSelfEnsemble`.
 
     Args:
         model: A built `keras.Sequential` or functional model; see `rewrite`.
         first: Number of at least 0. Standard deviation before the first convolution, in
-            the units of what it sees: of images in `[0, 1]`, unless the model rescales
-            or normalises them before.
-        inner: Number of at least 0. Standard deviation before all others.
-        copy: Whether the new model gets weights of its own.
+            the units of its input: of images in `[0, 1]`, unless the model rescales or
+            normalises them first.
+        inner: Number of at least 0. Standard deviation before all other convolutions.
+        copy: Whether the new model gets its own copy of the weights.
 
     Returns:
-        A new model that shares its layers with the old one.
+        A new model that shares its layers with `model`, unless `copy` is set.
 
     Raises:
         ValueError: If a standard deviation is negative, or the model has no convolution
-            or cannot be taken apart.
+            or cannot be rebuilt.
 
     Example:
 
@@ -62,7 +61,7 @@ def insert_noise(
 
     noisy = rewrite(model, rule, copy=copy, owner=owner)
     if not found:
-        advice = "Put `layers.RandomNoise` where the noise shall be."
+        advice = "Add `layers.RandomNoise` where you want noise."
         rule_text = "a model with a convolution"
         raise invalid(owner, "model", rule_text, model, advice=advice)
     return noisy

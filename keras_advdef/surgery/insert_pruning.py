@@ -1,4 +1,4 @@
-"""insert_pruning: stochastic activation pruning, for a model that exists."""
+"""insert_pruning: adds stochastic activation pruning to an existing model."""
 
 from typing import Any
 
@@ -31,21 +31,21 @@ def insert_pruning(
 ) -> keras.Model:
     """Returns a model with stochastic activation pruning after every ReLU.
 
-    No training is needed (Dhillon et al., ICLR 2018). ReLU and ReLU6 are found as
+    It needs no training (Dhillon et al., ICLR 2018). ReLU and ReLU6 are found as
     layers, as activations of dense and convolutional layers, and as operations.
 
     Args:
         model: A built `keras.Sequential` or functional model; see `rewrite`.
         fraction: Number above 0; see `layers.StochasticActivationPruning`.
-        sampling: "multinomial" or "bernoulli"; see there.
-        copy: Whether the new model gets weights of its own.
+        sampling: "multinomial" or "bernoulli"; see the same.
+        copy: Whether the new model gets its own copy of the weights.
 
     Returns:
-        A new model that shares its layers with the old one.
+        A new model that shares its layers with `model`, unless `copy` is set.
 
     Raises:
-        ValueError: If an argument is out of its range, or the model has no ReLU or
-            cannot be taken apart.
+        ValueError: If an argument is out of range, or the model has no ReLU or cannot
+            be rebuilt.
 
     Example:
 
@@ -71,7 +71,7 @@ def insert_pruning(
 
     pruned = rewrite(model, rule, copy=copy, owner=owner)
     if not found:
-        advice = "Put `layers.StochasticActivationPruning` after its activations."
+        advice = "Add `layers.StochasticActivationPruning` after its activations."
         raise invalid(owner, "model", "a model with a ReLU", model, advice=advice)
     return pruned
 

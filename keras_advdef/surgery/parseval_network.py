@@ -1,4 +1,4 @@
-"""parseval_network: the recipe of Parseval networks, for a model that exists."""
+"""parseval_network: makes a Parseval network of an existing model."""
 
 from typing import Any
 
@@ -21,31 +21,30 @@ _OWNER = "parseval_network"
 def parseval_network(
     model: keras.Model, *, beta: float = 0.01, steps: int = 1
 ) -> keras.Model:
-    """Returns an untrained Parseval network in the shape of a model.
+    """Returns an untrained Parseval network with the architecture of a model.
 
-    Every `Dense`, `Conv2D`, `DepthwiseConv2D` and `Conv2DTranspose` starts anew from an
-    orthogonal kernel that `constraints.Parseval` keeps there, convolutions are divided
-    by the root of their window, and every `Add` becomes a `ConvexCombination`. Where
-    activations and poolings enlarge no distance either (ReLU, maxima, means do not),
-    and no normalisation rescales, no image changes the logits by more than the image
-    itself changes. `BatchNormalization` does rescale; subclasses of those layers and
-    layers of other kinds stay as they are.
+    Every `Dense`, `Conv2D`, `DepthwiseConv2D` and `Conv2DTranspose` restarts from an
+    orthogonal kernel, which `constraints.Parseval` then maintains. Convolutions are
+    divided by the square root of their window size, and every `Add` becomes a
+    `ConvexCombination`. Subclasses of these layers and other layers are kept.
 
-    Leave weight decay out when you train it; see `constraints.Parseval`. It makes
-    small perturbations cheaper to withstand, no more: train it with
-    `AdversarialTrainingModel`.
+    If the remaining layers increase no distance either (ReLU and max or average pooling
+    do not, `BatchNormalization` may), the logits change by no more than the image does.
+
+    Train the network without weight decay; see `constraints.Parseval`. The bound helps
+    against small perturbations only, so train with `AdversarialTrainingModel`.
 
     Args:
-        model: A built `keras.Sequential` or functional model, which is left alone.
-        beta: As of `constraints.Parseval`.
-        steps: As of `constraints.Parseval`.
+        model: A built `keras.Sequential` or functional model; it is not changed.
+        beta: See `constraints.Parseval`.
+        steps: See `constraints.Parseval`.
 
     Returns:
-        A new model with weights of its own.
+        A new model with its own weights.
 
     Raises:
-        ValueError: If an argument is out of its range, the model has no such layer or
-            cannot be taken apart, adds with `+`, or regularizes a kernel.
+        ValueError: If an argument is out of range, or the model has no such layer,
+            cannot be rebuilt, adds with `+`, or regularizes a kernel.
 
     Reference:
         Cisse, Bojanowski, Grave, Dauphin, Usunier: Parseval Networks: Improving
@@ -82,7 +81,7 @@ def parseval_network(
 def _refuse_addition(model: keras.Model, step: Any) -> None:
     shapes = {tuple(each.shape) for each in step.input} if _is_pair(step) else set()
     if len(shapes) == 1:
-        advice = f"Put `keras.layers.Add()` in the place of `{step.name}`."
+        advice = f"Replace `{step.name}` by `keras.layers.Add()`."
         raise invalid(_OWNER, "model", "one that adds by layers", model, advice=advice)
 
 
@@ -91,7 +90,7 @@ def _is_pair(step: Any) -> bool:
 
 
 def _constrained(layer: Any, constraint: Parseval) -> list[Any]:
-    """Returns the layer with an orthogonal start, a constraint and its factor."""
+    """Returns the layer with an orthogonal kernel, a constraint and its factor."""
     is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     prefix = "depthwise" if is_depthwise else "kernel"
     config = layer.get_config()
@@ -118,7 +117,7 @@ def _constrained(layer: Any, constraint: Parseval) -> list[Any]:
 
 
 def _orthogonalise_channels(kernel: keras.Variable) -> None:
-    """Gives each channel of a depthwise kernel an orthonormal matrix of its own."""
+    """Gives each channel of a depthwise kernel its own orthonormal matrix."""
     matrices = kernel_matrices(tf.convert_to_tensor(kernel), depthwise=True)
     _, left, right = tf.linalg.svd(tf.random.normal(matrices.shape))
     nearest = tf.matmul(left, right, transpose_b=True)

@@ -1,4 +1,4 @@
-"""rewrite: rebuilds a model with other layers around or in place of its own."""
+"""rewrite: rebuilds a model with layers added or replaced by a rule."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,32 +15,32 @@ Rule = Callable[[Any], Sequence[Any] | None]
 def rewrite(
     model: keras.Model, rule: Rule, *, copy: bool = False, owner: str = "rewrite"
 ) -> keras.Model:
-    """Returns a model in which a rule has put layers around or in place of others.
+    """Returns a model in which a rule has added or replaced layers.
 
-    The layers of the model are used again, not copied: both models share weights, and
-    the original goes on working. Nested models are entered and shared layers stay
-    shared. A compiled model gives one that is compiled alike, with a fresh optimizer,
-    unless its loss or metrics cannot be made again from their configuration.
+    The layers of the model are reused, not copied: both models share weights, and the
+    original still works. The rule also reaches into nested models, and shared layers
+    stay shared. If the model is compiled, so is the result, with a fresh optimizer,
+    unless its loss or metrics cannot be rebuilt from their configuration.
 
     Args:
         model: A built `keras.Sequential` or functional model, with any number of inputs
             and outputs.
         rule: Function of a layer, or of an operation such as `keras.ops.relu(x)` in a
-            functional model. It returns the layers that stand in its place, in their
-            order, or `None` to leave it; it may name the layer itself, or what
-            `split_activation` makes of it. What comes before the layer is given its
-            first argument. It is called once for each layer, in the order in which
-            data pass, and for no input.
-        copy: Whether to work on a copy with weights of its own.
-        owner: Name of the caller, for messages.
+            functional model. It returns the list of layers to put in its place, or
+            `None` to keep it. The list may contain the layer itself, or the layers from
+            `split_activation`; layers before it receive its first argument. The rule is
+            called once per layer, in the order of the data flow, but not for inputs.
+        copy: Whether to work on a copy with its own weights.
+        owner: Name of the caller, for error messages.
 
     Returns:
         A new model of the same name.
 
     Raises:
-        TypeError: If `model` is no `keras.Model`, or `rule` returns no sequence.
+        TypeError: If `model` is not a `keras.Model`, or `rule` does not return a
+            sequence.
         ValueError: If `model`, or a model or layer in it that the rule would change,
-            is none whose layers can be put together again.
+            cannot be rebuilt from its layers.
 
     Example:
 
@@ -65,13 +65,13 @@ def rewrite(
 def _check_graph(owner: str, model: keras.Model) -> None:
     if not has_graph(model):
         rule = "a built `keras.Sequential` or functional model"
-        advice = f"`{model.name}` does not show its layers' order: rewrite the "
-        advice += "sequential or functional models in it, or build it with such."
+        advice = f"The order of the layers of `{model.name}` is not known: rewrite "
+        advice += "the sequential or functional models in it, or make it one of them."
         raise invalid(owner, "model", rule, model, advice=advice)
 
 
 class _Parts(NamedTuple):
-    """What stands in the place of a layer; `core` takes all arguments of its call."""
+    """The replacement of a layer; `core` gets all arguments of its call."""
 
     before: list[Any]
     core: Any
@@ -151,13 +151,13 @@ class _Rewriter:
             if self._rule(layer) is not None:
                 rule = f"one whose layers can be reached; `{step.name}` "
                 rule += f"({type(step).__name__}) hides `{layer.name}`"
-                advice = "Put that layer into the model itself, or into a functional "
-                advice += "model within it."
+                advice = "Move that layer into the model itself, or into a functional "
+                advice += "model inside it."
                 raise invalid(self._owner, "model", rule, step, advice=advice)
 
 
 def _steps(model: keras.Model) -> list[Any]:
-    """The layers of a model but for inputs, and the operations between them."""
+    """Lists the layers of a model without inputs, and the operations between them."""
     is_list = isinstance(model, keras.Sequential)
     steps = model.layers if is_list else model.operations
     return [each for each in steps if not isinstance(each, keras.layers.InputLayer)]

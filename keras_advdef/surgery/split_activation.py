@@ -1,4 +1,4 @@
-"""split_activation: takes the activation out of a layer."""
+"""split_activation: splits a layer into its linear part and its activation."""
 
 from typing import Any
 
@@ -22,14 +22,14 @@ _FUSED = (keras.layers.Dense, keras.layers.EinsumDense, *CONVOLUTIONS)
 
 
 def fused_activation(layer: Any) -> Any:
-    """Returns the function that a layer applies to its own outputs.
+    """Returns the activation that a layer applies to its outputs.
 
     Args:
         layer: Any layer or operation.
 
     Returns:
-        The function, or `None` if the layer applies none, or is one that cannot do
-        without.
+        The function, or `None` if there is none, or the layer does not work without
+        it.
 
     Example:
 
@@ -46,14 +46,14 @@ def fused_activation(layer: Any) -> Any:
 def split_activation(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns a layer without its activation, and the activation, for `rewrite`.
 
-    The first has the variables of the layer itself, not copies, and its name.
+    The first layer has the name of the original and shares its variables.
 
     Args:
-        layer: A built dense or convolutional layer, for instance
-            `Conv2D(16, 3, activation="relu")`; any other is returned alone.
+        layer: A built dense or convolutional layer, such as
+            `Conv2D(16, 3, activation="relu")`; any other layer is returned unchanged.
 
     Returns:
-        Both layers, or only `layer` if it has no activation to take out.
+        Both layers; or only `layer` if it has no activation to split off.
 
     Example:
 

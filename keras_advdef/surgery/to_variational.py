@@ -1,4 +1,4 @@
-"""to_variational: gives the weights of a model that exists standard deviations."""
+"""to_variational: makes the weights of an existing model random."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _VARIATIONAL: dict[type, type[VariationalLayer]] = {
     keras.layers.DepthwiseConv2D: VariationalDepthwiseConv2D,
 }
 
-# A seed or a name would be that of every layer.
+# Without `seed` and `name`, which would be the same for every layer.
 _OPTIONS = (
     "posterior_initializer",
     "prior_stddev",
@@ -33,17 +33,17 @@ _OPTIONS = (
 def to_variational(
     model: keras.Model, *, copy: bool = False, **options: Any
 ) -> keras.Model:
-    """Returns a model whose dense and convolutional layers draw their weights.
+    """Returns a Bayesian version of a model, which draws its weights in every call.
 
-    Each `Dense`, `Conv2D` and `DepthwiseConv2D` becomes the variational layer of that
-    kind, with the weights as means. Train it on with `AdversarialTrainingModel` for
-    Adv-BNN (Liu, Li, Wu, Hsieh, ICLR 2019). All other layers, subclasses of those three
-    among them, are used again.
+    Each `Dense`, `Conv2D` and `DepthwiseConv2D` becomes the variational layer of the
+    same kind, with the weights as means. Fine-tuned with `AdversarialTrainingModel`,
+    this is Adv-BNN (Liu, Li, Wu, Hsieh, ICLR 2019). All other layers, including
+    subclasses of these three, are reused.
 
     Args:
         model: A built `keras.Sequential` or functional model; see `rewrite`.
-        copy: Whether the other layers get weights of their own; the means always are
-            copies.
+        copy: Whether the reused layers get their own copy of the weights. The means are
+            always copies.
         **options: `posterior_initializer`, `prior_stddev`, `kl_weight`, `estimator`,
             `variational_bias`, `deterministic`; see `layers.VariationalLayer`.
 
@@ -51,8 +51,8 @@ def to_variational(
         A new model.
 
     Raises:
-        ValueError: If an option is unknown or out of its range, or the model has no
-            such layer or cannot be taken apart.
+        ValueError: If an option is unknown or out of range, or the model has no such
+            layer or cannot be rebuilt.
 
     Example:
 
@@ -67,7 +67,7 @@ def to_variational(
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise invalid(owner, "options", f"among {', '.join(_OPTIONS)}", unknown)
-    # Keras would report a rejected option in many lines, when it restores a layer.
+    # Rejects bad options here; from `from_config`, Keras would wrap the error.
     VariationalDense(1, **options)
     found: list[Any] = []
 

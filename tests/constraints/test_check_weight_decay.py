@@ -15,7 +15,7 @@ def net_with(constraint):
 
 def test_decay_that_wins_is_refused():
     net = net_with(Parseval(beta=0.01))
-    with pytest.raises(ValueError, match=r"to be below 0\.1, that is beta"):
+    with pytest.raises(ValueError, match=r"to be below 0\.1, which is beta"):
         check_weight_decay(net, keras.optimizers.SGD(0.1, weight_decay=0.1))
 
 

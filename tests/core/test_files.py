@@ -152,7 +152,7 @@ class TestWriting:
         ],
     )
     def test_says_what_the_disk_says(self, error, reason):
-        text = rf"^{reason}.*\. What lay there before is whole\.$"
+        text = rf"^{reason}.*\. Existing files are unchanged\.$"
         with (
             pytest.raises(ZeroDivisionError, match=text),
             write_errors_as(ZeroDivisionError),
@@ -202,7 +202,7 @@ class TestCheckRoom:
 
     def test_does_not_fit(self, tmp_path, monkeypatch):
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(2**30, 0, 2**20))
-        said = "No space left on device: 3 MiB are needed, and 1 MiB are free."
+        said = "No space left on device: 3 MiB are needed, but only 1 MiB are free."
         with pytest.raises(ValueError, match=said):
             check_disk_space(tmp_path, 3 * 2**20, ValueError)
 

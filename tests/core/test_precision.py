@@ -418,7 +418,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("make", "what"),
         [
-            (lambda: len, "a model that is no Keras layer"),
+            (lambda: len, "a model that is not a Keras layer"),
             (_float64, r"`\w+`, which has the dtype policy float64"),
             (
                 lambda: _sequential(*_flat_dense(dtype="float16")),
@@ -457,7 +457,7 @@ class TestRefusals:
     def test_saved_model(self, tmp_path):
         small_net().export(tmp_path / "net", verbose=False)
         loaded = tf.saved_model.load(str(tmp_path / "net")).serve
-        with pytest.raises(ValueError, match="a model that is no Keras layer"):
+        with pytest.raises(ValueError, match="a model that is not a Keras layer"):
             LogitsFunction(loaded, precision="bfloat16")
 
     @pytest.mark.parametrize("traced", [False, True])

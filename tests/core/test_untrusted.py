@@ -138,13 +138,13 @@ class TestOpened:
 
     @pytest.mark.parametrize("path", ["/dev/zero", "."])
     def test_no_plain_file(self, path):
-        with pytest.raises(Refused, match="It is no plain file"):
+        with pytest.raises(Refused, match="It is not a regular file"):
             check_regular_file(Path(path), Refused)
 
     def test_pipes_are_not_opened(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         # Opening it would wait for a writer, for ever.
-        with pytest.raises(Refused, match="It is no plain file"):
+        with pytest.raises(Refused, match="It is not a regular file"):
             read_json(tmp_path / "pipe", Refused)
 
 
@@ -186,7 +186,7 @@ class TestReadJson:
     )
     def test_refuses_what_is_none(self, tmp_path, content):
         (tmp_path / "a.json").write_bytes(content)
-        with pytest.raises(Refused, match="It is no JSON"):
+        with pytest.raises(Refused, match="It is not JSON"):
             read_json(tmp_path / "a.json", Refused)
 
     def test_refuses_what_is_too_large(self, tmp_path):
@@ -268,6 +268,6 @@ class TestReadNpz:
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
             claim = content.getvalue().replace(b"(10,)", b"(99,)")
             archive.writestr("a.npy", claim)
-        text = "a cannot be read .its header claims 99 bytes, and it has 10"
+        text = "a cannot be read .its header claims 99 bytes, but it has 10"
         with pytest.raises(Refused, match=text):
             read_npz(tmp_path / "a.npz", Refused)

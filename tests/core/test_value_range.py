@@ -28,19 +28,19 @@ class TestValueRange:
     @pytest.mark.parametrize(
         "value", [None, 1.0, "01", (0,), (0, 1, 2), (1, 0), (1, 1)]
     )
-    def test_parse_rejects_what_is_no_pair_in_order(self, value):
+    def test_parse_rejects_anything_but_an_ordered_pair(self, value):
         rule = r"`PGD` expects `value_range` to be a pair \(low, high\) of finite"
         with pytest.raises(ValueError, match=rule):
             ValueRange.parse("PGD", value)
 
     @pytest.mark.parametrize("value", [(0, math.inf), (math.nan, 1), (False, 1)])
-    def test_parse_rejects_what_is_no_finite_number(self, value):
+    def test_parse_rejects_nonfinite_numbers(self, value):
         with pytest.raises(ValueError, match="`value_range` to be a finite number"):
             ValueRange.parse("PGD", value)
 
     @pytest.mark.parametrize("to", ["to_unit", "from_unit"])
     def test_unit_range_is_the_identity_to_the_bit(self, to):
-        # -0.0 and 0.1 would not survive an addition or a division of rounded numbers.
+        # -0.0 and 0.1 would change in an addition or a division.
         images = np.array([-0.0, 0.1, 1 / 3, 1.0], np.float32)
         assert getattr(_UNIT, to)(images) is images
 
@@ -173,7 +173,7 @@ def test_small_epsilon(epsilon, pixels, is_small):
     if is_small:
         assert str(error).startswith("`fit` expects `epsilon` to be at least 0.1 %")
         end = (
-            "So small a change is hardly any attack. Or not."
+            "So small a change is hardly an attack. Or not."
             if pixels is _UNIT
             else f"Did you mean {255 * epsilon:g}, in the units of the pixels? Or not."
         )

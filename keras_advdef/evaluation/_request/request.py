@@ -178,8 +178,7 @@ def _check_shape(
 def _checked_epsilon(
     epsilon: Any, pixels: ValueRange, *, norm: str, small: bool
 ) -> float:
-    checked_number(OWNER, "epsilon", epsilon, low=0.0, low_open=True)
-    number = checked_epsilon(OWNER, epsilon, pixels, norm=norm)
+    number = checked_epsilon(OWNER, epsilon, pixels, norm=norm, low_open=True)
     otherwise = "To keep it, pass `allow_small_epsilon=True`, on the command line "
     otherwise += "--allow-small-epsilon."
     error = small_epsilon_error(OWNER, number, pixels, otherwise=otherwise)

@@ -101,7 +101,8 @@ class TestDisk:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
         monkeypatch.setattr(demo, "_measure", measure)
         with pytest.raises(
-            ValueError, match=r"to be a folder that.* are needed, and 1 MiB are free\."
+            ValueError,
+            match=r"to be a folder that.* are needed, but only 1 MiB are free\.",
         ):
             write()
         assert not (tmp_path / "out").exists()

@@ -88,7 +88,7 @@ class TestGallery:
 
     def test_other_files_are_refused(self, tmp_path):
         (tmp_path / "gallery.npz").write_bytes(b"no archive")
-        with pytest.raises(ValueError, match="It is no complete archive"):
+        with pytest.raises(ValueError, match="It is not a complete archive"):
             Gallery.load(tmp_path / "gallery.npz", ValueError)
         np.savez(tmp_path / "gallery.npz", clean=np.zeros(3))
         with pytest.raises(ValueError, match="It lacks adversarial"):

@@ -212,7 +212,7 @@ class TestRejections:
         net.export(str(tmp_path), verbose=False)
         (tmp_path / name).unlink(missing_ok=True)
         os.mkfifo(tmp_path / name)
-        with pytest.raises(ValueError, match="It is no plain file"):
+        with pytest.raises(ValueError, match="It is not a regular file"):
             ServedModel(tmp_path)
 
     def test_one_image_larger_than_memory(self, tmp_path, monkeypatch):

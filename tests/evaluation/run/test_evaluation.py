@@ -184,7 +184,7 @@ class TestEvaluation:
         disk = shutil.disk_usage(tmp_path)._replace(total=2**40, free=2**20)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: disk)
         stop_after(monkeypatch, 0)
-        with pytest.raises(ValueError, match=r"are needed, and 1 MiB are free"):
+        with pytest.raises(ValueError, match=r"are needed, but only 1 MiB are free"):
             evaluate(tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
 

@@ -196,7 +196,7 @@ class TestDamage:
     def test_pipe_for_a_lock_is_refused(self, opened, tmp_path):
         (tmp_path / "progress").mkdir()
         os.mkfifo(tmp_path / "progress" / "lock")
-        with pytest.raises(ValueError, match="It is no plain file"):
+        with pytest.raises(ValueError, match="It is not a regular file"):
             opened()
 
     def test_part_of_another_evaluation_or_name_does_not_count(self, opened, tmp_path):
