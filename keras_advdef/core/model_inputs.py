@@ -47,7 +47,7 @@ def single_input(owner: str, images: Any, *, argument: str = "images") -> Any:
     if not (is_keyed or (is_listed and images)):
         return images
     if len(images) != 1:
-        rule = "one array; or a dictionary or list of one"
+        rule = "one array, alone or in a dictionary or list"
         shown = sorted(map(str, images)) if is_keyed else f"{len(images)} arrays"
         raise invalid(owner, argument, rule, shown)
     (alone,) = images.values() if is_keyed else images

@@ -328,7 +328,7 @@ class TestLockAt:
 
     def test_pipes_are_refused(self, tmp_path):
         os.mkfifo(tmp_path / "lock")
-        with pytest.raises(OSError, match="no plain file"):
+        with pytest.raises(OSError, match="not a regular file"):
             open_locked(tmp_path / "lock")
 
 

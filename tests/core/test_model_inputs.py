@@ -151,10 +151,10 @@ class TestStructures:
             FGSM(0.1).generate(model, maps, labels, verbose=0)
         images = maps[..., None]
         for given in ([images, images], {"a": images, "b": images}):
-            with pytest.raises(ValueError, match="to be one array; a dict"):
+            with pytest.raises(ValueError, match="to be one array, alone or in a dict"):
                 FGSM(0.1).generate(model, given, labels, verbose=0)
 
-    def test_lone_images(self):
+    def test_single_input(self):
         images = np.zeros((2, 4, 4, 1))
         for given in (images, [images], (images,), {"a": images}):
             assert single_input("PGD", given) is images
@@ -185,7 +185,7 @@ class TestWholeNumbers:
         images = np.round(255 * maps[..., None])
         attack = PGD(8.5, steps=2, value_range=(0, 255))
         expected = attack.generate(plain, images, labels, seed=1, verbose=0)
-        with pytest.warns(UserWarning, match="an `Input` of uint8, which cuts"):
+        with pytest.warns(UserWarning, match="an `Input` of uint8, which would round"):
             found = attack.generate(
                 model, images.astype("uint8"), labels, seed=1, verbose=0
             )

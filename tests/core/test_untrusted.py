@@ -120,7 +120,7 @@ class TestMemory:
     def test_names_both_sizes(self, monkeypatch):
         monkeypatch.setattr(untrusted, "memory_budget", lambda: 2048)
         check_memory(2048, "Images", Refused)
-        text = r"Images would take 3\.5 TiB, and 2 KiB may be\."
+        text = r"Images would take 3\.5 TiB; the limit is 2 KiB\."
         with pytest.raises(Refused, match=text):
             check_memory(7 * 2**39, "Images", Refused)
 

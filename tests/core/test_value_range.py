@@ -131,7 +131,9 @@ class TestCheckValues:
 
     def test_warns_of_scaled_images_in_the_range_of_bytes(self):
         images = np.linspace(0.0, 1.0, 8).reshape(2, 4)
-        with pytest.warns(UserWarning, match=r"`PGD` got images between 0 and 1, all"):
+        with pytest.warns(
+            UserWarning, match=r"`PGD` got images between 0 and 1: almost black"
+        ):
             check_values("PGD", images, _BYTES)
 
     @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_bad_input():
     )
     with pytest.raises(ValueError, match="no `kernel_regularizer`"):
         parseval_network(regularized)
-    with pytest.raises(ValueError, match=r"Put `keras\.layers\.Add\(\)`"):
+    with pytest.raises(ValueError, match=r"Replace `.*` by `keras\.layers\.Add\(\)`"):
         parseval_network(with_sum())
     with pytest.raises(ValueError, match="dense or conv layer"):
         parseval_network(keras.Sequential([keras.Input((4,)), keras.layers.ReLU()]))
