@@ -86,9 +86,9 @@ class LogitsModel(keras.Model):
     rejects: bool = False
     averaged_draws: int = 1
 
-    @property
-    def trained(self) -> keras.Model:
-        """The classifier that objectives and penalties train; by default the model."""
+    # Not a property: Keras walks all attributes of a model that it loads.
+    def classifier_to_train(self) -> keras.Model:
+        """Returns what objectives and penalties run: most models themselves."""
         return self
 
     def logits(self, images: Any, training: bool = False) -> Any:

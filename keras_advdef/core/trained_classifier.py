@@ -75,5 +75,6 @@ def trained_classifier(
     """
     if isinstance(model, TrainedClassifier):
         return model
-    classifier = model.trained if isinstance(model, LogitsModel) else model
-    return TrainedClassifier(model, classifier, images)
+    if isinstance(model, LogitsModel):
+        return TrainedClassifier(model, model.classifier_to_train(), images)
+    return TrainedClassifier(model, model, images)

@@ -251,9 +251,8 @@ class TrainingModel(LogitsModel):
 
     # What objectives and penalties ask for.
 
-    @property
-    def trained(self) -> keras.Model:
-        """The classifier."""
+    def classifier_to_train(self) -> keras.Model:
+        """Returns the classifier."""
         return self.classifier
 
     def logits_of(self, outputs: Any) -> tf.Tensor:
