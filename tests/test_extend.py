@@ -116,7 +116,7 @@ def _arguments(cls, kind):
 
 
 def test_layer(install, images, request, monkeypatch):
-    recipe = _RECIPES["gaussian_blur", "trades"]
+    recipe = _RECIPES["gaussian_blur"]
     cls = install(recipe)
     for arguments in _arguments(cls, "layer"):
         check_layer(cls, arguments, images)
