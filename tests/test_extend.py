@@ -140,6 +140,24 @@ def test_objective(install, images, labels, request, monkeypatch):
     _run_tests(recipe, request, monkeypatch)
 
 
+def test_recipe_works_in_another_package(tmp_path, images, monkeypatch):
+    source = _RECIPES["gaussian_blur"].source
+    for inside, outside in (
+        ("keras_advdef.layers.input_transform", "keras_advdef.layers"),
+        ("keras_advdef.core.cards", "keras_advdef.core"),
+        ('package="keras_advdef"', 'package="mine"'),
+    ):
+        assert inside in source
+        source = source.replace(inside, outside)
+    cls = _make_module(monkeypatch, "mine.gaussian_blur", source).GaussianBlur
+    model = keras.Sequential([keras.Input((8, 8, 1)), cls(sigma=0.8)])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.layers[0]) is cls
+    assert card_of(loaded.layers[0]).standing == "broken"
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
 @_each
 def test_recipe_is_short(recipe):
     files = (recipe.source, recipe.exports, recipe.test)
