@@ -1,7 +1,6 @@
 """Steps to the boundary of the linearized model and a little past it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -53,7 +52,7 @@ def mean_logits(
     TensorShape([3, 2])
     """
 
-    def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+    def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
         with draw_scope(fold_in(key, sample)):
             return (logits_fn(images),)
 
@@ -94,7 +93,7 @@ def linearized_boundary(
     (-0.2, [[-1.0, 1.0]])
     """
 
-    def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+    def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
         with draw_scope(fold_in(key, sample)):
             values, gradients = slopes(
                 lambda images: ahead(logits_fn(images)),
@@ -270,7 +269,9 @@ def _greedy_lengths(size: tf.Tensor, room: tf.Tensor, way: tf.Tensor) -> tf.Tens
     def above(threshold: tf.Tensor) -> tf.Tensor:
         return tf.reduce_sum(tf.where(size > threshold, gains, 0.0), 1, keepdims=True)
 
-    def halve(index: Any, bracket: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    def halve(
+        index: int | tf.Tensor, bracket: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
         del index
         low, high = bracket
         middle = 0.5 * (low + high)

@@ -4,7 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -15,6 +15,10 @@ from keras_advdef.core.logits import LogitsFunction, watch_logits
 from keras_advdef.core.model_view import unwrap_view
 from keras_advdef.core.progress import meter
 from keras_advdef.core.random_state import draw_scope
+
+if TYPE_CHECKING:
+    from keras_advdef.attacks.attack import Attack
+    from keras_advdef.attacks.stepped_attack import State
 
 # Models whose functions are kept for an attack: some threads may share it.
 _MOST_MODELS = 4
@@ -81,7 +85,7 @@ class CompiledAttack:
         return attack, attack.logits_function(self._model())
 
     def _craft(
-        self, images: Any, labels: Any, epsilon: Any, key: Any
+        self, images: tf.Tensor, labels: tf.Tensor, epsilon: tf.Tensor, key: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Returns images, and whether clean logits are finite, if any were seen."""
         attack, logits_fn = self._parts()
@@ -91,27 +95,36 @@ class CompiledAttack:
             found = kept_in_ball(found, unit, epsilon, attack.norm)
         return attack.value_range.pixels_of(found), finite_looks(logits_fn, looks)
 
-    def _logits(self, images: Any, key: Any) -> tf.Tensor:
+    def _logits(self, images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         attack, logits_fn = self._parts()
         with draw_scope(key):
             return logits_fn.full_precision(attack.value_range.to_unit(images))
 
-    def _start(self, images: Any, labels: Any, epsilon: Any, key: Any, run: Any) -> Any:
+    def _start(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> "State":
         attack, logits_fn = self._parts()
         return attack.start(logits_fn, images, labels, epsilon, key, run)
 
-    def _confirm(self, images: Any, labels: Any, key: Any) -> tf.Tensor:
+    def _confirm(
+        self, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
+    ) -> tf.Tensor:
         attack, logits_fn = self._parts()
         return attack.confirm(logits_fn, images, labels, key)
 
-    def _advance(self, state: Any, epsilon: Any, key: Any) -> Any:
+    def _advance(self, state: "State", epsilon: tf.Tensor, key: tf.Tensor) -> "State":
         attack, logits_fn = self._parts()
         moved = attack.advance(logits_fn, state, epsilon, key)
         best = kept_in_ball(moved["best"], moved["images"], epsilon, attack.norm)
         return {**moved, "best": best}
 
 
-def compiled_attack(attack: Any, model: Any) -> CompiledAttack:
+def compiled_attack(attack: "Attack", model: Any) -> CompiledAttack:
     """Returns an attack's compiled functions for a model, in any thread.
 
     They are kept for the last few models and made anew if attack or model changed.
@@ -152,7 +165,7 @@ def _reference(model: Any, kept: dict[int, CompiledAttack]) -> Callable[[], Any]
         return lambda: model
 
 
-def _signature(attack: Any, model: Any) -> tuple[Any, ...]:
+def _signature(attack: "Attack", model: Any) -> tuple[tf.Tensor, ...]:
     """What a compiled function depends on: settings and the layers' identities."""
     model = unwrap_view(model)
     layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -101,7 +100,9 @@ def first_points(
     if targeted:
         points, found = _donors(logits_fn, images, labels, fold_in(key, streams.DONORS))
 
-    def attempt(index: Any, points: tf.Tensor, found: tf.Tensor) -> tuple[Any, ...]:
+    def attempt(
+        index: tf.Tensor, points: tf.Tensor, found: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         own = fold_in(key, index)
         noise = _noise(fold_in(own, 0), images, index)
         new = ~found & decide(noise, fold_in(own, 1))
@@ -148,7 +149,7 @@ def to_boundary(
     key: tf.Tensor,
     *,
     norm: str,
-    halvings: Any,
+    halvings: int | tf.Tensor,
 ) -> tf.Tensor:
     """Pulls points towards images as far as the decision allows, by bisection.
 
@@ -177,7 +178,7 @@ def to_boundary(
     perturbation = points - images
     radius = norm_per_image(perturbation, "linf")
 
-    def halve(index: Any, *state: tf.Tensor) -> tuple[Any, ...]:
+    def halve(index: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
         low, high, kept = state
         middle = 0.5 * (low + high)
         if norm == "l2":

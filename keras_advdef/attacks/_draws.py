@@ -1,7 +1,6 @@
 """Expectation over transformation: means over a random model's draws."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -13,7 +12,7 @@ _WRITTEN_OUT = 3
 
 
 def mean_over_draws(
-    draw: Callable[[Any], tuple[tf.Tensor, ...]], count: int
+    draw: Callable[[int | tf.Tensor], tuple[tf.Tensor, ...]], count: int
 ) -> tuple[tf.Tensor, ...]:
     """Returns the mean of what `draw(0), ..., draw(count - 1)` return.
 
@@ -37,7 +36,9 @@ def mean_over_draws(
     if count == 1:
         return first
 
-    def add(index: Any, sums: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    def add(
+        index: int | tf.Tensor, sums: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
         return tuple(a + b for a, b in zip(sums, draw(index + 1), strict=True))
 
     total = fixed_loop(add, first, count - 1, unroll=count <= _WRITTEN_OUT)

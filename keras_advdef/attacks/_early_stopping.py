@@ -1,21 +1,27 @@
 """Keeps a compiled attack full: broken images leave, waiting ones take their places."""
 
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.attacks._job import Job, SubJob
 from keras_advdef.attacks._success import needs_confirmation
 from keras_advdef.core.image_layout import block_size, pad_rows
 from keras_advdef.core.progress import meter
 from keras_advdef.core.random_numbers import fold_in
 
+if TYPE_CHECKING:
+    from keras_advdef.attacks.stepped_attack import SteppedAttack
+
 
 class _Slots:
     """A batch of attack states whose rows belong to different images."""
 
-    def __init__(self, attack: Any, job: Any, epsilon: tf.Tensor) -> None:
+    def __init__(
+        self, attack: "SteppedAttack", job: Job | SubJob, epsilon: tf.Tensor
+    ) -> None:
         self.attack = attack
         self.job = job
         self.epsilon = epsilon
@@ -68,7 +74,7 @@ class _Slots:
         self.state["broken"][lost] = False
         self.state["best_loss"][lost] = np.finfo(np.float32).min
 
-    def release(self, done: np.ndarray) -> list[tuple[int, Any, float, bool]]:
+    def release(self, done: np.ndarray) -> list[tuple[int, np.ndarray, float, bool]]:
         """Removes finished rows and returns `(index, image, loss, broken)` of each."""
         state = self.state
         finished = [
@@ -84,7 +90,7 @@ class _Slots:
         return finished
 
 
-def run_slots(attack: Any, job: Any, epsilon: tf.Tensor) -> None:
+def run_slots(attack: "SteppedAttack", job: Job | SubJob, epsilon: tf.Tensor) -> None:
     """Attacks every image until it is broken or out of runs; the job keeps the best.
 
     Args:

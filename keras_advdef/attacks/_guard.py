@@ -1,6 +1,6 @@
 """What goes into an attack and what comes out: checked, and kept in the ball."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -14,6 +14,9 @@ from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.value_range import check_values, warn_small_epsilon
 
+if TYPE_CHECKING:
+    from keras_advdef.attacks.attack import Attack
+
 # Norms of honest perturbations come out larger by float32 rounding: by this share, and
 # by two roundings of a float32 near one for each value.
 _SHARE = 1e-5
@@ -22,7 +25,7 @@ _ROUNDING = 2.0**-22
 _POWERS = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
 
 
-def given(attack: Any, labels: Any) -> tf.Tensor:
+def given(attack: "Attack", labels: Any) -> tf.Tensor:
     """Returns labels as `perturb` takes them: rows only where they matter.
 
     Args:
@@ -33,7 +36,7 @@ def given(attack: Any, labels: Any) -> tf.Tensor:
 
 
 def given_or_predicted(
-    attack: Any,
+    attack: "Attack",
     logits_fn: LogitsFunction,
     images: tf.Tensor,
     labels: Any,
@@ -55,7 +58,7 @@ def given_or_predicted(
         return tf.argmax(logits_fn(images), axis=-1)
 
 
-def check_eager(attack: Any, images: tf.Tensor, labels: Any, epsilon: Any) -> None:
+def check_eager(attack: "Attack", images: tf.Tensor, labels: Any, epsilon: Any) -> None:
     """Raises if eager images or labels are none that can be attacked.
 
     Args:
@@ -126,7 +129,9 @@ def _are_finite(images: tf.Tensor) -> tf.Tensor:
     return tf.reduce_all(tf.math.is_finite(images), axes)
 
 
-def finite_looks(logits_fn: LogitsFunction, looks: Any) -> tf.Tensor | None:
+def finite_looks(
+    logits_fn: LogitsFunction, looks: list[tuple[LogitsFunction, tf.Tensor]]
+) -> tf.Tensor | None:
     """Returns whether the logits that were seen of each clean image are finite.
 
     Args:
@@ -151,7 +156,11 @@ def finite_looks(logits_fn: LogitsFunction, looks: Any) -> tf.Tensor | None:
 
 
 def check_clean(
-    attack: Any, logits_fn: LogitsFunction, images: tf.Tensor, key: Any, looks: Any
+    attack: "Attack",
+    logits_fn: LogitsFunction,
+    images: tf.Tensor,
+    key: tf.Tensor,
+    looks: list[tuple[LogitsFunction, tf.Tensor]],
 ) -> None:
     """Raises if a model that an attack looks at has no finite logits for eager images.
 

@@ -1,7 +1,7 @@
 """The images of one `generate`: checked, handed out in batches, and their results."""
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -16,6 +16,9 @@ from keras_advdef.core.model_inputs import check_image_shape
 from keras_advdef.core.predictions import check_finite_logits, predicted_classes
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.value_range import checked_images
+
+if TYPE_CHECKING:
+    from keras_advdef.attacks.attack import Attack
 
 
 class Job:
@@ -34,7 +37,7 @@ class Job:
 
     def __init__(
         self,
-        attack: Any,
+        attack: "Attack",
         model: Any,
         images: Any,
         labels: Any,
@@ -114,7 +117,7 @@ class Job:
         """Returns a progress bar over images, silent unless `verbose` says else."""
         return keras.utils.Progbar(total, verbose=self.verbose, unit_name="image")
 
-    def batch(self, rows: Any, size: int | None = None) -> tf.Tensor:
+    def batch(self, rows: slice | np.ndarray, size: int | None = None) -> tf.Tensor:
         """Returns some images as float32, padded to `size`, by default the batch's."""
         images = self.images[rows].astype(np.float32)
         np.clip(images, self.range.low, self.range.high, out=images)
@@ -182,7 +185,9 @@ class SubJob:
         key: Key for its draws.
     """
 
-    def __init__(self, job: Job, attack: Any, rows: np.ndarray, key: tf.Tensor) -> None:
+    def __init__(
+        self, job: Job, attack: "Attack", rows: np.ndarray, key: tf.Tensor
+    ) -> None:
         self._job = job
         self._rows = rows
         self.key = key
@@ -200,7 +205,7 @@ class SubJob:
     def check(self) -> None:
         """Does nothing: the whole job has been looked at."""
 
-    def batch(self, rows: Any, size: int) -> tf.Tensor:
+    def batch(self, rows: slice | np.ndarray, size: int) -> tf.Tensor:
         """Returns some images as float32, padded to `size`; see `Job.batch`."""
         return self._job.batch(self._rows[rows], size)
 

@@ -1,7 +1,5 @@
 """What counts as a success of an attack, and which of two results is the stronger."""
 
-from typing import Any
-
 import tensorflow as tf
 
 from keras_advdef.attacks._draws import mean_over_draws
@@ -88,7 +86,7 @@ def confirm(
     """
     key = fold_in(key, streams.CONFIRMATION)
 
-    def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+    def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
         with draw_scope(fold_in(key, sample)):
             logits = logits_fn.full_precision(images)
         # A softmax of tiny logits ties where the logits themselves do not.

@@ -6,13 +6,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks._job import SubJob
+from keras_advdef.attacks._early_stopping import run_slots
+from keras_advdef.attacks._job import Job, SubJob
 from keras_advdef.attacks._success import confirm
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack, Passes
 from keras_advdef.attacks.fab import FAB
 from keras_advdef.attacks.losses.targeted_dlr import TargetedDLR
 from keras_advdef.attacks.square import Square
+from keras_advdef.attacks.stepped_attack import SteppedAttack
 from keras_advdef.core.errors import checked_choice, checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.norms import per_image
@@ -78,7 +80,7 @@ class AutoAttack(Attack):
         self.queries = checked_integer(owner, "queries", queries, low=1)
         self.attacks = self._members()
 
-    def _members(self) -> list[Any]:
+    def _members(self) -> list[SteppedAttack]:
         common = {
             "training": self.training,
             "precision": self.precision,
@@ -147,7 +149,7 @@ class AutoAttack(Attack):
         samples = _RAND_DRAWS if self.version == "rand" else 1
         return confirm(logits_fn, images, labels, key, targeted=False, samples=samples)
 
-    def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+    def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills the job's result; each attack gets the images still standing."""
         del stop_early
         standing = np.flatnonzero(job.predictions() == job.labels)
@@ -155,5 +157,5 @@ class AutoAttack(Attack):
             if not standing.size:
                 return
             part = SubJob(job, attack, standing, fold_in(job.key, index))
-            attack.fill(part, epsilon, stop_early=True)
+            run_slots(attack, part, epsilon)
             standing = standing[~part.broken]

@@ -136,7 +136,9 @@ class BoundaryAttack(MinimalAttack):
             decide, images, start, fold_in(key, 1), norm="l2", halvings=_HALVINGS
         )
 
-        def body(index: Any, state: dict[str, tf.Tensor]) -> tuple[Any, ...]:
+        def body(
+            index: tf.Tensor, state: dict[str, tf.Tensor]
+        ) -> tuple[tf.Tensor, ...]:
             own = fold_in(seed, index)
             return index + 1, self._step(decide, images, state, index, own)
 

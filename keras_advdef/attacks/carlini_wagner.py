@@ -118,7 +118,9 @@ class CarliniWagner(MinimalAttack):
         look = functools.partial(self._look, logits_fn, clean, labels)
         zeros = tf.zeros_like(labels, tf.float32)
 
-        def search(index: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        def search(
+            index: int | tf.Tensor, state: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             constant, low, high, best, nearest = state
             key = fold_in(seed, index)
             run = self._run(look, constant, (best, nearest), key)
@@ -183,8 +185,10 @@ class CarliniWagner(MinimalAttack):
     ) -> tuple[tf.Tensor, ...]:
         """Returns loss, squared l2 norm, success and gradient, averaged over draws."""
 
-        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
-            def losses(points: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
+            def losses(
+                points: tf.Tensor,
+            ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
                 candidates = _pixels(points)
                 logits = full_precision_logits(
                     logits_fn, candidates, fold_in(key, sample)

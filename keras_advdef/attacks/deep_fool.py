@@ -110,14 +110,18 @@ class DeepFool(MinimalAttack):
         """Returns the points behind the boundary; see `MinimalAttack.look_for`."""
         del epsilon
 
-        def look(total: tf.Tensor, index: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        def look(
+            total: tf.Tensor, index: int | tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             key = fold_in(fold_in(seed, streams.DEEP_FOOL_CHECK), index)
             logits = self._logits(logits_fn, self._points(images, total), key)
             return logits, logit_margin(
                 logits, labels, targeted=False
             ) < rounding_margin(logits)
 
-        def body(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        def body(
+            index: int | tf.Tensor, state: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             total, logits, active = state
             points = self._points(images, total)
             gradients = self._slopes(logits_fn, points, leads, fold_in(seed, index))
@@ -152,7 +156,7 @@ class DeepFool(MinimalAttack):
     ) -> tf.Tensor:
         """Returns the logits at full precision, averaged over draws."""
 
-        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
                 return (logits_fn.full_precision(points),)
 
@@ -167,7 +171,7 @@ class DeepFool(MinimalAttack):
     ) -> tuple[tf.Tensor, ...]:
         """Returns `w` of each candidate, averaged over draws."""
 
-        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
                 return slopes(
                     lambda images: leads(logits_fn(images)),

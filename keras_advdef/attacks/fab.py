@@ -123,7 +123,9 @@ class FAB(MinimalAttack, SteppedAttack):
     ) -> tf.Tensor:
         """Returns the nearest point of all runs; see `MinimalAttack.look_for`."""
 
-        def run(index: Any, best: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        def run(
+            index: int | tf.Tensor, best: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             key = fold_in(seed, index)
             radius, number = tf.minimum(epsilon, -best[1]), tf.cast(index, tf.int32)
             state = self.init_state(logits_fn, images, labels, radius, key, number)

@@ -267,7 +267,7 @@ class GradientAttack(SteppedAttack):
         """Returns loss, success and gradient, averaged over `eot_samples` draws."""
         scale = logits_fn.gradient_scale
 
-        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
                 return input_gradient(
                     lambda images: self.losses(logits_fn, state, images),
@@ -285,7 +285,7 @@ class GradientAttack(SteppedAttack):
         """Compares the current point with the best one; a forward pass."""
         key = fold_in(key, streams.LAST_POINT)
 
-        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
                 return self.losses(logits_fn, state, state["iterate"])
 
@@ -341,7 +341,7 @@ class _CrossEntropy(LogitsLoss):
     takes_rows = True
 
     def from_logits(
-        self, logits: tf.Tensor, labels: tf.Tensor, reference: Any
+        self, logits: tf.Tensor, labels: tf.Tensor, reference: tf.Tensor | None
     ) -> tf.Tensor:
         """Returns the cross-entropy of each image, shape `(batch,)`."""
         del reference

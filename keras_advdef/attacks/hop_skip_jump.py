@@ -132,7 +132,9 @@ class HopSkipJump(MinimalAttack):
         )
         start = self._search(decide, images, start, fold_in(key, 1))
 
-        def body(index: Any, current: tf.Tensor, best: tf.Tensor) -> tuple[Any, ...]:
+        def body(
+            index: tf.Tensor, current: tf.Tensor, best: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
             step_key = fold_in(seed, index)
             current = self._step(decide, images, current, index, step_key)
             nearer = self._distance(current, images) < self._distance(best, images)
@@ -213,7 +215,7 @@ class HopSkipJump(MinimalAttack):
         rounds = tf.cast(tf.math.ceil(count / tf.cast(chunk, tf.float32)), tf.int32)
         radius = per_image(delta, current)
 
-        def add(index: Any, *sums: tf.Tensor) -> tuple[Any, ...]:
+        def add(index: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
             own = fold_in(key, index)
             probes = radius * self._directions(fold_in(own, 0), chunk, current)
             points = tf.clip_by_value(current + probes, 0.0, 1.0)
@@ -272,7 +274,9 @@ def _jump(
 ) -> tf.Tensor:
     """Moves by a length that is halved until the decision holds."""
 
-    def attempt(index: Any, moved: tf.Tensor, done: tf.Tensor) -> tuple[Any, ...]:
+    def attempt(
+        index: tf.Tensor, moved: tf.Tensor, done: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         share = per_image(length * 0.5 ** tf.cast(index, tf.float32), current)
         candidate = tf.clip_by_value(current + share * direction, 0.0, 1.0)
         good = ~done & decide(candidate, fold_in(key, index))

@@ -121,8 +121,8 @@ class JSMA(MinimalAttack):
         steps = tf.cast(self.gamma * values / 2.0 + _WHOLE, tf.int32)
 
         def body(
-            index: Any, points: tf.Tensor, unused: tf.Tensor, active: tf.Tensor
-        ) -> tuple[Any, ...]:
+            index: tf.Tensor, points: tf.Tensor, unused: tf.Tensor, active: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
             key = fold_in(seed, index)
             logits, rise, fall = _derivatives(logits_fn, points, targets, key)
             ahead = logit_margin(logits, labels, targeted=self.targeted)
@@ -344,7 +344,9 @@ def _search(
     cut = [-1, _width(first) // _TILE, _TILE]
     first, second = tf.reshape(first, cut), tf.reshape(second, cut)
 
-    def look(row: Any, column: Any, best: tuple[tf.Tensor, ...]) -> tuple[Any, ...]:
+    def look(
+        row: tf.Tensor, column: tf.Tensor, best: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
         rows = [tf.gather(each, row, axis=1)[:, :, None] for each in (first, second)]
         columns = [
             tf.gather(each, column, axis=1)[:, None, :] for each in (first, second)
@@ -356,7 +358,9 @@ def _search(
         products = tf.where(counts, firsts * seconds, 0.0)
         return _better(tf.reshape(products, [-1, _TILE * _TILE]), one, other, best)
 
-    def step(row: Any, column: Any, best: tuple[tf.Tensor, ...]) -> tuple[Any, ...]:
+    def step(
+        row: tf.Tensor, column: tf.Tensor, best: tuple[tf.Tensor, ...]
+    ) -> tuple[tf.Tensor, ...]:
         best = look(row, column, best)
         is_last = column + 1 >= tiles
         following = tf.where(is_last, row + 1, column + 1)

@@ -141,7 +141,9 @@ class LatentSpaceAttack(Attack):
             value_range=logits_fn.value_range,
         )
 
-        def run(index: Any, strongest: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        def run(
+            index: int | tf.Tensor, strongest: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             key = fold_in(seed, index)
             start = projection.search(
                 images, fold_in(key, _START), steps=self.steps, restarts=1
@@ -190,7 +192,9 @@ class LatentSpaceAttack(Attack):
             squares, success = extra
             return stronger((latents, -tf.where(success, squares, loss), success), best)
 
-        def step(index: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        def step(
+            index: int | tf.Tensor, state: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             latents, moments, best = state
             loss, extra, gradient = input_gradient(losses, latents, scale=scale)
             best = met(latents, loss, extra, best)
@@ -218,7 +222,7 @@ class LatentSpaceAttack(Attack):
     ) -> tf.Tensor:
         """Returns the mean lead over draws of the whole model, `(batch,)`."""
 
-        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
                 return (self._ahead(logits_fn, images, labels),)
 

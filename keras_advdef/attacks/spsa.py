@@ -111,7 +111,7 @@ class SPSA(GradientAttack):
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns loss, success and estimated gradient of the current point."""
 
-        def draw(sample: Any) -> tuple[tf.Tensor, ...]:
+        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             fresh = fold_in(key, sample)
             with draw_scope(fold_in(fresh, 0)):
                 losses, probabilities = self.losses(logits_fn, state, state["iterate"])
@@ -131,7 +131,9 @@ class SPSA(GradientAttack):
         below = tf.maximum(state["iterate"] - delta, 0.0)
         shape = tf.unstack(tf.shape(above))
 
-        def add(index: Any, total: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        def add(
+            index: int | tf.Tensor, total: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             fresh = fold_in(key, index)
             is_up = uniform(fold_in(fresh, 0), shape) < 0.5
             losses = []

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.attacks._early_stopping import run_slots
+from keras_advdef.attacks._job import Job
 from keras_advdef.attacks._success import is_broken, needs_confirmation
 from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
@@ -151,11 +152,11 @@ class Square(SteppedAttack):
             return advance(logits_fn, state, epsilon, key, count)
         stops_early = not needs_confirmation(logits_fn)
 
-        def goes_on(taken: tf.Tensor, values: dict[str, Any]) -> tf.Tensor:
+        def goes_on(taken: tf.Tensor, values: State) -> tf.Tensor:
             is_left = tf.reduce_any(~values["broken"]) if stops_early else True
             return (taken < count) & is_left
 
-        def body(taken: tf.Tensor, values: dict[str, Any]) -> Any:
+        def body(taken: tf.Tensor, values: State) -> tuple[tf.Tensor, State]:
             step = tf.cast(taken, tf.float32)
             current = {**state, **values, "step": step}
             fresh = fold_in(key, taken)
@@ -168,7 +169,7 @@ class Square(SteppedAttack):
         )
         return {**state, **values}
 
-    def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+    def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills the job's result; broken images always leave, they stand still."""
         del stop_early
         run_slots(self, job, epsilon)

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from keras_advdef.attacks._early_stopping import run_slots
+from keras_advdef.attacks._job import Job
 from keras_advdef.attacks._success import needs_confirmation, stronger
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.errors import checked_integer
@@ -14,7 +15,7 @@ from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 
 # One entry per quantity; the first axis of each is the batch.
-State = dict[str, Any]
+State = dict[str, tf.Tensor]
 
 
 class SteppedAttack(Attack):
@@ -137,7 +138,7 @@ class SteppedAttack(Attack):
     ) -> tf.Tensor:
         """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
 
-        def once(index: Any) -> tuple[tf.Tensor, ...]:
+        def once(index: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             key = fold_in(seed, index)
             run = tf.cast(index, tf.int32)
             state = self.init_state(logits_fn, images, labels, epsilon, key, run)
@@ -149,7 +150,9 @@ class SteppedAttack(Attack):
                 broken = self.confirm(logits_fn, state["best"], labels_here, key)
             return state["best"], state["best_loss"], broken
 
-        def repeat(index: Any, strongest: tuple[tf.Tensor, ...]) -> Any:
+        def repeat(
+            index: int | tf.Tensor, strongest: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             return stronger(once(index + 1), strongest)
 
         runs = self.runs(self.classes_of(logits_fn, images))
@@ -195,7 +198,9 @@ class SteppedAttack(Attack):
         # What stays the same is kept out of the loop.
         names = [name for name in self.moving if name in state]
 
-        def body(index: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        def body(
+            index: int | tf.Tensor, values: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             current = {**state, **dict(zip(names, values, strict=True))}
             taken = tf.cast(index, tf.float32)
             if "step" in state:
@@ -211,7 +216,7 @@ class SteppedAttack(Attack):
         values = fixed_loop(body, values, count, unroll=unroll)
         return {**state, **dict(zip(names, values, strict=True))}
 
-    def fill(self, job: Any, epsilon: tf.Tensor, *, stop_early: bool) -> None:
+    def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills the job's result; with `stop_early` by the first success of each."""
         if stop_early:
             run_slots(self, job, epsilon)

@@ -4,6 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_advdef.core.logits import LogitsFunction
+
 
 class AttackLoss:
     """Base of what an attack maximises: one number per image.
@@ -32,7 +34,9 @@ class AttackLoss:
     # Whether `prepare` takes a forward pass of the clean images.
     looks_at_clean = False
 
-    def reference(self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor) -> Any:
+    def reference(
+        self, logits_fn: LogitsFunction, images: tf.Tensor, labels: tf.Tensor
+    ) -> tf.Tensor | None:
         """Returns tensors that stay the same during an attack, by default none.
 
         Args:
@@ -44,6 +48,7 @@ class AttackLoss:
             A tensor with the batch as its first axis, or `None`.
         """
         del logits_fn, images, labels
+        return None
 
     def targets(self, classes: int) -> int:
         """Returns how many classes an attack with this loss aims at, one a run.
@@ -55,8 +60,12 @@ class AttackLoss:
         return 1
 
     def prepare(
-        self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, run: tf.Tensor
-    ) -> Any:
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        run: tf.Tensor,
+    ) -> tf.Tensor | None:
         """Returns the reference of one run; a loss with several targets overrides it.
 
         Args:
@@ -70,10 +79,10 @@ class AttackLoss:
 
     def __call__(
         self,
-        logits_fn: Any,
+        logits_fn: LogitsFunction,
         images: tf.Tensor,
         labels: tf.Tensor,
-        reference: Any = None,
+        reference: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the loss of each image, float32 of shape `(batch,)`.
 
@@ -86,7 +95,11 @@ class AttackLoss:
         raise NotImplementedError(f"`{type(self).__name__}` must write `__call__`.")
 
     def with_logits(
-        self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, reference: Any
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        reference: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the losses and the logits of the same images."""
         return self(logits_fn, images, labels, reference), logits_fn(images)

@@ -33,7 +33,7 @@ class ClassificationLoss(LogitsLoss):
         self.loss = checked_instance(owner, "loss", loss, keras.losses.Loss)
 
     def from_logits(
-        self, logits: tf.Tensor, labels: tf.Tensor, reference: Any
+        self, logits: tf.Tensor, labels: tf.Tensor, reference: tf.Tensor | None
     ) -> tf.Tensor:
         """Returns the Keras loss of each image, shape `(batch,)`."""
         del reference

@@ -1,11 +1,10 @@
 """KLToClean: divergence from the prediction on the clean image."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from keras_advdef.attacks.losses.logits_loss import LogitsLoss
+from keras_advdef.core.logits import LogitsFunction
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -28,13 +27,15 @@ class KLToClean(LogitsLoss):
     supports_targets = False
     looks_at_clean = True
 
-    def reference(self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor) -> Any:
+    def reference(
+        self, logits_fn: LogitsFunction, images: tf.Tensor, labels: tf.Tensor
+    ) -> tf.Tensor | None:
         """Returns the log-probabilities of the clean images, `(batch, classes)`."""
         del labels
         return tf.stop_gradient(tf.nn.log_softmax(logits_fn(images)))
 
     def from_logits(
-        self, logits: tf.Tensor, labels: tf.Tensor, reference: Any
+        self, logits: tf.Tensor, labels: tf.Tensor, reference: tf.Tensor | None
     ) -> tf.Tensor:
         """Returns the divergence of each image in nats, shape `(batch,)`."""
         del labels

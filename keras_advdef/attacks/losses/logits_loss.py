@@ -1,10 +1,9 @@
 """LogitsLoss: base of the attack losses that need the logits only."""
 
-from typing import Any
-
 import tensorflow as tf
 
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
+from keras_advdef.core.logits import LogitsFunction
 
 
 class LogitsLoss(AttackLoss):
@@ -24,23 +23,27 @@ class LogitsLoss(AttackLoss):
     forward_passes = 1
 
     def from_logits(
-        self, logits: tf.Tensor, labels: tf.Tensor, reference: Any
+        self, logits: tf.Tensor, labels: tf.Tensor, reference: tf.Tensor | None
     ) -> tf.Tensor:
         """Returns losses of shape `(batch,)` for logits of shape `(batch, classes)`."""
         raise NotImplementedError(f"`{type(self).__name__}` must write `from_logits`.")
 
     def __call__(
         self,
-        logits_fn: Any,
+        logits_fn: LogitsFunction,
         images: tf.Tensor,
         labels: tf.Tensor,
-        reference: Any = None,
+        reference: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the loss of each image, float32 of shape `(batch,)`."""
         return self.from_logits(logits_fn(images), labels, reference)
 
     def with_logits(
-        self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, reference: Any
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        reference: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the losses and the logits they were computed from."""
         logits = logits_fn(images)

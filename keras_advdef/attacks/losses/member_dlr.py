@@ -1,11 +1,10 @@
 """MemberDLR: the loss of an attacker who looks at each member of an ensemble."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
+from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.losses.difference_of_logits_ratio import DifferenceOfLogitsRatio
 
 
@@ -38,10 +37,10 @@ class MemberDLR(AttackLoss):
 
     def __call__(
         self,
-        logits_fn: Any,
+        logits_fn: LogitsFunction,
         images: tf.Tensor,
         labels: tf.Tensor,
-        reference: Any = None,
+        reference: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the loss of each image, float32 of shape `(batch,)`."""
         del reference

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.losses.logits_loss import LogitsLoss
 from keras_advdef.core.errors import checked_integer
+from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.predictions import largest_logits, most_likely_wrong
 
 _TINY = 1e-12
@@ -55,7 +56,11 @@ class TargetedDLR(LogitsLoss):
         return min(self.classes, classes - 1)
 
     def prepare(
-        self, logits_fn: Any, images: tf.Tensor, labels: tf.Tensor, run: tf.Tensor
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        run: tf.Tensor,
     ) -> tf.Tensor:
         """Returns the class that a run aims at, `(batch,)`."""
         ranked = most_likely_wrong(logits_fn(images), labels, self.classes)
@@ -63,7 +68,7 @@ class TargetedDLR(LogitsLoss):
         return tf.gather(ranked, rank, batch_dims=1)
 
     def from_logits(
-        self, logits: tf.Tensor, labels: tf.Tensor, reference: Any
+        self, logits: tf.Tensor, labels: tf.Tensor, reference: tf.Tensor | None
     ) -> tf.Tensor:
         """Returns the ratio of each image, shape `(batch,)`."""
         classes = logits.shape[-1]

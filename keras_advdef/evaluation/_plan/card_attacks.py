@@ -135,7 +135,7 @@ def _apgd(target: Target) -> list[Attack]:
 
 def _auto_attack(target: Target) -> list[Attack]:
     version = "rand" if target.probed.is_random else "standard"
-    return AutoAttack(version=version, **target.settings).attacks
+    return [*AutoAttack(version=version, **target.settings).attacks]
 
 
 def _carlini_wagner(target: Target) -> list[Attack]:
