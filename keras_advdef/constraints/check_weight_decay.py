@@ -1,7 +1,5 @@
 """check_weight_decay: rejects weight decay that defeats `Parseval`."""
 
-from typing import Any
-
 import keras
 
 from keras_advdef.constraints.parseval import Parseval
@@ -9,7 +7,9 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_training import decays_weight
 
 
-def check_weight_decay(model: keras.Model, optimizer: Any) -> None:
+def check_weight_decay(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> None:
     """Raises if weight decay would shrink a kernel faster than `Parseval` restores it.
 
     Args:

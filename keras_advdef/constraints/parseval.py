@@ -81,7 +81,7 @@ class Parseval(keras.constraints.Constraint):
         self.steps = checked_integer(owner, "steps", steps, low=1)
         self.depthwise = checked_instance(owner, "depthwise", depthwise, bool)
 
-    def __call__(self, w: Any) -> tf.Tensor:
+    def __call__(self, w: tf.Tensor | keras.Variable) -> tf.Tensor:
         """Returns the kernel after the steps, of the same shape and dtype.
 
         Args:

@@ -1,7 +1,5 @@
 """ProbabilitySimplex: keeps weights nonnegative, with sum one."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -20,7 +18,7 @@ class ProbabilitySimplex(keras.constraints.Constraint):
     [0.15000000596046448, 0.8500000238418579]
     """
 
-    def __call__(self, w: Any) -> tf.Tensor:
+    def __call__(self, w: tf.Tensor | keras.Variable) -> tf.Tensor:
         """Returns the projected weights, of the same shape and dtype.
 
         Args:

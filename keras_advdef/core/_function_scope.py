@@ -10,7 +10,7 @@ import tensorflow as tf
 _FuncGraph = tf.__internal__.FuncGraph
 
 
-def current_function() -> Any:
+def current_function() -> tf.Graph | None:
     """Returns the graph of the function being traced, `None` in eager mode.
 
     Example:
@@ -28,7 +28,7 @@ def current_function() -> Any:
     return graph
 
 
-def outer_functions(function: Any) -> Iterator[Any]:
+def outer_functions(function: tf.Graph | None) -> Iterator[tf.Graph | None]:
     """Yields the graphs of the functions that enclose a traced one.
 
     Args:
@@ -44,7 +44,7 @@ def outer_functions(function: Any) -> Iterator[Any]:
         yield function
 
 
-def is_symbolic_call(function: Any) -> bool:
+def is_symbolic_call(function: tf.Graph | None) -> bool:
     """Returns whether Keras traces a function only to infer shapes.
 
     Args:
@@ -91,12 +91,13 @@ class FunctionScope:
     def value(self) -> Any:
         """Returns the current value, or `None`."""
         entry = self._entry()
-        holds = entry is not None and entry[1] is current_function()
-        return entry[0] if holds else None
+        if entry is None or entry[1] is not current_function():
+            return None
+        return entry[0]
 
     def is_left(self) -> bool:
         """Returns whether the thread has a value that this function does not see."""
         return self._entry() is not None and self.value() is None
 
-    def _entry(self) -> Any:
+    def _entry(self) -> tuple[Any, tf.Graph | None] | None:
         return getattr(self._active, "entry", None)

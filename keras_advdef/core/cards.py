@@ -141,7 +141,7 @@ def defence(card: DefenceCard) -> Callable[[_Defence], _Defence]:
     return put
 
 
-def card_of(defended: Any) -> DefenceCard | None:
+def card_of(defended: object) -> DefenceCard | None:
     """Returns the card of a class, or of the class of an object.
 
     Args:
@@ -196,7 +196,7 @@ class CardAsset(tf.saved_model.experimental.TrackableResource):
     ['BitDepthReduction']
     """
 
-    def __init__(self, defended: Any, card: DefenceCard) -> None:
+    def __init__(self, defended: object, card: DefenceCard) -> None:
         super().__init__()
         self._name = type(defended).__name__
         self._card = card

@@ -16,7 +16,7 @@ _LONGEST_VALUE = 120
 _REJECTION = re.compile(r"`[^`]+` expects .+ Received: ", re.DOTALL)
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """Returns a value as one short line for an error message.
 
     Arrays and tensors appear as shape and dtype, other values as their `repr`, cut if
@@ -48,14 +48,14 @@ def describe(value: Any) -> str:
     return shortened(text, _LONGEST_VALUE)
 
 
-def _message(owner: str, argument: str, rule: str, value: Any, advice: str) -> str:
+def _message(owner: str, argument: str, rule: str, value: object, advice: str) -> str:
     received = f"{argument}={describe(value)}"
     text = f"`{owner}` expects `{argument}` to be {rule}. Received: {received}."
     return printable(f"{text} {advice}" if advice else text)
 
 
 def invalid(
-    owner: str, argument: str, rule: str, value: Any, *, advice: str = ""
+    owner: str, argument: str, rule: str, value: object, *, advice: str = ""
 ) -> ValueError:
     """Returns the `ValueError` for an argument with an invalid value or shape.
 
@@ -78,7 +78,7 @@ def invalid(
 
 
 def wrong_type(
-    owner: str, argument: str, rule: str, value: Any, *, advice: str = ""
+    owner: str, argument: str, rule: str, value: object, *, advice: str = ""
 ) -> TypeError:
     """Returns the `TypeError` for an argument of an invalid type.
 
@@ -194,7 +194,7 @@ def checked_number(
     return number
 
 
-def _as_float(value: Any) -> float:
+def _as_float(value: object) -> float:
     """Returns a float: NaN for anything but a number, infinity for overflow."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return math.nan

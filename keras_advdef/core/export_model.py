@@ -15,9 +15,9 @@ from keras_advdef.core.keras_private import get_input_signature
 
 def export_model(
     model: keras.Model,
-    filepath: Any,
+    filepath: str | Path,
     *args: Any,
-    defended: Iterable[Any] = (),
+    defended: Iterable[object] = (),
     **kwargs: Any,
 ) -> None:
     """Exports a model as `keras.Model.export` does, but with `training=False`.
@@ -69,7 +69,7 @@ class _AtInference(keras.Model):
     """A model with `training=False` fixed."""
 
     def __init__(
-        self, model: keras.Model, defended: Iterable[Any], *, is_listed: bool
+        self, model: keras.Model, defended: Iterable[object], *, is_listed: bool
     ) -> None:
         # The wrapped model casts its own inputs.
         super().__init__(name=model.name, autocast=False)
@@ -83,7 +83,7 @@ class _AtInference(keras.Model):
         ]
         self.built = True
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> Any:
         """Returns the outputs of the model at inference."""
         inputs = [inputs] if self.is_listed else inputs
         return self.model(inputs, training=False)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import tensorflow as tf
 
@@ -83,7 +83,7 @@ def uninterrupted() -> Iterator[None]:
         before[number](number, frame)
 
 
-def try_lock(file: Any) -> bool:
+def try_lock(file: IO[bytes]) -> bool:
     """Locks an open file until it is closed, unless another process holds the lock.
 
     The system releases the locks of a process that dies. Windows has no such locks;
@@ -112,7 +112,7 @@ def try_lock(file: Any) -> bool:
     return True
 
 
-def open_locked(path: Path) -> Any:
+def open_locked(path: Path) -> IO[bytes] | None:
     """Opens a lock file, creating it if need be, and locks it.
 
     The holder of the lock may remove the file. Links are not followed, since they could
@@ -154,13 +154,13 @@ def open_locked(path: Path) -> Any:
         file.close()  # The holder has removed the file in the meantime.
 
 
-def _is_at(path: Path, file: Any) -> bool:
+def _is_at(path: Path, file: IO[bytes]) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     return False
 
 
-def atomic_write(path: Path, write: Callable[[Path], Any]) -> None:
+def atomic_write(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file in a temporary folder and moves it into place.
 
     The folder is private and has a random name. The file is synced to disk before it is

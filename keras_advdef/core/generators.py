@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -20,21 +21,23 @@ _VALUES = 2**19
 _Points = tuple[tf.Tensor, tf.Tensor]
 
 
-def _checked_graph(owner: str, argument: str, model: Any) -> None:
+def _checked_graph(owner: str, argument: str, model: object) -> None:
     if not has_graph(model):
         rule = "a built `keras.Sequential` or functional model"
         advice = "Start it with a `keras.Input`."
         raise invalid(owner, argument, rule, model, advice=advice)
 
 
-def _one_tensor(shape: Any) -> bool:
+def _one_tensor(shape: object) -> bool:
     """Returns whether a model's shape belongs to a single tensor."""
     return isinstance(shape, tuple) and all(
         size is None or isinstance(size, int) for size in shape
     )
 
 
-def latent_shapes(owner: str, generator: Any) -> tuple[int, tuple[int, int, int]]:
+def latent_shapes(
+    owner: str, generator: keras.Model
+) -> tuple[int, tuple[int, int, int]]:
     """Returns the input and output size of a generator, or raises if it is not one.
 
     Args:
@@ -67,7 +70,9 @@ def latent_shapes(owner: str, generator: Any) -> tuple[int, tuple[int, int, int]
     return latents[-1], images[1:]
 
 
-def check_critic(owner: str, critic: Any, image_shape: tuple[int, int, int]) -> None:
+def check_critic(
+    owner: str, critic: keras.Model, image_shape: tuple[int, int, int]
+) -> None:
     """Raises if a model does not score each image of a generator by one number.
 
     Args:
@@ -215,7 +220,9 @@ def mean_squares(images: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(images - others), axis=[1, 2, 3])
 
 
-def _fitting(images: tf.Tensor, count: Any, restarts: int) -> Any:
+def _fitting(
+    images: tf.Tensor, count: int | tf.Tensor, restarts: int
+) -> int | tf.Tensor:
     """Returns how many restarts run in parallel; a tensor if `count` is one."""
     most = max(1, _VALUES // images.shape[1:].num_elements())
     if isinstance(count, int):
@@ -234,7 +241,7 @@ def _descended(
 ) -> _Points:
     """Returns the best point of each row's path, and its error."""
 
-    def step(index: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    def step(index: int | tf.Tensor, state: tuple[Any, ...]) -> tuple[Any, ...]:
         del index
         latents, velocity, best = state
         # Summed over pixels, gradients of a float16 generator do not vanish.

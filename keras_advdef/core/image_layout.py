@@ -4,7 +4,7 @@ A graph may learn a size only when it runs; the functions below return a Python 
 where it is known before.
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ _FORMATS = ("channels_last", "channels_first")
 _BLOCK_SIZES = 4
 
 
-def value_count(images: tf.Tensor) -> Any:
+def value_count(images: tf.Tensor) -> float | tf.Tensor:
     """Returns how many values an image of a batch has.
 
     Args:
@@ -38,7 +38,9 @@ def value_count(images: tf.Tensor) -> Any:
     return tf.cast(tf.reduce_prod(tf.shape(images)[1:]), tf.float32)
 
 
-def rows_and_cols(images: tf.Tensor) -> tuple[Any, Any]:
+def rows_and_cols(
+    images: tf.Tensor,
+) -> tuple[float | tf.Tensor, float | tf.Tensor]:
     """Returns the height and width of images.
 
     Args:
@@ -81,7 +83,7 @@ def flattened(images: tf.Tensor) -> tf.Tensor:
 _TO_LAST, _FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
-def checked_data_format(owner: str, data_format: Any = None) -> str:
+def checked_data_format(owner: str, data_format: str | None = None) -> str:
     """Returns a data format, by default that of `keras.config.image_data_format`.
 
     Args:
@@ -101,7 +103,9 @@ def checked_data_format(owner: str, data_format: Any = None) -> str:
     return checked_choice(owner, "data_format", data_format, _FORMATS)
 
 
-def shape_channels_last(shape: Any, data_format: str) -> tuple[Any, ...]:
+def shape_channels_last(
+    shape: Sequence[int | None], data_format: str
+) -> tuple[int | None, ...]:
     """Returns a batch shape with the channels last.
 
     Args:
@@ -118,7 +122,7 @@ def shape_channels_last(shape: Any, data_format: str) -> tuple[Any, ...]:
     return tuple(shape[axis] for axis in order)
 
 
-def to_channels_last(images: Any, data_format: str) -> Any:
+def to_channels_last(images: tf.Tensor, data_format: str) -> tf.Tensor:
     """Returns images with the channels last.
 
     Args:
@@ -135,7 +139,7 @@ def to_channels_last(images: Any, data_format: str) -> Any:
     return images if is_last else tf.transpose(images, _TO_LAST)
 
 
-def from_channels_last(images: Any, data_format: str) -> Any:
+def from_channels_last(images: tf.Tensor, data_format: str) -> tf.Tensor:
     """Undoes `to_channels_last`.
 
     Args:

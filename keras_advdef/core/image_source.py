@@ -77,7 +77,7 @@ def load_images(
     return LoadedImages(source.single(images), labels)
 
 
-def is_dataset(images: Any) -> bool:
+def is_dataset(images: object) -> bool:
     """Returns whether images are a `tf.data.Dataset` or `keras.utils.PyDataset`.
 
     Args:
@@ -158,5 +158,5 @@ class _Source(NamedTuple):
             advice = f"Bound the data set, for example by {_BOUND}."
             raise self._refused(rule, f"{len(images)} batches", advice)
 
-    def _refused(self, rule: str, value: Any, advice: str = "") -> ValueError:
+    def _refused(self, rule: str, value: object, advice: str = "") -> ValueError:
         return invalid(self.owner, self.argument, rule, value, advice=advice)

@@ -63,11 +63,11 @@ class FloatFunctional(Functional):
     [[0.25]]
     """
 
-    def _convert_inputs_to_tensors(self, flat_inputs: Any) -> list[Any]:
+    def _convert_inputs_to_tensors(self, flat_inputs: list[Any]) -> list[tf.Tensor]:
         return [keras.ops.convert_to_tensor(each) for each in flat_inputs]
 
 
-def producer(tensor: Any) -> Any:
+def producer(tensor: keras.KerasTensor) -> keras.Operation:
     """Returns the layer or operation that made a symbolic tensor.
 
     Args:
@@ -85,7 +85,7 @@ def producer(tensor: Any) -> Any:
     return tensor._keras_history.operation
 
 
-def inbound_tensors(tensor: Any) -> list[Any]:
+def inbound_tensors(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     """Returns the symbolic inputs of the operation that made a symbolic tensor.
 
     Args:
@@ -143,7 +143,9 @@ def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
     return list(model._flatten_layers())
 
 
-def consumers(model: keras.Model, tensor: Any) -> list[tuple[Any, list[Any], Any]]:
+def consumers(
+    model: keras.Model, tensor: keras.KerasTensor
+) -> list[tuple[keras.Operation, list[keras.KerasTensor], dict[str, Any]]]:
     """Returns the operations that take a symbolic tensor of a functional model.
 
     Args:
@@ -169,7 +171,7 @@ def consumers(model: keras.Model, tensor: Any) -> list[tuple[Any, list[Any], Any
     ]
 
 
-def inner_layers(layer: Any) -> list[keras.layers.Layer]:
+def inner_layers(layer: keras.Operation) -> list[keras.layers.Layer]:
     """Returns the layers inside a layer, at any depth.
 
     Args:
@@ -312,7 +314,7 @@ class _PolicyInThread:
     descriptor only decides which policy a thread reads.
     """
 
-    def __get__(self, layer: Any, owner: type) -> Any:
+    def __get__(self, layer: keras.layers.Layer | None, owner: type) -> Any:
         if layer is None:
             return self
         policies = _active.__dict__.get("policies", {})
@@ -323,14 +325,14 @@ class _PolicyInThread:
             raise AttributeError("_dtype_policy")
         return own_policy(layer)
 
-    def __set__(self, layer: Any, policy: Any) -> None:
+    def __set__(self, layer: keras.layers.Layer, policy: keras.DTypePolicy) -> None:
         vars(layer)["_dtype_policy"] = policy
 
 
 keras.layers.Layer._dtype_policy = _PolicyInThread()
 
 
-def own_policy(layer: keras.layers.Layer) -> Any:
+def own_policy(layer: keras.layers.Layer) -> keras.DTypePolicy:
     """Returns a layer's own dtype policy, which `thread_policies` does not change.
 
     Args:

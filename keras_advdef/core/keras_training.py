@@ -112,7 +112,7 @@ def compiled_metric_names(model: keras.Model) -> list[str]:
 
 
 def resolved_loss(
-    model: keras.Model, labels: Any, outputs: Any
+    model: keras.Model, labels: tf.Tensor, outputs: tf.Tensor
 ) -> tuple[keras.losses.Loss, float | None]:
     """Returns the loss object that Keras makes from the loss given to `compile`.
 
@@ -167,7 +167,9 @@ def decays_weight(
     return optimizer._use_weight_decay(variable)
 
 
-def running_callbacks(callback: keras.callbacks.Callback) -> Sequence[Any]:
+def running_callbacks(
+    callback: keras.callbacks.Callback,
+) -> Sequence[keras.callbacks.Callback]:
     """Returns all callbacks of the running `fit`, in their order.
 
     Keras gives a callback its model, but not the other callbacks. Their list is looked

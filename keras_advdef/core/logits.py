@@ -4,6 +4,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -50,7 +51,8 @@ _DTYPE_ERRORS = (
 
 
 # Pairs of a logits function and its logits for the watched tensor.
-_Looks = list[tuple[Any, tf.Tensor]]
+_Forward = Callable[..., Any]
+_Looks = list[tuple["LogitsFunction", tf.Tensor]]
 
 
 class LogitsModel(keras.Model):
@@ -91,15 +93,15 @@ class LogitsModel(keras.Model):
         """Returns what objectives and penalties run: most models themselves."""
         return self
 
-    def logits(self, images: Any, training: bool = False) -> Any:
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logits of the prediction, shape `(batch, classes)`."""
         raise NotImplementedError(f"`{type(self).__name__}` must write `logits`.")
 
-    def member_logits(self, images: Any, training: bool = False) -> Any:
+    def member_logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns each member's logits, shape `(batch, members, classes)`."""
         return tf.expand_dims(self.logits(images, training=training), axis=1)
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def export(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
         """Exports the model as it predicts; see `models.export_model`.
 
         Args:
@@ -178,7 +180,7 @@ class LogitsFunction:
 
     def _look_inside(self) -> None:
         # Not `_call`, an attribute of `tf.function`, which copies these over its own.
-        self._forward: Callable[..., Any] = self.model
+        self._forward: _Forward = self.model
         if isinstance(self.model, LogitsModel):
             self._forward = self.model.logits
         elif self._is_keras:
@@ -252,7 +254,9 @@ class LogitsFunction:
             self._traced[shapes] = function.get_concrete_function(*given)
         return self._traced[shapes](*given)
 
-    def _logits_in_scope(self, pixels: tf.Tensor, key: Any = None) -> tf.Tensor:
+    def _logits_in_scope(
+        self, pixels: tf.Tensor, key: tf.Tensor | None = None
+    ) -> tf.Tensor:
         with contextlib.nullcontext() if key is None else draw_scope(key):
             return self._logits(pixels)
 
@@ -261,7 +265,7 @@ class LogitsFunction:
         pixels = self.view.seen(self.value_range.from_unit(images))
         return tf.cast(self._outputs(pixels, self.model.member_logits), tf.float32)
 
-    def _outputs(self, images: tf.Tensor, forward: Any = None) -> Any:
+    def _outputs(self, images: tf.Tensor, forward: _Forward | None = None) -> Any:
         forward = forward or self._forward
         if not self._is_keras:
             return forward(images)
@@ -294,7 +298,7 @@ class LogitsFunction:
 
 
 def classifier_logits(
-    classifier: Any, images: Any, *, training: bool = False
+    classifier: keras.Model, images: Any, *, training: bool = False
 ) -> tf.Tensor:
     """Calls a classifier as Keras does, and undoes its softmax or sigmoid.
 
@@ -323,7 +327,9 @@ def classifier_logits(
     return logits_from_outputs(classifier, images, outputs)
 
 
-def logits_from_outputs(classifier: Any, images: Any, outputs: Any) -> tf.Tensor:
+def logits_from_outputs(
+    classifier: keras.Model, images: Any, outputs: Any
+) -> tf.Tensor:
     """Returns the logits for outputs of a classifier, without another forward pass.
 
     Args:

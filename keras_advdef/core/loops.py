@@ -1,9 +1,11 @@
 """A loop of fixed length that XLA compiles and gradients can pass through."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
+
+State = TypeVar("State", bound=tuple[Any, ...])
 
 # Unrolling a short loop saves a third of a training step. Tracing a long one would take
 # many times its run time.
@@ -11,12 +13,12 @@ _LONGEST_UNROLLED = 10
 
 
 def fixed_loop(
-    body: Callable[[Any, Any], Any],
-    state: tuple[Any, ...],
+    body: Callable[[Any, Any], State],
+    state: State,
     steps: int,
     *,
     unroll: bool = True,
-) -> tuple[Any, ...]:
+) -> State:
     """Runs `state = body(index, state)` a fixed number of times.
 
     Args:
@@ -40,7 +42,7 @@ def fixed_loop(
             state = body(index, state)
         return state
 
-    def step(index: tf.Tensor, current: tuple[Any, ...]) -> tuple[Any, Any]:
+    def step(index: tf.Tensor, current: State) -> tuple[tf.Tensor, State]:
         moved = body(index, current)
         return index + 1, tf.nest.map_structure(_shaped_alike, moved, current)
 

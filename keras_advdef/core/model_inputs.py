@@ -2,7 +2,7 @@
 
 import warnings
 import weakref
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -12,9 +12,11 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import FloatFunctional, has_graph
 from keras_advdef.core.model_view import unwrap_view
 
+Images = TypeVar("Images", np.ndarray, tf.Tensor)
+
 _IMAGE_RANK = 4
 # Models with an integer input, rebuilt for floats: their output and the new model.
-_floats: weakref.WeakKeyDictionary[Any, tuple[Any, keras.Model]]
+_floats: weakref.WeakKeyDictionary[keras.Model, tuple[keras.KerasTensor, keras.Model]]
 _floats = weakref.WeakKeyDictionary()
 
 
@@ -54,7 +56,7 @@ def single_input(owner: str, images: Any, *, argument: str = "images") -> Any:
     return alone
 
 
-def add_channels(images: Any) -> Any:
+def add_channels(images: Images) -> Images:
     """Returns images with a channel axis, `(batch, rows, cols, channels)`.
 
     Args:
@@ -165,12 +167,12 @@ def _built_rank(model: keras.Model) -> int | None:
     return len(shape) if isinstance(shape, tuple) else None
 
 
-def _with_axes(images: Any, rank: int | None) -> Any:
+def _with_axes(images: Images, rank: int | None) -> Images:
     is_map = len(images.shape) == _IMAGE_RANK and images.shape[-1] == 1
     return images[..., 0] if is_map and rank == _IMAGE_RANK - 1 else images
 
 
-def _are_floats(images: Any) -> bool:
+def _are_floats(images: np.ndarray | tf.Tensor) -> bool:
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(images.dtype))
 
 

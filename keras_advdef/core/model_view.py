@@ -19,6 +19,8 @@ from keras_advdef.core.gradients import (
 )
 from keras_advdef.core.keras_private import flat_layers
 
+_Call = Callable[..., Any]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelView:
@@ -49,7 +51,7 @@ class ModelView:
     _: dataclasses.KW_ONLY
     bypass_defences: bool = False
     smooth_gradients: bool = False
-    bpda_layers: tuple[Any, ...] = ()
+    bpda_layers: tuple[keras.Operation, ...] = ()
     temperature: float = 1.0
     has_gradient: bool = True
     is_random: bool | None = None
@@ -70,7 +72,7 @@ class ModelView:
         """Returns the images that the model receives."""
         return images if self.has_gradient else tf.stop_gradient(images)
 
-    def logits(self, images: tf.Tensor, outputs: Any) -> Any:
+    def logits(self, images: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Returns the viewed logits for the logits of the model, in their dtype."""
         if not self.has_gradient:
             # Connects the outputs to the images with a zero gradient.
@@ -96,11 +98,11 @@ def unwrap_view(model: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _identity_gradient(operation: Any) -> Iterator[None]:
+def _identity_gradient(operation: keras.Operation) -> Iterator[None]:
     """Replaces the backward pass of a layer or operation while the body runs."""
 
-    def straight(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def straight(forward: _Call) -> _Call:
+        def call(inputs: tf.Tensor, *args: Any, **kwargs: Any) -> tf.Tensor:
             outputs = forward(inputs, *args, **kwargs)
             return straight_through(tf.cast(inputs, outputs.dtype), outputs)
 
@@ -118,13 +120,13 @@ class _CallOfThread:
         holders: Number of active `replace_call` over all threads.
     """
 
-    def __init__(self, original: Callable[..., Any]) -> None:
+    def __init__(self, original: _Call) -> None:
         self.original = original
         self.holders = 0
         self.scope = FunctionScope()
 
     @property
-    def current(self) -> Callable[..., Any]:
+    def current(self) -> _Call:
         return self.scope.value() or self.original
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -136,7 +138,7 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def replace_call(
-    operation: Any, replace: Callable[[Callable[..., Any]], Callable[..., Any]]
+    operation: keras.Operation, replace: Callable[[_Call], _Call]
 ) -> Iterator[None]:
     """Makes a layer or operation call another function while the body runs.
 
@@ -202,11 +204,11 @@ def inline_calls(model: keras.layers.Layer) -> Iterator[None]:
         yield
 
 
-def _original(call: Callable[..., Any]) -> Callable[..., Any]:
+def _original(call: _Call) -> _Call:
     return call.original if isinstance(call, _CallOfThread) else call
 
 
-def is_tf_function(function: Any) -> bool:
+def is_tf_function(function: object) -> bool:
     """Returns whether an object is a `tf.function`, which keeps its traces.
 
     Args:
@@ -220,7 +222,7 @@ def is_tf_function(function: Any) -> bool:
     return isinstance(function, tf.types.experimental.PolymorphicFunction)
 
 
-def inline_function(function: Any) -> Callable[..., Any]:
+def inline_function(function: Any) -> _Call:
     """Returns the Python function of a `tf.function`, and others unchanged.
 
     Args:

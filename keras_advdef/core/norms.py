@@ -4,13 +4,13 @@ All functions take float32 tensors with a batch axis first; `epsilon` is a scala
 shape `(batch,)`.
 """
 
-from typing import Any
-
 import tensorflow as tf
 
 from keras_advdef.core.image_layout import flattened, value_count
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, normal, uniform
+
+_Bracket = tuple[tf.Tensor, tf.Tensor]
 
 NORMS = ("linf", "l2", "l1")
 
@@ -22,7 +22,7 @@ _BISECTIONS = 26
 _L1_SHARE = 100
 
 
-def per_image(value: Any, images: tf.Tensor) -> tf.Tensor:
+def per_image(value: float | tf.Tensor, images: tf.Tensor) -> tf.Tensor:
     """Reshapes a scalar or `(batch,)` tensor so that it broadcasts over images.
 
     Args:
@@ -37,11 +37,11 @@ def per_image(value: Any, images: tf.Tensor) -> tf.Tensor:
     >>> keras_advdef.core.norms.per_image(tf.ones(3), tf.ones((3, 4, 4, 1))).shape
     TensorShape([3, 1, 1, 1])
     """
-    if not tf.is_tensor(value):
-        value = tf.convert_to_tensor(value, tf.float32)
-    if value.shape.rank == 0:
-        return value
-    return tf.reshape(value, [-1] + [1] * (images.shape.rank - 1))
+    is_tensor = tf.is_tensor(value)
+    tensor: tf.Tensor = value if is_tensor else tf.convert_to_tensor(value, tf.float32)
+    if tensor.shape.rank == 0:
+        return tensor
+    return tf.reshape(tensor, [-1] + [1] * (images.shape.rank - 1))
 
 
 def _axes(images: tf.Tensor) -> list[int]:
@@ -76,7 +76,7 @@ def norm_per_image(perturbation: tf.Tensor, norm: str) -> tf.Tensor:
 
 
 def project(
-    candidate: tf.Tensor, images: tf.Tensor, epsilon: Any, norm: str
+    candidate: tf.Tensor, images: tf.Tensor, epsilon: float | tf.Tensor, norm: str
 ) -> tf.Tensor:
     """Returns the nearest point to `candidate` in the ball and in `[0, 1]`.
 
@@ -129,7 +129,7 @@ def _project_l1(
     above = tf.reduce_max(tf.abs(perturbation), axes, keepdims=True)
     fits = tf.reduce_sum(tf.abs(shrunk(below)), axes, keepdims=True) <= epsilon
 
-    def halve(index: Any, bracket: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    def halve(index: object, bracket: _Bracket) -> _Bracket:
         del index
         below, above = bracket
         middle = 0.5 * (below + above)
@@ -185,7 +185,7 @@ def _unit(vectors: tf.Tensor, norm: str) -> tf.Tensor:
 
 
 def random_point(
-    key: tf.Tensor, images: tf.Tensor, epsilon: Any, norm: str
+    key: tf.Tensor, images: tf.Tensor, epsilon: float | tf.Tensor, norm: str
 ) -> tf.Tensor:
     """Draws points uniformly from the balls around images, clipped to `[0, 1]`.
 
@@ -218,7 +218,7 @@ def random_point(
 
 
 def random_surface_point(
-    key: tf.Tensor, images: tf.Tensor, epsilon: Any, norm: str
+    key: tf.Tensor, images: tf.Tensor, epsilon: float | tf.Tensor, norm: str
 ) -> tf.Tensor:
     """Draws points on the surface of the balls around images, clipped to `[0, 1]`.
 

@@ -120,7 +120,7 @@ def _computing_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     return [layer for layer in layers if id(layer) not in left_out]
 
 
-def _is_leaf(layer: Any) -> bool:
+def _is_leaf(layer: object) -> bool:
     return isinstance(layer, keras.layers.Layer) and len(flat_layers(layer)) == 1
 
 
@@ -187,7 +187,7 @@ def head_layers(model: Any) -> list[keras.layers.Layer]:
     return _makers(model.outputs) if has_graph(model) else []
 
 
-def _makers(tensors: Sequence[Any]) -> list[keras.layers.Layer]:
+def _makers(tensors: Sequence[keras.KerasTensor]) -> list[keras.layers.Layer]:
     found = []
     for tensor in tensors:
         layer = producer(tensor)

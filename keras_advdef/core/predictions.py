@@ -4,7 +4,7 @@ No framework promises which index `argmax` returns for NaN: compiled TensorFlow,
 TensorFlow and NumPy differ. So a row with NaN predicts no class here.
 """
 
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +15,8 @@ from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_view import unwrap_view
 from keras_advdef.core.random_state import draw_scope
+
+Outputs = TypeVar("Outputs", np.ndarray, tf.Tensor)
 
 # In place of a class; never a label.
 NO_CLASS = -1
@@ -30,7 +32,7 @@ _NAN_MARGIN = 1e38
 _TINY = 1e-30
 
 
-def predicted_classes(outputs: Any) -> Any:
+def predicted_classes(outputs: Outputs) -> Outputs:
     """Returns the most likely class of each image, for arrays and tensors alike.
 
     A row with NaN has no class: `argmax` would return the index of the NaN, which may
@@ -81,7 +83,7 @@ def bound_logits(logits: tf.Tensor) -> tf.Tensor:
 
 
 def check_finite_logits(
-    owner: str, name: str, model: Any, is_finite: np.ndarray, *, first: int = 0
+    owner: str, name: str, model: object, is_finite: np.ndarray, *, first: int = 0
 ) -> None:
     """Raises if a model has no finite logits for a clean image.
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from keras_advdef.core.errors import checked_integer
+
+Shape = Sequence[int | tf.Tensor]
 
 SEED_LIMIT = 2**31
 # TensorFlow's number for the Philox generator.
@@ -17,7 +18,7 @@ KEYS = -(2**63)
 _UNIFORM_BITS = 24
 
 
-def make_key(seed: Any = None) -> tf.Tensor:
+def make_key(seed: int | tf.Tensor | None = None) -> tf.Tensor:
     """Returns a key: a fixed one for an integer, a fresh one for `None`.
 
     Args:
@@ -43,7 +44,7 @@ def make_key(seed: Any = None) -> tf.Tensor:
     return tf.constant([seed, 0], tf.int64)
 
 
-def fold_in(key: tf.Tensor, data: Any) -> tf.Tensor:
+def fold_in(key: tf.Tensor, data: int | tf.Tensor) -> tf.Tensor:
     """Returns a new key from a key and an integer: one 128-bit block of Philox.
 
     Args:
@@ -70,7 +71,9 @@ def _words(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return key[:1], key[1:]
 
 
-def philox(key: tf.Tensor, counter: Any, shape: Any, dtype: tf.DType) -> tf.Tensor:
+def philox(
+    key: tf.Tensor, counter: tf.Tensor, shape: Shape, dtype: tf.DType
+) -> tf.Tensor:
     """Returns random bits of the Philox stream, starting at a given counter.
 
     Args:
@@ -99,7 +102,7 @@ def philox(key: tf.Tensor, counter: Any, shape: Any, dtype: tf.DType) -> tf.Tens
     )
 
 
-def uniform(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
+def uniform(key: tf.Tensor, shape: Shape) -> tf.Tensor:
     """Draws float32 uniforms in `[0, 1)`, bit for bit equal in eager, graph and XLA.
 
     Args:
@@ -124,7 +127,7 @@ def uniform(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
     return tf.cast(tf.bitwise.right_shift(bits, shift), tf.float32) * 2**-_UNIFORM_BITS
 
 
-def normal(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
+def normal(key: tf.Tensor, shape: Shape) -> tf.Tensor:
     """Draws float32 standard normals (Box-Muller), equal everywhere up to rounding.
 
     Args:
@@ -146,7 +149,7 @@ def normal(key: tf.Tensor, shape: Sequence[Any]) -> tf.Tensor:
     return radius * tf.cos(2.0 * math.pi * half[1])
 
 
-def integers(key: tf.Tensor, shape: Sequence[Any], counts: Any) -> tf.Tensor:
+def integers(key: tf.Tensor, shape: Shape, counts: float | tf.Tensor) -> tf.Tensor:
     """Draws whole numbers uniformly from `0, 1, ..., counts - 1`, as float32.
 
     The result stays float because int32 arithmetic runs in host memory even on a GPU.

@@ -87,7 +87,7 @@ def scope_key() -> tf.Tensor | None:
     return fold_in(fold_in(scope.key, scope.draws), replica_id())
 
 
-def checked_seed(owner: str, seed: Any) -> int | None:
+def checked_seed(owner: str, seed: object) -> int | None:
     """Returns a seed, or raises if it is not valid.
 
     Args:

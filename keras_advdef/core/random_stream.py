@@ -30,7 +30,9 @@ _SYSTEM_SOURCE = "/dev/urandom"
 _LINES = 8
 
 # All live variables with a random state, by object id.
-_live: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_live: weakref.WeakValueDictionary[int, keras.Variable | tf.Variable] = (
+    weakref.WeakValueDictionary()
+)
 # `RngReadAndSkip` advances the counter by this much.
 _BLOCKS = 256
 
@@ -165,7 +167,7 @@ def _words_of_the_system() -> tf.Tensor:
 _kept = FunctionScope()
 
 
-def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
+def add_random_state(layer: keras.layers.Layer, seed: int | None) -> keras.Variable:
     """Adds the saved state of a random stream to a layer.
 
     Each draw advances the counter by 256. A forked process gets a fresh state from the
@@ -202,7 +204,7 @@ def add_random_state(layer: keras.layers.Layer, seed: int | None) -> Any:
     return state
 
 
-def stream_key(state: Any) -> tf.Tensor:
+def stream_key(state: keras.Variable | tf.Tensor) -> tf.Tensor:
     """Returns the key of a saved stream, which draws do not change.
 
     Args:
@@ -221,7 +223,7 @@ def stream_key(state: Any) -> tf.Tensor:
     return tf.stack(tf.unstack(tf.convert_to_tensor(state))[:0:-1])
 
 
-def next_stream_key(state: Any) -> tf.Tensor:
+def next_stream_key(state: keras.Variable) -> tf.Tensor:
     """Returns the next key of a saved stream and advances its counter.
 
     Both happen in one atomic step, so concurrent threads never draw the same key.
@@ -247,7 +249,9 @@ def next_stream_key(state: Any) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def preserve_variables(mapping: Sequence[tuple[Any, Any]] = ()) -> Iterator[None]:
+def preserve_variables(
+    mapping: Sequence[tuple[keras.Variable, tf.Tensor]] = (),
+) -> Iterator[None]:
     """Leaves every variable, random states included, unchanged by the body.
 
     The exception is a `tf.function` traced inside: its trace outlives the body, and
@@ -279,7 +283,7 @@ def _is_kept() -> bool:
     )
 
 
-def _read_and_skip(state: Any) -> tf.Tensor:
+def _read_and_skip(state: keras.Variable) -> tf.Tensor:
     if _is_kept():
         current = tf.convert_to_tensor(state)
         state.assign(current + tf.constant([_BLOCKS, 0, 0], tf.int64))
@@ -296,7 +300,7 @@ def _read_and_skip(state: Any) -> tf.Tensor:
     return read[0]
 
 
-def replica_id() -> Any:
+def replica_id() -> int | tf.Tensor:
     """Returns the id of the current replica, 0 without a strategy.
 
     Returns:
@@ -312,7 +316,7 @@ def replica_id() -> Any:
     return tf.cast(number, tf.int64) if tf.is_tensor(number) else number
 
 
-def upgrade_random_states(store: Any) -> dict[str, Any]:
+def upgrade_random_states(store: Any) -> dict[str, np.ndarray]:
     """Returns the variables of a file, with random states in today's format.
 
     Version 0.1 stored `[seed, counter]`.

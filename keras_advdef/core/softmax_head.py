@@ -9,7 +9,7 @@ and quantized models and for plain functions, however deep the head is nested.
 import contextlib
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,8 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_training import compiled_loss
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
+
+Run = Callable[[tf.Tensor], Any]
 
 # Operations that do not change the numbers.
 _PASSES = ("Identity", "Cast", "Reshape", "Squeeze", "ExpandDims")
@@ -72,7 +74,7 @@ def single_output(owner: str, outputs: Any) -> tf.Tensor:
     return flat[0]
 
 
-def check_outputs(owner: str, outputs: list[Any]) -> None:
+def check_outputs(owner: str, outputs: Sequence[tf.Tensor | keras.KerasTensor]) -> None:
     """Raises unless a model has exactly one output.
 
     Args:
@@ -185,7 +187,7 @@ def is_unbounded(outputs: tf.Tensor) -> bool:
     return made.type in _UNBOUNDED
 
 
-def _maker(tensor: tf.Tensor) -> Any:
+def _maker(tensor: tf.Tensor) -> tf.Operation:
     """Returns the operation that computed the numbers in a graph tensor."""
     # An eager constant has no operation until it enters the graph.
     tensor = tf.identity(tensor)
@@ -287,7 +289,7 @@ def expects_probabilities(loss: Any) -> bool | None:
 
 
 def logits_of(
-    owner: str, model: Any, images: tf.Tensor, outputs: Any, run: Callable[..., Any]
+    owner: str, model: Any, images: tf.Tensor, outputs: Any, run: Run
 ) -> tf.Tensor:
     """Returns the logits for a classifier's outputs, whatever their form.
 
@@ -327,7 +329,7 @@ def logits_of(
 
 
 def hides_head(
-    owner: str, model: Any, images: tf.Tensor, outputs: Any, run: Callable[..., Any]
+    owner: str, model: Any, images: tf.Tensor, outputs: Any, run: Run
 ) -> bool:
     """Returns whether a classifier's graph shows a head that eager outputs hide.
 
@@ -360,7 +362,7 @@ def _show_logits(outputs: tf.Tensor) -> bool:
     return is_unbounded(outputs)
 
 
-def uses_log_probabilities(model: Any) -> bool:
+def uses_log_probabilities(model: object) -> bool:
     """Returns whether log probabilities serve as the logits of a model.
 
     Args:
@@ -374,7 +376,7 @@ def uses_log_probabilities(model: Any) -> bool:
     return _known.get(id(model)) == _PROBABILITIES
 
 
-def _returns(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) -> str:
+def _returns(owner: str, model: Any, images: tf.Tensor, run: Run) -> str:
     found = _known.get(id(model))
     if found is None:
         found = _look(owner, model, images, run)
@@ -387,7 +389,7 @@ def _returns(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any])
     return found
 
 
-def _look(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) -> str:
+def _look(owner: str, model: Any, images: tf.Tensor, run: Run) -> str:
     """Traces a model to find its head; if none shows, looks at its outputs."""
     seen = []
 
@@ -408,7 +410,7 @@ def _look(owner: str, model: Any, images: tf.Tensor, run: Callable[..., Any]) ->
     return _PROBABILITIES if is_sure else _LOGITS
 
 
-def _loss_agrees(model: Any, outputs: np.ndarray) -> bool:
+def _loss_agrees(model: object, outputs: np.ndarray) -> bool:
     """Returns whether the model's loss allows its outputs to be probabilities.
 
     The logits of a single unit may look like probabilities by chance.
@@ -432,7 +434,7 @@ def _probes(images: tf.Tensor) -> tf.Tensor:
     return tf.cast(made, images.dtype)
 
 
-def _tell(model: Any) -> None:
+def _tell(model: object) -> None:
     name = getattr(model, "name", None) or getattr(model, "__name__", "model")
     warnings.warn(
         f"`{name}` returns probabilities, and nothing shows how they were made: their "

@@ -244,7 +244,7 @@ def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _check_values(values: Any) -> None:
+def _check_values(values: object) -> None:
     """Raises if values are nested too deeply or are not strict JSON."""
     layer, depth = [values], 0
     while layer:

@@ -1,13 +1,15 @@
 """The range of a user's pixels, and the checks of images and epsilons against it."""
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.errors import checked_number, invalid
 from keras_advdef.core.model_inputs import add_channels
+
+Images = TypeVar("Images", np.ndarray, tf.Tensor)
 
 # Rounding may move valid pixels slightly out of range.
 _TOLERANCE = 1e-6
@@ -49,7 +51,7 @@ class ValueRange(NamedTuple):
     high: float = 1.0
 
     @classmethod
-    def parse(cls, owner: str, value: Any) -> "ValueRange":
+    def parse(cls, owner: str, value: object) -> "ValueRange":
         """Returns the range for a user's `value_range=(low, high)`.
 
         Args:
@@ -80,15 +82,15 @@ class ValueRange(NamedTuple):
         """Whether the range is `[0, 1]`."""
         return (self.low, self.high) == (0.0, 1.0)
 
-    def to_unit(self, images: Any) -> Any:
+    def to_unit(self, images: Images) -> Images:
         """Maps `[low, high]` to `[0, 1]`, for arrays and tensors alike."""
         return images if self.is_unit else (images - self.low) / self.span
 
-    def from_unit(self, images: Any) -> Any:
+    def from_unit(self, images: Images) -> Images:
         """Maps `[0, 1]` to `[low, high]`, for arrays and tensors alike."""
         return images if self.is_unit else images * self.span + self.low
 
-    def pixels_of(self, images: Any) -> Any:
+    def pixels_of(self, images: Images) -> Images:
         """Maps `[0, 1]` to `[low, high]` and clips what rounding puts outside."""
         if self.is_unit:
             return images

@@ -70,7 +70,7 @@ class AdaptiveDiversity(keras.losses.Loss):
         from_logits: bool = False,
         name: str = "adaptive_diversity",
         reduction: str | None = "sum_over_batch_size",
-        dtype: Any = None,
+        dtype: str | keras.DTypePolicy | None = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         owner = "AdaptiveDiversity"
@@ -82,7 +82,7 @@ class AdaptiveDiversity(keras.losses.Loss):
         )
         self.from_logits = bool(from_logits)
 
-    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the regularizer of each image, float32 of shape `(batch,)`."""
         members = tf.cast(y_pred, tf.float32)
         _check_members(members)

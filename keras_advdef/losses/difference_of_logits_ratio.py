@@ -1,7 +1,5 @@
 """DifferenceOfLogitsRatio: a margin that does not depend on the logits' scale."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -45,12 +43,12 @@ class DifferenceOfLogitsRatio(keras.losses.Loss):
         *,
         name: str = "difference_of_logits_ratio",
         reduction: str | None = "sum_over_batch_size",
-        dtype: Any = None,
+        dtype: str | keras.DTypePolicy | None = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self._margin = Margin()
 
-    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the ratio of each image, shape `(batch,)`."""
         logits = tf.convert_to_tensor(y_pred)
         margin = self._margin.call(y_true, logits)

@@ -1,7 +1,5 @@
 """Margin: the lead of the best wrong class over the true one."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -40,10 +38,10 @@ class Margin(keras.losses.Loss):
         *,
         name: str = "margin",
         reduction: str | None = "sum_over_batch_size",
-        dtype: Any = None,
+        dtype: str | keras.DTypePolicy | None = None,
     ) -> None:
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
-    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the margin of each image, shape `(batch,)`."""
         return margin_over_label(tf.convert_to_tensor(y_pred), sparse_labels(y_true))

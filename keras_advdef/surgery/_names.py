@@ -1,6 +1,6 @@
 """Names for new layers that the model does not use yet."""
 
-from typing import Any
+import keras
 
 from keras_advdef.core.keras_private import inner_layers
 
@@ -23,7 +23,7 @@ class Names:
     ('head_noise_1', 'head_noise_2')
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: keras.Model) -> None:
         self._taken = {layer.name for layer in inner_layers(model)}
 
     def new(self, wanted: str) -> str:

@@ -1,7 +1,5 @@
 """insert_noise: adds the noise of Random Self-Ensemble to an existing model."""
 
-from typing import Any
-
 import keras
 
 from keras_advdef.core.errors import checked_number, invalid
@@ -48,10 +46,10 @@ def insert_noise(
     owner = "insert_noise"
     first = checked_number(owner, "first", first, low=0.0)
     inner = checked_number(owner, "inner", inner, low=0.0)
-    found: list[Any] = []
+    found: list[keras.Operation] = []
     names = Names(model)
 
-    def rule(layer: Any) -> list[Any] | None:
+    def rule(layer: keras.Operation) -> list[keras.Operation] | None:
         if not isinstance(layer, CONVOLUTIONS):
             return None
         stddev = inner if found else first

@@ -57,10 +57,10 @@ def insert_pruning(
     'StochasticActivationPruning'
     """
     owner = "insert_pruning"
-    found: list[Any] = []
+    found: list[keras.Operation] = []
     names = Names(model)
 
-    def rule(step: Any) -> list[Any] | None:
+    def rule(step: keras.Operation) -> list[keras.Operation] | None:
         if not _ends_in_relu(step):
             return None
         found.append(step)
@@ -76,7 +76,7 @@ def insert_pruning(
     return pruned
 
 
-def _ends_in_relu(step: Any) -> bool:
+def _ends_in_relu(step: keras.Operation) -> bool:
     if isinstance(step, (keras.layers.ReLU, ReluFunction)):
         return not step.negative_slope and not step.threshold
     if isinstance(step, keras.layers.Activation):

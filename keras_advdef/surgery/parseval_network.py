@@ -1,7 +1,5 @@
 """parseval_network: makes a Parseval network of an existing model."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -59,9 +57,9 @@ def parseval_network(
     >>> type(network.layers[0]).__name__
     'ParsevalConv2D'
     """
-    found: list[Any] = []
+    found: list[keras.Operation] = []
 
-    def rule(step: Any) -> list[Any] | None:
+    def rule(step: keras.Operation) -> list[keras.Operation] | None:
         if isinstance(step, AdditionOperation):
             _refuse_addition(model, step)
         if type(step) is keras.layers.Add:
@@ -78,18 +76,20 @@ def parseval_network(
     return network
 
 
-def _refuse_addition(model: keras.Model, step: Any) -> None:
+def _refuse_addition(model: keras.Model, step: keras.Operation) -> None:
     shapes = {tuple(each.shape) for each in step.input} if _is_pair(step) else set()
     if len(shapes) == 1:
         advice = f"Replace `{step.name}` by `keras.layers.Add()`."
         raise invalid(_OWNER, "model", "one that adds by layers", model, advice=advice)
 
 
-def _is_pair(step: Any) -> bool:
+def _is_pair(step: keras.Operation) -> bool:
     return isinstance(step.input, (list, tuple)) and len(step.input) == 2
 
 
-def _constrained(layer: Any, constraint: Parseval) -> list[Any]:
+def _constrained(
+    layer: keras.layers.Layer, constraint: Parseval
+) -> list[keras.layers.Layer]:
     """Returns the layer with an orthogonal kernel, a constraint and its factor."""
     is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
     prefix = "depthwise" if is_depthwise else "kernel"

@@ -9,7 +9,7 @@ from keras_advdef.core.duplicate import compile_like, duplicate, uncompiled
 from keras_advdef.core.errors import invalid, wrong_type
 from keras_advdef.core.keras_private import has_graph, inner_layers
 
-Rule = Callable[[Any], Sequence[Any] | None]
+Rule = Callable[[keras.Operation], Sequence[keras.Operation] | None]
 
 
 def rewrite(
@@ -73,9 +73,9 @@ def _check_graph(owner: str, model: keras.Model) -> None:
 class _Parts(NamedTuple):
     """The replacement of a layer; `core` gets all arguments of its call."""
 
-    before: list[Any]
-    core: Any
-    after: list[Any]
+    before: list[keras.Operation]
+    core: keras.Operation
+    after: list[keras.Operation]
 
     def apply(self, *args: Any, **kwargs: Any) -> Any:
         if self.before:
@@ -123,7 +123,7 @@ class _Rewriter:
     def _parts_of_all(self, model: keras.Model) -> list[_Parts]:
         return [self._parts(each) for each in _steps(model)]
 
-    def _parts(self, step: Any) -> _Parts:
+    def _parts(self, step: keras.Operation) -> _Parts:
         if id(step) not in self._done:
             is_model = isinstance(step, keras.Model)
             make = self._nested if is_model else self._asked
@@ -136,7 +136,7 @@ class _Rewriter:
         is_same = self._parts_of_all(model) == kept
         return _Parts([], model if is_same else self.rebuilt(model), [])
 
-    def _asked(self, step: Any) -> _Parts:
+    def _asked(self, step: keras.Operation) -> _Parts:
         found = self._rule(step)
         if found is None:
             self._check_inside(step)
@@ -146,7 +146,7 @@ class _Rewriter:
         core = places[0] if places else 0
         return _Parts(found[:core], found[core], found[core + 1 :])
 
-    def _check_inside(self, step: Any) -> None:
+    def _check_inside(self, step: keras.Operation) -> None:
         for layer in inner_layers(step):
             if self._rule(layer) is not None:
                 rule = f"one whose layers can be reached; `{step.name}` "
@@ -156,7 +156,7 @@ class _Rewriter:
                 raise invalid(self._owner, "model", rule, step, advice=advice)
 
 
-def _steps(model: keras.Model) -> list[Any]:
+def _steps(model: keras.Model) -> list[keras.Operation]:
     """Lists the layers of a model without inputs, and the operations between them."""
     is_list = isinstance(model, keras.Sequential)
     steps = model.layers if is_list else model.operations

@@ -1,8 +1,9 @@
 """split_activation: splits a layer into its linear part and its activation."""
 
-from typing import Any
+from collections.abc import Callable
 
 import keras
+import tensorflow as tf
 
 from keras_advdef.core.keras_private import twin_layer
 
@@ -21,7 +22,9 @@ CONVOLUTIONS = (
 _FUSED = (keras.layers.Dense, keras.layers.EinsumDense, *CONVOLUTIONS)
 
 
-def fused_activation(layer: Any) -> Any:
+def fused_activation(
+    layer: keras.Operation,
+) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """Returns the activation that a layer applies to its outputs.
 
     Args:

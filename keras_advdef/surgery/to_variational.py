@@ -69,9 +69,9 @@ def to_variational(
         raise invalid(owner, "options", f"among {', '.join(_OPTIONS)}", unknown)
     # Rejects bad options here; from `from_config`, Keras would wrap the error.
     VariationalDense(1, **options)
-    found: list[Any] = []
+    found: list[keras.Operation] = []
 
-    def rule(layer: Any) -> list[Any] | None:
+    def rule(layer: keras.Operation) -> list[keras.Operation] | None:
         kind = _VARIATIONAL.get(type(layer))
         if kind is None:
             return None

@@ -46,7 +46,7 @@ class TestRobustnessReport:
     @needs_pipes
     def test_a_pipe_is_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "report.json")
-        with pytest.raises(ValueError, match=r"report\.json in it.*no plain file"):
+        with pytest.raises(ValueError, match=r"report\.json in it.*not a regular file"):
             RobustnessReport.load(tmp_path)
 
     def test_load_other_values(self, report, tmp_path):
