@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import APGD, FAB, Attack, AutoAttack, Square
+from keras_advdef.attacks import APGD, FAB, Attack, AutoAttack, Square, auto_attack
 from keras_advdef.attacks._compiled_attack import _PerShape, compiled_attack
+from keras_advdef.attacks._early_stopping import run_slots
 from keras_advdef.core.random_state import scope_key
 from keras_advdef.layers import RandomNoise
 from tests.attacks.test_gradient_attack import NEAREST, POINT
@@ -70,17 +71,17 @@ class TestAutoAttack:
         alone = APGD(0.08, steps=15).generate(trained_net, x, y, seed=0, verbose=0)
         assert 0 < left.sum() <= (attack.predict(trained_net, alone) == y).sum() + 1
 
-    def test_later_attacks_see_only_what_is_left(self, trained_net, digits):
+    def test_later_attacks_see_only_what_is_left(
+        self, trained_net, digits, monkeypatch
+    ):
         x, y = digits.x_test[:60], digits.y_test[:60]
         attack, seen = AutoAttack(0.1, steps=10, queries=20), []
-        for member in attack.attacks:
-            fill = member.fill
 
-            def watched(job, epsilon, *, stop_early, fill=fill):
-                fill(job, epsilon, stop_early=stop_early)
-                seen.append((job.count, int(job.broken.sum())))
+        def watched(member, job, epsilon):
+            run_slots(member, job, epsilon)
+            seen.append((job.count, int(job.broken.sum())))
 
-            member.fill = watched
+        monkeypatch.setattr(auto_attack, "run_slots", watched)
         attack.generate(trained_net, x, y, seed=0, verbose=0)
         counts = [count for count, _ in seen]
         assert counts[1:] == [count - broken for count, broken in seen[:-1]]
