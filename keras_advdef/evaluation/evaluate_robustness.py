@@ -1,17 +1,15 @@
 """evaluate_robustness: attacks a model as its critics would, and reports honestly."""
 
-import datetime
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.progress import LineProgress, Progress
+from keras_advdef.evaluation._evaluation import Evaluation
 from keras_advdef.evaluation._report.finished_report import finished_report, save_report
-from keras_advdef.evaluation._report.report_data import report_data, run_facts
 from keras_advdef.evaluation._request.identity import identity_of
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._run.evaluation import Evaluation
 from keras_advdef.evaluation._run.ledger import Ledger, remove_parts
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
@@ -135,14 +133,10 @@ def _run(request: Request, output: Path | None, progress: Progress) -> Robustnes
         if finished is not None:
             remove_parts(output, identity)
             return finished
-    started = datetime.datetime.now(datetime.UTC)
     ledger = Ledger(output, identity, progress)
     is_finished = False
     try:
-        findings = Evaluation(request, ledger, progress).run()
-        facts = run_facts(request, findings, identity=identity, started=started)
-        data = {**report_data(request, findings), "run": facts}
-        report = RobustnessReport(data, gallery=findings.gallery)
+        report = Evaluation(request, ledger, progress).run()
         if output is not None:
             save_report(report, output)
         is_finished = True

@@ -11,9 +11,10 @@ from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
+from keras_advdef.evaluation._run.forecast import Forecast
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Ledger
-from keras_advdef.evaluation._run.runner import Runner
+from keras_advdef.evaluation._run.runner import Runner, measure_clean
 from tests.support.report_values import small_report
 
 
@@ -71,16 +72,20 @@ def make_runner(make_judge):
     """Makes a runner that has looked at the clean images and keeps nothing."""
 
     def make(request, *, is_random=False):
-        runner = Runner(
+        labels, judge = np.asarray(request.labels), make_judge(request)
+        ledger = Ledger(None, {}, Progress())
+        return Runner(
             request,
-            np.asarray(request.labels),
-            make_judge(request),
-            ledger=Ledger(None, {}, Progress()),
+            labels,
+            judge,
+            clean=measure_clean(
+                request, labels, judge, ledger=ledger, is_random=is_random
+            ),
+            ledger=ledger,
             progress=Progress(),
-            is_random=is_random,
+            forecast=Forecast(),
+            expected_work=lambda so_far: {},
         )
-        runner.measure_clean()
-        return runner
 
     return make
 

@@ -306,5 +306,5 @@ def test_a_progress_object_is_told_instead_of_the_terminal(capsys):
     evaluate_robustness(
         net, images, [1], epsilon=0.1, attacks=[], curve=[], verbose=told
     )
-    assert told.lines[0].startswith("Evaluate 1 of 1 images, linf, epsilon 0.1")
+    assert told.lines[0].startswith("Evaluating 1 of 1 images: linf, epsilon 0.1 ")
     assert capsys.readouterr().out == ""

@@ -67,7 +67,7 @@ def measure_curve(
     # Starts at the clean image: a random start in the whole range would be noise.
     unbounded = PGD(request.epsilon, steps=CURVE_STEPS, random_start=False, **settings)
     half = runner.draws / 2
-    broken = runner.clean_wrong[rows] > half
+    broken = runner.clean.wrong[rows] > half
     attacked = runner.wrong[rows] > half
     largest = full_range(request)
 

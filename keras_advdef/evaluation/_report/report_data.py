@@ -15,8 +15,8 @@ from keras_advdef.evaluation._measure.defence_costs import (
     measure_defence_costs,
 )
 from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
+from keras_advdef.evaluation._report.findings import Findings
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._run.evaluation import Findings
 from keras_advdef.evaluation._verdict.headline import headline
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import is_at_chance
@@ -30,7 +30,7 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         findings: The measurements.
     """
     names = [record["name"] for record in findings.records]
-    attacked = findings.adaptive.mean(axis=0)
+    attacked = findings.measured.adaptive.mean(axis=0)
     clean, adaptive = _estimate(findings.clean), _estimate(attacked)
     return {
         "headline": headline(
@@ -50,12 +50,13 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         "adaptive": {
             **adaptive.to_json(),
             "attacks": names,
-            **_over_draws(findings.adaptive),
+            **_over_draws(findings.measured.adaptive),
         },
         "interval_method": "clopper-pearson",
         "checks": [check.to_json() for check in findings.checks],
-        "curve": _curve(findings.curve),
-        "certified": findings.certified and findings.certified.to_json(),
+        "curve": _curve(findings.measured.curve),
+        "certified": findings.measured.certified
+        and findings.measured.certified.to_json(),
         "per_class": _per_class(
             findings.labels, {"clean": findings.clean, "adaptive": attacked}
         ),
@@ -66,8 +67,8 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
             request,
             labels=findings.labels,
             correct=findings.clean == 0,
-            curve=findings.curve,
-            smallest=findings.smallest,
+            curve=findings.measured.curve,
+            smallest=findings.measured.smallest,
         ),
         "images": {"evaluated": request.count, "given": request.given},
         "seed": request.seed,

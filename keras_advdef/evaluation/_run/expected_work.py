@@ -9,8 +9,7 @@ from keras_advdef.evaluation._measure.smallest_perturbations import minimal_atta
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._run.forecast import FORWARD, Work, stage_work
-from keras_advdef.evaluation._run.runner import Runner
+from keras_advdef.evaluation._run.forecast import FORWARD, SoFar, Work, stage_work
 from keras_advdef.models import SmoothedClassifier
 
 # As long as no attack has shown it.
@@ -38,7 +37,7 @@ class ExpectedWork:
         request: The checked arguments.
         probed: What the model turned out to be.
         plan: The stages.
-        runner: Has run some of them.
+        draws: Draws on which the model is evaluated.
         is_written: Whether the report is written to a folder.
     """
 
@@ -48,25 +47,27 @@ class ExpectedWork:
         probed: ProbeResult,
         *,
         plan: Plan,
-        runner: Runner,
+        draws: int,
         is_written: bool,
     ) -> None:
         self._request = request
         self._probed = probed
         self._plan = plan
-        self._runner = runner
+        self._draws = draws
         self._is_written = is_written
 
-    def __call__(self) -> dict[str, Work]:
-        """Returns the expected work of every stage, by its key."""
-        runner, plan = self._runner, self._plan
-        right = runner.clean_wrong < runner.draws
-        count, standing = int(right.sum()), len(runner.unbroken)
-        share = 1.0 - standing / max(count, 1)
-        if plan.naive.key not in runner.seconds:
+    def __call__(self, so_far: SoFar) -> dict[str, Work]:
+        """Returns the expected work of every stage, by its key.
+
+        Args:
+            so_far: What is known by now.
+        """
+        plan, count = self._plan, int(so_far.right.sum())
+        share = 1.0 - so_far.unbroken / max(count, 1)
+        if plan.naive.key not in so_far.ended:
             share = _BROKEN
-        checked = int(right[: self._request.budget.checked].sum())
-        classes, draws = self._probed.classes, runner.draws
+        checked = int(so_far.right[: self._request.budget.checked].sum())
+        classes, draws = self._probed.classes, self._draws
         naive = stage_work(plan.naive, count, classes, broken=share, judged=draws)
         if self._probed.is_random:
             naive = naive._replace(compiles=_RANDOM_NAIVE_COMPILES)

@@ -1,8 +1,10 @@
 """Forecast: how long an evaluation will still take."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from keras_advdef.attacks.fgsm import FGSM
 from keras_advdef.attacks.hop_skip_jump import HopSkipJump
@@ -38,6 +40,20 @@ class Work(NamedTuple):
     passes: float
     compiles: float = 1.0
     seconds: float = 0.0
+
+
+class SoFar(NamedTuple):
+    """What an evaluation knows before a stage.
+
+    Attributes:
+        right: Which clean images the model has right in some draw, booleans.
+        unbroken: How many images it still has right in some draw.
+        ended: Keys of the stages that have ended.
+    """
+
+    right: np.ndarray
+    unbroken: int
+    ended: Collection[str]
 
 
 def stage_work(

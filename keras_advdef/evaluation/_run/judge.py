@@ -1,5 +1,6 @@
 """Judge: says which images a model gets wrong, by its own forward passes."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,18 @@ class Judge:
         self.batch_size = batch_size
         self.rejected = rejected
         self.run = tf.function(self._forward, autograph=False)
+
+    def rejecting(self, label: int) -> "Judge":
+        """Returns a judge by which images of a class have not fooled the model.
+
+        It shares the compiled function with this one, which stays as it is.
+
+        Args:
+            label: The class that stands for "adversarial".
+        """
+        other = copy.copy(self)
+        other.rejected = label
+        return other
 
     def _forward(self, images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         with draw_scope(key):

@@ -1,5 +1,7 @@
 """Runner: runs the stages of an evaluation and keeps each image's worst case."""
 
+import copy
+import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ from keras_advdef.core.progress import Progress, meter
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import OWNER, Request
-from keras_advdef.evaluation._run.forecast import Forecast, Work, stage_work
+from keras_advdef.evaluation._run.forecast import Forecast, SoFar, Work, stage_work
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 
@@ -23,6 +25,57 @@ from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 DRAWS = 10
 # Float32 rounding of the images must not cost a success at exactly epsilon.
 _SLACK = 1.0 + 1e-5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class CleanImages:
+    """What a model makes of the clean images, from which everything starts.
+
+    Attributes:
+        logits: Of the first draw, `(count, classes)`.
+        wrong: In how many draws each image is wrong.
+        draws: How many draws there were.
+    """
+
+    logits: np.ndarray
+    wrong: np.ndarray
+    draws: int
+
+
+def measure_clean(
+    request: Request,
+    labels: np.ndarray,
+    judge: Judge,
+    *,
+    ledger: Ledger,
+    is_random: bool,
+) -> CleanImages:
+    """Evaluates the clean images.
+
+    Args:
+        request: The checked arguments.
+        labels: Integer labels.
+        judge: Runs the model.
+        ledger: Keeps the result.
+        is_random: Whether images are evaluated on several draws.
+
+    Raises:
+        ValueError: If the model gives NaN or infinity for an image.
+    """
+    draws = DRAWS if is_random else 1
+
+    def measure() -> Arrays:
+        each = [
+            judge.logits(request.images, derived_seed(request.seed, "clean", draw))
+            for draw in range(draws)
+        ]
+        for logits in each:
+            is_finite = np.isfinite(logits).all(axis=1)
+            check_finite_logits(OWNER, "model", request.evaluated.model, is_finite)
+        wrong = sum(logits.argmax(axis=-1) != labels for logits in each)
+        return {"wrong": np.asarray(wrong, np.int64), "logits": each[0]}
+
+    return CleanImages(draws=draws, **ledger.part("clean", measure, "the clean images"))
 
 
 class Runner:
@@ -35,9 +88,11 @@ class Runner:
         request: The checked arguments.
         labels: Integer labels.
         judge: Says what the model gets wrong.
+        clean: What it makes of the clean images.
         ledger: Keeps finished blocks.
         progress: Who is told.
-        is_random: Whether images are evaluated on several draws.
+        forecast: Tells the time that is left.
+        expected_work: Says what all stages are expected to cost, as far as is known.
     """
 
     def __init__(
@@ -46,49 +101,29 @@ class Runner:
         labels: np.ndarray,
         judge: Judge,
         *,
+        clean: CleanImages,
         ledger: Ledger,
         progress: Progress,
-        is_random: bool,
+        forecast: Forecast,
+        expected_work: Callable[[SoFar], Mapping[str, Work]],
     ) -> None:
         self._request = request
         self._labels = labels
-        self._judge = judge
         self._ledger = ledger
         self._progress = progress
-        self.draws = DRAWS if is_random else 1
-        self.clean_logits = np.zeros((0, 0), np.float32)
-        self.clean_wrong = np.zeros(request.count, np.int64)
+        self._expected_work = expected_work
+        self.clean = clean
+        self.judge = judge
+        self.forecast = forecast
+        self.draws = clean.draws
         # In how many draws each image is wrong, at the worst so far.
-        self.wrong = np.zeros(request.count, np.int64)
+        self.wrong = clean.wrong.copy()
         # The images that do it; without randomness nobody asks for them.
+        is_random = clean.draws > 1
         self.worst = request.images.astype(np.float32) if is_random else None
         self.seconds: dict[str, float] = {}
         # The latest block that was not found in the ledger.
         self._computed = ""
-        self.forecast = Forecast()
-        # What all stages are expected to cost, as far as is known by now.
-        self.outlook: Callable[[], Mapping[str, Work]] = dict
-
-    def measure_clean(self) -> None:
-        """Measures the clean images, from which everything starts."""
-        parts = self._ledger.part("clean", self._clean, "the clean images")
-        self.clean_logits = parts["logits"]
-        self.clean_wrong = parts["wrong"]
-        self.wrong = parts["wrong"].copy()
-
-    def _clean(self) -> Arrays:
-        images, seed = self._request.images, self._request.seed
-        draws = [
-            self._judge.logits(images, derived_seed(seed, "clean", draw))
-            for draw in range(self.draws)
-        ]
-        for logits in draws:
-            is_finite = np.isfinite(logits).all(axis=1)
-            check_finite_logits(
-                OWNER, "model", self._request.evaluated.model, is_finite
-            )
-        wrong = sum(logits.argmax(axis=-1) != self._labels for logits in draws)
-        return {"wrong": np.asarray(wrong, np.int64), "logits": draws[0]}
 
     @property
     def unbroken(self) -> np.ndarray:
@@ -106,7 +141,9 @@ class Runner:
         found: dict[str, list[np.ndarray]] = {"wrong": [], "predicted": []}
         blocks = self._blocks(stage, rows)
         left = len(rows)
-        self.forecast.expect(self.outlook())
+        right = self.clean.wrong < self.draws
+        so_far = SoFar(right, len(self.unbroken), self.seconds.keys())
+        self.forecast.expect(self._expected_work(so_far))
         for index, block in enumerate(blocks):
             seconds = self.forecast.seconds
             self._progress.update(stage.label, left=left, seconds=seconds)
@@ -160,7 +197,7 @@ class Runner:
 
     @property
     def _classes(self) -> int:
-        return self.clean_logits.shape[1]
+        return self.clean.logits.shape[1]
 
     def _attack(
         self, stage: Stage, block: np.ndarray, *, name: str, size: int
@@ -181,7 +218,7 @@ class Runner:
             stop_early=stage.lets_leave,
         )
         adversarial = self._inside(adversarial, images, epsilon)[: len(block)]
-        wrong, predicted = self._judge.evaluate(
+        wrong, predicted = self.judge.evaluate(
             adversarial, self._labels[block], draws=self.draws, seed=seed
         )
         arrays = {"wrong": wrong, "predicted": predicted}
@@ -190,10 +227,10 @@ class Runner:
     def _targets(self, rows: np.ndarray, rank: int) -> np.ndarray | None:
         if not rank:
             return None
-        logits = self.clean_logits[rows].copy()
+        logits = self.clean.logits[rows].copy()
         logits[np.arange(len(rows)), self._labels[rows]] = -np.inf
-        if self._judge.rejected is not None:
-            logits[:, self._judge.rejected] = -np.inf
+        if self.judge.rejected is not None:
+            logits[:, self.judge.rejected] = -np.inf
         return np.argsort(-logits, axis=-1, kind="stable")[:, rank - 1]
 
     def _inside(
@@ -236,14 +273,22 @@ class Runner:
         rows: list[Any] = []
         for draw in range(self.draws):
             seed = derived_seed(self._request.seed, "settle", draw)
-            logits = self._judge.logits(worst, seed)
-            rows.append(self._judge.fooled(logits, self._labels))
+            logits = self.judge.logits(worst, seed)
+            rows.append(self.judge.fooled(logits, self._labels))
         return {"wrong": np.stack(rows)}
 
-    def take_back(self, rows: np.ndarray) -> None:
-        """Takes back what was counted as wrong on images whose attack was noticed.
+    def rejecting(self, label: int, rows: np.ndarray) -> "Runner":
+        """Returns a runner by which images of a class have not fooled the model.
+
+        It goes on where this one is, which is not to be used any more.
 
         Args:
-            rows: Indices of images that were right when clean.
+            label: The class that stands for "adversarial".
+            rows: Indices of images that have gone there when attacked, and were right
+                when clean: what was counted as wrong on them is taken back.
         """
-        self.wrong[rows] = self.clean_wrong[rows]
+        other = copy.copy(self)
+        other.judge = self.judge.rejecting(label)
+        other.wrong = self.wrong.copy()
+        other.wrong[rows] = self.clean.wrong[rows]
+        return other

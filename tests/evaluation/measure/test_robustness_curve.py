@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 
@@ -62,7 +64,8 @@ class ScriptedRunner:
     """Pretends that the attacks broke the given images at each epsilon."""
 
     def __init__(self, wrong, clean_wrong, breaks, draws=1):
-        self.wrong, self.clean_wrong = np.array(wrong), np.array(clean_wrong)
+        self.wrong = np.array(wrong)
+        self.clean = types.SimpleNamespace(wrong=np.array(clean_wrong))
         self.breaks, self.draws = breaks, draws
         self.calls = []
 

@@ -5,7 +5,7 @@ from keras_advdef.attacks import PGD
 from keras_advdef.evaluation._measure.robustness_curve import curve_epsilons
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._run.expected_work import ExpectedWork
-from keras_advdef.evaluation._run.forecast import Work
+from keras_advdef.evaluation._run.forecast import SoFar, Work
 from keras_advdef.models import SmoothedClassifier
 from tests.support.nets import linear_net
 
@@ -31,9 +31,14 @@ def expected_work_of(make_request, make_probe_result, make_runner):
         probed = make_probe_result(model, classes=2, is_random=is_random)
         runner = make_runner(request)
         plan = Planner(request, probed).plan()
-        expected = ExpectedWork(
-            request, probed, plan=plan, runner=runner, is_written=is_written
+        expected_work = ExpectedWork(
+            request, probed, plan=plan, draws=runner.draws, is_written=is_written
         )
+
+        def expected():
+            right = runner.clean.wrong < runner.draws
+            return expected_work(SoFar(right, len(runner.unbroken), runner.seconds))
+
         return expected, plan, runner
 
     return make

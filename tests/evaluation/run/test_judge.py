@@ -44,8 +44,11 @@ class TestJudge:
         labels = np.array([0, 0, 0])
         judge = judge_of(lambda images: images, rejected=2)
         assert judge.fooled(logits, labels).tolist() == [False, True, False]
-        judge.rejected = None
+        judge = judge_of(lambda images: images)
         assert judge.fooled(logits, labels).tolist() == [False, True, True]
+        other = judge.rejecting(2)
+        assert other.fooled(logits, labels).tolist() == [False, True, False]
+        assert judge.rejected is None
 
     def test_nan_is_no_right_answer_and_not_noticed(self):
         logits = np.zeros((2, 3))
@@ -53,7 +56,7 @@ class TestJudge:
         judge = judge_of(lambda images: images)
         # `argmax` alone would say 0, which is right.
         assert judge.fooled(logits, np.array([0, 1])).tolist() == [True, True]
-        judge.rejected = 0
+        judge = judge.rejecting(0)
         assert judge.fooled(logits, np.array([0, 1])).tolist() == [True, True]
 
     def test_look_names_no_class_for_nan(self):

@@ -90,11 +90,15 @@ class TestRunner:
         one = runner_of(batch_size=8).run(stage(FGSM(0.2)), np.arange(3))
         assert several["wrong"].tolist() == one["wrong"].tolist()
 
-    def test_takes_back(self, runner_of):
+    def test_takes_back_what_was_noticed(self, runner_of):
         runner = runner_of()
         runner.run(stage(PGD(0.2)), runner.unbroken)
-        runner.take_back(np.array([0, 3]))
-        assert runner.wrong.tolist() == [0, 0, 1, 1]
+        other = runner.rejecting(0, np.array([0, 3]))
+        assert other.wrong.tolist() == [0, 0, 1, 1]
+        # From now on class 0 fools nobody.
+        assert other.run(stage(PGD(0.2)), np.arange(3))["wrong"].tolist() == [0, 0, 0]
+        assert runner.wrong.tolist() == [1, 0, 1, 1]
+        assert runner.judge.rejected is None
 
     def test_random_model_keeps_the_worst_images(self, runner_of):
         net = small_net(front=[RandomNoise(0.3, seed=0)])

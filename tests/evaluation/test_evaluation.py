@@ -9,8 +9,8 @@ import pytest
 
 from keras_advdef.attacks import PGD, LatentSpaceAttack
 from keras_advdef.evaluation import evaluate_robustness
+from keras_advdef.evaluation._run import runner
 from keras_advdef.evaluation._run.ledger import Ledger
-from keras_advdef.evaluation._run.runner import Runner
 from keras_advdef.models import DefenseGAN
 from tests.support import defended_nets
 from tests.support.damages import BYTES
@@ -107,7 +107,9 @@ class TestEvaluation:
 
     def test_folder_that_vanishes_is_a_sentence(self, evaluate, tmp_path, monkeypatch):
         output = tmp_path / "out"
-        monkeypatch.setattr(Runner, "_clean", lambda self: shutil.rmtree(output) or {})
+        monkeypatch.setattr(
+            runner, "check_finite_logits", lambda *facts: shutil.rmtree(output)
+        )
         with pytest.raises(ValueError, match=r"No such file or directory\. Finished"):
             evaluate(output)
         assert not output.exists()

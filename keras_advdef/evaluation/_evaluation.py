@@ -1,0 +1,283 @@
+"""Evaluation: the whole trip of `evaluate_robustness`, from a request to a report."""
+
+import dataclasses
+import datetime
+import time
+from typing import Any
+
+import numpy as np
+
+from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation._measure.certified_curve import measure_certified
+from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._measure.robustness_curve import measure_curve
+from keras_advdef.evaluation._measure.smallest_perturbations import (
+    find_smallest_perturbations,
+)
+from keras_advdef.evaluation._plan.plan_summary import plan_summary
+from keras_advdef.evaluation._plan.planner import Planner
+from keras_advdef.evaluation._plan.probe_result import probe
+from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation._report.findings import Findings, Measurements
+from keras_advdef.evaluation._report.report_data import report_data, run_facts
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.expected_work import ExpectedWork
+from keras_advdef.evaluation._run.forecast import Forecast
+from keras_advdef.evaluation._run.judge import Judge
+from keras_advdef.evaluation._run.ledger import Ledger
+from keras_advdef.evaluation._run.rejection import Rejection, find_rejection
+from keras_advdef.evaluation._run.runner import CleanImages, Runner, measure_clean
+from keras_advdef.evaluation._verdict.check_outputs import check_outputs
+from keras_advdef.evaluation._verdict.sanity_checks import Evidence, sanity_checks
+from keras_advdef.evaluation.better_than_chance import better_than_chance
+from keras_advdef.evaluation.check import Check
+from keras_advdef.evaluation.robustness_report import RobustnessReport
+
+_PROBED = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Attacked:
+    """What the attacks have left.
+
+    Attributes:
+        runner: Has run them.
+        naive: In which share of fresh draws each image is wrong under the naive attack.
+        broken: For each check attack, which of the first images it broke.
+        rejection: The class for attacked images, if the model has one.
+        records: What the report says of each attack, in order.
+    """
+
+    runner: Runner
+    naive: np.ndarray
+    broken: dict[str, np.ndarray]
+    rejection: Rejection
+    records: list[dict[str, Any]]
+
+
+class Evaluation:
+    """Probes a model, attacks it accordingly and reports what was found.
+
+    Args:
+        request: The checked arguments.
+        ledger: Keeps finished parts.
+        progress: Who is told.
+
+    Raises:
+        ValueError: If a label is not a class of the model, or the outputs of a model
+            cannot be used.
+    """
+
+    def __init__(self, request: Request, ledger: Ledger, progress: Progress) -> None:
+        self._started = datetime.datetime.now(datetime.UTC)
+        self._request = request
+        self._ledger = ledger
+        self._progress = progress
+        self._judge = Judge(
+            request.evaluated.model,
+            value_range=request.value_range,
+            batch_size=request.size,
+        )
+        first = self._judge.logits(request.images[:1], 0)
+        self._labels = request.classes_of(first.shape[1])
+        check_outputs(request, first)
+        self._probed = probe(
+            request.evaluated,
+            request.images[:_PROBED],
+            self._labels[:_PROBED],
+            value_range=request.value_range,
+            seed=request.seed,
+        )
+        self._planner = Planner(request, self._probed)
+        self._plan = self._planner.plan()
+
+    def run(self) -> RobustnessReport:
+        """Runs the planned attacks, measures and judges, and returns the report."""
+        self._check_room()
+        speed = self._seconds_per_pass()
+        self._announce(speed)
+        clean = self._measure_clean()
+        chance = self._better_than_chance(clean)
+        attacked = self._attack(self._runner(clean, speed))
+        measured = self._measure(attacked.runner)
+        checks = self._sanity_checks(chance, attacked, measured)
+        return self._report(attacked, measured, checks)
+
+    def _check_room(self) -> None:
+        """Raises if the disk cannot hold the images that the parts keep."""
+        request = self._request
+        images = min(request.count, request.budget.searched)
+        if self._probed.is_random:
+            images += request.count * len(self._plan.stages)
+        size = request.images[0].size * np.dtype(np.float32).itemsize
+        self._ledger.check_room(images * size)
+
+    def _seconds_per_pass(self) -> float:
+        """Times a forward pass; a backward pass takes twice as long again."""
+        images = self._request.images[: self._request.size]
+        self._judge.logits(images, 0)
+        started = time.perf_counter()
+        self._judge.logits(images, 0)
+        return 3.0 * (time.perf_counter() - started) / len(images)
+
+    def _announce(self, seconds_per_pass: float) -> None:
+        for line in plan_summary(
+            self._request,
+            self._plan,
+            classes=self._probed.classes,
+            seconds_per_pass=seconds_per_pass,
+        ):
+            self._progress.line(line)
+
+    def _measure_clean(self) -> CleanImages:
+        return measure_clean(
+            self._request,
+            self._labels,
+            self._judge,
+            ledger=self._ledger,
+            is_random=self._probed.is_random,
+        )
+
+    def _better_than_chance(self, clean: CleanImages) -> Check:
+        chance = better_than_chance(clean.logits.argmax(axis=-1), self._labels)
+        if chance.passed is False:
+            # Before the attacks take their time.
+            self._progress.line(f"Warning: {chance.reason} {chance.detail}")
+        return chance
+
+    def _runner(self, clean: CleanImages, speed: float) -> Runner:
+        expected_work = ExpectedWork(
+            self._request,
+            self._probed,
+            plan=self._plan,
+            draws=clean.draws,
+            is_written=self._ledger.is_kept,
+        )
+        return Runner(
+            self._request,
+            self._labels,
+            self._judge,
+            clean=clean,
+            ledger=self._ledger,
+            progress=self._progress,
+            forecast=Forecast(speed, self._request.size),
+            expected_work=expected_work,
+        )
+
+    def _attack(self, runner: Runner) -> _Attacked:
+        """Runs the naive attack, those that are compared, and all others."""
+        plan, rows = self._plan, runner.unbroken
+        predicted = runner.run(plan.naive, rows)["predicted"]
+        rejection = self._find_rejection(rows, predicted, runner.clean)
+        stages = plan.adaptive
+        if rejection.label is not None:
+            # Whatever went there has been noticed, and has not fooled the model.
+            noticed = rows[predicted == rejection.label]
+            runner = runner.rejecting(rejection.label, noticed)
+            stages += tuple(self._planner.targeted())
+        records = [_record(runner, plan.naive, len(rows))]
+        naive = runner.evaluate_worst("naive").mean(axis=0)
+        first = np.arange(min(self._request.count, self._request.budget.checked))
+        rows = first[runner.clean.wrong[first] < runner.draws]
+        broken = {}
+        for name, stage in plan.checks.items():
+            broken[name] = runner.run(stage, rows)["wrong"] > runner.draws / 2
+            records.append(_record(runner, stage, len(rows)))
+        for stage in stages:
+            unbroken = runner.unbroken
+            runner.run(stage, unbroken)
+            records.append(_record(runner, stage, len(unbroken)))
+        return _Attacked(
+            runner=runner,
+            naive=naive,
+            broken=broken,
+            rejection=rejection,
+            records=records,
+        )
+
+    def _find_rejection(
+        self, rows: np.ndarray, predicted: np.ndarray, clean: CleanImages
+    ) -> Rejection:
+        return find_rejection(
+            predicted,
+            self._labels[rows],
+            clean_logits=clean.logits,
+            all_labels=self._labels,
+            is_declared=self._probed.rejects,
+        )
+
+    def _measure(self, runner: Runner) -> Measurements:
+        """Measures what the attacks at the evaluation's epsilon do not show."""
+        request, labels = self._request, self._labels
+        curve = measure_curve(request, self._probed, runner)
+        right = np.flatnonzero(runner.clean.wrong == 0)
+        smallest = find_smallest_perturbations(
+            request,
+            self._probed,
+            runner.judge,
+            labels=labels,
+            rows=right[: request.budget.searched],
+            ledger=self._ledger,
+            progress=self._progress,
+            forecast=runner.forecast,
+        )
+        return Measurements(
+            curve=curve,
+            smallest=smallest,
+            adaptive=runner.evaluate_worst("all"),
+            certified=measure_certified(request, labels, self._ledger),
+            gallery=Gallery.of(
+                smallest, request.images, labels, value_range=request.value_range
+            ),
+        )
+
+    def _sanity_checks(
+        self, chance: Check, attacked: _Attacked, measured: Measurements
+    ) -> list[Check]:
+        evidence = Evidence(
+            chance=chance,
+            probed=self._probed,
+            broken=attacked.broken,
+            labels={name: stage.label for name, stage in self._plan.checks.items()},
+            naive=attacked.naive,
+            adaptive=measured.adaptive.mean(axis=0),
+            at_full_range=measured.curve.at_full_range,
+            rejected=attacked.rejection.label,
+            rejections=attacked.rejection.share,
+        )
+        return sanity_checks(evidence)
+
+    def _report(
+        self, attacked: _Attacked, measured: Measurements, checks: list[Check]
+    ) -> RobustnessReport:
+        runner = attacked.runner
+        findings = Findings(
+            plan=self._plan,
+            classes=self._probed.classes,
+            labels=self._labels,
+            clean=runner.clean.wrong / runner.draws,
+            naive=attacked.naive,
+            records=attacked.records,
+            checks=checks,
+            measured=measured,
+            seconds=runner.seconds,
+        )
+        facts = run_facts(
+            self._request,
+            findings,
+            identity=self._ledger.identity,
+            started=self._started,
+        )
+        data = {**report_data(self._request, findings), "run": facts}
+        return RobustnessReport(data, gallery=measured.gallery)
+
+
+def _record(runner: Runner, stage: Stage, images: int) -> dict[str, Any]:
+    """What the report says of a stage that has just ended."""
+    wrong = runner.wrong / runner.draws
+    return {
+        "name": stage.label,
+        "role": stage.role,
+        "images": images,
+        "accuracy_after": float(1.0 - wrong.mean()),
+    }
