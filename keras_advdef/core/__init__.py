@@ -1,4 +1,7 @@
-"""The ground: knows Keras and TensorFlow, nothing else of this package."""
+"""Bases and tools for new defences, and what all other folders build on.
+
+Files in this folder know Keras and TensorFlow, but no other folder of the package.
+"""
 
 from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.gradients import straight_through

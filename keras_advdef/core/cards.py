@@ -254,7 +254,7 @@ def cards_in(folder: str | Path) -> dict[str, DefenceCard]:
 
 def _read_card(path: Path, name: str) -> DefenceCard:
     def refuse(advice: str) -> ValueError:
-        rule = "a SavedModel with whole cards of its defences"
+        rule = "a SavedModel with undamaged cards of its defences"
         advice += " Export the model again."
         return invalid("cards_in", "folder", rule, str(path), advice=advice)
 

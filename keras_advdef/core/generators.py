@@ -65,7 +65,7 @@ def latent_shapes(
         raise invalid(owner, "generator", rule, latents)
     is_image = _one_tensor(images) and len(images) == _IMAGE_RANK
     if not is_image or None in images[1:]:
-        rule = "a model that gives images (batch, rows, cols, channels) of known size"
+        rule = "a model that returns images (batch, rows, cols, channels) of known size"
         raise invalid(owner, "generator", rule, images)
     return latents[-1], images[1:]
 

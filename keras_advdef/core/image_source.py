@@ -71,7 +71,7 @@ def load_images(
     if is_dataset(images):
         return source.gathered(images, labels, most)
     if isinstance(images, Iterator):
-        advice = "Gather its batches first, or make a `tf.data.Dataset` of it."
+        advice = "Collect its batches first, or make it a `tf.data.Dataset`."
         rule = "an array, a tensor, a `tf.data.Dataset` or a `PyDataset`"
         raise wrong_type(owner, argument, rule, images, advice=advice)
     return LoadedImages(source.single(images), labels)
@@ -115,7 +115,7 @@ class _Source(NamedTuple):
         if not images:
             raise self._refused("a data set that is not empty", source)
         if classes and labels is not None:
-            rule = "left out where the images' data set holds labels"
+            rule = "omitted if the data set holds labels"
             raise invalid(self.owner, "labels", rule, labels)
         found = np.concatenate(images)[:most]
         given = np.concatenate(classes)[:most] if classes else labels
@@ -136,7 +136,7 @@ class _Source(NamedTuple):
             numbers = itertools.count() if endless else range(length)
             batches = (source[number] for number in numbers)
         if endless and most is None:
-            advice = f"Bound it, for example by {advice}."
+            advice = f"Limit it, for example by {advice}."
             raise self._refused("a data set that has an end", source, advice)
         return batches
 
@@ -149,13 +149,13 @@ class _Source(NamedTuple):
             is_batch &= len(classes) == len(images) and ours == theirs
         if not is_batch:
             rule = "batches of as many labels as images"
-            advice = "A data set of single images is batched by `dataset.batch(128)`."
+            advice = "Batch a data set of single images with `dataset.batch(128)`."
             raise self._refused(rule, batch, advice)
         if batch.shape[1:] != images[0].shape[1:]:
             raise self._refused(f"all of shape {images[0].shape[1:]}", batch)
         if len(images) * batch.nbytes > _MOST_BYTES:
             rule = f"at most {_MOST_BYTES // 2**30} GiB"
-            advice = f"Bound the data set, for example by {_BOUND}."
+            advice = f"Limit the data set, for example by {_BOUND}."
             raise self._refused(rule, f"{len(images)} batches", advice)
 
     def _refused(self, rule: str, value: object, advice: str = "") -> ValueError:

@@ -68,8 +68,8 @@ def _most_likely(owner: str, rows: np.ndarray) -> np.ndarray:
     if not fits.all():
         index = int(np.flatnonzero(~fits)[0])
         rule = f"rows that sum to 1 over the classes; row {index} does not"
-        advice = "One image has one class here, or probabilities of the classes: "
-        advice += "several labels for an image, or none, cannot be attacked."
+        advice = "Give each image one class, or probabilities of the classes: "
+        advice += "an image with several labels, or none, cannot be attacked."
         raise invalid(owner, "labels", rule, rows[index].tolist(), advice=advice)
     return values.argmax(axis=1)
 
@@ -104,8 +104,8 @@ def checked_class_labels(
     if array.ndim == 2 and array.shape[1] > 1:
         largest = array.max(axis=1)
         if (largest != 1).any():
-            rule = "one class per image, since right answers are counted"
-            advice = "Pass `labels.argmax(axis=1)` to count the likeliest class."
+            rule = "one class per image, since correct predictions are counted"
+            advice = "Pass `labels.argmax(axis=1)` to count the most likely class."
             soft = array[int(np.argmax(largest != 1))].tolist()
             raise invalid(owner, "labels", rule, soft, advice=advice)
     return found

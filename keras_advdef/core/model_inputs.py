@@ -95,7 +95,7 @@ def check_image_shape(owner: str, model: Any, images: np.ndarray) -> None:
     if len(sizes) != len(given) or any(
         size not in (None, other) for size, other in zip(sizes, given, strict=True)
     ):
-        rule = f"images as the model takes them, {wanted}"
+        rule = f"images of the model's input shape, {wanted}"
         raise invalid(owner, "images", rule, images)
 
 

@@ -106,7 +106,7 @@ def check_finite_logits(
         index = first + int(np.argmin(is_finite))
         rule = "a model with finite logits; it gives NaN or infinity "
         rule += f"for image {index}, counted from 0"
-        advice = "Repair or train the model again, or leave such images out."
+        advice = "Repair or retrain the model, or omit such images."
         raise invalid(owner, name, rule, unwrap_view(model), advice=advice)
 
 

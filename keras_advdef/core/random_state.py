@@ -178,7 +178,7 @@ class RandomLayer(keras.layers.Layer):
         """Raises in an export to a format that cannot draw fresh numbers."""
         found = conversion_format()
         if found is not None:
-            rule = "one in which a layer can draw random numbers"
+            rule = "a format in which layers can draw random numbers"
             advice = 'Export a SavedModel, `format="tf_saved_model"`.'
             raise invalid(type(self).__name__, "format", rule, found, advice=advice)
 

@@ -131,7 +131,7 @@ class FreshAtLoad(tf.saved_model.experimental.TrackableResource):
         self._state = state
 
     def _create_resource(self) -> tf.Tensor:
-        # The contents are of no use: TensorFlow only asks for some resource handle.
+        # TensorFlow needs some resource handle; the table stays empty.
         return tf.raw_ops.MutableHashTableV2(key_dtype=tf.int64, value_dtype=tf.int64)
 
     def _initialize(self) -> None:

@@ -69,7 +69,7 @@ def single_output(owner: str, outputs: Any) -> tf.Tensor:
     flat = keras.tree.flatten(outputs)
     check_outputs(owner, flat)
     if not tf.is_tensor(flat[0]) or flat[0].shape.rank != 2:
-        advice = "Give a model whose last layer returns one logit per class."
+        advice = "Pass a model whose last layer returns one logit per class."
         raise invalid(owner, "model", _CLASSES, flat[0], advice=advice)
     return flat[0]
 
@@ -90,7 +90,7 @@ def check_outputs(owner: str, outputs: Sequence[tf.Tensor | keras.KerasTensor]) 
     """
     if len(outputs) != 1:
         rule = f"{_CLASSES}, not {len(outputs)}"
-        advice = "Give `keras.Model(model.inputs, output)` with the output to attack."
+        advice = "Pass `keras.Model(model.inputs, output)` with the output to attack."
         raise invalid(owner, "model", rule, outputs, advice=advice)
 
 
@@ -437,8 +437,8 @@ def _probes(images: tf.Tensor) -> tf.Tensor:
 def _tell(model: object) -> None:
     name = getattr(model, "name", None) or getattr(model, "__name__", "model")
     warnings.warn(
-        f"`{name}` returns probabilities, and nothing shows how they were made: their "
-        "logarithm stands for logits, which loses gradients where it is sure of a "
-        "class. Return logits, or end the model in a softmax or sigmoid of Keras.",
+        f"`{name}` returns probabilities, but does not show how it made them. Their "
+        "logarithm serves as logits, which loses gradients where the model is certain. "
+        "Return logits, or end the model in a Keras softmax or sigmoid.",
         stacklevel=2,
     )

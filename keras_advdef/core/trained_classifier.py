@@ -10,9 +10,9 @@ from keras_advdef.core.model_inputs import call_classifier
 
 
 class TrainedClassifier:
-    """The classifier of one training step, and the images it runs on.
+    """The classifier of a training step, together with the images of the batch.
 
-    Everything else is an attribute of the model that trains it.
+    All other attributes are those of the training model.
 
     Args:
         model: The training model.
@@ -38,14 +38,14 @@ class TrainedClassifier:
         self.classifier = classifier
 
     def __call__(self, images: Any, training: bool | None = None) -> Any:
-        """Returns what the classifier returns."""
+        """Returns the outputs of the classifier."""
         return call_classifier(self.classifier, images, training=training)
 
     def logits_of(self, outputs: Any) -> tf.Tensor:
         """Returns the logits of outputs, without another forward pass.
 
         Args:
-            outputs: What the classifier returned for images of this shape.
+            outputs: Outputs of the classifier for images of this shape.
 
         Returns:
             Float32 tensor of shape `(batch, classes)`, with at least two classes.
@@ -59,11 +59,11 @@ class TrainedClassifier:
 def trained_classifier(
     model: keras.Model | TrainedClassifier, images: tf.Tensor
 ) -> TrainedClassifier:
-    """Returns the classifier of a training model, or a plain classifier, to train.
+    """Returns a model as objectives and penalties see it.
 
     Args:
-        model: A training model, any other classifier, or a `TrainedClassifier`, which
-            is returned as it is.
+        model: A training model or any other classifier; a `TrainedClassifier` is
+            returned unchanged.
         images: A batch of images.
 
     Example:

@@ -1,4 +1,4 @@
-"""What several tests of the ground share."""
+"""Fixtures for several tests of core."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture
 def in_fresh_process():
-    """Runs a script in a new interpreter and returns what it printed last."""
+    """Runs a script in a new interpreter and returns the last line it prints."""
 
     def run(script, *arguments):
         done = subprocess.run(

@@ -36,7 +36,7 @@ def _card(**changes):
 
 @pytest.fixture
 def no_cards(monkeypatch):
-    """An empty collection, so that test classes do not stay among the defences."""
+    """An empty registry, so that test classes do not stay among the defences."""
     monkeypatch.setattr(cards, "_CARDS", {})
 
 
@@ -118,7 +118,7 @@ class TestAllCards:
             assert getattr(card, field).endswith("."), name
 
     def test_no_paper_of_all_defences_ends_twice(self):
-        # The docstring puts the full stop there itself.
+        # The docstring adds the full stop.
         for name, card in all_cards().items():
             assert not card.paper.endswith("."), name
 

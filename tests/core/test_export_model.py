@@ -31,7 +31,7 @@ class TestExportModel:
     @pytest.mark.parametrize(
         ("inputs", "given"),
         [
-            # A list of one is served as its one tensor.
+            # A list of one input is served as a single tensor.
             (lambda image: [image], lambda image: image),
             (lambda image: {"image": image}, lambda image: {"image": image}),
         ],
@@ -92,7 +92,7 @@ def test_full_disk_is_a_sentence_and_leaves_what_was_there(earlier, tmp_path):
         export_model(small_net(), path, verbose=False)
     before = {each: each.is_file() and each.read_bytes() for each in path.rglob("*")}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # To a program it is as if the disk were full, but for the words.
+    # Like a full disk, with another message.
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
         text = "`export_model` expects `filepath` to be a place.*File too large"

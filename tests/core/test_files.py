@@ -133,7 +133,7 @@ class TestWriting:
             (OSError(errno.ENOSPC, "No space left on device", "a"), "No space left"),
             (FileNotFoundError(errno.ENOENT, "No such file or directory"), "No such"),
             (
-                # As TensorFlow words it.
+                # TensorFlow's wording.
                 tf.errors.ResourceExhaustedError(
                     None,
                     None,
@@ -231,7 +231,7 @@ class TestReplacing:
         assert not (tmp_path / "assets").exists()
 
     def test_interrupted_twice(self, tmp_path, monkeypatch):
-        """The second Ctrl-C comes while the old model is put back."""
+        """A second Ctrl-C arrives while the old model is restored."""
         _saved_model(tmp_path, "old")
         before = _contents(tmp_path)
         remove = shutil.rmtree
@@ -301,7 +301,7 @@ class TestLockAt:
             assert path.exists()
 
     def test_removed_before_it_was_locked(self, tmp_path, monkeypatch):
-        """Another process ends between the opening and the locking of its file."""
+        """Another process ends between opening and locking its file."""
         path, tries = tmp_path / "lock", []
         path.touch()
 
@@ -338,7 +338,7 @@ class Stopped(BaseException):
 
 @pytest.fixture
 def handlers():
-    """Handlers that raise, as a program has them; the old ones return afterwards."""
+    """Handlers that raise, as in a program; the old ones are restored afterwards."""
 
     def stop(number, frame):
         raise Stopped(number)

@@ -20,7 +20,7 @@ DIMENSION = 3
 
 @pytest.fixture
 def made():
-    """A generator, and images that it makes of known latents."""
+    """A generator, and images it makes from known latents."""
     generator = small_generator(latent_dim=DIMENSION)
     latents = normal(make_key(9), [5, DIMENSION])
     return generator, generator(latents)
@@ -75,7 +75,7 @@ class TestLatentSearch:
         found = search(generate, images, steps=400, restarts=2, learning_rate=0.3)
         rest = np.reshape(images, (4, 6)) - bias
         wanted = np.linalg.lstsq(matrix, rest.T, rcond=None)[0].T
-        # Near a minimum the errors of points so far apart differ by rounding alone.
+        # Near a minimum, the errors of points this far apart differ only by rounding.
         np.testing.assert_allclose(found.latents, wanted, atol=2e-3)
         left = ((rest - wanted @ matrix.T) ** 2).mean(axis=1)
         np.testing.assert_allclose(found.errors, left, atol=1e-5)
@@ -109,8 +109,8 @@ class TestLatentSearch:
         np.testing.assert_allclose(found.errors, lowest, rtol=1e-4)
 
     def test_starts_have_the_variance_of_a_unit_vector(self):
-        # Nothing is nearer than the start if the generator ignores its latents but
-        # for a term without slope there.
+        # No point is nearer than the start if the generator ignores its latents,
+        # except for a term with zero slope there.
         count, dimension = 200, 50
         found = latent_search(
             lambda latents: tf.reshape(0.0 * latents, [-1, 5, 10, 1]),
@@ -142,7 +142,7 @@ class TestLatentSearch:
     def test_never_worse_than_the_best_start(self, linear):
         generate, _, _ = linear
         images = some_images()
-        # So long a step leads away from everywhere.
+        # Such a long step leads away from everything.
         found = search(generate, images, steps=30, learning_rate=50.0)
         begun = [mean_squares(generate(starts(0, r, 4)), images) for r in range(4)]
         np.testing.assert_allclose(found.errors, np.min(begun, axis=0), rtol=1e-5)
@@ -154,7 +154,7 @@ class TestLatentSearch:
             search(generator, images, restarts=restarts, steps=3).errors.numpy()
             for restarts in range(1, 7)
         ]
-        # The restart that gives the final error differs from image to image.
+        # The best restart differs between images.
         last = [np.flatnonzero(np.isclose(alone, alone[-1])[:, i])[0] for i in range(5)]
         assert len({*last}) > 1
 
@@ -175,7 +175,7 @@ class TestLatentSearch:
 
         images = tf.zeros((2, 256, 512, 1))
         search(generate, images, steps=1, restarts=5)
-        # 2**19 values are two restarts of two images, each of 2**17.
+        # 2**19 values: two restarts of two images of 2**17 values.
         assert max(rows) == 4
 
     def test_a_start_that_diverges_harms_no_other(self, linear):
@@ -288,7 +288,7 @@ def test_shapes_of_sequential_and_functional_models():
         (lambda: keras.Sequential([keras.layers.Dense(1)]), "Start it with a"),
         (lambda: _generator((2, 5)), r"of latents.*generator=\(None, 2, 5\)"),
         (_two_inputs, "of latents"),
-        (lambda: _generator(shape=(12,)), r"gives images.*generator=\(None, 12\)"),
+        (lambda: _generator(shape=(12,)), r"returns images.*generator=\(None, 12\)"),
     ],
 )
 def test_rejects_what_is_no_generator(generator, rule):

@@ -53,7 +53,7 @@ class TestStraightThrough:
 
     @pytest.mark.parametrize("mode", [straight_through, _graph, _compiled])
     def test_keeps_every_bit_of_sums_and_signed_zeros(self, mode):
-        # A difference of rounded numbers such as (0.1 + 0.2) - 0.3 is no zero.
+        # A difference of rounded numbers such as (0.1 + 0.2) - 0.3 is not zero.
         images = np.array([0.3, 0.1, 1e30, 1e-30, 0.0], np.float32)
         other = np.array([0.1 + 0.2, 1e30, 0.1, -0.0, 1 / 3], np.float32)
         value = mode(tf.constant(images), tf.constant(other)).numpy()
@@ -93,7 +93,7 @@ class TestStraightThrough:
 
 
 def _smooth(images):
-    """A loss of each image that is not linear, and something to carry along."""
+    """A nonlinear loss of each image, and a second value."""
     inner = tf.reduce_sum(tf.tanh(images) * images, axis=[1, 2, 3])
     return tf.exp(-inner), inner
 
@@ -144,7 +144,7 @@ class TestInputGradient:
             np.testing.assert_allclose(one, other, rtol=1e-6)
 
     def test_scale_keeps_float16_from_vanishing(self):
-        # The slope 1e-4 * 1e-4 = 1e-8 is below the least float16, 6e-8.
+        # The slope 1e-4 * 1e-4 = 1e-8 is below the smallest float16, 6e-8.
         def function(images):
             half = tf.cast(images, tf.float16) * 1e-4
             return tf.cast(tf.reduce_sum(half * 1e-4, 1), tf.float32), None
@@ -264,7 +264,7 @@ def test_layers_stand_aside(cls, arguments, images):
     with bypass_defences():
         first, second = layer(images).numpy(), layer(images).numpy()
     np.testing.assert_array_equal(first, second)
-    # A convolution may have the shape of its input too.
+    # A convolution may keep the shape of its input, too.
     if first.shape == images.shape and not isinstance(layer, VariationalLayer):
         np.testing.assert_allclose(first, images, atol=1e-6)
     assert not np.array_equal(layer(images), first)

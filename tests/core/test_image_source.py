@@ -17,7 +17,7 @@ def dataset(*parts, size=2):
 
 
 class Batches(keras.utils.PyDataset):
-    """The images in batches of two; without an end if there is no length."""
+    """The images in batches of two; endless if there is no length."""
 
     def __init__(self, length=3):
         super().__init__()
@@ -82,12 +82,12 @@ class TestTaken:
         ],
     )
     def test_no_end_is_refused(self, make, advice):
-        with pytest.raises(ValueError, match=f"has an end.* Bound it, .* by {advice}"):
+        with pytest.raises(ValueError, match=f"has an end.* Limit it, .* by {advice}"):
             load_images("PGD", make())
 
     def test_a_generator_is_refused(self):
         for source in (((IMAGES, LABELS) for _ in range(2)), itertools.count()):
-            with pytest.raises(TypeError, match="or make a `tf"):
+            with pytest.raises(TypeError, match="or make it a `tf"):
                 load_images("PGD", source)
 
     def test_images_alone_and_labels_beside_them(self):
@@ -98,11 +98,11 @@ class TestTaken:
         np.testing.assert_array_equal(images, IMAGES)
 
     def test_labels_twice_are_refused(self):
-        with pytest.raises(ValueError, match="left out where the images' data set"):
+        with pytest.raises(ValueError, match="omitted if the data set"):
             load_images("PGD", dataset(), LABELS)
 
     def test_single_images_are_refused(self):
-        with pytest.raises(ValueError, match=r"batched by `dataset\.batch\(128\)`"):
+        with pytest.raises(ValueError, match=r"Batch .* with `dataset\.batch\(128\)`"):
             load_images("PGD", dataset().unbatch())
 
     def test_images_of_two_sizes_are_refused(self):
@@ -119,7 +119,7 @@ class TestTaken:
 
     def test_no_more_than_memory_holds(self, monkeypatch):
         monkeypatch.setattr(image_source, "_MOST_BYTES", 40)
-        with pytest.raises(ValueError, match="Bound the data set"):
+        with pytest.raises(ValueError, match="Limit the data set"):
             load_images("PGD", dataset())
 
     @pytest.mark.parametrize("kind", [np.asarray, tf.constant, list])

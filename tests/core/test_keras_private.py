@@ -1,4 +1,4 @@
-"""One test per name, so that a new Keras release that moves one is noticed by name."""
+"""One test per name, to show which ones a new Keras release changes."""
 
 import keras
 import numpy as np
@@ -58,7 +58,7 @@ def test_has_graph():
             return inputs
 
     class Renamed(keras.Sequential):
-        """A subclass without a call of its own."""
+        """A subclass that does not override `call`."""
 
     class Overridden(keras.Sequential):
         def call(self, inputs, training=None, mask=None):
@@ -193,7 +193,7 @@ def test_ReluFunction():
 
 
 class _Told(keras.layers.Layer):
-    """Notes what it is traced for."""
+    """Records the format it is traced for."""
 
     def call(self, inputs):
         self.seen = keras_private.conversion_format()

@@ -1,4 +1,4 @@
-"""One test per name, so that a new Keras release that moves one is noticed by name."""
+"""One test per name, to show which ones a new Keras release changes."""
 
 import keras
 import numpy as np
@@ -36,7 +36,7 @@ def test_MonitoredMetrics():
     assert model.extra.result() == {"robust": 0.5}
     assert model.extra in model.metrics or metric in model.metrics
 
-    # `EarlyStopping` finds by itself that accuracy shall grow.
+    # `EarlyStopping` infers that accuracy should grow.
     stopping = keras.callbacks.EarlyStopping(monitor="val_robust", mode="auto")
     stopping.set_model(model)
     stopping.on_train_begin()
@@ -138,7 +138,7 @@ def test_reduce_weighted_values():
 
 
 def test_scale_loss_for_distribution():
-    # In one replica nothing changes; with two, the sum over them shall be the mean.
+    # One replica changes nothing; the sum over two must be the mean.
     loss = tf.constant(3.0)
     assert keras_training.scale_loss_for_distribution(loss).numpy() == 3.0
 
@@ -150,7 +150,7 @@ def test_unscale_loss_for_distribution():
 
 
 def test_prepare_for_workers():
-    # Training on two workers stands in test_distribution.py; elsewhere all stays.
+    # test_distribution.py trains on two workers; elsewhere nothing changes.
     model = _model()
     before = model._maybe_symbolic_build
     keras_training.prepare_for_workers(model)

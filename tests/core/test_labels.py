@@ -49,7 +49,7 @@ class TestCheckedLabels:
     @pytest.mark.parametrize("classes", [3, None])
     def test_rejects_rows_that_do_not_name_one_class(self, row, classes):
         labels = [[0.0, 1.0, 0.0], row]
-        rule = "rows that sum to 1 over the classes; row 1 does not.*One image has one"
+        rule = "rows that sum to 1 over the classes; row 1 does not.*Give each image"
         with pytest.raises(ValueError, match=rule):
             checked_labels("PGD", labels, count=2, classes=classes)
 

@@ -47,7 +47,7 @@ def _nested(inner):
 
 
 class Opaque(keras.Model):
-    """A model that nobody can look into."""
+    """A model without a visible structure."""
 
     def __init__(self, activation=None):
         super().__init__()
@@ -114,7 +114,7 @@ class TestSoftmaxHeads:
         logits = function(images).numpy()
 
         np.testing.assert_allclose(tf.nn.softmax(logits), before, rtol=1e-5)
-        # Logits up to a constant: their differences are those of the logarithms.
+        # Logits are defined up to a constant, so differences are compared.
         np.testing.assert_allclose(
             logits - logits[:, :1],
             np.log(before) - np.log(before[:, :1]),
@@ -196,9 +196,9 @@ class TestSoftmaxHeads:
         np.testing.assert_allclose(eager, compiled, rtol=1e-5, atol=1e-6)
 
 
-# Heads that cannot be undone, and inputs that would cut off fractions.
+# Heads that cannot be undone, and inputs that would round.
 _TOLD = ("softmax_before_pooling", "saved_model", "uint8_input")
-# Those of logarithms of probabilities are the same but for a constant for each image.
+# Log probabilities equal logits up to a constant for each image.
 _SHIFTED = ("log_probabilities", "saved_model")
 
 
@@ -212,7 +212,7 @@ def test_every_form_has_the_logits_of_its_bare_twin(form):
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         function = LogitsFunction(brought.model, value_range=pixels)
-        # A graph of the form, then eagerly, then once more in another function.
+        # In a graph, then eagerly, then in another graph.
         found = [tf.function(function)(unit), function(unit)]
         found.append(LogitsFunction(brought.model, value_range=pixels)(unit))
     ours = [str(each.message) for each in told if "`" in str(each.message)]
@@ -277,7 +277,7 @@ class TestNoSideEffects:
         model(images)
         losses = [loss.numpy() for loss in model.losses]
         variables = [variable.numpy() for variable in model.variables]
-        # The seed of dropout is no variable of the model in Keras's own list.
+        # Keras does not list the seed of dropout among the model's variables.
         seeds = [layer.seed_generator for layer in model.layers if "drop" in layer.name]
 
         function = LogitsFunction(model, training=True)

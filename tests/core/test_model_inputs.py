@@ -14,7 +14,7 @@ from keras_advdef.core.model_inputs import (
 
 
 class Subclassed(keras.Model):
-    """A model that takes maps `(batch, 8, 8)`, as its own code reads them."""
+    """A subclassed model of maps `(batch, 8, 8)`."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ class TestImagesWithoutChannels:
         np.testing.assert_allclose(eager, traced, atol=1e-6)
 
     def test_as_with_the_axis(self, maps, labels):
-        """A model of maps takes images of one channel too, as Keras does."""
+        """A model of maps also takes images with one channel, as in Keras."""
         model, attack = _MAPS["functional"](), FGSM(0.1)
         expected = attack.generate(model, maps, labels, seed=1, verbose=0)
         images = maps[..., None]
@@ -93,8 +93,8 @@ class TestImagesWithoutChannels:
             ((6, 4, 4, 4, 1), "model of volumes, put .*`keras.layers.Reshape"),
             ((6,), "non-empty array of shape"),
             ((0, 8, 8), "non-empty array of shape"),
-            ((6, 8, 9), r"images as the model takes them, \(None, 8, 8\)"),
-            ((6, 8, 8, 3), r"images as the model takes them, \(None, 8, 8\)"),
+            ((6, 8, 9), r"images of the model's input shape, \(None, 8, 8\)"),
+            ((6, 8, 8, 3), r"images of the model's input shape, \(None, 8, 8\)"),
         ],
     )
     def test_other_shapes_are_told_what_to_do(self, shape, sentence, labels):
@@ -220,9 +220,9 @@ def test_with_channels():
     assert add_channels(images) is images
 
 
-def test_check_fit():
+def test_check_image_shape():
     any_size = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Flatten()])
     check_image_shape("PGD", any_size, np.zeros((1, 5, 7, 3)))
     check_image_shape("PGD", len, np.zeros((1, 5)))
-    with pytest.raises(ValueError, match="takes them, "):
+    with pytest.raises(ValueError, match="input shape, "):
         check_image_shape("PGD", any_size, np.zeros((1, 5, 7, 1)))

@@ -62,7 +62,7 @@ class TestModelView:
         with view.applied():
             with pytest.raises(ValueError, match="without any gradient"):
                 in_other_thread(lambda: gradient(net, images))
-            # One that comes and goes meanwhile takes nothing with it.
+            # Another one that ends in between changes nothing.
             found = in_other_thread(lambda: gradient(view, images))
             np.testing.assert_array_equal(found, expected)
             np.testing.assert_array_equal(gradient(net, images), expected)
@@ -156,7 +156,7 @@ class TestReplacedCall:
 
 
 class Traced(keras.Model):
-    """A net whose `call` is a `tf.function`, with a condition that it converts."""
+    """A net whose `call` is a `tf.function` with a Python condition."""
 
     def __init__(self, front):
         super().__init__()
@@ -171,7 +171,7 @@ class Traced(keras.Model):
 
 
 class TracedWithin(Traced):
-    """The same with a function that nobody can see from outside."""
+    """The same with a function that is hidden inside."""
 
     def __init__(self, front):
         super().__init__(front)
@@ -182,7 +182,7 @@ class TracedWithin(Traced):
 
 
 class TestTracedModels:
-    """What is traced while a model is attacked goes on with it long after."""
+    """A trace made during an attack outlives the attack."""
 
     @pytest.mark.parametrize("before", [False, True])
     def test_views_hold_and_end(self, before, images):

@@ -33,7 +33,7 @@ def _norms(perturbations, norm):
 def _generated(seed, shape=(3, 2, 3, 2)):
     generator = np.random.default_rng(seed)
     images = generator.uniform(size=shape).astype(np.float32)
-    # Some pixels on the very border.
+    # Some pixels exactly on the border.
     images[generator.uniform(size=shape) < 0.1] = 0.0
     images[generator.uniform(size=shape) < 0.1] = 1.0
     candidate = images + generator.normal(size=shape).astype(np.float32)
@@ -73,12 +73,12 @@ class TestNormPerImage:
         _, perturbation = _generated(seed)
         size = norm_per_image(tf.constant(perturbation * epsilon), norm)
         expected = _norms(perturbation * np.float32(epsilon), norm)
-        # Squares below the least float32 are lost.
+        # Squares below the smallest float32 underflow.
         np.testing.assert_allclose(size, expected, rtol=1e-5, atol=1e-18)
 
 
 def _exact_l1(candidate, image, epsilon):
-    """Projects one flat image on the l1 ball and the box, in float64.
+    """Projects one flat image onto the l1 ball and the box, in float64.
 
     The size of the clipped soft threshold is piecewise linear and falling in the
     threshold, so it is interpolated between its breakpoints.
@@ -203,7 +203,7 @@ class TestProject:
         radii = np.array([0.0, 0.1, 50.0], np.float32)
         nearest = _projected(candidate, images, radii, norm)
         np.testing.assert_array_equal(nearest[0], images[0])
-        # For l2 the box may cut a little off, see the docstring.
+        # For l2 the box may clip a little; see the docstring.
         assert 0.09 < _norms(nearest - images, norm)[1] <= 0.1 * (1 + 1e-5)
         inside = np.clip(candidate[2], 0, 1)
         np.testing.assert_allclose(nearest[2], inside, atol=1e-6)
@@ -281,7 +281,7 @@ class TestSteepestStep:
         np.testing.assert_allclose(together[1:2], alone, rtol=1e-6)
 
 
-# Far from the border, so that no draw is clipped.
+# Far from the border, so no draw is clipped.
 _CENTER = np.full((4000, 2, 2, 1), 0.5, np.float32)
 
 
@@ -302,7 +302,7 @@ class TestRandomPoint:
         moved = _moved(random_point(make_key(2), tf.constant(_CENTER), 0.3, norm))
         share = (_norms(moved, norm) / 0.3) ** 4
         assert scipy.stats.kstest(share, "uniform").pvalue > _LEAST_P
-        # Radii and directions come from streams of their own.
+        # Radii and directions come from separate streams.
         for drawn in (np.sign(moved), np.abs(moved)):
             correlation = np.corrcoef(share, drawn.ravel()[:4000])[0, 1]
             assert abs(correlation) < 4 / np.sqrt(4000)

@@ -30,7 +30,7 @@ def _flat_dense(**kwargs):
 
 
 class Residual(keras.layers.Layer):
-    """A composite that adds its input, times a weight of its own, to a sublayer."""
+    """A composite that adds its weighted input to the output of a sublayer."""
 
     def __init__(self):
         super().__init__()
@@ -202,8 +202,8 @@ class TestInputGradients:
         function = LogitsFunction(model, precision="bfloat16")
         gradient = tf.function(_input_gradient(function))(images)
         exact = tf.function(_input_gradient(function.full_precision))(images)
-        # An untrained net of 53 layers rounds a lot, and Keras's own mixed precision
-        # rounds the same.
+        # An untrained net of 53 layers loses much to rounding, as it does in Keras's
+        # own mixed precision.
         assert _cosine(gradient, exact) > 0.9
         keras.config.set_dtype_policy("mixed_bfloat16")
         try:
@@ -278,7 +278,7 @@ class TestPolicies:
     def test_pinned_in_a_mixed_model(self):
         model = _mixed_float16()
         with in_bfloat16(model):
-            # The model itself only hands images on.
+            # The model itself only passes images on.
             assert model.compute_dtype == "float32"
             found = [layer.compute_dtype for layer in model.layers]
             assert found == ["bfloat16"] * 4 + ["float32"]
@@ -308,7 +308,7 @@ class TestOtherThreads:
             _assert_same(policies, model)
             model.save(tmp_path / "model.keras")
             gradient = _input_gradient(LogitsFunction(model))
-            # What a thread traces now is there to stay.
+            # Traces that a thread makes now are kept.
             model.make_predict_function(force=True)
             called = [model(images), model.predict(images, verbose=0)]
             return called, [gradient(images), tf.function(gradient)(images)]
@@ -395,7 +395,7 @@ class TestHead:
         assert np.abs(logits - rounded).max() > 0
 
     def test_float16_head(self, images):
-        # All that computes is the head, so that the result is that of float32.
+        # Only the head computes, so the result equals that of float32.
         flat = keras.layers.Flatten(autocast=False)
         head = keras.layers.Dense(3, dtype="mixed_float16", activation="softmax")
         model = _sequential(flat, head)

@@ -89,7 +89,7 @@ class TestExactLogits:
         fast_values, _, fast_slope = input_gradient(first(fast), points)
         np.testing.assert_array_equal(values, fast_values)
         assert np.any(slope != fast_slope)
-        # Single values differ by more where a rounded activation lost its sign.
+        # Single values differ by more if rounding changed the sign of an activation.
         rest = np.linalg.norm(slope - fast_slope)
         assert rest < 0.2 * np.linalg.norm(slope)
 

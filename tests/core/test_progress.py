@@ -31,7 +31,7 @@ def test_nothing_but_text_reaches_the_terminal(capsys):
 
 
 def test_there_may_be_no_output(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", None)  # as under pythonw and `>&-`
+    monkeypatch.setattr(sys, "stdout", None)  # As under pythonw and `>&-`.
     LineProgress().line("a")
 
 
@@ -50,7 +50,7 @@ def test_counts_traces_once_and_rows_of_every_step(net, images, labels):
         counted.append((meter.tracing - tracing, meter.rows - rows))
     standing = int((net.predict(images, verbose=0).argmax(axis=1) == labels).sum())
     for _, rows in counted:
-        # Blocks are filled up; wrong images leave at once.
+        # Batches are padded; misclassified images leave at once.
         assert 3 * standing <= rows <= 3 * len(images)
     assert counted[0][0] > 0.0
     assert counted[1][0] == 0.0

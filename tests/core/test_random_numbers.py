@@ -71,11 +71,11 @@ class TestFoldIn:
 
         keys = folded(tf.range(count, dtype=tf.int64)).numpy()
         assert len(np.unique(keys, axis=0)) == count
-        # Of 32-bit words as many agree as birthdays do, within five deviations.
+        # As many 32-bit words collide as in the birthday problem, within five sigma.
         alike = count**2 / 2**33
         for word in keys.view(np.uint32).T:
             assert abs(count - len(np.unique(word)) - alike) < 5 * np.sqrt(alike) + 1
-        # Each bit is even, and knows nothing of any other, of its key or the next one.
+        # Each bit is fair and independent of all others, of its key and of the next.
         bits = np.unpackbits(keys.view(np.uint8), axis=1) * np.float32(2) - 1
         assert np.abs(bits.mean(axis=0)).max() < 5 / np.sqrt(count)
         pairs = bits.T @ bits / count - np.eye(128)
@@ -95,7 +95,7 @@ class TestFoldIn:
         np.testing.assert_array_equal(fold_in(key, 5), expected)
 
     def test_every_bit_of_a_key_counts(self):
-        # Flipping one bit of 128 flips about half of all, none of them for ever.
+        # Flipping one of 128 bits flips about half of all; no bit always flips.
         key = tf.constant([3, 4], tf.int64)
         flips = np.eye(128, dtype=np.uint8)
         words = np.packbits(flips, axis=1).view(np.int64)
@@ -116,7 +116,7 @@ class TestFoldIn:
 class TestPhilox:
     @pytest.mark.parametrize("dtype", [tf.int32, tf.uint32, tf.int64, tf.uint64])
     def test_is_the_stream_of_tensorflows_generator(self, dtype, in_every_mode):
-        # The low word of the counter is carried over into the high one.
+        # The low word of the counter carries over into the high one.
         state = tf.constant([-3, 7, -5], tf.int64)
         generator = tf.random.Generator.from_state(state, alg="philox")
         expected = generator.uniform_full_int([33], dtype)
@@ -219,7 +219,7 @@ class TestIntegers:
 
     @pytest.mark.parametrize("count", [3, 5, 2**23 - 1, 2**23 + 1, 2**24 - 1])
     def test_never_reaches_the_count(self, count):
-        # Also the largest draw below one, 1 - 2^-24, must not be rounded up.
+        # The largest draw, 1 - 2^-24, must not be rounded up either.
         largest = np.float32(1 - 2.0**-24) * np.float32(count)
         assert np.floor(largest) == count - 1
 

@@ -309,7 +309,7 @@ class TestReseed:
 
 _SERVE = """
 import json, sys
-sys.modules["keras_advdef"] = None  # An import of the package would fail.
+sys.modules["keras_advdef"] = None  # Makes any import of the package fail.
 import tensorflow as tf
 
 images = tf.zeros((2, 3))
@@ -380,7 +380,7 @@ def test_formats_in_which_a_server_could_not_draw_are_refused(tmp_path):
     net, file = small_net(front=[RandomNoise(0.1)]), tmp_path / "net.tflite"
     with pytest.raises(
         ValueError,
-        match=r"`RandomNoise` expects `format` to be one in which a layer can draw "
+        match=r"`RandomNoise` expects `format` to be a format in which layers can draw "
         r"random numbers\. Received: format='litert'\. Export a SavedModel",
     ):
         net.export(file, format="litert", verbose=False)

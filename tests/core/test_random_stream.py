@@ -211,7 +211,7 @@ class TestFreshAtLoad:
         _even_bits(states)
 
     def test_takes_the_bits_from_the_system(self, monkeypatch):
-        # Whatever else goes in, known or not, stays the same here.
+        # Everything else that enters is fixed here.
         monkeypatch.setattr(tf.raw_ops, "NonDeterministicInts", tf.zeros)
         _even_bits(self._initialized(64))
 
@@ -270,7 +270,7 @@ def draws():
 def of_a_worker():
     reader, writer = os.pipe()
     if not os.fork():
-        # What hangs is ended by the alarm, and read as nothing.
+        # The alarm ends hanging processes; they count as empty.
         signal.alarm(60)
         os.write(writer, json.dumps(draws()).encode())
         os._exit(0)
@@ -278,7 +278,7 @@ def of_a_worker():
     with os.fdopen(reader) as lines:
         return json.loads(lines.read())
 
-# A graph that is not compiled, or is compiled by a worker first, hangs in TensorFlow.
+# TensorFlow hangs on graphs that are not compiled, or compiled first in a worker.
 draws()
 workers = [of_a_worker() for _ in range(2)]
 print(json.dumps([*workers, draws(), of_a_worker()]))

@@ -25,7 +25,7 @@ _KERNEL = np.eye(3, dtype="float32")
 
 
 def _graph_of(function, images=_Z):
-    """What a function returns about symbolic tensors."""
+    """The result of a function on symbolic tensors."""
     found = []
     traced = tf.function(lambda x: found.append(function(x)), autograph=False)
     traced.get_concrete_function(tf.TensorSpec((None, *images.shape[1:])))
@@ -154,11 +154,11 @@ def test_logits_spec():
 
 
 _SHAPE = (4, 4, 1)
-_HIDDEN = "returns probabilities, and nothing shows how they were made"
+_HIDDEN = "returns probabilities, but does not show how"
 
 
 class Opaque(keras.Model):
-    """A net that ends in code of its own."""
+    """A net that ends in custom code."""
 
     def __init__(self, head, units=3):
         super().__init__()
@@ -297,7 +297,7 @@ class TestLookLeavesNoTrace:
 
 
 class TestOneUnit:
-    """Values in [0, 1] alone do not tell a probability from a small logit."""
+    """Values in [0, 1] may be probabilities or small logits."""
 
     @pytest.mark.parametrize("from_logits", [False, True])
     def test_the_loss_decides(self, from_logits, images):
@@ -330,7 +330,7 @@ class TestOneUnit:
 def test_are_probabilities():
     assert are_probabilities(np.array([[0.2, 0.8], [1.0, 0.0]]))
     assert are_probabilities(np.array([[0.2], [1.0]]))
-    # Rows that sum to one by chance are none if one is negative.
+    # Rows that sum to one are not probabilities if an entry is negative.
     assert not are_probabilities(np.array([[1.5, -0.5]]))
     assert not are_probabilities(np.array([[0.5, 0.5], [0.5, 0.6]]))
     assert not are_probabilities(np.array([[0.2], [1.2]]))

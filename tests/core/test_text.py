@@ -19,7 +19,7 @@ _TEXT = st.text(st.sampled_from("\\`*_[]()<>!|~$&;#:/.w-+=>ab1 \n\t\x1b\u202e"))
 
 
 def cells(markdown):
-    """The texts in the rows of a table, which is all that there is."""
+    """The texts in the rows of a table, if there is nothing else."""
     kinds, rows, row = set(), [], []
     for token in rendered(markdown):
         kinds.add(token.type.partition("_")[0])

@@ -81,7 +81,7 @@ class TestReading:
             raise KeyboardInterrupt
 
     def test_advice_is_no_format(self):
-        # Names from files get into the advice.
+        # Names from files appear in the advice.
         with (
             pytest.raises(Refused, match=r"^\{0\} broke \(bad\)"),
             read_errors_as(Refused, "{0} broke ({})"),
@@ -143,7 +143,7 @@ class TestOpened:
 
     def test_pipes_are_not_opened(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
-        # Opening it would wait for a writer, for ever.
+        # Opening it would wait for a writer forever.
         with pytest.raises(Refused, match="It is not a regular file"):
             read_json(tmp_path / "pipe", Refused)
 
@@ -246,7 +246,7 @@ class TestReadNpz:
 
     @pytest.mark.parametrize("descr", ["<U0", "|S0", "|V0"])
     def test_elements_without_bytes(self, tmp_path, descr):
-        # A trillion of them fits into any file.
+        # A trillion of these fit into any file.
         content = io.BytesIO()
         np.save(content, np.zeros(10, np.uint8))
         claim = content.getvalue()[:-10].replace(b"(10,)", b"(10000000000000000,)")

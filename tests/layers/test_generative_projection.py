@@ -193,7 +193,7 @@ class TestGenerativeProjection:
         with pytest.raises(ValueError, match=rf"{name} `generator`.*latent_dim"):
             GenerativeProjection(small_net())
         flat = keras.Sequential([keras.Input((4,)), keras.layers.Dense(9)])
-        with pytest.raises(ValueError, match=rf"{name} `generator`.*gives images"):
+        with pytest.raises(ValueError, match=rf"{name} `generator`.*returns images"):
             GenerativeProjection(flat)
         with pytest.raises(ValueError, match=r"shape \(None, 8, 8, 1\)\. Received"):
             projection(generator)(images[:, :7])

@@ -15,7 +15,7 @@ def softmax(logits):
 
 
 def by_numpy(labels, members, alpha, beta):
-    """The formula of Pang et al. 2019 in float64, the jitter of their code included."""
+    """The formula of Pang et al. 2019 in float64, with the jitter of their code."""
     values = []
     for label, rows in zip(labels, np.asarray(members, "float64"), strict=True):
         mean = rows.mean(axis=0)

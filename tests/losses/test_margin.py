@@ -49,7 +49,7 @@ class TestMargin:
 
     @pytest.mark.parametrize("scale", [1.0, 1e4])
     def test_gradient_does_not_saturate(self, scale):
-        # One up for the best other class, one down for the label, whatever the size.
+        # +1 for the best other class and -1 for the label, whatever the logits' size.
         logits = scale * tf.constant(_LOGITS)
         with tf.GradientTape() as tape:
             tape.watch(logits)

@@ -41,7 +41,7 @@ def test_without_noise_it_is_the_same_net():
 def test_branches():
     net = branched_net()
     noisy = insert_noise(net)
-    # The shared convolution and that of the nested net, once each.
+    # Once for the shared convolution and once for that of the nested net.
     assert sorted(layer.stddev for layer in noises(noisy)) == [0.1, 0.2]
     assert noises(net) == []
     images = branched_images()
@@ -89,7 +89,7 @@ def test_names_are_new_in_a_model_that_was_loaded(tmp_path):
         [keras.Input((8, 8, 1)), RandomNoise(0.1), keras.layers.Conv2D(2, 3)]
     )
     net.save(tmp_path / "net.keras")
-    # As in another process, where Keras counts from the start.
+    # As in a new process, where Keras restarts its counts.
     keras.backend.clear_session()
     loaded = keras.models.load_model(tmp_path / "net.keras")
     assert len(noises(insert_noise(loaded))) == 2

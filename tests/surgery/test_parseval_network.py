@@ -31,7 +31,7 @@ def test_enlarges_no_difference():
         moved = np.linalg.norm(network(one) - network(other), axis=1)
         way = np.linalg.norm((one - other).reshape(64, -1), axis=1)
         assert (moved <= way * (1 + 1e-4)).all()
-    # The net as it was does enlarge: the test can fail.
+    # The original net does increase distances, so the test can fail.
     way = np.linalg.norm((one - other).reshape(64, -1), axis=1)
     for layer in net.layers:
         if isinstance(layer, keras.layers.Conv2D):

@@ -82,7 +82,7 @@ def test_saved_and_loaded(net, tmp_path):
     again = keras.models.load_model(tmp_path / "new.keras")
     for one, other in zip(wanted, again.predict(images, verbose=0), strict=True):
         np.testing.assert_array_equal(one, other)
-    # The old model, whose layers now belong to two, is saved as before.
+    # The old model shares its layers now, and is saved as before.
     net.save(tmp_path / "old.keras")
     old = keras.models.load_model(tmp_path / "old.keras")
     before = net.predict(images, verbose=0)
@@ -169,6 +169,6 @@ def test_extra_arguments_reach_the_layer():
 
     new = rewrite(model, rule)
     images = np.random.default_rng(1).normal(size=(4, 8, 8, 1)).astype("float32")
-    # In training mode the batch is normalised, whatever its scale.
+    # In training mode the batch is normalised at any scale.
     np.testing.assert_allclose(new(images), model(images), atol=2e-3)
     assert abs(float(np.std(new(images))) - 1.0) < 0.01
