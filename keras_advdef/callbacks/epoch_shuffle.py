@@ -1,4 +1,4 @@
-"""EpochShuffle: an order of the training images that a resumed run repeats."""
+"""EpochShuffle: shuffles so that a resumed run sees the same batches."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from keras_advdef.core.random_state import checked_seed
 class EpochShuffle(keras.callbacks.Callback):
     """Shuffles training data in an order that depends on seed and epoch alone.
 
-    `fit` on arrays and `tf.data.Dataset.shuffle` draw the order of an epoch from how
-    many epochs this process has seen. A run that `keras.callbacks.BackupAndRestore`
-    takes up again therefore sees other batches than the run that was not interrupted.
-    Here epoch 3 has the order of epoch 3, whoever runs it; random layers of this
-    package save their state, so both runs end with the same weights, to the bit on one
+    The order that `fit` on arrays and `tf.data.Dataset.shuffle` use in an epoch depends
+    on how many epochs this process has run. A run that
+    `keras.callbacks.BackupAndRestore` resumes therefore sees other batches than an
+    uninterrupted one. Here epoch 3 has the same order in any run. Random layers of this
+    package save their state, so both runs end with the same weights, bit for bit on one
     CPU device.
 
     Pass `dataset(...)` to `fit` with `shuffle=False`, and the object itself as a
@@ -28,7 +28,7 @@ class EpochShuffle(keras.callbacks.Callback):
         seed: Integer in `[0, 2**31)`.
 
     Raises:
-        ValueError: If the seed is no such integer.
+        ValueError: If the seed is not such an integer.
 
     Example:
 
@@ -46,18 +46,18 @@ class EpochShuffle(keras.callbacks.Callback):
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.seed = checked_seed("EpochShuffle", seed) or 0
-        # Data sets read it on the host.
+        # Data sets read the variable on the host.
         with tf.device("CPU:0"):
             self._epoch = tf.Variable(0, dtype=tf.int32, trainable=False, name="epoch")
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Sets the epoch whose order comes next."""
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Sets the epoch whose order is used next."""
         del logs
         self._epoch.assign(epoch)
 
     def dataset(
         self,
-        *arrays: Any,
+        *arrays: np.ndarray,
         batch_size: int = 32,
         drop_remainder: bool = False,
     ) -> tf.data.Dataset:

@@ -9,13 +9,13 @@ from keras_advdef.layers.set_kl_weight import variational_layers
 
 
 class KLAnnealing(keras.callbacks.Callback):
-    """Raises the weight of the divergence linearly to its full value.
+    """Raises the weight of the KL divergence linearly to its full value.
 
-    Where the weights' noise drowns the signal of the first epochs, the divergence keeps
-    it so; annealing lets the means grow first. It moves the variable `kl_scale` of all
-    variational layers, never their `kl_weight`, as a function of epoch and batch alone:
-    a run that `BackupAndRestore` resumes continues where it stopped. The loss that
-    `fit` logs, and that of validation, contain the divergence as it is weighted then.
+    Where the noise of the weights drowns the signal of the first epochs, the divergence
+    keeps it that way; annealing lets the means grow first. The callback sets the
+    variable `kl_scale` of all variational layers, never their `kl_weight`, from epoch
+    and batch alone, so a run that `BackupAndRestore` resumes continues where it
+    stopped. Training and validation loss contain the divergence at its current weight.
 
     Args:
         epochs: Number above 0. Epochs after which the full weight is reached.

@@ -1,30 +1,31 @@
 """PerturbationSchedule: moves the epsilon of adversarial training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_advdef.core.errors import checked_choice, invalid, wrong_type
+from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
 
 
 class PerturbationSchedule(keras.callbacks.Callback):
-    """Sets the epsilon of an adversarial training model as training goes on.
+    """Changes the epsilon of an adversarial training model during training.
 
-    Training at a large epsilon from the start can stay on a plateau; growing it from
-    zero avoids that. Steps are counted by the optimizer, so a resumed run continues
-    where it stopped. The model's step is not retraced.
+    Training at a large epsilon from the start can get stuck on a plateau; growing it
+    from zero avoids that. The optimizer counts the steps, so a resumed run continues
+    where it stopped. The training step is not traced again.
 
     Args:
         schedule: Function of the step (or epoch) that returns epsilon, in the units of
-            the attack's value range, or one epsilon per attack. The schedules of
-            `keras.optimizers.schedules` serve.
+            the attack's value range, or one epsilon per attack; for example one of
+            `keras.optimizers.schedules`.
         per: "step" or "epoch": what the schedule counts.
 
     Raises:
-        TypeError: If `schedule` is no function.
-        ValueError: If the model has no epsilon, or the schedule returns none.
+        TypeError: If `schedule` is not a function.
+        ValueError: If the model has no epsilon, or the schedule does not return one.
 
     Example:
 
@@ -34,7 +35,9 @@ class PerturbationSchedule(keras.callbacks.Callback):
     0.15
     """
 
-    def __init__(self, schedule: Callable[[int], Any], *, per: str = "step") -> None:
+    def __init__(
+        self, schedule: Callable[[int], float | Sequence[float]], *, per: str = "step"
+    ) -> None:
         super().__init__()
         if not callable(schedule):
             rule = "a function of the step"
@@ -44,9 +47,10 @@ class PerturbationSchedule(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Raises if the model trains without an attack."""
-        if getattr(self.model, "epsilon", None) is None:
+        model = self.model
+        if not isinstance(model, AdversarialTrainingModel) or model.epsilon is None:
             rule = "an adversarial training model with an attack"
-            raise invalid("PerturbationSchedule", "model", rule, self.model)
+            raise invalid("PerturbationSchedule", "model", rule, model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets epsilon for the epoch, if the schedule counts epochs."""

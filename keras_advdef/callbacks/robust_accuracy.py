@@ -14,11 +14,11 @@ _NAME = "val_robust_accuracy"
 
 
 class RobustAccuracy(keras.callbacks.Callback):
-    """Attacks validation images after an epoch and logs the accuracy that is left.
+    """Attacks validation images after an epoch and logs the accuracy that remains.
 
-    Writes `val_robust_accuracy` into the logs of every epoch, so that callbacks after
-    it can monitor it; pass them `mode="max"`. Between measurements the last value is
-    repeated. It is the accuracy under the given attack, no more.
+    The logs of every epoch get `val_robust_accuracy`, so that callbacks after this one
+    can monitor it; pass them `mode="max"`. Between measurements the last value is
+    repeated. It is the accuracy under the given attack only.
 
     Args:
         attack: An `Attack` with an epsilon.
@@ -29,7 +29,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         seed: Integer that fixes the attack's draws, so that epochs can be compared.
 
     Raises:
-        TypeError: If `attack` is no `Attack`.
+        TypeError: If `attack` is not an `Attack`.
         ValueError: If an argument is outside its bounds, or a callback that monitors
             `val_robust_accuracy` stands before this one.
 
@@ -50,7 +50,7 @@ class RobustAccuracy(keras.callbacks.Callback):
     def __init__(
         self,
         attack: Attack,
-        validation_data: tuple[Any, Any],
+        validation_data: tuple[np.ndarray, np.ndarray],
         frequency: int = 1,
         *,
         batch_size: int = 128,
@@ -73,7 +73,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         )
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Raises if a callback before this one wants what only this one writes."""
+        """Raises if a callback before this one monitors what this one logs."""
         self._last = None
         for callback in running_callbacks(self):
             if callback is self:

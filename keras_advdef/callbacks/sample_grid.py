@@ -1,4 +1,4 @@
-"""SampleGrid: pictures of what a generator makes as its training goes on."""
+"""SampleGrid: pictures of a generator's images during its training."""
 
 import os
 from pathlib import Path
@@ -20,19 +20,19 @@ _CHANNELS = (1, 3)
 class SampleGrid(keras.callbacks.Callback):
     """Writes a grid of a Wasserstein GAN's images to a PNG file every few epochs.
 
-    The latents are the same each time, so that a place of the grid shows how one image
-    comes about, also in a run that is taken up again. The files are
-    `epoch-0005.png` and so on; each appears whole or not at all.
+    The latents are the same each time, so that a cell of the grid shows how one image
+    develops, also in a resumed run. The files are `epoch-0005.png` and so on, and are
+    written atomically.
 
     Args:
-        folder: Where the files shall lie; made if it is not there.
+        folder: Folder of the files; created if it does not exist.
         every: Epochs from one file to the next, at least 1.
         rows: Images from top to bottom, at least 1.
         columns: Images from left to right, at least 1.
         seed: Integer in `[0, 2**31)` that fixes the latents.
 
     Raises:
-        TypeError: If the model that trains is no `WassersteinGAN`.
+        TypeError: If the model that trains is not a `WassersteinGAN`.
         ValueError: If an argument is outside its bounds, `folder` is a file, or the
             images are neither grey nor RGB.
 
@@ -74,7 +74,7 @@ class SampleGrid(keras.callbacks.Callback):
         self.seed = seed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Makes the folder, or raises where no grid can be written."""
+        """Creates the folder, or raises if no grid can be written."""
         checked_instance(_OWNER, "model", self.model, WassersteinGAN)
         shape = self.model.image_shape
         if shape[-1] not in _CHANNELS:

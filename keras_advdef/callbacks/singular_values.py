@@ -37,7 +37,7 @@ class SingularValues(keras.callbacks.Callback):
     """
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Raises where there is nothing to log or decay wins."""
+        """Raises if there is nothing to log, or weight decay defeats a constraint."""
         if not _kernels(self.model):
             rule = "a model with a dense or convolutional layer"
             raise invalid("SingularValues", "model", rule, self.model)
@@ -67,7 +67,7 @@ def extreme_singular_values(model: keras.Model) -> dict[str, float]:
 
 
 def _kernels(model: keras.Model) -> dict[str, np.ndarray]:
-    """The matrices of all kernels, by their layers' names, made unique in order."""
+    """Returns the matrices of all kernels by the name of their layer, made unique."""
     found: dict[str, np.ndarray] = {}
     for layer in flat_layers(model):
         kernel = getattr(layer, "kernel", None)

@@ -1,8 +1,9 @@
 """ClassifierModel: base of the models that wrap one classifier."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
+import tensorflow as tf
 
 from keras_advdef.core.cards import CardAsset, card_of
 from keras_advdef.core.errors import checked_instance
@@ -13,10 +14,10 @@ from keras_advdef.core.softmax_head import logits_spec
 
 
 class ClassifierModel(LogitsModel):
-    """Base of models that predict with one classifier, each in a way of its own.
+    """Base of models that predict with one classifier.
 
-    A subclass writes `logits` and `call` and ends its constructor with `connect`. In
-    return the classifier is built, saved and served with it, and the card comes along.
+    A subclass writes `logits` and `call` and ends its constructor with `connect`. The
+    classifier is then built, saved and exported with it, and so is its card.
 
     Args:
         classifier: A `keras.Model` that maps images to logits or to probabilities.
@@ -24,7 +25,7 @@ class ClassifierModel(LogitsModel):
         **kwargs: `name` and the like; see `keras.Model`.
 
     Raises:
-        TypeError: If the classifier is no `keras.Model`.
+        TypeError: If the classifier is not a `keras.Model`.
 
     Example:
 
@@ -43,17 +44,19 @@ class ClassifierModel(LogitsModel):
             self._card_asset = CardAsset(self, card)
 
     def connect(self) -> None:
-        """Tells the model its inputs, so that it can be exported before any use."""
+        """Tells the model its inputs, so that it can be exported before any call."""
         if has_graph(self.classifier):
             self(keras.KerasTensor(self.classifier.inputs[0].shape))
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Builds the classifier."""
         if not self.classifier.built:
             self.classifier.build(input_shape)
         super().build(input_shape)
 
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> Any:
+    def compute_output_spec(
+        self, images: tf.Tensor, training: bool | None = None
+    ) -> keras.KerasTensor:
         """Returns the symbolic output: a number for each class."""
         return logits_spec(call_classifier(self.classifier, images, training=training))
 
@@ -64,7 +67,7 @@ class ClassifierModel(LogitsModel):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Any:
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns a model made from `get_config`."""
         restored = keras.saving.deserialize_keras_object(config["classifier"])
         return cls(**{**config, "classifier": restored})

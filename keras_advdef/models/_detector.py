@@ -12,7 +12,7 @@ from keras_advdef.core.errors import checked_number, invalid
 from keras_advdef.core.image_source import is_dataset, load_images
 from keras_advdef.models._classifier_model import ClassifierModel
 
-# 100 * (1 - 0.05) must not be a little more than 95.
+# So that rounding errors do not make 100 * (1 - 0.05) more than 95.
 _DECIMALS = 9
 
 
@@ -22,9 +22,9 @@ class Detector(ClassifierModel):
     A subclass writes `scored` and sets `largest_score` and `steepness`. Until
     `calibrate` has set the threshold, no image is flagged.
 
-    Attacks and `evaluate_robustness` see `logits`: the classifier's, and one more
-    class for "flagged", which wins exactly where the verdict is true (as in Carlini
-    and Wagner 2017, "Adversarial Examples Are Not Easily Detected").
+    Attacks and `evaluate_robustness` see `logits`: the classifier's, and one for
+    "flagged", which is the largest exactly where the verdict is true (as in Carlini and
+    Wagner 2017, "Adversarial Examples Are Not Easily Detected").
 
     Args:
         classifier: A `keras.Model` that maps images to logits or to probabilities.
@@ -32,7 +32,7 @@ class Detector(ClassifierModel):
         **kwargs: `name` and the like; see `keras.Model`.
 
     Raises:
-        TypeError: If the classifier is no `keras.Model`.
+        TypeError: If the classifier is not a `keras.Model`.
 
     Example:
 
@@ -42,9 +42,9 @@ class Detector(ClassifierModel):
     """
 
     rejects = True
-    # Nothing is above it.
+    # No score is larger.
     largest_score: float
-    # Logits for each unit of score that the verdict's logit is ahead.
+    # By how much the logit of "flagged" leads, per unit of score above the threshold.
     steepness: float
 
     def __init__(self, classifier: keras.Model, **kwargs: Any) -> None:
@@ -58,7 +58,7 @@ class Detector(ClassifierModel):
             autocast=False,
         )
 
-    def scored(self, images: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def scored(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the logits behind the prediction and the score of each image.
 
         Args:
@@ -70,7 +70,7 @@ class Detector(ClassifierModel):
         """
         raise NotImplementedError(f"`{type(self).__name__}` must write `scored`.")
 
-    def logits(self, images: Any, training: bool = False) -> tf.Tensor:
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logits behind the prediction and one for "flagged".
 
         Args:
@@ -85,7 +85,9 @@ class Detector(ClassifierModel):
         flagged = tf.reduce_max(own, axis=1) + ahead
         return tf.concat([own, flagged[:, tf.newaxis]], axis=1)
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    def call(
+        self, images: tf.Tensor, training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
         """Returns probabilities, score and verdict of each image."""
         own, score = self.scored(images, bool(training))
         return {
@@ -95,8 +97,8 @@ class Detector(ClassifierModel):
         }
 
     def compute_output_spec(
-        self, images: Any, training: bool | None = None
-    ) -> dict[str, Any]:
+        self, images: tf.Tensor, training: bool | None = None
+    ) -> dict[str, keras.KerasTensor]:
         """Returns the symbolic outputs."""
         probabilities = super().compute_output_spec(images, training=training)
         count = probabilities.shape[:1]
@@ -116,8 +118,8 @@ class Detector(ClassifierModel):
     ) -> float:
         """Sets the threshold so that few of the given clean images are flagged.
 
-        It is Xu's quantile: of n sorted scores the one at `ceil(n * (1 - rate))`,
-        counted from 1. Take images that the model was not trained on.
+        The threshold is Xu's quantile: of n sorted scores, number
+        `ceil(n * (1 - rate))`, counted from 1. Use held-out images.
 
         Args:
             clean_images: Array, or a batched `tf.data.Dataset` or
@@ -148,7 +150,7 @@ class Detector(ClassifierModel):
         rank = math.ceil(round(len(scores) * (1.0 - rate), _DECIMALS))
         self.threshold.assign(scores[max(rank, 1) - 1])
         if verbose and is_dataset(clean_images):
-            # An array tells its length itself.
+            # The length of an array is known.
             name, count = type(self).__name__, len(images)
             sys.stdout.write(f"{name} calibrated on {count} images of the data set.\n")
         return float(self.threshold.numpy())

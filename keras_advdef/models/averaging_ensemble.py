@@ -47,8 +47,8 @@ _FEWEST_MEMBERS = 2
 class AveragingEnsemble(LogitsModel):
     """Averages the probabilities of its members, which see the same images.
 
-    Attacks see `logits`, the logarithm of the mean probability, computed from the
-    members' logits so that it does not saturate; `member_logits` shows each member.
+    Attacks see `logits`, the logarithm of the mean probability. It is computed from the
+    members' logits, so it does not saturate. `member_logits` gives each member's.
     Train all members together with `AdversarialTrainingModel` and the objective
     `AdaptiveDiversityPromoting`, or with `fit` on a loss of probabilities.
 
@@ -65,7 +65,7 @@ class AveragingEnsemble(LogitsModel):
         Float32 probabilities of shape `(batch, classes)`.
 
     Raises:
-        TypeError: If a member is no `keras.Model`.
+        TypeError: If a member is not a `keras.Model`.
         ValueError: If there are fewer than two members, if one is given twice, or if
             their inputs or outputs differ.
 
@@ -102,17 +102,17 @@ class AveragingEnsemble(LogitsModel):
         if card is not None:
             self._card_asset = CardAsset(self, card)
         if len(graphs) == len(self.members):
-            # Now it knows its inputs, and can be exported before any use.
+            # Tells the model its inputs, so that it can be exported before any call.
             self(keras.KerasTensor(graphs[0].inputs[0].shape))
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Builds the members."""
         for each in self.members:
             if not each.built:
                 each.build(input_shape)
         super().build(input_shape)
 
-    def member_logits(self, images: Any, training: bool = False) -> tf.Tensor:
+    def member_logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns each member's logits.
 
         Args:
@@ -127,7 +127,7 @@ class AveragingEnsemble(LogitsModel):
         ]
         return tf.stack(found, axis=1)
 
-    def logits(self, images: Any, training: bool = False) -> tf.Tensor:
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logarithm of the mean probability.
 
         Args:
@@ -139,13 +139,13 @@ class AveragingEnsemble(LogitsModel):
         """
         return log_mean_probability(self.member_logits(images, training=training))
 
-    def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the mean probability of each class."""
         members = self.member_logits(images, training=bool(training))
         return tf.reduce_mean(tf.nn.softmax(members), axis=1)
 
     def compute_output_spec(
-        self, images: Any, training: bool | None = None
+        self, images: tf.Tensor, training: bool | None = None
     ) -> keras.KerasTensor:
         """Returns the symbolic output."""
         specs = [
@@ -181,7 +181,7 @@ def _check_alike(first: keras.Model, other: keras.Model) -> None:
 
 
 def log_mean_probability(members: tf.Tensor) -> tf.Tensor:
-    """Returns the logarithm of the mean softmax, without leaving logarithms.
+    """Returns the logarithm of the mean softmax, computed with logarithms alone.
 
     Args:
         members: Logits of shape `(batch, members, classes)`.

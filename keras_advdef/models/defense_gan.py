@@ -1,4 +1,4 @@
-"""DefenseGAN: classifies the nearest image of a generator, and flags what is far."""
+"""DefenseGAN: classifies the nearest image of a generator, and flags distant ones."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from keras_advdef.layers.generative_projection import (
 )
 from keras_advdef.models._detector import Detector
 
-# Arguments that the search takes.
+# Arguments of the search.
 _SEARCH = (
     "generator",
     "steps",
@@ -51,20 +51,20 @@ _SEARCH = (
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class DefenseGAN(Detector):
-    """Gives a classifier `G(z*)`, the image of a generator that is nearest to its own.
+    """Classifies `G(z*)`, the generator's image that is nearest to the given one.
 
-    The search is `GenerativeProjection`'s. What it cannot reach is the score of an
-    image: the mean over the pixels of `(G(z*) - x)^2`, on the `[0, 1]` scale. An image
-    is flagged if its score is above the threshold; until `calibrate` has set that,
-    none is.
+    `GenerativeProjection` searches z*. The score of an image is the distance that is
+    left: the mean over the pixels of `(G(z*) - x)^2`, on the `[0, 1]` scale. An image
+    is flagged if its score is above the threshold; none is before `calibrate` has set
+    that.
 
-    Attacks and `evaluate_robustness` see `logits`: the classifier's on `G(z*)`, and
-    one more class for "flagged", which wins exactly where the verdict is true. Their
-    backward pass takes the projection for the identity (BPDA) and differentiates the
-    score as it is: at a minimum, z* counts as constant.
+    Attacks and `evaluate_robustness` see `logits`: the classifier's on `G(z*)`, and one
+    for "flagged", which is the largest exactly where the verdict is true. Their
+    backward pass treats the projection as the identity (BPDA) and differentiates the
+    score exactly: at a minimum, z* is a constant.
 
-    The generator is frozen; the classifier may be trained on, on images or on what the
-    generator makes of them.
+    The generator is frozen. The classifier may be trained further, on images or on the
+    generator's versions of them.
 
     Args:
         generator: Sequential or functional model from latents `(batch, latent_dim)` to
@@ -72,7 +72,7 @@ class DefenseGAN(Detector):
         classifier: A `keras.Model` that maps the generator's images to logits or to
             probabilities. One unit counts as two classes.
         steps: Integer of at least 1. Steps from each start, the paper's L.
-        restarts: Integer of at least 1. Starts of each image, the paper's R.
+        restarts: Integer of at least 1. Starts per image, the paper's R.
         learning_rate: Number above 0, in gradients of the mean squared error of pixels
             in `[0, 1]`.
         momentum: Number of at least 0 and below 1.
@@ -90,7 +90,7 @@ class DefenseGAN(Detector):
         `[0, 1]`, "verdict" `(batch,)`, true for flagged images.
 
     Raises:
-        TypeError: If the classifier is no `keras.Model`.
+        TypeError: If the classifier is not a `keras.Model`.
         ValueError: If an argument is outside its bounds, the generator does not map
             vectors to images, or the classifier takes other images.
 
@@ -146,14 +146,14 @@ class DefenseGAN(Detector):
         """The generator, which is frozen."""
         return self.projection.generator
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Builds the classifier, and checks the shape of the images."""
         if not self.projection.built:
             self.projection.build(add_channels(keras.KerasTensor(input_shape)).shape)
         super().build(input_shape)
 
-    def scored(self, images: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the classifier's logits on `G(z*)`, and how far that is."""
+    def scored(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the classifier's logits on `G(z*)`, and its distance."""
         images = add_channels(tf.convert_to_tensor(images))
         made = self.projection(images, training=training)
         logits = classifier_logits(self.classifier, made, training=training)
@@ -175,7 +175,7 @@ class DefenseGAN(Detector):
 
 
 def _check_fit(classifier: keras.Model, image_shape: tuple[int, ...]) -> None:
-    """Raises if a classifier is known to take other images than the generator's."""
+    """Raises if the classifier is known to take images of another shape."""
     if not has_graph(classifier):
         return
     wanted = tuple(add_channels(classifier.inputs[0]).shape[1:])

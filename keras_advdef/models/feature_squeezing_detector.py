@@ -1,4 +1,4 @@
-"""FeatureSqueezingDetector: tells attacked images by what squeezing does to them."""
+"""FeatureSqueezingDetector: flags images whose prediction changes when squeezed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_inputs import add_channels
 from keras_advdef.models._detector import Detector
 
-# The largest L1 distance between two distributions: nothing is above it.
+# The largest L1 distance between two distributions.
 _FARTHEST = 2.0
 
 
@@ -46,23 +46,23 @@ _FARTHEST = 2.0
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class FeatureSqueezingDetector(Detector):
-    """Compares a classifier's prediction on images and on squeezed copies of them.
+    """Compares a classifier's predictions on images and on squeezed copies of them.
 
     The score of an image is the largest L1 distance, over the squeezers, between the
     softmax of the classifier on the image and on the squeezed image. An image is
-    flagged if its score is above the threshold; until `calibrate` has set that, none
-    is. All copies go through the classifier in one batch.
+    flagged if its score is above the threshold; none is before `calibrate` has set
+    that. All copies go through the classifier in one batch.
 
-    Attacks and `evaluate_robustness` see `logits`: the classifier's, and one more
-    class for "flagged", which wins exactly where the verdict is true (as in Carlini
-    and Wagner 2017, "Adversarial Examples Are Not Easily Detected").
+    Attacks and `evaluate_robustness` see `logits`: the classifier's, and one for
+    "flagged", which is the largest exactly where the verdict is true (as in Carlini and
+    Wagner 2017, "Adversarial Examples Are Not Easily Detected").
 
     Args:
         classifier: A `keras.Model` that maps images to logits or to probabilities.
             One unit counts as two classes.
         squeezers: Layers that take and return images of the classifier's shape, such
-            as `BitDepthReduction`, `MedianSmoothing` and `NonLocalMeans`. Each works
-            on the image by itself.
+            as `BitDepthReduction`, `MedianSmoothing` and `NonLocalMeans`. Each sees
+            the original image.
         **kwargs: `name` and the like; see `keras.Model`.
 
     Call arguments:
@@ -75,7 +75,7 @@ class FeatureSqueezingDetector(Detector):
         `[0, 2]`, "verdict" `(batch,)`, true for flagged images.
 
     Raises:
-        TypeError: If the classifier is no `keras.Model` or a squeezer no layer.
+        TypeError: If the classifier is not a `keras.Model`, or a squeezer not a layer.
         ValueError: If there is no squeezer.
 
     Example:
@@ -94,7 +94,10 @@ class FeatureSqueezingDetector(Detector):
     steepness = 10.0
 
     def __init__(
-        self, classifier: keras.Model, squeezers: Sequence[Any], **kwargs: Any
+        self,
+        classifier: keras.Model,
+        squeezers: Sequence[keras.layers.Layer],
+        **kwargs: Any,
     ) -> None:
         super().__init__(classifier, **kwargs)
         owner = "FeatureSqueezingDetector"
@@ -106,7 +109,7 @@ class FeatureSqueezingDetector(Detector):
         ]
         self.connect()
 
-    def member_logits(self, images: Any, training: bool = False) -> tf.Tensor:
+    def member_logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the classifier's logits on the images and on each squeezed copy.
 
         Args:
@@ -123,7 +126,7 @@ class FeatureSqueezingDetector(Detector):
         logits = function(tf.concat(copies, axis=0))
         return tf.stack(tf.split(logits, len(copies), axis=0), axis=1)
 
-    def scored(self, images: Any, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def scored(self, images: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the classifier's logits and how far squeezing moves its softmax."""
         members = self.member_logits(images, training=training)
         return members[:, 0], tf.reduce_max(distances(members), axis=1)

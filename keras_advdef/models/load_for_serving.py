@@ -1,4 +1,4 @@
-"""load_for_serving: a model from a file, whose draws nobody can know beforehand."""
+"""load_for_serving: loads a model whose random draws nobody can predict."""
 
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,18 @@ from keras_advdef.core.random_state import reseed
 
 
 def load_for_serving(filepath: str | Path, **kwargs: Any) -> keras.Model:
-    """Returns a model from a `.keras` file, its random layers on keys of their own.
+    """Returns a model from a `.keras` file, with fresh keys in its random layers.
 
-    Which loader is for what:
+    When to use which loader:
 
-    - `keras.models.load_model` goes on with the random streams where the file left
-      them, so that training that is resumed draws as if it had never stopped. Whoever
-      has the file can replay what such a model draws, and so do all servers that load
-      it.
-    - `load_for_serving` starts every random layer of this package anew, with 128 bits
-      from the operating system, whatever `seed` it was made with. Two processes that
-      load one file draw differently, and what they draw cannot be told from the file.
+    - `keras.models.load_model` continues the random streams where the file left them,
+      so that resumed training draws as if it had never stopped. Anyone with the file
+      can replay the model's draws, and all servers that load it draw the same.
+    - `load_for_serving` gives every random layer of this package a fresh key of 128
+      bits from the operating system, whatever its `seed`. Two processes that load one
+      file draw differently, and the file does not reveal what they draw.
 
-    `model.export` writes a SavedModel, which does the latter whenever it is loaded.
+    A SavedModel from `model.export` draws fresh keys whenever it is loaded.
 
     Args:
         filepath: Where the file lies.

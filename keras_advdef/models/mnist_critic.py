@@ -9,9 +9,9 @@ def mnist_critic(width: int = 64) -> keras.Sequential:
     """Returns the critic of Defense-GAN for MNIST, with new weights.
 
     Three 5 x 5 convolutions of stride 2 with 1, 2 and 4 times `width` channels and
-    leaky rectifiers, and one unit that is no probability. Batch normalisation has no
-    place in it, since the gradient penalty is one of single images. At the default
-    width it has 1,030,145 weights, as the paper's net.
+    leaky rectifiers, and one linear unit. There is no batch normalisation, because the
+    gradient penalty is defined for single images. At the default width the net has
+    1,030,145 weights, like the paper's.
 
     Args:
         width: Channels after the first convolution, at least 1.
@@ -21,7 +21,7 @@ def mnist_critic(width: int = 64) -> keras.Sequential:
         scores `(batch, 1)`.
 
     Raises:
-        ValueError: If `width` is no integer of at least 1.
+        ValueError: If `width` is not an integer of at least 1.
 
     Paper: Samangouei, Kabkab, Chellappa: Defense-GAN: Protecting Classifiers Against
     Adversarial Attacks Using Generative Models, ICLR 2018.

@@ -10,8 +10,8 @@ def mnist_generator(width: int = 64, *, latent_dim: int = 128) -> keras.Sequenti
 
     A dense layer and three transposed 5 x 5 convolutions of stride 2, with 4, 2 and 1
     times `width` channels, no batch normalisation, a sigmoid at the end. At the default
-    width it has 1,554,177 weights, as the paper's net. Training draws its latents from
-    N(0, 1).
+    width the net has 1,554,177 weights, like the paper's. Training draws its latents
+    from N(0, 1).
 
     Args:
         width: Channels before the last convolution, at least 1.
@@ -22,7 +22,7 @@ def mnist_generator(width: int = 64, *, latent_dim: int = 128) -> keras.Sequenti
         `(batch, 28, 28, 1)` in `[0, 1]`.
 
     Raises:
-        ValueError: If an argument is no integer of at least 1.
+        ValueError: If an argument is not an integer of at least 1.
 
     Paper: Samangouei, Kabkab, Chellappa: Defense-GAN: Protecting Classifiers Against
     Adversarial Attacks Using Generative Models, ICLR 2018.
@@ -48,7 +48,7 @@ def mnist_generator(width: int = 64, *, latent_dim: int = 128) -> keras.Sequenti
             _upsampling(width),
             keras.layers.ReLU(),
             _upsampling(1),
-            # Pixels of a mixed precision would be few.
+            # In half precision pixels could take few values.
             keras.layers.Activation("sigmoid", dtype="float32"),
         ],
         name="mnist_generator",

@@ -43,23 +43,23 @@ _COMBINATIONS = ("probabilities", "logits")
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class RandomSelfEnsemble(ClassifierModel):
-    """Averages what a classifier with random layers predicts over several passes.
+    """Averages the predictions of a classifier with random layers over several passes.
 
-    The passes run one after the other in a loop of the same graph, so that a
-    prediction takes the memory of one; gradients of it, as attacks take, that of all.
-    Every pass draws anew: noise, pruning, resizing, weights. Gradients of
-    `logits` are those of the mean, which is expectation over transformation (EOT);
-    attacks on it therefore average fewer calls.
+    The passes run one after the other in a loop of the same graph, so that a prediction
+    takes the memory of one pass; its gradient, which attacks use, takes that of all.
+    Every pass has fresh draws: noise, pruning, resizing, weights. The gradient of
+    `logits` is that of the mean, which is expectation over transformation (EOT), so
+    attacks on it need fewer EOT samples.
 
-    Train the classifier, or this model: with `training=True` a single pass is taken,
-    whose loss bounds that of the ensemble from above (Jensen).
+    Train the classifier or this model: with `training=True` it makes a single pass,
+    whose loss is an upper bound of the ensemble's (Jensen).
 
     Args:
         classifier: A `keras.Model` that maps images to logits or to probabilities.
             One unit counts as two classes; see `surgery.insert_noise`.
         samples: Number of passes, at least 1.
-        combine: "probabilities" for the mean of the softmax, as the paper's code, or
-            "logits" for the sum of the logits, as the survey has it.
+        combine: "probabilities" for the mean of the softmax, as in the paper's code, or
+            "logits" for the sum of the logits, as in the survey.
         **kwargs: `name` and the like; see `keras.Model`.
 
     Call arguments:
@@ -70,8 +70,8 @@ class RandomSelfEnsemble(ClassifierModel):
         Float32 probabilities of shape `(batch, classes)`.
 
     Raises:
-        TypeError: If the classifier is no `keras.Model`.
-        ValueError: If `samples` is no integer of at least 1 or `combine` unknown.
+        TypeError: If the classifier is not a `keras.Model`.
+        ValueError: If `samples` is not an integer of at least 1 or `combine` unknown.
 
     Example:
 
@@ -98,7 +98,7 @@ class RandomSelfEnsemble(ClassifierModel):
         self.averaged_draws = self.samples
         self.connect()
 
-    def logits(self, images: Any, training: bool = False) -> tf.Tensor:
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logarithm of the mean probability, or the sum of the logits.
 
         Args:
@@ -109,14 +109,14 @@ class RandomSelfEnsemble(ClassifierModel):
             Float32 tensor of shape `(batch, classes)`.
         """
         is_sum = self.combine == "logits"
-        # Without its noise every pass is the same.
+        # Without noise all passes are equal.
         if training or are_defences_bypassed():
             logits = classifier_logits(self.classifier, images, training=training)
             return logits if is_sum else tf.nn.log_softmax(logits)
         images = tf.convert_to_tensor(images)
         key = shared_pass_key(self.classifier)
 
-        def one(index: Any) -> tf.Tensor:
+        def one(index: tf.Tensor) -> tf.Tensor:
             if key is None:
                 logits = classifier_logits(self.classifier, images)
             else:
@@ -124,17 +124,17 @@ class RandomSelfEnsemble(ClassifierModel):
                     logits = classifier_logits(self.classifier, images)
             return logits if is_sum else tf.nn.log_softmax(logits)
 
-        def add(index: Any, state: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
+        def add(index: tf.Tensor, state: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
             join = tf.add if is_sum else _log_add
             return (join(state[0], one(index + 1)),)
 
-        # What layers add to the loss inside the loop cannot leave it.
+        # Losses that layers add inside the loop cannot leave it.
         with preserve_losses(self.classifier):
             (total,) = fixed_loop(add, (one(0),), self.samples - 1, unroll=False)
         count = tf.math.log(tf.cast(self.samples, total.dtype))
         return total if is_sum else total - count
 
-    def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the mean probability of each class."""
         return tf.nn.softmax(self.logits(images, training=bool(training)))
 

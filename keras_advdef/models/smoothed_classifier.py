@@ -22,12 +22,12 @@ ABSTAINED = -1
 
 
 class Certificates(NamedTuple):
-    """What can be promised of images.
+    """Certified classes and radii of images.
 
     Attributes:
-        classes: The class of each, `ABSTAINED` (-1) where the vote was too close.
-        radii: l2 radii within which it stays, in the units of the images; zero where
-            the classifier abstained.
+        classes: The class of each image, `ABSTAINED` (-1) where the vote was too close.
+        radii: l2 radii within which the class does not change, in the units of the
+            images; zero where the classifier abstained.
     """
 
     classes: np.ndarray
@@ -51,16 +51,16 @@ class Certificates(NamedTuple):
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class SmoothedClassifier(ClassifierModel):
-    """Predicts what a classifier says most often of an image with Gaussian noise.
+    """Predicts the class that a classifier gives most noisy copies of an image.
 
-    `predict` returns the share of votes of each class; `classify` and `certify` say a
+    `predict` returns the share of votes of each class. `classify` and `certify` name a
     class only where it is the most frequent one with the chosen confidence, by exact
-    binomial tests, and abstain elsewhere. Of a class whose chance is at least p with
-    that confidence, `stddev * Phi^-1(p)` is a radius within which the smoothed
-    classifier does not change, whatever the attack.
+    binomial tests, and abstain elsewhere. If the probability of a class is at least p
+    with that confidence, the smoothed classifier does not change within the radius
+    `stddev * Phi^-1(p)`, whatever the attack.
 
-    The classifier must have been trained on noise of that size. Attacks see the mean
-    probability over the draws, whose gradient votes do not have.
+    Train the classifier on noise of the same size. Attacks see the mean probability
+    over the draws, because votes have no gradient.
 
     Args:
         classifier: A `keras.Model` that maps images to logits or to probabilities.
@@ -72,14 +72,13 @@ class SmoothedClassifier(ClassifierModel):
 
     Call arguments:
         images: Tensor of shape `(batch, rows, cols, channels)`.
-        training: With True a single noisy pass is taken and its probabilities are
-            returned.
+        training: If true, the probabilities of a single noisy pass are returned.
 
     Returns:
         Float32 shares of the votes, `(batch, classes)`.
 
     Raises:
-        TypeError: If the classifier is no `keras.Model`.
+        TypeError: If the classifier is not a `keras.Model`.
         ValueError: If `stddev` or `samples` is out of its range.
 
     Example:
@@ -110,13 +109,13 @@ class SmoothedClassifier(ClassifierModel):
         self.ensemble = RandomSelfEnsemble(noisy, samples=self.samples)
         self.connect()
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Builds the classifier."""
         if not self.ensemble.built:
             self.ensemble.build(input_shape)
         super().build(input_shape)
 
-    def logits(self, images: Any, training: bool = False) -> tf.Tensor:
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logarithm of the mean probability over the draws.
 
         Args:
@@ -128,31 +127,31 @@ class SmoothedClassifier(ClassifierModel):
         """
         return self.ensemble.logits(images, training=training)
 
-    def call(self, images: Any, training: bool | None = None) -> tf.Tensor:
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the share of votes of each class."""
         if training:
             return tf.nn.softmax(self.logits(images, training=True))
         return self._votes(images, self.samples) / self.samples
 
-    def _votes(self, images: Any, count: int) -> tf.Tensor:
-        """Returns in how many of so many draws each class is the largest, float32."""
+    def _votes(self, images: tf.Tensor, count: int) -> tf.Tensor:
+        """Returns in how many of `count` draws each class is the largest, float32."""
         images = tf.convert_to_tensor(images)
         noisy = self.ensemble.classifier
-        # Inside a loop layers cannot move their own counters.
+        # Layers cannot advance their counters inside a loop.
         key = self._key()
 
-        def vote(index: Any) -> tf.Tensor:
+        def vote(index: tf.Tensor) -> tf.Tensor:
             with draw_scope(fold_in(key, index)):
                 logits = classifier_logits(noisy, images)
             votes = tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
-            # NaN votes for no class, so it cannot help to certify one.
+            # NaN is not a vote, so it cannot help to certify a class.
             is_nan = tf.reduce_any(tf.math.is_nan(logits), axis=-1, keepdims=True)
             return tf.where(is_nan, 0.0, votes)
 
-        def add(index: Any, state: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
+        def add(index: tf.Tensor, state: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
             return (state[0] + vote(index + 1),)
 
-        # What layers add to the loss inside the loop cannot leave it.
+        # Losses that layers add inside the loop cannot leave it.
         with preserve_losses(noisy):
             return fixed_loop(add, (vote(0),), count - 1, unroll=False)[0]
 
@@ -166,15 +165,15 @@ class SmoothedClassifier(ClassifierModel):
     ) -> np.ndarray:
         """Returns the class of each image, or `ABSTAINED` (-1).
 
-        The two classes of most votes are compared by an exact binomial test, so that a
-        class that is said is the smoothed classifier's but for `failure` of the images.
+        An exact binomial test compares the two classes with the most votes, so that a
+        named class is the smoothed classifier's except for `failure` of the images.
 
         Args:
             images: Array `(count, rows, cols, channels)`, or a `tf.data.Dataset` or
                 `keras.utils.PyDataset` of batches that has an end.
             failure: Number above 0 and at most 1.
             batch_size: Images per compiled call.
-            seed: Integer in `[0, 2**31)` that fixes the draws; `None` for new ones.
+            seed: Integer in `[0, 2**31)` that fixes the draws; `None` for fresh ones.
 
         Returns:
             Integer array `(count,)`.
@@ -187,7 +186,7 @@ class SmoothedClassifier(ClassifierModel):
         failure = _checked_failure(failure)
         images = load_images("SmoothedClassifier.classify", images).images
         counts = self._counted(images, self.samples, batch_size, self._key(seed))
-        # Draws that the classifier answers with NaN compete as a class of their own.
+        # Draws for which the classifier returns NaN compete as one more class.
         lost = self.samples - counts.sum(axis=1)
         ranked = np.column_stack([counts, lost])
         order = np.argsort(-ranked, axis=1, kind="stable")
@@ -211,17 +210,18 @@ class SmoothedClassifier(ClassifierModel):
     ) -> Certificates:
         """Returns classes and radii that hold for all but `failure` of the images.
 
-        One set of draws chooses the class, another bounds its chance from below by an
-        exact (Clopper-Pearson) interval.
+        One set of draws chooses the class, another gives an exact (Clopper-Pearson)
+        lower bound of its probability.
 
         Args:
             images: Array `(count, rows, cols, channels)`, or a data set as in
                 `classify`.
             selection: Draws that choose the class.
-            samples: Draws that bound its chance; the largest radius grows with them.
+            samples: Draws that bound its probability; the largest radius grows with
+                them.
             failure: Number above 0 and at most 1.
             batch_size: Images per compiled call.
-            seed: Integer in `[0, 2**31)` that fixes the draws; `None` for new ones.
+            seed: Integer in `[0, 2**31)` that fixes the draws; `None` for fresh ones.
 
         Returns:
             A `Certificates`.
@@ -254,7 +254,7 @@ class SmoothedClassifier(ClassifierModel):
     def _counted(
         self, images: Any, draws: int, batch_size: int, key: tf.Tensor
     ) -> np.ndarray:
-        """Returns the votes of so many draws, `(count, classes)`, integers."""
+        """Returns the votes of `draws` draws as integers, `(count, classes)`."""
         images = np.asarray(images)
         if not len(images):
             raise invalid(type(self).__name__, "images", "not empty", images)
@@ -277,7 +277,7 @@ class SmoothedClassifier(ClassifierModel):
         return {**super().get_config(), **config}
 
 
-def _checked_failure(failure: Any) -> float:
+def _checked_failure(failure: float) -> float:
     return checked_number(
         "SmoothedClassifier", "failure", failure, low=0.0, high=1.0, low_open=True
     )

@@ -1,4 +1,4 @@
-"""SqueezingAware: the loss of an attacker who knows of the squeezing detector."""
+"""SqueezingAware: the loss of an adaptive attack on feature squeezing."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.core.errors import checked_number, wrong_type
+from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.predictions import logit_margin
 from keras_advdef.models.feature_squeezing_detector import (
     FeatureSqueezingDetector,
@@ -16,21 +17,21 @@ from keras_advdef.models.feature_squeezing_detector import (
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class SqueezingAware(AttackLoss):
-    """Rewards a wrong prediction that no squeezer gives away.
+    """Rewards a wrong prediction that no squeezer reveals.
 
-    `min(lead - confidence, 0) - weight * sum_j max(d_j - threshold, 0)`, where the
-    lead is that of the best wrong class of the classifier, in logits, and `d_j` the L1
-    distance of squeezer j: the objective of the adaptive attack that the authors of
-    feature squeezing publish beside their detector, without its norm, which the ball of
-    the attack replaces. It is zero only for a success.
+    `min(lead - confidence, 0) - weight * sum_j max(d_j - threshold, 0)`, where `lead`
+    is the logit margin of the best wrong class and `d_j` the L1 distance of squeezer j.
+    This is the loss of the adaptive attack that the authors of feature squeezing
+    publish with their detector, without the norm, which the attack's ball replaces. It
+    is zero only for a success.
 
-    The detector's own success counts flagged images as broken, so leave `stop_early`
-    of the attack off and judge by prediction and verdict.
+    Attacks count flagged images as successes too, so leave the attack's `stop_early`
+    off and judge by prediction and verdict.
 
     Args:
-        confidence: Lead in logits that is enough, at least 0. With a small one the
-            attack stops where squeezing still turns the prediction back.
-        weight: Positive weight of the detector's part.
+        confidence: Logit margin that is enough, at least 0. If it is small, the attack
+            stops where squeezing still reverts the prediction.
+        weight: Positive weight of the detector's term.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -58,10 +59,10 @@ class SqueezingAware(AttackLoss):
 
     def __call__(
         self,
-        logits_fn: Any,
+        logits_fn: LogitsFunction,
         images: tf.Tensor,
         labels: tf.Tensor,
-        reference: Any = None,
+        reference: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the loss of each image, at most 0, float32 of shape `(batch,)`."""
         del reference

@@ -9,6 +9,7 @@ from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.errors import wrong_type
 from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsModel
+from keras_advdef.core.trained_classifier import TrainedClassifier
 from keras_advdef.losses.adaptive_diversity import AdaptiveDiversity
 from keras_advdef.objectives.objective import Objective
 
@@ -41,10 +42,10 @@ from keras_advdef.objectives.objective import Objective
 class AdaptiveDiversityPromoting(Objective):
     """Sum of the members' cross-entropies, and the adaptive diversity regulariser.
 
-    The classifier of the training model is an `AveragingEnsemble`. Without an attack
-    this is the paper's training; with one, the objective of the clean and of the
-    adversarial images are added, as its authors combine both. The compiled loss is
-    that of the ensemble's mean prediction, shown for validation only.
+    The classifier of the training model must be an `AveragingEnsemble`. Without an
+    attack this is the paper's training. With one, the objectives of clean and
+    adversarial images are added, as the authors do. The compiled loss is that of the
+    ensemble's mean prediction, and only shown in validation.
 
     Args:
         entropy_weight: Number of at least 0, the paper's alpha.
@@ -53,7 +54,7 @@ class AdaptiveDiversityPromoting(Objective):
     Raises:
         ValueError: If a weight is negative, or when training if there are more members
             than wrong classes.
-        TypeError: When training, if the classifier is no `LogitsModel`.
+        TypeError: When training, if the classifier is not a `LogitsModel`.
 
     Example:
 
@@ -81,7 +82,11 @@ class AdaptiveDiversityPromoting(Objective):
         self.diversity_weight = self._diversity.diversity_weight
 
     def __call__(
-        self, model: Any, images: Any, labels: Any, adversarial: Any
+        self,
+        model: TrainedClassifier,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        adversarial: tf.Tensor,
     ) -> tuple[tf.Tensor, Any, Any]:
         """Returns the loss of each image and the ensemble's mean predictions."""
         if not isinstance(model.classifier, LogitsModel):
@@ -95,7 +100,7 @@ class AdaptiveDiversityPromoting(Objective):
         return losses + attacked, clean, outputs
 
     def _losses(
-        self, ensemble: LogitsModel, images: Any, labels: Any
+        self, ensemble: LogitsModel, images: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         members = ensemble.member_logits(images, training=True)
         members = tf.cast(members, tf.float32)

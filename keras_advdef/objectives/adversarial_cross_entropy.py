@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.core.cards import DefenceCard, defence
 from keras_advdef.core.errors import checked_number
+from keras_advdef.core.trained_classifier import TrainedClassifier
 from keras_advdef.objectives.objective import Objective
 
 
@@ -29,8 +30,8 @@ from keras_advdef.objectives.objective import Objective
 class AdversarialCrossEntropy(Objective):
     """`a * loss(clean) + (1 - a) * loss(adversarial)` with `a = clean_weight`.
 
-    At 0 this is Madry's adversarial training, which has no clean term; at 0.5
-    Goodfellow's mix. The weight multiplies the clean term.
+    At 0 this is Madry's adversarial training, which has no clean term; at 0.5 it is
+    Goodfellow's mix.
 
     Args:
         clean_weight: Number in `[0, 1]`.
@@ -51,7 +52,11 @@ class AdversarialCrossEntropy(Objective):
         )
 
     def __call__(
-        self, model: Any, images: Any, labels: Any, adversarial: Any
+        self,
+        model: TrainedClassifier,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        adversarial: tf.Tensor,
     ) -> tuple[tf.Tensor, Any, Any]:
         """Returns the mixed loss of each image and the outputs it was made of."""
         clean = None

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_advdef.core.trained_classifier import TrainedClassifier
 from keras_advdef.objectives.objective import Objective
 
 
@@ -12,7 +13,7 @@ from keras_advdef.objectives.objective import Objective
 class CrossEntropy(Objective):
     """The compiled loss on the clean images: plain training.
 
-    For models that are defended by their layers or by penalties.
+    Use it for models that their layers or penalties defend.
 
     Example:
 
@@ -21,7 +22,11 @@ class CrossEntropy(Objective):
     """
 
     def __call__(
-        self, model: Any, images: Any, labels: Any, adversarial: Any
+        self,
+        model: TrainedClassifier,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        adversarial: tf.Tensor,
     ) -> tuple[tf.Tensor, Any, Any]:
         """Returns the loss of each clean image, their outputs, and `None`."""
         del adversarial

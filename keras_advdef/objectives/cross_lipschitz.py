@@ -1,4 +1,4 @@
-"""CrossLipschitz: keeps the differences of the logits' slopes small."""
+"""CrossLipschitz: keeps the differences between the logits' gradients small."""
 
 import math
 from collections.abc import Callable
@@ -12,10 +12,11 @@ from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key, normal
 from keras_advdef.core.random_state import draw_scope, scope_key
-from keras_advdef.objectives._slope_derivatives import Logits, through_slopes
+from keras_advdef.core.trained_classifier import TrainedClassifier
+from keras_advdef.objectives._double_backward import Logits, double_backward
 from keras_advdef.objectives.penalty import Penalty
 
-# Mixtures of the logits whose slopes are taken in one pass: those of ten classes.
+# Mixtures of the logits that are differentiated in one pass: those of ten classes.
 _AT_ONCE = 9
 
 
@@ -38,15 +39,15 @@ _AT_ONCE = 9
 class CrossLipschitz(Penalty):
     """Adds `weight / K^2 * sum over l, m of ||grad f_l(x) - grad f_m(x)||^2`.
 
-    `f` are the K logits, gradients are with respect to the image, in its own units.
-    The sum is `2 K` times that of the squared slopes about their mean, which has
-    `K - 1` directions: one backward pass for each. `projections` estimates it without
-    bias from the slopes of so many random mixtures of the logits, for models of many
-    classes.
+    `f` are the K logits; gradients are with respect to the image, in its own units. The
+    sum is `2 K` times the squared deviation of the gradients from their mean, which has
+    `K - 1` directions: one backward pass for each. For models of many classes,
+    `projections` estimates it without bias from as many random mixtures of the logits.
 
-    ReLU has no second derivative: weights learn of the penalty through the slopes they
-    multiply, not through where units switch. The authors use a steep softplus. Do not
-    use it with batches mixed by the model; it is run with `training=False`.
+    ReLU has no second derivative: the penalty reaches the weights through the products
+    that the gradients are, not through where units switch. The authors use a steep
+    softplus. The model runs with `training=False`, so do not combine the penalty with
+    models that mix the images of a batch.
 
     Args:
         weight: Number of at least 0. The authors' values lie around 1e-4 to 0.1.
@@ -73,7 +74,12 @@ class CrossLipschitz(Penalty):
             projections = checked_integer(owner, "projections", projections, low=1)
         self.projections = projections
 
-    def __call__(self, model: Any, images: Any, labels: Any) -> tf.Tensor:
+    def __call__(
+        self,
+        model: TrainedClassifier | keras.Model,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+    ) -> tf.Tensor:
         """Returns the penalty of each image, shape `(batch,)`.
 
         Args:
@@ -84,7 +90,7 @@ class CrossLipschitz(Penalty):
         del labels
         images = tf.cast(images, tf.float32)
 
-        # A pass that is not meant to draw.
+        # A pass that must not draw.
         with draw_scope(make_key(0)):
             classes = LogitsFunction(model.classifier)(images).shape[-1]
         count = self.projections or classes - 1
@@ -93,7 +99,7 @@ class CrossLipschitz(Penalty):
             tf.shape(images)[0], classes, math.ceil(count / parts)
         )
 
-        def summed_squares(logits_fn: Logits, part: Any) -> tf.Tensor:
+        def summed_squares(logits_fn: Logits, part: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape(True, watch_accessed_variables=False) as tape:
                 tape.watch(images)
                 mixed = tf.reduce_sum(mixtures(part) * logits_fn(images), [1, 2])
@@ -105,16 +111,16 @@ class CrossLipschitz(Penalty):
             return tf.add_n([_squares(each) for each in slopes]) / classes
 
         start = tf.zeros(tf.shape(images)[:1])
-        squares = through_slopes(model.classifier, summed_squares, start, parts=parts)
+        squares = double_backward(model.classifier, summed_squares, start, parts=parts)
         return (2.0 * self.weight / (self.projections or 1)) * squares
 
     def _mixtures(
         self, batch: tf.Tensor, classes: int, size: int
-    ) -> Callable[[Any], tf.Tensor]:
+    ) -> Callable[[tf.Tensor], tf.Tensor]:
         """Returns a function from a part's number to mixtures of logits.
 
-        The squares of all their slopes add up to those of the logits' slopes about
-        their mean, or estimate that so many times over.
+        The squared gradients of all mixtures add up to the squared deviation of the
+        logits' gradients from their mean, or to `projections` estimates of it.
 
         Args:
             batch: Number of images.
@@ -145,11 +151,10 @@ def _squares(slopes: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.square(slopes), axis=list(range(1, slopes.shape.rank)))
 
 
-def _contrasts(part: Any, size: int, classes: int) -> tf.Tensor:
-    """Returns some of an orthonormal basis of what is left without the mean, as rows.
+def _contrasts(part: tf.Tensor, size: int, classes: int) -> tf.Tensor:
+    """Returns rows of an orthonormal basis of the space without the mean (Helmert).
 
-    Row i is one before place i and -i there, scaled (Helmert); behind the last row
-    there are zeros.
+    Row i is 1 before place i and -i there, scaled. Rows after the last one are zero.
     """
     row = (tf.cast(part * size, tf.float32) + tf.range(1.0, size + 1.0))[:, None]
     place = tf.range(classes, dtype=tf.float32)

@@ -13,11 +13,12 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.norms import per_image
 from keras_advdef.core.predictions import most_likely_wrong
+from keras_advdef.core.trained_classifier import TrainedClassifier
 from keras_advdef.objectives.penalty import Penalty
 
 _OVERSHOOT = 0.02
 _LEAST_SHARE, _LEAST_LENGTH = 1e-6, 1e-10
-# Images that never reach their label would else outweigh all others.
+# Otherwise images that never reach their label would outweigh all others.
 _LARGEST_RATIO = 2.0
 
 
@@ -38,16 +39,16 @@ _LARGEST_RATIO = 2.0
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class DeepDefense(Penalty):
-    """Adds `exp(-c r)` to images that are right and `exp(d r)` to those that are wrong.
+    """Adds `exp(-c r)` for correctly classified images and `exp(d r)` for the others.
 
-    `r` is `||Delta|| / ||x||`, with Delta the perturbation that DeepFool finds in a few
-    steps: away from the label where the model is right, to the label where it is not.
-    It is differentiated through every step with respect to the weights; which class is
-    nearest and when to stop count as constant. As in the authors' code nothing is
-    clipped and Delta is 1.02 times the sum of the steps.
+    `r` is `||Delta|| / ||x||`, and Delta the perturbation that DeepFool finds in a few
+    steps: away from the label where the model is right, towards it where the model is
+    wrong. The gradient passes through every step to the weights; which class is nearest
+    and when to stop are constants. As in the authors' code, nothing is clipped and
+    Delta is 1.02 times the sum of the steps.
 
-    Fine-tune a model that is trained: at random weights all images are wrong. Training
-    on DeepFool's images instead is the paper's baseline, adversarial training.
+    Fine-tune a trained model: with random weights all images are wrong. The paper's
+    baseline, training on DeepFool's images, is adversarial training.
 
     Args:
         weight: Number of at least 0, the paper's lambda.
@@ -55,7 +56,7 @@ class DeepDefense(Penalty):
         wrong_scale: Number above 0, the paper's d.
         steps: Integer of at least 1. Steps of DeepFool.
         candidates: Integer of at least 1. Wrong classes that a step chooses from, the
-            most likely ones where it begins; a backward pass for each.
+            most likely ones at its start; each costs a backward pass.
         norm: "l2" or "linf".
 
     Raises:
@@ -95,7 +96,12 @@ class DeepDefense(Penalty):
         self.candidates = checked_integer(owner, "candidates", candidates, low=1)
         self.norm = checked_choice(owner, "norm", norm, ("l2", "linf"))
 
-    def __call__(self, model: Any, images: Any, labels: Any) -> tf.Tensor:
+    def __call__(
+        self,
+        model: TrainedClassifier | keras.Model,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+    ) -> tf.Tensor:
         """Returns the penalty of each image, shape `(batch,)`.
 
         Args:
@@ -112,7 +118,7 @@ class DeepDefense(Penalty):
         return self.weight * tf.exp(exponent)
 
     def ratios(
-        self, classifier: Any, images: Any, labels: Any
+        self, classifier: keras.Model, images: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the relative norm of each perturbation, and which images are right.
 
@@ -143,14 +149,16 @@ class DeepDefense(Penalty):
         base = tf.where(is_right, 0, 1)
 
         def ranked(points: tf.Tensor) -> tf.Tensor:
-            """Returns the logits of the label and of the likeliest wrong classes."""
+            """Returns the logits of the label and of the most likely wrong classes."""
             logits = logits_fn(points)
             likely = most_likely_wrong(logits, labels, self.candidates)
             classes = tf.concat([labels[:, None], likely], axis=1)
             chosen = tf.one_hot(classes, logits.shape[1])
             return tf.reduce_sum(chosen * logits[:, None], axis=-1)
 
-        def body(index: Any, state: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+        def body(
+            index: tf.Tensor, state: tuple[tf.Tensor, ...]
+        ) -> tuple[tf.Tensor, ...]:
             del index
             total, active = state
             logits, slopes = jacobian(ranked, images + total)
@@ -184,8 +192,8 @@ class DeepDefense(Penalty):
         gaps = tf.abs(logits - tf.gather(logits, base[:, None], batch_dims=1))
         slopes -= tf.gather(slopes, base[:, None], batch_dims=1)
         lengths = self._dual_length(slopes)
-        # Next to nothing beside the others, or at all, a slope leads nowhere, and its
-        # derivatives overflow.
+        # A gradient that is nearly zero, in itself or next to the others, leads
+        # nowhere, and its derivatives overflow.
         least = _LEAST_SHARE * tf.reduce_max(lengths, axis=1, keepdims=True)
         usable = goals & (lengths > tf.maximum(least, _LEAST_LENGTH))
         lengths = tf.where(usable, lengths, 1.0)
@@ -199,7 +207,7 @@ class DeepDefense(Penalty):
         return per_image(length / size, slope) * slope
 
     def _length(self, values: tf.Tensor) -> tf.Tensor:
-        """The norm of each image; its derivative stays finite at zero."""
+        """Returns the norm of each image, whose derivative is finite at zero."""
         axes = list(range(1, values.shape.rank))
         if self.norm == "linf":
             return tf.reduce_max(tf.abs(values), axes)

@@ -4,13 +4,15 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from keras_advdef.core.trained_classifier import TrainedClassifier
+
 
 class Objective:
     """Base of what a training step minimises, one number per image.
 
-    A subclass writes `__call__`. It may state, as data, what its inner attack shall
-    maximise and where that begins; the training model hands both to the attack. `None`
-    leaves them to the attack.
+    A subclass writes `__call__`. It may state what its inner attack maximises and where
+    that starts; the training model sets both on the attack. `None` leaves them to the
+    attack.
 
     Example:
 
@@ -27,11 +29,15 @@ class Objective:
 
     # What the inner attack maximises: a name or an `AttackLoss`.
     inner_loss: ClassVar[Any] = None
-    # Where the inner attack begins: a `random_start` of the attacks.
+    # Where the inner attack starts: a `random_start` of the attacks.
     inner_start: ClassVar[Any] = None
 
     def __call__(
-        self, model: Any, images: Any, labels: Any, adversarial: Any
+        self,
+        model: TrainedClassifier,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        adversarial: tf.Tensor,
     ) -> tuple[tf.Tensor, Any, Any]:
         """Returns the loss of each image and what the classifier returned.
 

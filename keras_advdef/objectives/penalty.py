@@ -4,23 +4,27 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_advdef.core.errors import checked_number, invalid
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.trained_classifier import trained_classifier
+from keras_advdef.core.trained_classifier import (
+    TrainedClassifier,
+    trained_classifier,
+)
 
 
 class Penalty:
     """Base of what is added to an objective, one number per image, weight included.
 
-    A subclass writes `__call__`, runs the classifier with `training=False` and makes
-    sure that its value has a gradient with respect to the weights. Called with a plain
-    classifier, it gives what it gives with a training model of that classifier.
+    A subclass writes `__call__`, runs the classifier with `training=False` and returns
+    a value that has a gradient with respect to the weights. Called with a plain
+    classifier, a penalty gives the same value as with a training model of it.
 
     Args:
-        weight: Number of at least 0 that the subclass multiplies its value with.
+        weight: Number of at least 0, by which the subclass multiplies its value.
 
     Raises:
         ValueError: If `weight` is negative.
@@ -44,7 +48,12 @@ class Penalty:
         if "__call__" in vars(cls):
             cls.__call__ = _of_any_model(cls.__call__)  # type: ignore[method-assign]
 
-    def __call__(self, model: Any, images: Any, labels: Any) -> tf.Tensor:
+    def __call__(
+        self,
+        model: TrainedClassifier | keras.Model,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+    ) -> tf.Tensor:
         """Returns the penalty of each image, shape `(batch,)`.
 
         Args:
@@ -71,13 +80,23 @@ def _of_any_model(penalize: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor
     """Returns a penalty's `__call__` that takes plain classifiers too."""
 
     @functools.wraps(penalize)
-    def called(self: Penalty, model: Any, images: Any, labels: Any) -> tf.Tensor:
+    def called(
+        self: Penalty,
+        model: TrainedClassifier | keras.Model,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+    ) -> tf.Tensor:
         return penalize(self, trained_classifier(model, images), images, labels)
 
     return called
 
 
-def checked_gradient(penalty: Penalty, model: Any, images: Any, labels: Any) -> None:
+def checked_gradient(
+    penalty: Penalty,
+    model: TrainedClassifier | keras.Model,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+) -> None:
     """Raises, while tracing, if a penalty could never change a weight.
 
     Args:

@@ -1,8 +1,7 @@
-"""Splits the augmentation at the front of a classifier from what comes behind it."""
+"""Splits the augmentation at the front of a classifier from the rest of it."""
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,9 +20,13 @@ from keras_advdef.surgery import rewrite
 class Augmentation:
     """The random layers at the front of a classifier, and the classifier without them.
 
-    Layers that rescale between them are undone, so that augmented images lie in the
-    range of the images as they come. The classifier itself is left as it is; both share
-    all weights.
+    Rescaling between random layers is undone, so that augmented images stay in the
+    range of the originals. The given classifier is not changed; both share all weights.
+
+    Attributes:
+        layers: The layers that were split off.
+        classifier: The classifier without its augmentation.
+        unsplit: Names of augmentation layers that stay in the classifier.
 
     Args:
         classifier: A built model.
@@ -37,7 +40,7 @@ class Augmentation:
         split_off = [each for each in layers if _is_augmentation(each)]
         gone = {id(inner) for each in split_off for inner in flat_layers(each)}
         still = _at_inference(classifier) if has_graph(classifier) else set()
-        # Augmentation in the middle, or in a model that does not show its layers.
+        # Augmentation in the middle, or inside a model that is not functional.
         self.unsplit = [
             each.name
             for each in flat_layers(classifier)
@@ -51,7 +54,7 @@ class Augmentation:
             )
 
     def warn_of_rest(self, owner: str) -> None:
-        """Warns of augmentation that stays in the classifier.
+        """Warns about augmentation that stays in the classifier.
 
         Args:
             owner: Name of the class that trains.
@@ -59,18 +62,19 @@ class Augmentation:
         if self.unsplit:
             names = ", ".join(f"`{name}`" for name in self.unsplit)
             text = (
-                f"`{owner}` attacks images in front of {names}, which in training then "
-                "move the perturbation away. Put augmentation at the front of a "
-                "Sequential or functional classifier, or into the data."
+                f"`{owner}` attacks images before {names}, which shift the "
+                "perturbation in training. Put augmentation at the front of a "
+                "Sequential or functional classifier, or into the data pipeline."
             )
             warnings.warn(text, stacklevel=3)
 
-    def __call__(self, images: Any, value_range: ValueRange | None) -> Any:
+    def __call__(self, images: tf.Tensor, value_range: ValueRange | None) -> tf.Tensor:
         """Returns the images augmented, as float32 in their own range.
 
         Args:
             images: Batch of images.
-            value_range: Where they lie and shall lie afterwards, if that is known.
+            value_range: The range of the images, to which the result is clipped, or
+                `None`.
         """
         if not self.layers:
             return images
@@ -84,7 +88,7 @@ class Augmentation:
         return images if value_range is None else tf.clip_by_value(images, *value_range)
 
 
-def _is_augmentation(layer: Any) -> bool:
+def _is_augmentation(layer: keras.layers.Layer) -> bool:
     if isinstance(layer, keras.layers.Pipeline):
         return all(map(_is_augmentation, layer.layers))
     return isinstance(layer, BaseImagePreprocessingLayer) and bool(
@@ -92,9 +96,9 @@ def _is_augmentation(layer: Any) -> bool:
     )
 
 
-def _leading(model: keras.Model) -> tuple[list[Any], bool]:
-    """Returns the first layers that may be split off, and whether these are all."""
-    found: list[Any] = []
+def _leading(model: keras.Model) -> tuple[list[keras.layers.Layer], bool]:
+    """Returns the first layers that may be split off, and whether they are all."""
+    found: list[keras.layers.Layer] = []
     for layer in _line(model):
         if isinstance(layer, keras.Model) and has_graph(layer):
             inner, is_whole = _leading(layer)
@@ -108,8 +112,8 @@ def _leading(model: keras.Model) -> tuple[list[Any], bool]:
     return found, True
 
 
-def _line(model: keras.Model) -> Iterator[Any]:
-    """Yields the layers of a model from its input on, until they branch."""
+def _line(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Yields the layers of a model from its input until they branch."""
     if isinstance(model, keras.Sequential):
         yield from (
             each
@@ -126,7 +130,7 @@ def _line(model: keras.Model) -> Iterator[Any]:
 
 
 def _at_inference(model: keras.Model) -> set[int]:
-    """Returns the layers that a graph calls with `training=False` in any case."""
+    """Returns the layers that a graph always calls with `training=False`."""
     found: set[int] = set()
     seen: set[int] = set()
     waiting = [] if isinstance(model, keras.Sequential) else list(model.inputs)
@@ -142,8 +146,8 @@ def _at_inference(model: keras.Model) -> set[int]:
     return found
 
 
-def _may_lead(layer: Any, model: keras.Model) -> bool:
-    """Whether images behind a layer can still be told in the range and size before."""
+def _may_lead(layer: keras.layers.Layer, model: keras.Model) -> bool:
+    """Returns whether range and size of a layer's inputs follow from its outputs."""
     if isinstance(layer, keras.layers.Normalization):
         return not layer.invert
     if not _is_augmentation(layer):
@@ -153,7 +157,7 @@ def _may_lead(layer: Any, model: keras.Model) -> bool:
     return all(tuple(each.compute_output_shape(shape)) == shape for each in parts)
 
 
-def _undone(layer: Any, images: tf.Tensor) -> tf.Tensor:
+def _undone(layer: keras.layers.Layer, images: tf.Tensor) -> tf.Tensor:
     if isinstance(layer, keras.layers.Rescaling):
         scale, offset = (
             tf.cast(each, images.dtype) for each in (layer.scale, layer.offset)

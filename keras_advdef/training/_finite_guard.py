@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.training._batches import StepFunction
 
 DATA = ("images", "labels", "sample_weight")
 # The error names the first of these that was not finite.
@@ -43,7 +44,7 @@ class FiniteGuard(keras.callbacks.Callback):
         self._owner = owner
         self._record = new_record()
         self._variables: Sequence[keras.Variable] = ()
-        self._raising: Callable[[Any], Any] | None = None
+        self._raising: StepFunction | None = None
         self._epoch: int | None = None
 
     def begin(
@@ -89,7 +90,7 @@ class FiniteGuard(keras.callbacks.Callback):
             return self.begin(batch, [*others, *trained])
         return self.begin(batch, others, trained)
 
-    def raising(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def raising(self, function: StepFunction) -> StepFunction:
         """Returns a training function that raises after a step that was undone.
 
         Args:
@@ -280,14 +281,16 @@ class FiniteStep:
     def _settle(
         self,
         strategy: tf.distribute.Strategy,
-        is_bad: Any,
-        is_alarming: Any,
-        written: Any,
-        trained: Any,
+        is_bad: tf.Tensor,
+        is_alarming: tf.Tensor,
+        written: Sequence[tf.Tensor],
+        trained: Sequence[tf.Tensor],
     ) -> tf.Tensor:
         local = strategy.experimental_local_results
 
-        def restore(variables: Sequence[Any], values: Sequence[Any]) -> tf.Tensor:
+        def restore(
+            variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]
+        ) -> tf.Tensor:
             for variable, value in zip(variables, values, strict=True):
                 # All replicas may share one variable, which each of them saved.
                 for part, old in zip(local(variable), local(value), strict=False):

@@ -46,16 +46,16 @@ _VALIDATION = -1
 class AdversarialTrainingModel(TrainingModel):
     """Trains a classifier with `fit` on adversarial images made in each step.
 
-    Every step attacks the classifier as it is, with `training=False` and without
-    touching any of its variables, then minimises the objective on the result. Epsilon
-    is a saved, non-trainable weight, which `PerturbationSchedule` moves.
+    Every step attacks the current classifier, with `training=False` and without
+    changing any of its variables, then minimises the objective on the result. Epsilon
+    is a saved, non-trainable weight, which `PerturbationSchedule` changes.
 
-    With an attack the logs of training name what each number is of:
-    `adversarial_accuracy` of the adversarial images of the step, `clean_accuracy` of
-    the clean ones where the objective looks at them, and `clean_` or else
-    `adversarial_` before each other compiled metric. In validation the compiled metrics
-    have their own names and are of clean images, so `val_accuracy` is clean, and
-    `val_adversarial_accuracy` stands beside it when there is a `validation_attack`.
+    With an attack the logs of training say which images a number is of:
+    `adversarial_accuracy` is of the adversarial images of the step, `clean_accuracy` of
+    the clean ones where the objective uses them, and each other compiled metric gets
+    the prefix `clean_` or else `adversarial_`. In validation the compiled metrics keep
+    their names and are of clean images: `val_accuracy` is clean, and
+    `val_adversarial_accuracy` is added when there is a `validation_attack`.
 
     Augmentation at the front of the classifier (`RandomFlip` and the like, `Rescaling`
     between them) runs once in each step, and the rest of the classifier is attacked and
@@ -304,7 +304,7 @@ class AdversarialTrainingModel(TrainingModel):
         """Loads epsilon and the random state."""
         super().load_own_variables(upgrade_random_states(store))
 
-    def defences(self) -> list[Any]:
+    def defences(self) -> list[object]:
         """Returns what trains the classifier and may have a card."""
         return [self.objective, *self.penalties]
 

@@ -16,19 +16,19 @@ from keras_advdef.training._compiled_loss import batch_loss
 from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
 from keras_advdef.training.training_model import TrainingModel
 
-# What these hold of the images is no weight of training: a student needs it too.
+# Their statistics of the images are not trained, so the student gets a copy.
 _ADAPTED = (keras.layers.Normalization, ImageQuilting)
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class _AtTemperature(keras.losses.Loss):
-    """The cross-entropy of labels to logits that are divided first."""
+    """The cross-entropy of labels and logits at a temperature."""
 
     def __init__(self, temperature: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.temperature = temperature
 
-    def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each image.
 
         Args:
@@ -72,31 +72,31 @@ class _AtTemperature(keras.losses.Loss):
 )
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class DistillationTrainer(TrainingModel):
-    """Trains a student of the teacher's own shape on its probabilities at temperature.
+    """Trains a student like the teacher on the teacher's softened probabilities.
 
     With logits z the probabilities at temperature T are `softmax(z / T)`. The teacher
-    is trained at T on labels, `fit` trains the student at the same T on the teacher's
-    probabilities, and the student is used at T = 1, where its logits, T times as
-    large as others, hide gradients: a defence to study, not to rely on.
+    is trained at T on labels, and `fit` trains the student at the same T on the
+    teacher's probabilities. The student is used at T = 1, where its logits are T times
+    as large as usual and mask gradients: a defence to study, not to rely on.
 
     `keras.distillation.Distiller` with `LogitsDistillation(T)` minimises the same up to
-    a constant and a factor T^2, and adds a loss on true labels; it compresses models,
-    wants a trained teacher and another net as student, and ignores sample weights.
-    Here there is no loss on labels: they are for metrics only.
+    a constant and a factor T^2, and adds a loss on true labels. It compresses models,
+    needs a trained teacher and another net as student, and ignores sample weights. Here
+    labels are for metrics only.
 
-    Where a batch, its loss or the weights after it are not finite, training stops with
-    an error and the net keeps the weights it had before that batch.
+    If a batch, its loss or the weights after it are not finite, training stops with an
+    error and the net keeps the weights it had before that batch.
 
     Args:
         teacher: A built `keras.Model` that returns logits. `fit_teacher` trains it;
-            pass a trained one to leave that out.
+            a trained teacher does not need that.
         student: A built `keras.Model` that returns as many logits; `None` for a freshly
             initialised copy of the teacher.
         temperature: Number above 0.
         **kwargs: `name` and the like; see `keras.Model`.
 
     Raises:
-        TypeError: If a model is no `keras.Model`.
+        TypeError: If a model is not a `keras.Model`.
         ValueError: If `temperature` is not above 0, a model ends in a softmax, or the
             models' inputs or outputs differ.
 
@@ -138,36 +138,36 @@ class DistillationTrainer(TrainingModel):
 
     @property
     def student(self) -> keras.Model:
-        """The model that is trained, and all that is needed afterwards."""
+        """The model that `fit` trains."""
         return self.classifier
 
     @property
-    def losses(self) -> list[Any]:
-        """Those of the student's layers: the teacher's are none of its training."""
+    def losses(self) -> list[tf.Tensor]:
+        """The losses of the student's layers."""
         return self.classifier.losses
 
     @property
-    def trainable_weights(self) -> list[Any]:
-        """Those of the student: the teacher only answers."""
+    def trainable_weights(self) -> list[keras.Variable]:
+        """The student's, since the teacher is not trained."""
         return self.classifier.trainable_weights
 
     @property
-    def trainable_variables(self) -> list[Any]:
-        """Those of the student."""
+    def trainable_variables(self) -> list[keras.Variable]:
+        """The student's."""
         return self.classifier.trainable_variables
 
-    def step_variables(self) -> list[Any]:
-        """Returns those of the student."""
+    def step_variables(self) -> list[keras.Variable]:
+        """Returns the student's variables."""
         return self.classifier.variables
 
     def compile(
         self,
-        optimizer: Any = "adam",
+        optimizer: keras.optimizers.Optimizer | str = "adam",
         loss: None = None,
         loss_weights: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Sets the optimizer and metrics; the loss is known.
+        """Sets the optimizer and metrics; the loss is fixed.
 
         Args:
             optimizer: As in Keras; the teacher gets a fresh one of the same settings.
@@ -192,7 +192,9 @@ class DistillationTrainer(TrainingModel):
         """
         super().compile_from_config({**config, "loss": None})
 
-    def fit_teacher(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def fit_teacher(
+        self, x: Any = None, y: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Trains the teacher at the temperature, on labels.
 
         Args:
@@ -221,7 +223,7 @@ class DistillationTrainer(TrainingModel):
         )
         return training.fit(x, y, **kwargs)
 
-    def soft_labels(self, images: Any) -> tf.Tensor:
+    def soft_labels(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the teacher's probabilities at the temperature.
 
         Args:
@@ -233,13 +235,13 @@ class DistillationTrainer(TrainingModel):
         logits = classifier_logits(self.teacher, images)
         return tf.nn.softmax(logits / self.temperature)
 
-    def prepare(self, images: Any, labels: Any) -> tf.Tensor:
+    def prepare(self, images: tf.Tensor, labels: Any) -> tf.Tensor:
         """Returns the teacher's probabilities."""
         del labels
         return tf.stop_gradient(self.soft_labels(images))
 
     def losses_per_example(
-        self, images: Any, labels: Any, prepared: Any
+        self, images: tf.Tensor, labels: Any, prepared: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the student's cross-entropy to the teacher, and its logits."""
         del labels

@@ -1,7 +1,8 @@
 """TrainingModel: base of the models with a training step of their own."""
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -272,7 +273,7 @@ class TrainingModel(LogitsModel):
         return logits_from_outputs(self.classifier, spec, outputs)
 
     @property
-    def example_loss(self) -> Any:
+    def example_loss(self) -> keras.losses.Loss | Callable[..., tf.Tensor] | str:
         """The compiled loss: a `keras.losses.Loss`, a function, or a name of Keras's.
 
         Raises:
@@ -309,7 +310,7 @@ class TrainingModel(LogitsModel):
 
     def compile(
         self,
-        optimizer: Any = "rmsprop",
+        optimizer: keras.optimizers.Optimizer | str = "rmsprop",
         loss: Any = None,
         loss_weights: Any = None,
         **kwargs: Any,
@@ -335,15 +336,15 @@ class TrainingModel(LogitsModel):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def call(self, images: Any, training: bool | None = None) -> Any:
+    def call(self, images: tf.Tensor, training: bool | None = None) -> Any:
         """Returns what the classifier returns."""
         return call_classifier(self.classifier, images, training=training)
 
-    def logits(self, images: Any, training: bool = False) -> tf.Tensor:
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the classifier's logits, float32 of shape `(batch, classes)`."""
         return classifier_logits(self.classifier, images, training=training)
 
-    def member_logits(self, images: Any, training: bool = False) -> tf.Tensor:
+    def member_logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logits of each member of the classifier."""
         if isinstance(self.classifier, LogitsModel):
             return self.classifier.member_logits(images, training=training)
@@ -368,11 +369,11 @@ class TrainingModel(LogitsModel):
         """
         return super().compute_loss(x, y, only_value(y_pred), *args, **kwargs)
 
-    def defences(self) -> list[Any]:
+    def defences(self) -> list[object]:
         """Returns what trains the classifier and may have a card: itself."""
         return [self]
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def export(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
         """Exports the classifier, with the cards of its training among the assets.
 
         Args:
@@ -392,7 +393,7 @@ class TrainingModel(LogitsModel):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> "TrainingModel":
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> Self:
         """Returns a model made from `get_config`.
 
         Args:

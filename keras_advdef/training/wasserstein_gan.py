@@ -1,7 +1,8 @@
 """WassersteinGAN: trains a generator against a critic with a gradient penalty."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -36,34 +37,34 @@ _TINY = 1e-24
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class WassersteinGAN(keras.Model):
-    """Trains a generator to make images as those of a data set (WGAN-GP).
+    """Trains a generator to make images like those of a data set (WGAN-GP).
 
-    The critic D gives real images higher scores than made ones, `G(z)` with z from
-    N(0, 1), and is held to a slope of 1 between them:
+    The critic D learns to score real images higher than generated ones, `G(z)` with z
+    from N(0, 1), with gradients of norm 1 between them. It minimises
     `mean D(G(z)) - mean D(x) + gradient_penalty * mean (norm(grad D) - 1)^2`. The
     generator then minimises `-mean D(G(z))`. `distance`, `mean D(x) - mean D(G(z))`,
-    estimates how far the two kinds of images are apart, and falls as training goes on.
+    estimates the Wasserstein distance of the two distributions, and falls in training.
 
-    A batch of `fit` is one update of the generator. It holds the images of all critic
-    updates, so a batch of 250 gives 5 updates with 50 images each; one that does not
-    divide is filled up with its own first images. The generator's update has as many
-    latents as one of the critic.
+    A batch of `fit` makes one update of the generator. It holds the images of all
+    critic updates: a batch of 250 gives 5 updates with 50 images each. A batch that
+    does not divide is padded with its own first images. The generator's update draws as
+    many latents as one update of the critic.
 
     To the outside the model is its generator: `call`, `predict` and `export` take
-    latents and give images. Both nets are trained in place. Give the critic no batch
-    normalisation: the penalty is one of single images.
+    latents and return images. Both nets are trained in place. Do not use batch
+    normalisation in the critic, because the penalty is defined for single images.
 
-    Where images, a loss or a weight are not finite, training stops with an error and
-    the model keeps the weights it had before that batch.
+    If images, a loss or a weight are not finite, training stops with an error and the
+    model keeps the weights it had before that batch.
 
     Args:
         generator: A built Sequential or functional model from latents
             `(batch, latent_dim)` to images `(batch, rows, cols, channels)` in `[0, 1]`.
         critic: A built Sequential or functional model from images to scores
             `(batch, 1)`, without activation at its end.
-        latent_dim: Number of latents of an image, at least 1.
+        latent_dim: Number of latents per image, at least 1.
         gradient_penalty: Weight of the penalty, at least 0.
-        critic_steps: Updates of the critic before each of the generator, at least 1.
+        critic_steps: Critic updates before each generator update, at least 1.
         seed: Integer in `[0, 2**31)` that starts the stream of latents, saved with the
             model; `None` for one that `keras.utils.set_random_seed` governs.
         **kwargs: `name` and the like; see `keras.Model`.
@@ -124,7 +125,10 @@ class WassersteinGAN(keras.Model):
         prepare_for_workers(self)
 
     def compile(
-        self, optimizer: Any = None, critic_optimizer: Any = None, **kwargs: Any
+        self,
+        optimizer: keras.optimizers.Optimizer | str | None = None,
+        critic_optimizer: keras.optimizers.Optimizer | str | None = None,
+        **kwargs: Any,
     ) -> None:
         """Sets the optimizers; see `keras.Model.compile` for the rest.
 
@@ -139,17 +143,16 @@ class WassersteinGAN(keras.Model):
                 are given.
         """
         check_no_loss(_OWNER, kwargs)
-        optimizers = optimizer_pair(_OWNER, optimizer, critic_optimizer)
+        optimizers = checked_optimizers(_OWNER, optimizer, critic_optimizer)
         if kwargs.get("auto_scale_loss", True):
             nets = (self.generator, self.critic)
-            optimizers = [scaling_where_needed(each, nets) for each in optimizers]
-        optimizer, critic_optimizer = optimizers
-        super().compile(optimizer=optimizer, **kwargs)
-        self.critic_optimizer = critic_optimizer
-        # Keras would build one optimizer, with the weights of both nets.
+            optimizers = [with_loss_scale(each, nets) for each in optimizers]
+        super().compile(optimizer=optimizers[0], **kwargs)
+        self.critic_optimizer = optimizers[1]
+        # Keras would build one optimizer for the weights of both nets.
         with self.distribute_strategy.scope():
             self.optimizer.build(self.generator.trainable_variables)
-            critic_optimizer.build(self.critic.trainable_variables)
+            self.critic_optimizer.build(self.critic.trainable_variables)
 
     def get_compile_config(self) -> dict[str, Any]:
         """Returns what `compile_from_config` takes, both optimizers in it."""
@@ -167,7 +170,9 @@ class WassersteinGAN(keras.Model):
         """
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Trains both nets; see `keras.Model.fit`.
 
         Args:
@@ -188,7 +193,7 @@ class WassersteinGAN(keras.Model):
         return super().fit(**self._guard.among_callbacks(super().fit, x, y, **kwargs))
 
     def make_train_function(self, force: bool = False) -> None:
-        """Makes the function of a training step, which stops where it diverges.
+        """Makes the function of a training step, which raises if it diverges.
 
         Args:
             force: As in Keras.
@@ -197,12 +202,12 @@ class WassersteinGAN(keras.Model):
         super().make_train_function(force)
         self.train_function = self._guard.raising(self.train_function)
 
-    def call(self, latents: Any, training: bool | None = None) -> Any:
+    def call(self, latents: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the generator's images."""
         return self.generator(latents, training=training)
 
     def sample(self, count: int, *, seed: int | None = None) -> np.ndarray:
-        """Returns images of the generator, the stream of training left alone.
+        """Returns images of the generator, without advancing the stream of training.
 
         Args:
             count: Number of images, at least 1.
@@ -217,11 +222,11 @@ class WassersteinGAN(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of `critic_steps` updates and one of the generator."""
-        images = images_of(data, self.image_shape)
+        images = images_in(data, self.image_shape)
         state = (self, self.optimizer, self.critic_optimizer)
         variables = [v for each in state for v in each.variables]
         step = self._guard.begin({"images": images}, variables)
-        parts, count = in_parts(images, self.critic_steps), self.critic_steps
+        parts, count = split_batch(images, self.critic_steps), self.critic_steps
         key = next_stream_key(self.random_state)
         for index in range(count):
             self._update_critic(parts[index], fold_in(key, index), step)
@@ -230,10 +235,10 @@ class WassersteinGAN(keras.Model):
         return self._logs()
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Returns the same logs for images and, every time, the same latents."""
-        images = images_of(data, self.image_shape)
+        """Returns the same logs, always from the same latents."""
+        images = images_in(data, self.image_shape)
         losses = self._critic_losses(images, make_key(0), training=False)
-        losses["generator_loss"] = -losses.pop("made")
+        losses["generator_loss"] = -losses.pop("generated")
         self._record(tf.shape(images)[0], losses)
         return self._logs()
 
@@ -247,18 +252,22 @@ class WassersteinGAN(keras.Model):
         nets, weight = (self.generator, self.critic), self.gradient_penalty
         return critic_losses(*nets, images, key, weight=weight, training=training)
 
-    def _update_critic(self, images: Any, key: Any, step: FiniteStep) -> None:
+    def _update_critic(
+        self, images: tf.Tensor, key: tf.Tensor, step: FiniteStep
+    ) -> None:
         with tf.GradientTape() as tape:
             losses = self._critic_losses(images, key, training=True)
         loss = losses["critic_loss"]
         update_net(self.critic_optimizer, tape, loss, net=self.critic, step=step)
-        del losses["made"]
+        del losses["generated"]
         self._record(tf.shape(images)[0], losses)
 
-    def _update_generator(self, count: Any, key: Any, step: FiniteStep) -> None:
+    def _update_generator(
+        self, count: tf.Tensor, key: tf.Tensor, step: FiniteStep
+    ) -> None:
         with tf.GradientTape() as tape:
-            made = made_images(self.generator, count, key, training=True)
-            loss = -tf.reduce_mean(scores(self.critic, made, training=True))
+            generated = generated_images(self.generator, count, key, training=True)
+            loss = -tf.reduce_mean(scores(self.critic, generated, training=True))
         update_net(self.optimizer, tape, loss, net=self.generator, step=step)
         self._record(count, {"generator_loss": loss})
 
@@ -266,10 +275,10 @@ class WassersteinGAN(keras.Model):
         for name, value in values.items():
             self._means[name].update_state(value, sample_weight=count)
 
-    def _logs(self) -> dict[str, Any]:
+    def _logs(self) -> dict[str, tf.Tensor]:
         return worker_logs(self, {k: mean.result() for k, mean in self._means.items()})
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def export(self, filepath: str | Path, *args: Any, **kwargs: Any) -> None:
         """Exports the generator.
 
         Args:
@@ -293,7 +302,7 @@ class WassersteinGAN(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> "WassersteinGAN":
+    def from_config(cls, config: dict[str, Any], **kwargs: Any) -> Self:
         """Returns a model made from `get_config`.
 
         Args:
@@ -304,12 +313,13 @@ class WassersteinGAN(keras.Model):
         return cls(**{name: make(value, **kwargs) for name, value in config.items()})
 
 
-def gradient_penalty(critic: Callable[[Any], Any], points: tf.Tensor) -> tf.Tensor:
-    """Returns how far the slope of a critic is from 1 at each point, squared.
+def gradient_penalty(
+    critic: Callable[[tf.Tensor], tf.Tensor], points: tf.Tensor
+) -> tf.Tensor:
+    """Returns `(norm(gradient) - 1) ** 2` for the critic's gradient at each point.
 
-    With the gradient of a point's score in that point, it is
-    `(norm(gradient) - 1) ** 2`. The l2 norm runs over all axes but the first: rows,
-    columns and channels together. Gradients with respect to the critic's weights pass.
+    The l2 norm is over all axes except the first. The result is differentiable in the
+    critic's weights.
 
     Args:
         critic: Function from points to one score each, `(batch, 1)` or `(batch,)`.
@@ -328,7 +338,7 @@ def gradient_penalty(critic: Callable[[Any], Any], points: tf.Tensor) -> tf.Tens
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(points)
-        # A point's score depends on no other point, so one sum serves them all.
+        # A score depends on its own point alone, so one sum gives all gradients.
         total = tf.reduce_sum(tf.cast(critic(points), tf.float32))
     gradients = tape.gradient(total, points)
     axes = list(range(1, points.shape.rank))
@@ -336,10 +346,10 @@ def gradient_penalty(critic: Callable[[Any], Any], points: tf.Tensor) -> tf.Tens
     return tf.square(tf.sqrt(tf.maximum(squares, _TINY)) - 1.0)
 
 
-def made_images(
+def generated_images(
     generator: keras.Model, count: tf.Tensor, key: tf.Tensor, *, training: bool
 ) -> tf.Tensor:
-    """Returns float32 images of latents drawn from N(0, 1).
+    """Returns float32 images for latents drawn from N(0, 1).
 
     Args:
         generator: Model from latents to images.
@@ -371,48 +381,48 @@ def critic_losses(
     weight: float,
     training: bool,
 ) -> dict[str, tf.Tensor]:
-    """Returns means over real images and as many made ones, by name.
+    """Returns means over real images and as many generated ones, by name.
 
     Args:
-        generator: What makes images; it gets no gradient.
-        critic: What tells them apart.
+        generator: Model from latents to images; it gets no gradient.
+        critic: Model from images to scores.
         images: Real images, float32.
-        key: Fixes the latents, and the places between real and made images where the
-            slope is measured.
-        weight: Of the gradient penalty.
+        key: Fixes the latents, and the points between real and generated images where
+            the gradient is taken.
+        weight: Weight of the gradient penalty.
         training: Whether the nets are called as in training.
 
     Returns:
         "critic_loss"; "gradient_penalty", without its weight; "distance", of the mean
-        scores of real and made images; "made", the latter alone.
+        scores of real and generated images; "generated", the latter alone.
     """
     count = tf.shape(images)[0]
-    made = made_images(generator, count, fold_in(key, 0), training=training)
-    made = tf.stop_gradient(made)
+    generated = generated_images(generator, count, fold_in(key, 0), training=training)
+    generated = tf.stop_gradient(generated)
     shares = uniform(fold_in(key, 1), [count, 1, 1, 1])
-    between = made + shares * (images - made)
+    between = generated + shares * (images - generated)
     penalty = tf.reduce_mean(
         gradient_penalty(lambda each: scores(critic, each, training=training), between)
     )
-    found = scores(critic, tf.concat([images, made], axis=0), training=training)
-    of_made = tf.reduce_mean(found[count:])
-    distance = tf.reduce_mean(found[:count]) - of_made
+    found = scores(critic, tf.concat([images, generated], axis=0), training=training)
+    of_generated = tf.reduce_mean(found[count:])
+    distance = tf.reduce_mean(found[:count]) - of_generated
     return {
         "critic_loss": weight * penalty - distance,
         "gradient_penalty": penalty,
         "distance": distance,
-        "made": of_made,
+        "generated": of_generated,
     }
 
 
-def scaling_where_needed(
+def with_loss_scale(
     optimizer: keras.optimizers.Optimizer, nets: Sequence[keras.Model]
 ) -> keras.optimizers.Optimizer:
     """Returns an optimizer that scales the loss if a net computes in float16.
 
     Args:
         optimizer: The optimizer.
-        nets: All nets that the loss passes.
+        nets: All nets that the loss passes through.
     """
     layers = [layer for net in nets for layer in flat_layers(net)]
     is_half = any(layer.compute_dtype == "float16" for layer in layers)
@@ -421,7 +431,7 @@ def scaling_where_needed(
 
 
 def update_net(
-    optimizer: Any,
+    optimizer: keras.optimizers.Optimizer,
     tape: tf.GradientTape,
     loss: tf.Tensor,
     *,
@@ -434,7 +444,7 @@ def update_net(
 
     Args:
         optimizer: A built optimizer of the net's trainable weights.
-        tape: What watched the loss, still open.
+        tape: The tape that recorded the loss.
         loss: Mean over the images of this replica.
         net: The net.
         step: The running step of training, which looks at loss and gradients.
@@ -450,16 +460,15 @@ def update_net(
 
 
 def check_images(owner: str, x: Any, image_shape: tuple[int, int, int]) -> None:
-    """Raises if what `fit` was given is known not to be images of a shape.
+    """Raises if the data of `fit` are known not to be images of a shape.
 
     Args:
         owner: Name of the class that trains.
-        x: Array, `tf.data.Dataset` or whatever else Keras takes, which passes.
+        x: Array, `tf.data.Dataset` or other data, which are not checked.
         image_shape: Rows, columns and channels.
 
     Raises:
-        ValueError: If the shape is another one, or pixels of an array lie outside
-            `[0, 1]`.
+        ValueError: If the shape differs, or pixels of an array lie outside `[0, 1]`.
     """
     if isinstance(x, tf.data.Dataset):
         x = keras.utils.unpack_x_y_sample_weight(x.element_spec)[0]
@@ -474,22 +483,22 @@ def check_images(owner: str, x: Any, image_shape: tuple[int, int, int]) -> None:
         raise invalid(owner, "images", rule, x)
 
 
-def images_of(data: Any, image_shape: tuple[int, int, int]) -> tf.Tensor:
+def images_in(data: Any, image_shape: tuple[int, int, int]) -> tf.Tensor:
     """Returns the float32 images of a batch, without labels.
 
     Args:
         data: What Keras hands to a training step.
-        image_shape: Rows, columns and channels; a data set may not tell them.
+        image_shape: Rows, columns and channels, which a data set may not know.
     """
     images = tf.cast(keras.utils.unpack_x_y_sample_weight(data)[0], tf.float32)
     return tf.ensure_shape(images, (None, *image_shape))
 
 
-def in_parts(images: tf.Tensor, count: int) -> tf.Tensor:
-    """Returns a batch in parts of one size, `(count, size, ...)`.
+def split_batch(images: tf.Tensor, count: int) -> tf.Tensor:
+    """Returns a batch in parts of equal size, `(count, size, ...)`.
 
     Args:
-        images: Tensor `(batch, ...)`; its first ones come again at the end where the
+        images: Tensor `(batch, ...)`; its first images are repeated at the end if the
             batch does not divide.
         count: Number of parts.
     """
@@ -515,8 +524,10 @@ def check_no_loss(owner: str, arguments: Mapping[str, Any]) -> None:
             raise invalid(owner, name, rule, arguments[name])
 
 
-def optimizer_pair(
-    owner: str, optimizer: Any, critic_optimizer: Any
+def checked_optimizers(
+    owner: str,
+    optimizer: keras.optimizers.Optimizer | str | None,
+    critic_optimizer: keras.optimizers.Optimizer | str | None,
 ) -> list[keras.optimizers.Optimizer]:
     """Returns the optimizers of a generator and of its critic.
 

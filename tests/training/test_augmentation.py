@@ -178,7 +178,7 @@ class TestAugmentation:
                     return self.net(self.flip(images, training=training))
 
             net = Subclassed()
-        with pytest.warns(UserWarning, match="in front of `flip`, which in training"):
+        with pytest.warns(UserWarning, match="before `flip`, which shift"):
             trained(net, [images], labels)
 
     def test_plain_training_leaves_augmentation_to_keras(self, images, labels):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.training.wasserstein_gan import check_images, images_of, in_parts
+from keras_advdef.training.wasserstein_gan import check_images, images_in, split_batch
 
 SHAPE = (2, 3, 1)
 
@@ -37,7 +37,7 @@ def test_others_are_refused(x, rule):
 
 def test_labels_are_left_out():
     images = np.full((2, *SHAPE), 7, "uint8")
-    found = images_of((images, np.zeros(2)), SHAPE)
+    found = images_in((images, np.zeros(2)), SHAPE)
     assert found.dtype == tf.float32
     np.testing.assert_array_equal(found, images)
 
@@ -52,4 +52,4 @@ def test_labels_are_left_out():
 )
 def test_parts_have_one_size(batch, expected):
     images = tf.reshape(tf.range(float(batch)), (batch, 1, 1, 1))
-    np.testing.assert_array_equal(in_parts(images, 3)[:, :, 0, 0, 0], expected)
+    np.testing.assert_array_equal(split_batch(images, 3)[:, :, 0, 0, 0], expected)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.training._finite_guard import FiniteStep, new_record
-from keras_advdef.training.wasserstein_gan import scaling_where_needed, update_net
+from keras_advdef.training.wasserstein_gan import update_net, with_loss_scale
 
 
 def net(**options):
@@ -46,6 +46,6 @@ def test_losses_of_the_nets_own_layers_count():
 )
 def test_only_half_precision_is_scaled(dtype, is_scaled):
     optimizer = keras.optimizers.SGD()
-    found = scaling_where_needed(optimizer, [net(), net(dtype=dtype)])
+    found = with_loss_scale(optimizer, [net(), net(dtype=dtype)])
     assert isinstance(found, keras.optimizers.LossScaleOptimizer) == is_scaled
-    assert scaling_where_needed(found, [net(dtype=dtype)]) is found
+    assert with_loss_scale(found, [net(dtype=dtype)]) is found

@@ -1,17 +1,17 @@
 import keras
 import pytest
 
-from keras_advdef.training.wasserstein_gan import check_no_loss, optimizer_pair
+from keras_advdef.training.wasserstein_gan import check_no_loss, checked_optimizers
 
 
 def test_the_second_is_a_copy_of_the_first():
-    first, second = optimizer_pair("GAN", keras.optimizers.SGD(0.25), None)
+    first, second = checked_optimizers("GAN", keras.optimizers.SGD(0.25), None)
     assert second is not first
     assert second.get_config() == first.get_config()
 
 
 def test_the_papers_settings():
-    for each in optimizer_pair("GAN", None, None):
+    for each in checked_optimizers("GAN", None, None):
         config = each.get_config()
         assert isinstance(each, keras.optimizers.Adam)
         assert float(config["learning_rate"]) == pytest.approx(1e-4)
@@ -21,7 +21,7 @@ def test_the_papers_settings():
 def test_one_object_is_not_two():
     one = keras.optimizers.SGD()
     with pytest.raises(ValueError, match="`GAN` expects `critic_optimizer`"):
-        optimizer_pair("GAN", one, one)
+        checked_optimizers("GAN", one, one)
 
 
 def test_a_loss_is_refused():

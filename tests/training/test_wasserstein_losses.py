@@ -4,7 +4,11 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.core.random_numbers import fold_in, make_key, normal
-from keras_advdef.training.wasserstein_gan import critic_losses, made_images, scores
+from keras_advdef.training.wasserstein_gan import (
+    critic_losses,
+    generated_images,
+    scores,
+)
 
 SHAPE = (2, 2, 1)
 
@@ -24,7 +28,7 @@ def nets():
 
 def test_images_are_the_generators_of_normal_latents(nets):
     key = make_key(1)
-    found = made_images(nets[0], 4, key, training=False)
+    found = generated_images(nets[0], 4, key, training=False)
     np.testing.assert_allclose(found, nets[0](normal(key, [4, 3])), rtol=1e-6)
 
 
@@ -44,7 +48,7 @@ def test_losses_of_a_linear_critic_by_hand(nets):
     made = generator(normal(fold_in(key, 0), [5, 3]))
     distance = np.mean(critic(images)) - np.mean(critic(made))
     penalty = (np.linalg.norm(critic.layers[-1].kernel) - 1) ** 2
-    assert float(found["made"]) == pytest.approx(np.mean(critic(made)), rel=1e-5)
+    assert float(found["generated"]) == pytest.approx(np.mean(critic(made)), rel=1e-5)
     assert float(found["distance"]) == pytest.approx(distance, rel=1e-4)
     assert float(found["gradient_penalty"]) == pytest.approx(penalty, rel=1e-4)
     loss = 10.0 * penalty - distance

@@ -1,4 +1,4 @@
-"""Derivatives of slopes with respect to weights, without a pass that gives zeros."""
+"""Double backward: weight gradients of input gradients, without a pass for zeros."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,14 +24,14 @@ _PIECEWISE = (
     keras.activations.relu6,
     keras.activations.leaky_relu,
 )
-# They multiply by their kernel as it is, so that a slope is made of it directly.
+# They multiply by their kernel as it is, so that input gradients contain it directly.
 _WEIGHTED = (
     _LAYERS.Dense,
     _LAYERS.Conv2D,
     _LAYERS.DepthwiseConv2D,
     _LAYERS.Conv2DTranspose,
 )
-# Linear in pieces, and without weights.
+# Piecewise linear, and without weights.
 _PLAIN = (
     _LAYERS.InputLayer,
     _LAYERS.Flatten,
@@ -56,37 +56,37 @@ _PLAIN = (
 Logits = Callable[[tf.Tensor], tf.Tensor]
 
 
-def through_slopes(
-    model: Any,
-    compute: Callable[[Logits, Any], tf.Tensor],
+def double_backward(
+    model: keras.Model,
+    compute: Callable[[Logits, tf.Tensor], tf.Tensor],
     start: tf.Tensor,
     *,
     parts: int = 1,
 ) -> tf.Tensor:
-    """Returns a sum made of a classifier's slopes, with derivatives by the weights.
+    """Returns a sum of functions of input gradients, differentiable in the weights.
 
-    Where a model is linear in pieces, as with ReLU, its slopes depend on the weights
-    only through the products that they are made of. Differentiated as a whole,
-    TensorFlow sends zeros back through the pass that gave the logits, at the price of
-    any other gradient; here that pass counts as constant then.
+    The input gradients of a piecewise linear model, such as one with ReLU, depend on
+    the weights only as products of them. Plain double backward sends zeros through the
+    forward pass that gave the logits, at the price of any other gradient; here that
+    pass is a constant for such models.
 
-    Several parts are computed one after the other, and once more for derivatives, so
-    that time and memory of tracing do not grow with them, nor memory.
+    Several parts are computed one after the other, and again for the gradient, so that
+    neither memory nor the size of the graph grows with their number.
 
     Args:
         model: The classifier.
         compute: Takes a function from images to logits and the number of a part, and
-            returns a tensor made of the logits' derivatives by the images and of
-            nothing else that depends on weights.
+            returns a tensor made of the logits' gradients with respect to the images
+            and of nothing else that depends on weights.
         start: What all parts are added to, of the shape of each.
-        parts: How many parts there are.
+        parts: Number of parts.
 
     Returns:
         The sum.
 
     Example:
 
-    >>> from keras_advdef.objectives._slope_derivatives import through_slopes
+    >>> from keras_advdef.objectives._double_backward import double_backward
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2)])
     >>> model.set_weights([np.array([[3.0, 4.0]]), np.zeros(2)])
     >>> def squared_slope(logits_fn, part):
@@ -96,11 +96,11 @@ def through_slopes(
     ...         total = tf.reduce_sum(logits_fn(images))
     ...     return tape.gradient(total, images) ** 2
     >>> with tf.GradientTape() as tape:
-    ...     value = through_slopes(model, squared_slope, tf.zeros((1, 1)))
+    ...     value = double_backward(model, squared_slope, tf.zeros((1, 1)))
     >>> tape.gradient(value, model.trainable_weights)[0].numpy().tolist()
     [[14.0, 14.0]]
     """
-    if is_linear_in_pieces(model):
+    if is_piecewise_linear(model):
         weights = (tf.convert_to_tensor(each.value) for each in model.weights)
         return _by_products(model, compute, start, parts)(*weights)
     logits_fn = LogitsFunction(model)
@@ -110,18 +110,20 @@ def through_slopes(
 
 
 def _by_products(
-    model: Any, compute: Callable[..., tf.Tensor], start: tf.Tensor, parts: int
+    model: keras.Model, compute: Callable[..., tf.Tensor], start: tf.Tensor, parts: int
 ) -> Callable[..., tf.Tensor]:
-    """Returns the sum as a function of the weights that slopes are made of."""
+    """Returns the sum as a function of the weights that input gradients contain."""
 
-    def recorded(part: Any, weights: Any) -> tuple[tf.Tensor, Callable[..., Any]]:
-        # A loop would take them in while no tape records.
+    def recorded(
+        part: tf.Tensor, weights: Sequence[tf.Tensor]
+    ) -> tuple[tf.Tensor, Callable[..., Any]]:
+        # A loop would capture them while no tape records.
         weights = [tf.identity(each) for each in weights]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
 
             def logits_fn(images: tf.Tensor) -> tf.Tensor:
-                # Slopes are made of these tensors, which the tape knows.
+                # Input gradients contain these tensors, which the tape watches.
                 given = zip(model.weights, weights, strict=True)
                 scope = keras.StatelessScope(given)
                 with preserve_losses(model), scope, tape.stop_recording():
@@ -140,7 +142,7 @@ def _by_products(
     def all_parts(*weights: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         total = _summed(lambda part: (recorded(part, weights)[0],), (start,), parts)
 
-        def gradient(upstream: tf.Tensor) -> Any:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
             zeros = [tf.zeros_like(each) for each in weights]
             return _summed(
                 lambda part: recorded(part, weights)[1](upstream), zeros, parts
@@ -152,23 +154,25 @@ def _by_products(
 
 
 def _part_by_part(
-    compute: Callable[[Any], tf.Tensor], parts: int
+    compute: Callable[[tf.Tensor], tf.Tensor], parts: int
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a function that adds up parts, whose derivatives compute them anew."""
+    """Returns a function that sums the parts, and computes them again for gradients."""
 
     @tf.custom_gradient
     def all_parts(start: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
         total = _summed(lambda part: (compute(part),), (start,), parts)
 
-        def gradient(upstream: tf.Tensor, variables: Any = ()) -> Any:
-            def slopes(part: Any) -> Any:
+        def gradient(
+            upstream: tf.Tensor, variables: Sequence[tf.Variable] = ()
+        ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            def gradients(part: tf.Tensor) -> list[tf.Tensor]:
                 with tf.GradientTape(watch_accessed_variables=False) as tape:
                     tape.watch(variables)
                     value = compute(part)
                 return tape.gradient(value, variables, upstream, "zero")
 
             zeros = [tf.zeros_like(each) for each in variables]
-            return upstream, list(_summed(slopes, zeros, parts))
+            return upstream, list(_summed(gradients, zeros, parts))
 
         return total[0], gradient
 
@@ -176,29 +180,31 @@ def _part_by_part(
 
 
 def _summed(
-    compute: Callable[[Any], Sequence[tf.Tensor]], start: Sequence[Any], parts: int
+    compute: Callable[[tf.Tensor], Sequence[tf.Tensor]],
+    start: Sequence[tf.Tensor],
+    parts: int,
 ) -> tuple[tf.Tensor, ...]:
-    def add(part: Any, sums: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    def add(part: tf.Tensor, sums: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
         return tuple(a + b for a, b in zip(sums, compute(part), strict=True))
 
     return fixed_loop(add, tuple(start), parts, unroll=False)
 
 
-def is_linear_in_pieces(model: keras.Model) -> bool:
-    """Returns whether a model is known to be one, with weights that only multiply.
+def is_piecewise_linear(model: keras.Model) -> bool:
+    """Returns whether a model is known to be piecewise linear in images and weights.
 
     Args:
         model: Any model.
 
     Returns:
-        False also where it is not known: for subclasses of Keras's layers, half
-        precision, and `BatchNormalization`, which divides its weights first.
+        False also where nobody knows: for subclasses of Keras's layers, for half
+        precision, and for `BatchNormalization`, which divides its weights.
 
     Example:
 
-    >>> from keras_advdef.objectives._slope_derivatives import is_linear_in_pieces
+    >>> from keras_advdef.objectives._double_backward import is_piecewise_linear
     >>> layer = keras.layers.Dense(2, activation="relu")
-    >>> is_linear_in_pieces(keras.Sequential([keras.Input((2,)), layer]))
+    >>> is_piecewise_linear(keras.Sequential([keras.Input((2,)), layer]))
     True
     """
     if not has_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -210,26 +216,26 @@ def is_linear_in_pieces(model: keras.Model) -> bool:
             continue
         seen.add(id(tensor))
         step = producer(tensor)
-        if not (is_linear_in_pieces(step) if has_graph(step) else _is_known(step)):
+        if not (is_piecewise_linear(step) if has_graph(step) else _is_known(step)):
             return False
         open_tensors += inbound_tensors(tensor)
     return True
 
 
-def _is_known(step: Any) -> bool:
+def _is_known(step: keras.Operation) -> bool:
     if type(step) is _LAYERS.Activation:
         return step.activation in _PIECEWISE
     if type(step) in _PLAIN:
         return step.compute_dtype == "float32"
     if type(step) not in _WEIGHTED:
         return False
-    # Keras compiles convolutions of several groups, whose slopes do not show the
+    # Keras compiles convolutions of several groups, whose gradients do not contain the
     # weights they were called with.
     is_grouped = type(step) is _LAYERS.Conv2D and step.groups > 1
     return (
         not is_grouped
         and step.dtype_policy.name == "float32"
         and step.activation in _PIECEWISE
-        # Not so where a low-rank update is added to it.
+        # With a low-rank update the kernel is a sum.
         and isinstance(step.kernel, keras.Variable)
     )

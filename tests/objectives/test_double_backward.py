@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.layers import ParsevalConv2D
-from keras_advdef.objectives._slope_derivatives import (
-    is_linear_in_pieces,
-    through_slopes,
+from keras_advdef.objectives._double_backward import (
+    double_backward,
+    is_piecewise_linear,
 )
 
 L = keras.layers
@@ -88,7 +88,7 @@ def value_and_gradients(model, images, *, whole, parts=1):
             logits_fn = LogitsFunction(model)
             value = tf.add_n([compute(logits_fn, part) for part in range(parts)])
         else:
-            value = through_slopes(model, compute, start, parts=parts)
+            value = double_backward(model, compute, start, parts=parts)
         # Images must not count alike, or one gradient could stand for another's.
         total = tf.reduce_sum(value * tf.range(1.0, len(images) + 1))
     gradients = tape.gradient(total, [each.value for each in weights])
@@ -123,7 +123,7 @@ def check_derivatives(model, images, *, compiled, parts):
 def test_derivatives_are_those_of_the_whole_pass(kind, compiled, images):
     keras.utils.set_random_seed(0)
     model = KNOWN[kind]()
-    assert is_linear_in_pieces(model)
+    assert is_piecewise_linear(model)
     check_derivatives(model, images, compiled=compiled, parts=1)
 
 
@@ -176,7 +176,7 @@ def test_no_gradient_of_the_pass_itself_is_computed(images):
 @pytest.mark.parametrize("kind", UNKNOWN)
 def test_what_is_not_known_is_differentiated_whole(kind):
     model = UNKNOWN[kind]()
-    assert not is_linear_in_pieces(model)
+    assert not is_piecewise_linear(model)
 
 
 def test_curved_nets_keep_their_whole_derivative(images):
@@ -191,9 +191,9 @@ def test_curved_nets_keep_their_whole_derivative(images):
 def test_low_rank_updates_are_not_passed_by():
     layer = L.Dense(3)
     model = keras.Sequential([keras.Input((4,)), layer])
-    assert is_linear_in_pieces(model)
+    assert is_piecewise_linear(model)
     layer.enable_lora(2)
-    assert not is_linear_in_pieces(model)
+    assert not is_piecewise_linear(model)
 
 
 def test_losses_of_the_layers_stay():
@@ -202,6 +202,6 @@ def test_losses_of_the_layers_stay():
     images = tf.ones((2, 6, 6, 2))
     model(images)
     before = [float(each) for each in model.losses]
-    through_slopes(model, squares(3.0 * images), tf.zeros(2), parts=2)
+    double_backward(model, squares(3.0 * images), tf.zeros(2), parts=2)
     assert [float(each) for each in model.losses] == before
     assert len(before) == 1
