@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import time
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from keras_advdef.evaluation._plan.plan_summary import plan_summary
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._plan.probe_result import probe
 from keras_advdef.evaluation._plan.stage import Stage
-from keras_advdef.evaluation._report.findings import Findings, Measurements
+from keras_advdef.evaluation._report.findings import Findings, Measurements, Record
 from keras_advdef.evaluation._report.report_data import report_data, run_facts
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.expected_work import ExpectedWork
@@ -52,7 +51,7 @@ class _Attacked:
     naive: np.ndarray
     broken: dict[str, np.ndarray]
     rejection: Rejection
-    records: list[dict[str, Any]]
+    records: list[Record]
 
 
 class Evaluation:
@@ -272,7 +271,7 @@ class Evaluation:
         return RobustnessReport(data, gallery=measured.gallery)
 
 
-def _record(runner: Runner, stage: Stage, images: int) -> dict[str, Any]:
+def _record(runner: Runner, stage: Stage, images: int) -> Record:
     """What the report says of a stage that has just ended."""
     wrong = runner.wrong / runner.draws
     return {

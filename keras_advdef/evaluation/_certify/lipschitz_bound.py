@@ -1,8 +1,7 @@
 """lipschitz_bound: an upper bound on a model's Lipschitz constant."""
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -82,7 +81,7 @@ def lipschitz_bound(model: keras.Model, *, owner: str = "lipschitz_bound") -> fl
         raise invalid(owner, "model", rule, model)
     known = {id(model.inputs[0]): 1.0}
 
-    def bound(tensor: Any) -> float:
+    def bound(tensor: keras.KerasTensor) -> float:
         if id(tensor) not in known:
             before = [bound(each) for each in inbound_tensors(tensor)]
             step = producer(tensor)
@@ -92,7 +91,7 @@ def lipschitz_bound(model: keras.Model, *, owner: str = "lipschitz_bound") -> fl
     return bound(model.outputs[0])
 
 
-def _enlarged(step: Any, before: list[float], owner: str) -> float:
+def _enlarged(step: keras.Operation, before: list[float], owner: str) -> float:
     """The bound after a layer, given those of its inputs."""
     if has_graph(step):
         return lipschitz_bound(step, owner=owner) * before[0]
@@ -113,12 +112,14 @@ def _spectral(matrices: np.ndarray) -> float:
     return float(np.linalg.svd(matrices, compute_uv=False).max())
 
 
-def _matrix(kernel: Any) -> np.ndarray:
+def _matrix(kernel: keras.Variable) -> np.ndarray:
     values = np.asarray(keras.ops.convert_to_numpy(kernel), np.float64)
     return values.reshape(-1, values.shape[-1])
 
 
-def _windows(size: Any, strides: Any, dilation: Any = (1, 1)) -> int:
+def _windows(
+    size: Sequence[int], strides: Sequence[int], dilation: Sequence[int] = (1, 1)
+) -> int:
     """The largest number of windows that contain one pixel."""
     return math.prod(
         -(-extent // stride) if gap == 1 else extent
@@ -126,16 +127,16 @@ def _windows(size: Any, strides: Any, dilation: Any = (1, 1)) -> int:
     )
 
 
-def _slope(layer: Any) -> float | None:
+def _slope(layer: keras.layers.Layer) -> float | None:
     return _SLOPES.get(layer.activation)
 
 
-def _dense(layer: Any, before: list[float]) -> float | None:
+def _dense(layer: keras.layers.Layer, before: list[float]) -> float | None:
     slope = _slope(layer)
     return slope and slope * before[0] * _spectral(_matrix(layer.kernel))
 
 
-def _convolution(layer: Any, before: list[float]) -> float | None:
+def _convolution(layer: keras.layers.Layer, before: list[float]) -> float | None:
     slope = _slope(layer)
     if slope is None:
         return None
@@ -152,47 +153,47 @@ def _convolution(layer: Any, before: list[float]) -> float | None:
     return slope * before[0] * factor * largest * math.sqrt(windows)
 
 
-def _maximum(layer: Any, before: list[float]) -> float:
+def _maximum(layer: keras.layers.Layer, before: list[float]) -> float:
     return before[0] * math.sqrt(_windows(layer.pool_size, layer.strides))
 
 
-def _mean(layer: Any, before: list[float]) -> float:
+def _mean(layer: keras.layers.Layer, before: list[float]) -> float:
     size = math.prod(layer.pool_size) if layer.padding == "valid" else 1
     windows = _windows(layer.pool_size, layer.strides)
     return before[0] * math.sqrt(windows / size)
 
 
-def _rescaling(layer: Any, before: list[float]) -> float:
+def _rescaling(layer: keras.layers.Layer, before: list[float]) -> float:
     return before[0] * float(np.abs(np.asarray(layer.scale)).max())
 
 
-def _normalization(layer: Any, before: list[float]) -> float:
+def _normalization(layer: keras.layers.Layer, before: list[float]) -> float:
     deviation = np.sqrt(np.asarray(keras.ops.convert_to_numpy(layer.variance)))
     return before[0] / float(np.maximum(deviation, keras.config.epsilon()).min())
 
 
-def _rectifier(layer: Any, before: list[float]) -> float | None:
+def _rectifier(layer: keras.layers.Layer, before: list[float]) -> float | None:
     if getattr(layer, "threshold", 0.0):
         return None
     slope = getattr(layer, "negative_slope", 0.0)
     return before[0] * max(1.0, float(np.max(np.abs(slope))))
 
 
-def _activation(layer: Any, before: list[float]) -> float | None:
+def _activation(layer: keras.layers.Layer, before: list[float]) -> float | None:
     slope = _slope(layer)
     return slope and slope * before[0]
 
 
-def _concatenated(layer: Any, before: list[float]) -> float:
+def _concatenated(layer: keras.layers.Layer, before: list[float]) -> float:
     del layer
     return math.sqrt(sum(each**2 for each in before))
 
 
-def _combined(layer: Any, before: list[float]) -> float:
+def _combined(layer: keras.layers.Layer, before: list[float]) -> float:
     return float(np.dot(keras.ops.convert_to_numpy(layer.shares), before))
 
 
-_Rule = Callable[[Any, list[float]], float | None]
+_Rule = Callable[[keras.layers.Layer, list[float]], float | None]
 _RULES: list[tuple[tuple[type, ...], _Rule]] = [
     ((_LAYERS.Dense,), _dense),
     (_CONVOLUTIONS, _convolution),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ from keras_advdef.evaluation._certify.lipschitz_bound import EXACT
 OWNER = "certify_cross_lipschitz"
 _Slope = Callable[[np.ndarray], np.ndarray]
 # Activations with a nonnegative, nondecreasing slope, and that slope.
-_SLOPES: dict[Any, _Slope] = {
+_SLOPES: dict[Callable[..., object], _Slope] = {
     keras.activations.softplus: scipy.special.expit,
     keras.activations.elu: lambda z: np.exp(np.minimum(z, 0.0)),
     keras.activations.exponential: np.exp,
@@ -46,9 +46,9 @@ class _Affine(NamedTuple):
 
     matrix: np.ndarray | None
     gain: float
-    shift: Any
+    shift: np.ndarray | float
 
-    def behind(self, kernel: np.ndarray, bias: Any) -> "_Affine":
+    def behind(self, kernel: np.ndarray, bias: np.ndarray | float) -> "_Affine":
         """Returns the map followed by a dense layer."""
         matrix = kernel if self.matrix is None else self.matrix @ kernel
         shift = np.broadcast_to(self.shift, len(kernel)) @ kernel + bias
@@ -62,7 +62,7 @@ class _Affine(NamedTuple):
 _IDENTITY = _Affine(None, 1.0, 0.0)
 
 
-def taken_apart(model: Any) -> OneHiddenLayer:
+def taken_apart(model: keras.Model) -> OneHiddenLayer:
     """Returns the matrices of a net, or raises if it has another form.
 
     Args:
@@ -115,7 +115,9 @@ def _check_exact(model: keras.Sequential) -> None:
             raise invalid(OWNER, "model", rule, layer.dtype_policy.name)
 
 
-def _continued(layer: Any, affine: _Affine, units: int) -> tuple[_Affine, int]:
+def _continued(
+    layer: keras.layers.Layer, affine: _Affine, units: int
+) -> tuple[_Affine, int]:
     """Returns the map followed by a layer without its activation, and its size."""
     kind = type(layer)
     if kind is keras.layers.Dense and units == layer.kernel.shape[0]:
@@ -130,11 +132,11 @@ def _continued(layer: Any, affine: _Affine, units: int) -> tuple[_Affine, int]:
     raise _another(layer)
 
 
-def _float64(variable: Any) -> np.ndarray:
+def _float64(variable: keras.Variable) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
 
 
-def _slope(layer: Any) -> _Slope | None:
+def _slope(layer: keras.layers.Layer) -> _Slope | None:
     """Returns the slope of a layer's activation, `None` if it has none."""
     if isinstance(layer, keras.layers.ReLU):
         is_plain = not (layer.threshold or layer.negative_slope or layer.max_value)
@@ -149,7 +151,7 @@ def _slope(layer: Any) -> _Slope | None:
     return _SLOPES[activation]
 
 
-def _another(layer: Any) -> ValueError:
+def _another(layer: keras.layers.Layer) -> ValueError:
     rule = "a net of one hidden layer with a nondecreasing slope; "
     rule += f"`{layer.name}` does not fit"
     advice = "See `certify_lipschitz_margin` for deeper nets."

@@ -1,7 +1,7 @@
 """offending_operations: the layers and operations that block gradients."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -14,8 +14,12 @@ from keras_advdef.core.model_view import replace_call
 # The gradient counts as missing if more than this share of the images has none.
 LARGEST_SHARE = 0.1
 
+_Forward = Callable[..., Any]
+# An operation, how it was called, and with what.
+_Call = tuple[keras.Operation, _Forward, tuple[Any, ...]]
 
-def defective(gradient: Any, count: int) -> np.ndarray:
+
+def defective(gradient: tf.Tensor | None, count: int) -> np.ndarray:
     """Returns which images have no usable gradient: missing, all zero or not finite.
 
     Args:
@@ -38,8 +42,8 @@ def defective(gradient: Any, count: int) -> np.ndarray:
 
 
 def offending_operations(
-    model: Any, run: Callable[[], Any]
-) -> tuple[list[Any], list[Any]]:
+    model: Any, run: Callable[[], object]
+) -> tuple[list[keras.Operation], list[keras.Operation]]:
     """Returns the layers and operations that block gradients in a model.
 
     Args:
@@ -53,13 +57,13 @@ def offending_operations(
     """
     if not isinstance(model, keras.layers.Layer):
         return [], []
-    calls: dict[int, tuple[Any, Callable[..., Any], tuple[Any, ...]]] = {}
+    calls: dict[int, _Call] = {}
     with contextlib.ExitStack() as stack:
         for operation in _operations(model):
             stack.enter_context(_recorded(operation, calls))
         run()
-    same: list[Any] = []
-    other: list[Any] = []
+    same: list[keras.Operation] = []
+    other: list[keras.Operation] = []
     for operation, forward, (inputs, *rest) in calls.values():
         if _stops_gradient(forward, inputs, rest):
             keeps_shape = forward(inputs, *rest).shape == inputs.shape
@@ -67,7 +71,7 @@ def offending_operations(
     return same, other
 
 
-def _operations(model: Any) -> list[Any]:
+def _operations(model: keras.layers.Layer) -> list[keras.Operation]:
     """The layers without sublayers, and the graph operations that are not layers."""
     layers = flat_layers(model)
     leaves = [layer for layer in layers if len(flat_layers(layer)) == 1]
@@ -88,8 +92,8 @@ def _operations(model: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _recorded(operation: Any, calls: dict[int, Any]) -> Iterator[None]:
-    def recording(forward: Callable[..., Any]) -> Callable[..., Any]:
+def _recorded(operation: keras.Operation, calls: dict[int, _Call]) -> Iterator[None]:
+    def recording(forward: _Forward) -> _Forward:
         def call(*args: Any, **kwargs: Any) -> Any:
             if _is_single(args):
                 plain = _bound(forward, kwargs) if kwargs else forward
@@ -102,7 +106,7 @@ def _recorded(operation: Any, calls: dict[int, Any]) -> Iterator[None]:
         yield
 
 
-def _bound(forward: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:
+def _bound(forward: _Forward, kwargs: dict[str, Any]) -> _Forward:
     return lambda *args: forward(*args, **kwargs)
 
 
@@ -111,7 +115,7 @@ def _is_single(args: tuple[Any, ...]) -> bool:
 
 
 def _stops_gradient(
-    forward: Callable[..., Any], inputs: tf.Tensor, rest: list[Any]
+    forward: _Forward, inputs: tf.Tensor, rest: Sequence[object]
 ) -> bool:
     with tf.GradientTape() as tape:
         tape.watch(inputs)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -62,7 +63,7 @@ class ProbeResult:
     certain: float
     no_gradient: float
     no_gradient_by_identity: float
-    bpda_layers: tuple[Any, ...]
+    bpda_layers: tuple[keras.Operation, ...]
     saturated: float
     gap: float
     classes: int
@@ -127,7 +128,7 @@ def probe(
     look = _Look(images, labels, pixels=value_range, seed=seed)
     slopes = look.slopes(plain)
     no_gradient = float(slopes.missing.mean())
-    bpda_layers: tuple[Any, ...] = ()
+    bpda_layers: tuple[keras.Operation, ...] = ()
     adaptive, repaired = plain, slopes
     if no_gradient > LARGEST_SHARE:
         masking, _ = offending_operations(model, lambda: look.logits(plain))

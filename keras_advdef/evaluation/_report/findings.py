@@ -1,7 +1,6 @@
 """Findings: all that an evaluation found, from which its report is made."""
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,9 @@ from keras_advdef.evaluation._measure.smallest_perturbations import (
 )
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation.check import Check
+
+# What a report says of one attack.
+Record = dict[str, str | int | float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,7 +57,7 @@ class Findings:
     labels: np.ndarray
     clean: np.ndarray
     naive: np.ndarray
-    records: list[dict[str, Any]]
+    records: list[Record]
     checks: list[Check]
     measured: Measurements
     seconds: dict[str, float]

@@ -1,12 +1,11 @@
 """derived_seed: seeds for the parts of an evaluation, from the user's seed."""
 
 import hashlib
-from typing import Any
 
 from keras_advdef.core.random_numbers import SEED_LIMIT
 
 
-def derived_seed(seed: int, *parts: Any) -> int:
+def derived_seed(seed: int, *parts: str | int) -> int:
     """Returns a seed that depends only on the user's seed and on the part.
 
     A part draws the same when it is run again, in another process or in another order.

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def _check_structure(model: keras.Model) -> None:
         raise invalid("evaluate_robustness", "model", rule, model.name, advice=advice)
 
 
-def _cards(defended: list[Any]) -> dict[str, DefenceCard]:
+def _cards(defended: Iterable[object]) -> dict[str, DefenceCard]:
     found = {type(each).__name__: card_of(each) for each in defended}
     return {name: card for name, card in found.items() if card is not None}
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
 
 
-def identity_of(request: Request) -> dict[str, Any]:
+def identity_of(request: Request) -> dict[str, object]:
     """Returns the values that two runs must share so that one can resume the other.
 
     Args:

@@ -56,7 +56,7 @@ class Request:
 
     evaluated: EvaluatedModel
     images: np.ndarray
-    labels: Any
+    labels: np.ndarray
     given: int | None
     epsilon: float
     norm: str
@@ -77,9 +77,9 @@ class Request:
         model: Any,
         images: Any,
         labels: Any,
-        epsilon: Any,
+        epsilon: float,
         norm: str,
-        value_range: Any,
+        value_range: tuple[float, float],
         budget: str,
         attacks: Sequence[Attack] | None,
         reference: Any,
@@ -176,7 +176,7 @@ def _check_shape(
 
 
 def _checked_epsilon(
-    epsilon: Any, pixels: ValueRange, *, norm: str, small: bool
+    epsilon: float, pixels: ValueRange, *, norm: str, small: bool
 ) -> float:
     number = checked_epsilon(OWNER, epsilon, pixels, norm=norm, low_open=True)
     otherwise = "To keep it, pass `allow_small_epsilon=True`, on the command line "
@@ -187,7 +187,7 @@ def _checked_epsilon(
     return number
 
 
-def _checked_list(argument: str, value: Any) -> list[Any]:
+def _checked_list(argument: str, value: Sequence[Any]) -> list[Any]:
     if not isinstance(value, (list, tuple, np.ndarray)):
         raise invalid(OWNER, argument, "a list", value)
     return list(value)

@@ -59,7 +59,7 @@ class Ledger:
     """
 
     def __init__(
-        self, output: Path | None, identity: dict[str, Any], progress: Progress
+        self, output: Path | None, identity: dict[str, object], progress: Progress
     ) -> None:
         self.identity = identity
         self._output = output
@@ -221,7 +221,7 @@ def _arrays(content: bytes | None) -> Arrays | None:
         return None
 
 
-def remove_parts(output: Path, identity: dict[str, Any]) -> None:
+def remove_parts(output: Path, identity: dict[str, object]) -> None:
     """Removes the parts of an evaluation that was killed after writing its report.
 
     Args:
@@ -234,7 +234,7 @@ def remove_parts(output: Path, identity: dict[str, Any]) -> None:
             Ledger(output, identity, Progress()).close(finished=True)
 
 
-def check_identity(output: Path, found: Any, expected: dict[str, Any]) -> None:
+def check_identity(output: Path, found: object, expected: dict[str, object]) -> None:
     """Raises if a folder belongs to another evaluation.
 
     Args:

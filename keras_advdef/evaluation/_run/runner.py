@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -270,7 +269,7 @@ class Runner:
         return self._ledger.part(f"settled-{name}", settled, what)["wrong"]
 
     def _evaluated_worst(self, worst: np.ndarray) -> Arrays:
-        rows: list[Any] = []
+        rows: list[np.ndarray] = []
         for draw in range(self.draws):
             seed = derived_seed(self._request.seed, "settle", draw)
             logits = self.judge.logits(worst, seed)

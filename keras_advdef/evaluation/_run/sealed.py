@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _seal(content: bytes, about: str) -> bytes:
     return digest.digest()
 
 
-def write_record(path: Path, values: dict[str, Any], about: str) -> None:
+def write_record(path: Path, values: Mapping[str, object], about: str) -> None:
     """Writes JSON values with their checksum, atomically.
 
     Args:
@@ -109,7 +109,7 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def record_digest(values: dict[str, Any], about: str) -> str:
+def record_digest(values: Mapping[str, object], about: str) -> str:
     """Returns a checksum of JSON values.
 
     Args:

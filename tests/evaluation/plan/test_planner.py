@@ -330,7 +330,7 @@ class TestCards:
         auto, costly = plan.skipped
         assert auto.attack == "AutoAttack"
         assert costly.attack == "CarliniWagner"
-        assert costly.reason == "9000 passes per image, but this budget allows 4000"
+        assert costly.reason == "9002 passes per image, but this budget allows 4000"
         assert plan.missing == ("AutoAttack", "CarliniWagner")
 
     def test_unknown_attacks_are_told(self, make_plan, made_up_card):
