@@ -1,4 +1,4 @@
-"""The step of Adam, for attacks that descend on something else than pixels."""
+"""One step of Adam, for attacks that optimise something other than pixels."""
 
 import tensorflow as tf
 
@@ -12,13 +12,13 @@ def adam(
     taken: tf.Tensor,
     learning_rate: float,
 ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
-    """Returns what to take from a point, and the new moments (Kingma and Ba 2015).
+    """Returns the step to subtract, and the new moments (Kingma and Ba 2015).
 
     Args:
         gradient: Gradient at the point.
         moments: Running means of gradients and of their squares, zero at first.
         taken: Steps taken before, float32.
-        learning_rate: Length of a step whose gradient stays the same.
+        learning_rate: Length of a step under a constant gradient.
 
     Returns:
         The step and the moments, all of the gradient's shape.

@@ -18,9 +18,9 @@ from keras_advdef.core.random_state import draw_scope
 Plane = tuple[tf.Tensor, tf.Tensor]
 _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 _MOST_TOWARDS_IMAGE, _OVERSHOOT = 0.1, 1.05
-# Newton's steps end after a few; each adds at least one pixel to those at their bound.
+# Newton's method needs a few steps; each brings at least one more pixel to its bound.
 _MOST_STEPS = 50
-# A step that begins this near to its end, as a share of the way, is the last.
+# The last step begins within this share of the way.
 _CLOSE = 1e-5
 # Large enough to bring every pixel to its bound, and finite: zero times it is zero.
 _FURTHEST = 1e30
@@ -68,7 +68,7 @@ def linearized_boundary(
     samples: int,
     norm: str,
 ) -> Plane:
-    """Returns the boundary of the model linearized at points, the nearest of several.
+    """Returns the nearest decision boundary of the model linearized at some points.
 
     Args:
         logits_fn: The attacked model.
@@ -109,16 +109,16 @@ def linearized_boundary(
 def nearest_plane(
     values: tf.Tensor, gradients: Sequence[tf.Tensor], norm: str
 ) -> Plane:
-    """Returns, for each image, the boundary that is nearest if all are hyperplanes.
+    """Returns the nearest of several hyperplanes, for each image.
 
     Args:
         values: What is zero on each boundary, `(batch, count)`.
-        gradients: The gradients of these, `count` tensors of the images' shape.
+        gradients: Their gradients, `count` tensors of the images' shape.
         norm: "linf", "l2" or "l1", in which distances are measured.
 
     Returns:
         The value `(batch,)` and the gradient of that boundary. A zero gradient is
-        taken only where there is no other.
+        chosen only if all are zero.
 
     Example:
 
@@ -149,14 +149,15 @@ def step_past(
 ) -> tf.Tensor:
     """Returns the next point: past the hyperplane, and a little nearer to the image.
 
-    With `d1` and `d2` the shortest ways of iterate and image to the hyperplane within
-    the box, it is `(1 - a) (iterate + 1.05 d1) + a (image + 1.05 d2)`, clipped, where
+    Let `d1` and `d2` be the shortest moves of iterate and image to the hyperplane
+    within the box. The next point is
+    `(1 - a) (iterate + 1.05 d1) + a (image + 1.05 d2)`, clipped, where
     `a = min(|d1| / (|d1| + |d2|), 0.1)` (Croce and Hein 2020).
 
     Args:
         plane: Value and gradient at the iterate.
         iterate: Points in `[0, 1]`, shape `(batch, ...)`.
-        images: The images to stay near to, same shape.
+        images: The clean images, same shape.
         norm: "linf", "l2" or "l1".
 
     Returns:
@@ -174,7 +175,7 @@ def step_past(
     axes = list(range(1, images.shape.rank))
     offset = value - tf.reduce_sum(weights * iterate, axes)
     points = tf.concat([iterate, images], 0)
-    # Both at once: the loop inside takes as many turns as for the slower of them.
+    # Both at once: the loop inside takes as many turns as the slower one needs.
     twice = tf.concat([weights, weights], 0), tf.concat([offset, offset], 0)
     ways = project_on_hyperplane(points, *twice, norm) - points
     near, far = tf.split(norm_per_image(ways, norm), 2)
@@ -182,7 +183,7 @@ def step_past(
     from_iterate, from_image = tf.split(points + _OVERSHOOT * ways, 2)
     share = per_image(share, images)
     mixed = (1.0 - share) * from_iterate + share * from_image
-    # A plane that is not finite leads nowhere.
+    # A plane that is not finite gives no direction.
     mixed = tf.where(tf.math.is_finite(mixed), mixed, iterate)
     return tf.clip_by_value(mixed, 0.0, 1.0)
 
@@ -192,8 +193,8 @@ def project_on_hyperplane(
 ) -> tf.Tensor:
     """Returns the nearest points `z` in the box with `<weights, z> + offset = 0`.
 
-    Where the box does not reach the hyperplane, every pixel of some weight is at the
-    bound that comes nearest to it. Exact up to rounding (Croce and Hein 2020).
+    Where the hyperplane misses the box, every pixel with a nonzero weight ends at the
+    bound nearest to the hyperplane. Exact up to rounding (Croce and Hein 2020).
 
     Args:
         points: Float32 tensor of shape `(batch, ...)` in `[0, 1]`.
@@ -236,8 +237,8 @@ def project_on_hyperplane(
 def _newton(slopes: tf.Tensor, bounds: tf.Tensor, way: tf.Tensor) -> tf.Tensor:
     """Solves `sum min(t * slopes, bounds) = way` for t, `(batch, 1)`.
 
-    The sum is concave and piecewise linear, so from zero Newton's steps never pass
-    the solution and end on its piece; without a solution t becomes huge.
+    The sum is concave and piecewise linear, so from zero Newton's steps never pass the
+    solution and end on its piece; without a solution t becomes huge.
     """
 
     def step(reach: tf.Tensor, going: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -261,8 +262,8 @@ def _newton(slopes: tf.Tensor, bounds: tf.Tensor, way: tf.Tensor) -> tf.Tensor:
 def _greedy_lengths(size: tf.Tensor, room: tf.Tensor, way: tf.Tensor) -> tf.Tensor:
     """Fills the pixels of the largest weights, the last of them only in part.
 
-    Bisection finds the weight above which pixels are filled, which takes half the
-    time of a sort; what lies between its bounds is equal up to rounding.
+    Bisection finds the weight above which pixels are filled, which takes half the time
+    of a sort; weights between its bounds are equal up to rounding.
     """
     gains = size * room
 

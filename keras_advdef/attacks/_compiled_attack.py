@@ -1,4 +1,4 @@
-"""The compiled functions of attacks, kept for the models that each attacked last."""
+"""Compiled functions of attacks, cached for the models each attacked last."""
 
 import threading
 import time
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from keras_advdef.attacks.attack import Attack
     from keras_advdef.attacks.stepped_attack import State
 
-# Models whose functions are kept for an attack: some threads may share it.
+# Models cached per attack, which several threads may share.
 _MOST_MODELS = 4
 
 _lock = threading.Lock()
-# Not an attribute of the attack, which could then be neither pickled nor copied.
+# Not an attribute of the attack: it could no longer be pickled or copied.
 _kept: weakref.WeakKeyDictionary[Any, dict[int, "CompiledAttack"]]
 _kept = weakref.WeakKeyDictionary()
 
 
 class _PerShape:
-    """A function that is traced once for each combination of argument shapes.
+    """A function that is traced once per combination of argument shapes.
 
-    A `tf.function` would do the same, and warn of frequent tracing as soon as a few
-    models have been attacked.
+    A `tf.function` does the same, but warns of frequent tracing once a few models have
+    been attacked.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -52,12 +52,12 @@ class _PerShape:
 
 
 class CompiledAttack:
-    """The compiled functions of one attack on one model; keeps neither of them.
+    """The compiled functions of one attack on one model; holds a reference to neither.
 
     Args:
         attack: Returns the attack.
         model: Returns the attacked model.
-        signature: What the functions depend on beside the identity of both.
+        signature: What the functions depend on besides attack and model.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class CompiledAttack:
         self.confirm = _PerShape(self._confirm)
 
     def fits(self, model: Any, signature: tuple[Any, ...]) -> bool:
-        """Returns whether the functions are those of a model as it is now."""
+        """Returns whether the functions still fit a model."""
         return self._model() is model and self.signature == signature
 
     def _parts(self) -> tuple[Any, LogitsFunction]:
-        """Returns the attack, and the model as it calls it; for each trace anew."""
+        """Returns the attack, and the model as it calls it; fresh for each trace."""
         attack = self._attack()
         return attack, attack.logits_function(self._model())
 
@@ -127,8 +127,8 @@ class CompiledAttack:
 def compiled_attack(attack: "Attack", model: Any) -> CompiledAttack:
     """Returns an attack's compiled functions for a model, in any thread.
 
-    They are kept for the last few models and made anew if attack or model changed.
-    What was compiled for an attack or a model goes when it goes.
+    They are cached for the last few models, and compiled again if attack or model
+    changed. The cache is freed with the attack or the model.
 
     Args:
         attack: The attack.
@@ -149,7 +149,7 @@ def compiled_attack(attack: "Attack", model: Any) -> CompiledAttack:
         if found is None or not found.fits(model, signature):
             reference = _reference(model, kept)
             found = CompiledAttack(weakref.ref(attack), reference, signature)
-        # Behind all others: the one in front was used the longest ago.
+        # Last in order: the first one is the least recently used.
         kept[id(model)] = found
         for oldest in list(kept)[:-_MOST_MODELS]:
             kept.pop(oldest, None)
@@ -159,7 +159,7 @@ def compiled_attack(attack: "Attack", model: Any) -> CompiledAttack:
 def _reference(model: Any, kept: dict[int, CompiledAttack]) -> Callable[[], Any]:
     place = id(model)
     try:
-        # Called by the garbage collector, at any time: it must not take the lock.
+        # The garbage collector may call it at any time: it must not take the lock.
         return weakref.ref(model, lambda _: kept.pop(place, None))
     except TypeError:
         return lambda: model

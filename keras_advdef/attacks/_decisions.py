@@ -1,4 +1,4 @@
-"""What attacks do that see nothing but the class a model decides for."""
+"""What attacks share that see only the predicted class."""
 
 import functools
 from collections.abc import Callable
@@ -25,14 +25,14 @@ def decides(
     labels: tf.Tensor,
     targeted: bool,
 ) -> tf.Tensor:
-    """Returns whether the model decides as the attack wants; one pass, no gradient.
+    """Returns whether the model predicts what the attack wants; one forward pass.
 
     A model that gives NaN has left its label; see `predicted_classes`.
 
     Args:
         logits_fn: The attacked model.
-        images: Images in `[0, 1]`, once or several times the batch, one batch after
-            the other.
+        images: Images in `[0, 1]`, once or several times the batch, one batch after the
+            other.
         key: Key for the draws of a random model.
         labels: Classes to leave or to reach, `(batch,)`.
         targeted: Whether the labels are to be reached.
@@ -66,12 +66,12 @@ def first_points(
     targeted: bool,
     tries: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns points, far away, that the model decides as wanted.
+    """Returns distant points whose predicted class is as wanted.
 
-    Each second try is uniform noise, as in the papers. Many models see one class in
-    all of it, so the tries between are black and white, each of its own brightness.
-    Noise rarely falls into a target class, so a targeted attack first takes the
-    nearest of the other images of the batch that is there.
+    Every other try is uniform noise, as in the papers. Many models predict one class
+    for all of it, so the tries between are black and white pixels of random brightness.
+    Noise rarely falls in a target class, so a targeted attack first takes the nearest
+    image of the batch that is predicted as the target.
 
     Args:
         logits_fn: The attacked model.
@@ -79,7 +79,7 @@ def first_points(
         labels: Classes to leave or to reach, `(batch,)`.
         key: Key for the draws.
         targeted: Whether the labels are to be reached.
-        tries: Draws of noise for each image, at most.
+        tries: Most draws of noise per image.
 
     Returns:
         The points, clean images where none was found, and whether one was found.
@@ -151,21 +151,21 @@ def to_boundary(
     norm: str,
     halvings: int | tf.Tensor,
 ) -> tf.Tensor:
-    """Pulls points towards images as far as the decision allows, by bisection.
+    """Pulls points towards the images by bisection while the prediction holds.
 
-    For "l2" along the straight line; for "linf" the perturbation is cut to smaller
-    and smaller cubes.
+    For "l2" along the straight line; for "linf" the perturbation is cut to smaller and
+    smaller cubes.
 
     Args:
-        decide: Whether images are decided as wanted.
+        decide: Returns whether predictions are as wanted.
         images: Clean images in `[0, 1]`.
-        points: Points decided as wanted, of the same shape.
+        points: Points predicted as wanted, of the same shape.
         key: Key for the draws.
         norm: "l2" or "linf".
         halvings: How often the bracket is halved, a number or a float32 scalar.
 
     Returns:
-        Points that were decided as wanted, within `2**-halvings` of the way.
+        Points predicted as wanted, within `2**-halvings` of the way.
 
     Example:
 
@@ -188,7 +188,7 @@ def to_boundary(
             candidate = images + tf.clip_by_value(perturbation, -reach, reach)
         candidate = tf.clip_by_value(candidate, 0.0, 1.0)
         good = decide(candidate, fold_in(key, index))
-        # The point is kept, not its share: computed anew it might round differently.
+        # Keeps the point, not its share: computed again, it might round differently.
         kept = tf.where(per_image(good, images), candidate, kept)
         low, high = tf.where(good, low, middle), tf.where(good, middle, high)
         return index + 1, low, high, kept

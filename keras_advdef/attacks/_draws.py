@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from keras_advdef.core.loops import fixed_loop
 
-# Each draw that is written out is a pass of the model to trace and compile: ten of a
-# variational network took minutes.
+# Each unrolled draw is a pass to trace and compile: ten of a variational network took
+# minutes.
 _WRITTEN_OUT = 3
 
 
@@ -16,8 +16,8 @@ def mean_over_draws(
 ) -> tuple[tf.Tensor, ...]:
     """Returns the mean of what `draw(0), ..., draw(count - 1)` return.
 
-    Averaging gradients of the loss over draws is the attack of Athalye et al. (2018)
-    on random defences.
+    With gradients of the loss it is EOT, the attack of Athalye et al. (2018) on random
+    defences.
 
     Args:
         draw: Function of the draw's index that returns a tuple of float tensors.

@@ -1,4 +1,4 @@
-"""Keeps a compiled attack full: broken images leave, waiting ones take their places."""
+"""Keeps the batches of an attack full: waiting images replace broken ones."""
 
 from collections import deque
 from typing import TYPE_CHECKING
@@ -59,7 +59,7 @@ class _Slots:
         meter.rows += block * int((self.state["step"] - before).max())
 
     def confirm(self) -> None:
-        """Takes back successes that do not hold on a second look; they go on."""
+        """Takes back successes that a second look does not confirm."""
         suspects = np.flatnonzero(self.state["broken"])
         if not suspects.size:
             return
@@ -91,10 +91,10 @@ class _Slots:
 
 
 def run_slots(attack: "SteppedAttack", job: Job | SubJob, epsilon: tf.Tensor) -> None:
-    """Attacks every image until it is broken or out of runs; the job keeps the best.
+    """Attacks each image until it breaks or has had all runs; the job keeps the best.
 
     Args:
-        attack: An attack with `start`, `advance`, `confirm`, `steps` and `runs`.
+        attack: The attack.
         job: The checked inputs.
         epsilon: Radius on the `[0, 1]` scale.
     """

@@ -17,8 +17,8 @@ from keras_advdef.core.value_range import check_values, warn_small_epsilon
 if TYPE_CHECKING:
     from keras_advdef.attacks.attack import Attack
 
-# Norms of honest perturbations come out larger by float32 rounding: by this share, and
-# by two roundings of a float32 near one for each value.
+# Float32 rounding enlarges norms of perturbations inside the ball by this share, and by
+# two units of a float32 near one for each value.
 _SHARE = 1e-5
 _ROUNDING = 2.0**-22
 # How the roundings of many values add up in each norm, as a power of their number.
@@ -26,7 +26,7 @@ _POWERS = {"linf": 0.0, "l2": 0.5, "l1": 1.0}
 
 
 def given(attack: "Attack", labels: Any) -> tf.Tensor:
-    """Returns labels as `perturb` takes them: rows only where they matter.
+    """Returns labels as `perturb` takes them: rows only where the loss uses them.
 
     Args:
         attack: The attack.
@@ -53,23 +53,23 @@ def given_or_predicted(
     """
     if labels is not None:
         return given(attack, labels)
-    # Of NaN, which a graph cannot refuse, some class: losses take no other label.
+    # Some class where logits are NaN, which a graph cannot refuse: losses need a label.
     with draw_scope(fold_in(key, streams.PREDICTION)):
         return tf.argmax(logits_fn(images), axis=-1)
 
 
 def check_eager(attack: "Attack", images: tf.Tensor, labels: Any, epsilon: Any) -> None:
-    """Raises if eager images or labels are none that can be attacked.
+    """Raises if eager images or labels cannot be attacked.
 
     Args:
         attack: The attack.
         images: Images in its value range.
         labels: Labels, or `None`.
-        epsilon: What the call overrides the attack's with, or `None`; a number that
-            changes next to nothing is told of.
+        epsilon: Epsilon of the call, or `None`; warns if it is too small to change
+            anything.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they cannot.
     """
     owner = type(attack).__name__
     radius = attack.epsilon if epsilon is None else epsilon
@@ -83,20 +83,18 @@ def check_eager(attack: "Attack", images: tf.Tensor, labels: Any, epsilon: Any) 
 def kept_in_ball(
     found: tf.Tensor, images: tf.Tensor, epsilon: Any, norm: str
 ) -> tf.Tensor:
-    """Returns what an attack found, to the bit, where it is an image of the ball.
+    """Returns what an attack found, unchanged to the bit where it lies in the ball.
 
-    What lies outside of `[0, 1]` is clipped, what lies outside of the ball is pulled
-    back towards the clean image ("l0": all the way), and where a value is no finite
-    number the clean image stands. So no attack on whatever model returns anything
-    else than `norm <= epsilon * (1 + 1e-5)`, up to the rounding of its values, which
-    is two float32 units at one for "linf", `sqrt(values)` of these for "l2" and
-    `values` for "l1".
+    Pixels outside `[0, 1]` are clipped, points outside the ball are pulled back towards
+    the clean image ("l0": all the way), and an image with a value that is not finite is
+    replaced by the clean one. So every attack on every model returns
+    `norm <= epsilon * (1 + 1e-5)`, up to rounding: two float32 units at one for "linf",
+    `sqrt(values)` of them for "l2" and `values` for "l1".
 
     Args:
         found: What the attack found, float32 of shape `(batch, ...)`.
         images: Clean images in `[0, 1]`, same shape.
-        epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`; a count for
-            "l0".
+        epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`; a count for "l0".
         norm: "linf", "l2", "l1" or "l0".
 
     Returns:
@@ -120,7 +118,7 @@ def kept_in_ball(
     pulled = images + per_image(share, images) * perturbation
     pixels = tf.where(per_image(fits, images), pixels, pulled)
     pixels = tf.where(per_image(_are_finite(pixels), images), pixels, images)
-    # Even a zero keeps its sign, so that nobody sees that this was here.
+    # Even a zero keeps its sign: what fits comes back to the bit.
     return tf.where(pixels == found, found, pixels)
 
 
@@ -132,14 +130,14 @@ def _are_finite(images: tf.Tensor) -> tf.Tensor:
 def finite_looks(
     logits_fn: LogitsFunction, looks: list[tuple[LogitsFunction, tf.Tensor]]
 ) -> tf.Tensor | None:
-    """Returns whether the logits that were seen of each clean image are finite.
+    """Returns whether the logits seen for each clean image are finite.
 
     Args:
         logits_fn: The attacked model.
-        looks: What `watched` collected.
+        looks: What `watch_logits` collected.
 
     Returns:
-        Boolean tensor `(batch,)`; `None` if nobody looked at the clean images.
+        Boolean tensor `(batch,)`; `None` if nothing was called on the clean images.
 
     Example:
 
@@ -162,17 +160,17 @@ def check_clean(
     key: tf.Tensor,
     looks: list[tuple[LogitsFunction, tf.Tensor]],
 ) -> None:
-    """Raises if a model that an attack looks at has no finite logits for eager images.
+    """Raises if a model has logits that are not finite for eager images.
 
     Args:
         attack: The attack.
         logits_fn: The attacked model.
         images: Clean images in `[0, 1]`.
         key: Key for the draws of a random model.
-        looks: What `watched` collected; a pass more only where that is nothing.
+        looks: What `watch_logits` collected; if nothing, one more forward pass is made.
 
     Raises:
-        ValueError: If it has not.
+        ValueError: If it has.
 
     Example:
 

@@ -32,7 +32,7 @@ class Job:
         batch_size: Images per compiled call.
         seed: Integer or `None`.
         verbose: 0 for silence, 1 or "auto" for a progress bar.
-        must_be_finite: Whether to refuse a model whose logits are not.
+        must_be_finite: Whether to refuse a model whose logits are not finite.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Job:
         check_image_shape(owner, model, self.images)
         self.logits_fn.build(self.shape[1:])
         self.compiled = compiled_attack(attack, model)
-        # Shows what the model is.
+        # The first forward pass also gives the number of classes.
         self._first = self._logits(slice(0, self.size))
         self.classes = self._first.shape[1]
         if labels is None:
@@ -75,7 +75,7 @@ class Job:
 
     @functools.cached_property
     def result(self) -> np.ndarray:
-        """The adversarial images: the clean ones, until better ones are found."""
+        """The adversarial images; clean ones until others are found."""
         images = self.images.astype(np.float32)
         return np.clip(images, self.range.low, self.range.high, out=images)
 
@@ -101,20 +101,20 @@ class Job:
             progress.update(min(rows.stop, self.count))
 
     def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
-        """Puts the end of a run into the result if it is the best of its image.
+        """Stores the end of a run if it is the best of its image so far.
 
         Args:
             index: Which image it is.
             image: Where the run ended, in `[0, 1]`.
             loss: Its loss.
-            broken: Whether it succeeds; there is no later run then.
+            broken: Whether it succeeds, so that no other run follows.
         """
         if broken or loss >= self._losses[index]:
             self.result[index] = self.range.pixels_of(image)
             self._losses[index] = loss
 
     def progress(self, total: int) -> keras.utils.Progbar:
-        """Returns a progress bar over images, silent unless `verbose` says else."""
+        """Returns a progress bar over images, silent unless `verbose` is set."""
         return keras.utils.Progbar(total, verbose=self.verbose, unit_name="image")
 
     def batch(self, rows: slice | np.ndarray, size: int | None = None) -> tf.Tensor:
@@ -129,7 +129,7 @@ class Job:
         return [slice(start, start + self.size) for start in starts]
 
     def predictions(self) -> np.ndarray:
-        """Returns the class that the model gives to each clean image."""
+        """Returns the predicted class of each clean image."""
         rest = (self._logits(rows) for rows in self.slices()[1:])
         return predicted_classes(np.concatenate([self._first, *rest]))
 
@@ -143,7 +143,7 @@ class Job:
 
         Args:
             rows: The batch.
-            is_finite: What an attack has seen of that; a pass more if it has not.
+            is_finite: What the attack has seen; `None` for one more forward pass.
 
         Raises:
             ValueError: If it has not.
@@ -176,7 +176,7 @@ class Job:
 
 
 class SubJob:
-    """Some images of a job, handed to another attack; only successes come back.
+    """Some images of a job for another attack; only successes are stored.
 
     Args:
         job: The whole job.
@@ -193,7 +193,7 @@ class SubJob:
         self.key = key
         self.range = job.range
         self.count = len(rows)
-        # The whole job's size, so that its few block sizes serve every attack.
+        # The whole job's size, so that all attacks share its few block sizes.
         self.size = job.size
         self.labels = job.labels[rows]
         self.classes = job.classes
@@ -203,14 +203,14 @@ class SubJob:
         self.compiled = compiled_attack(attack, job.model)
 
     def check(self) -> None:
-        """Does nothing: the whole job has been looked at."""
+        """Does nothing: the whole job has been checked."""
 
     def batch(self, rows: slice | np.ndarray, size: int) -> tf.Tensor:
         """Returns some images as float32, padded to `size`; see `Job.batch`."""
         return self._job.batch(self._rows[rows], size)
 
     def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
-        """Puts a success into the whole job's result; see `Job.keep`."""
+        """Stores a success in the whole job's result; see `Job.keep`."""
         del loss
         if broken:
             self.broken[index] = True

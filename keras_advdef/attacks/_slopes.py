@@ -13,15 +13,15 @@ def slopes(
 ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
     """Returns outputs and the gradient of each with respect to its image.
 
-    One backward pass for each output. May be differentiated again, also with respect
+    Takes one backward pass per output. Can be differentiated again, also with respect
     to the weights. Entries that are not finite become zero.
 
     Args:
-        function: Maps images to float32 outputs `(batch, count)`, each image for
-            itself, with a static count.
+        function: Maps images to float32 outputs `(batch, count)`, image by image, with
+            a static count.
         images: Float32 tensor of shape `(batch, ...)`.
-        scale: Factor on the outputs, taken out of the gradients again; keeps the
-            small gradients of a float16 model from vanishing.
+        scale: Factor on the outputs, taken out of the gradients again; keeps the small
+            gradients of a float16 model from vanishing.
 
     Returns:
         The outputs and `count` gradients of the shape of `images`.

@@ -14,7 +14,7 @@ from keras_advdef.core.random_state import draw_scope
 def is_broken(probabilities: tf.Tensor, labels: tf.Tensor, targeted: bool) -> tf.Tensor:
     """Returns whether each image reached its target, or left its label.
 
-    An image without an answer, NaN, has left its label; see `predicted_classes`.
+    An image whose output is NaN has left its label; see `predicted_classes`.
 
     Args:
         probabilities: Tensor of shape `(batch, classes)`.
@@ -35,10 +35,10 @@ def is_broken(probabilities: tf.Tensor, labels: tf.Tensor, targeted: bool) -> tf
 
 
 def needs_confirmation(logits_fn: LogitsFunction) -> bool:
-    """Returns whether success seen during an attack may vanish afterwards.
+    """Returns whether a success seen during an attack needs a second look.
 
-    A random model may have been unlucky for once, and a pass in bfloat16 may have
-    rounded over the boundary.
+    A random model may have failed on one draw only, and a bfloat16 pass may have
+    rounded across the decision boundary.
 
     Args:
         logits_fn: The attacked model.
@@ -62,7 +62,7 @@ def confirm(
     targeted: bool,
     samples: int = 1,
 ) -> tf.Tensor:
-    """Returns whether images succeed in float32 on draws that no attack has seen.
+    """Returns whether images succeed in float32 and on fresh draws.
 
     Args:
         logits_fn: The attacked model.
@@ -89,7 +89,7 @@ def confirm(
     def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
         with draw_scope(fold_in(key, sample)):
             logits = logits_fn.full_precision(images)
-        # A softmax of tiny logits ties where the logits themselves do not.
+        # The softmax of tiny logits may tie where the logits do not.
         return (tf.nn.softmax(logits) if samples > 1 else logits,)
 
     return is_broken(mean_over_draws(draw, samples)[0], labels, targeted)
@@ -101,7 +101,7 @@ def stronger(
     """Merges two results of an attack: success first, then the larger loss.
 
     A broken image may have a smaller loss than an unbroken one, so loss alone would
-    throw successes away. A loss of NaN is the smallest there is.
+    discard successes. A loss of NaN counts as the smallest.
 
     Args:
         new: Images, losses `(batch,)` and whether each is broken `(batch,)`.

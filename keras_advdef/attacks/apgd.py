@@ -28,7 +28,7 @@ _MOMENTUM_MOVING = (
     "reduced",
     "step_size",
 )
-# The radii, in epsilons, and the shares of the steps after which the next one begins.
+# Radii in epsilons, and the shares of the steps after which the next one begins.
 _RADII = (3.0, 2.0, 1.0)
 _ENDS = (0.3, 0.6)
 _FIRST_DENSITY = 0.2
@@ -50,13 +50,13 @@ _SPARSE_MOVING = (
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class APGD(GradientAttack):
-    """Projected ascent with momentum that halves its step where progress ends.
+    """Projected gradient ascent with momentum and a step size that halves by itself.
 
-    Starts on the surface of the ball with steps of 2 epsilon. At checkpoints that
-    come closer and closer, an image whose loss did not rise in three steps of four
-    goes back to its best point with half the step, so there is nothing to tune (Croce
-    and Hein 2020, ICML). In the l1 ball steps are sparse, without momentum, and begin
-    in balls of three and two epsilon (Croce and Hein 2021, ICML).
+    Starts on the surface of the ball with steps of 2 epsilon. At checkpoints, ever
+    closer together, an image whose loss rose in at most three of four steps returns to
+    its best point with half the step size, so nothing needs tuning (Croce and Hein
+    2020, ICML). In the l1 ball steps are sparse, without momentum, and start in balls
+    of three and two epsilon (Croce and Hein 2021, ICML).
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
@@ -114,7 +114,7 @@ class APGD(GradientAttack):
         return schedule(state, epsilon)
 
     def keep_best(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
-        """Compares the current point with the best one, if it is in the real ball."""
+        """Compares the current point with the best one, if it is in the last ball."""
         if self.norm == "l1":
             inside = state["scale"] <= 1.0
             losses = tf.where(inside, losses, tf.float32.min)
@@ -156,7 +156,7 @@ class APGD(GradientAttack):
 
 
 def windows(steps: int) -> np.ndarray:
-    """Returns, for each number of steps, how many a checkpoint there looks back on.
+    """Returns, for each step, how many steps a checkpoint there looks back on.
 
     Args:
         steps: Steps of the attack.
@@ -181,7 +181,7 @@ def windows(steps: int) -> np.ndarray:
 
 
 def momentum_state(state: State, epsilon: tf.Tensor) -> State:
-    """Returns a state with what the schedule keeps of each image.
+    """Returns the state with what the schedule keeps per image.
 
     Args:
         state: The state of a `GradientAttack`.
@@ -205,14 +205,14 @@ def momentum_state(state: State, epsilon: tf.Tensor) -> State:
         "last_loss": tf.fill(tf.shape(zeros), tf.float32.max),
         "checked_loss": lowest,
         "increases": zeros,
-        # At the first checkpoint only the count of increases decides.
+        # The first checkpoint goes by the count of increases alone.
         "reduced": tf.ones_like(zeros, tf.bool),
         "step_size": zeros + 2.0 * epsilon,
     }
 
 
 def with_peak(state: State, losses: tf.Tensor, gradient: tf.Tensor) -> State:
-    """Returns the state with its point of largest loss updated by the current one.
+    """Returns the state with its point of largest loss updated.
 
     Args:
         state: The state.
@@ -250,9 +250,9 @@ def momentum_step(
 ) -> State:
     """Takes one step; at checkpoints the step size may halve.
 
-    It halves, and the image goes back to its peak, when at most three quarters of the
-    last steps raised the loss, or when the peak is that of the last checkpoint and the
-    step size was kept there.
+    It halves, and the image returns to its peak, if at most three quarters of the last
+    steps raised the loss, or if the peak has not moved since the last checkpoint, where
+    the step size was kept.
 
     Args:
         state: The state, from `momentum_state` on.
@@ -282,7 +282,7 @@ def momentum_step(
     state = with_peak(state, losses, gradient)
     increases = state["increases"] + tf.cast(losses > state["last_loss"], tf.float32)
     checked_loss = tf.where(first, losses, state["checked_loss"])
-    # Images out of steps stand still, whatever is computed for them.
+    # Images that have taken all steps stay, whatever is computed for them.
     place = tf.minimum(tf.cast(taken, tf.int32), len(table) - 1)
     window = tf.gather(tf.constant(table), place)
     due = (window > 0.0) & tf.ones_like(state["reduced"])
@@ -313,7 +313,7 @@ def momentum_step(
 
 
 def sparse_state(state: State, epsilon: tf.Tensor) -> State:
-    """Returns a state with what the schedule keeps of each image.
+    """Returns the state with what the schedule keeps per image.
 
     Args:
         state: The state of a `GradientAttack`, its iterate in the first, largest ball.
@@ -331,7 +331,7 @@ def sparse_state(state: State, epsilon: tf.Tensor) -> State:
     size = value_count(state["images"])
     return {
         **state,
-        # Only points of the last, real ball may count.
+        # Only points of the last ball count.
         "best": state["images"],
         "peak": state["iterate"],
         "peak_gradient": tf.zeros_like(state["iterate"]),
@@ -347,7 +347,7 @@ def first_radius(epsilon: tf.Tensor) -> tf.Tensor:
     """Returns the radius of the first ball.
 
     Args:
-        epsilon: Radius of the real one.
+        epsilon: Radius of the last ball.
 
     Example:
 
@@ -366,11 +366,11 @@ def sparse_step(
     taken: tf.Tensor,
     steps: int,
 ) -> State:
-    """Takes one step, or goes over to the next smaller ball.
+    """Takes one step, or moves on to the next smaller ball.
 
-    The step moves the largest gradients' pixels, fewer and fewer as the peak grows
-    sparse (Croce and Hein 2021, "Mind the box: l1-APGD for sparse adversarial attacks
-    on image classifiers", ICML).
+    The step moves the pixels of the largest gradients, fewer as the peak grows sparse
+    (Croce and Hein 2021, "Mind the box: l1-APGD for sparse adversarial attacks on image
+    classifiers", ICML).
 
     Args:
         state: The state, from `sparse_state` on.
@@ -425,7 +425,7 @@ def sparse_step(
 
 
 def _checked(state: State, due: tf.Tensor, radius: tf.Tensor) -> State:
-    """Sets density and step size by what the peak looks like; see the paper."""
+    """Sets density and step size by the support of the peak; see the paper."""
     images = state["images"]
     size = value_count(images)
     support = norm_per_image(state["peak"] - images, "l0")

@@ -1,4 +1,4 @@
-"""Attack: base of everything that looks for adversarial images."""
+"""Attack: base of all attacks."""
 
 import inspect
 from typing import Any, ClassVar, NamedTuple
@@ -35,11 +35,11 @@ from keras_advdef.core.value_range import (
 
 
 class Passes(NamedTuple):
-    """What an attack may cost: passes of the model for one image, at most.
+    """Most passes of the model that an attack may take for one image.
 
     Args:
         forward: Forward passes.
-        backward: Backward passes, each after one of the forward passes.
+        backward: Backward passes.
 
     Example:
 
@@ -54,9 +54,10 @@ class Passes(NamedTuple):
 class Attack:
     """Base of the attacks: a plain configuration, callable on tensors in any graph.
 
-    A subclass writes `perturb`. In return its result lies in the ball and in the value
-    range, no variable of the model changes, and the same seed gives the same images.
-    Epsilon may be a tensor, so that a schedule moves it without retracing.
+    A subclass writes `perturb`. The base keeps the result in the ball and in the value
+    range, leaves all variables of the model alone, and gives the same images for the
+    same seed. Epsilon may be a tensor, so that a schedule can change it without
+    retracing.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
@@ -64,15 +65,14 @@ class Attack:
         norm: "linf", "l2" or "l1".
         targeted: Whether to reach the `target_labels` of the call instead of leaving
             the labels.
-        training: Whether the model is called as in training while crafting. Its
-            moving averages stay untouched in either case.
-        precision: "float32", or "bfloat16" for forward and backward passes that are
-            faster where the processor has such units; see `core.precision`. Success
-            is always measured in float32.
+        training: Whether to call the model with `training=True` while crafting. Its
+            moving averages never change.
+        precision: "float32", or "bfloat16" for faster passes on processors with
+            bfloat16 units; see `core.precision`. Success is always measured in float32.
         eot_samples: Draws of a random model over which gradients and logits are
             averaged (EOT).
         value_range: Pair `(low, high)` in which the images lie.
-        **unknown: Refused, and the arguments there are listed.
+        **unknown: Any other argument raises an error that lists the valid ones.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -141,7 +141,7 @@ class Attack:
 
     @classmethod
     def with_settled(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Returns a base's arguments with those that this class settles itself.
+        """Returns arguments for the base, with those that this class settles.
 
         Args:
             given: What the user gave for the bases.
@@ -160,7 +160,7 @@ class Attack:
         return wrong_type(cls.__name__, name, "left out", value, advice=advice)
 
     def checked_epsilon(self, epsilon: Any) -> float | None:
-        """Returns a concrete epsilon as a float, or raises if it fits no image.
+        """Returns a concrete epsilon as a float, or raises if it is out of range.
 
         Args:
             epsilon: Number of at least 0, or `None`.
@@ -183,8 +183,8 @@ class Attack:
         Args:
             logits_fn: The attacked model.
             images: Clean images, float32 in `[0, 1]`, `(batch, rows, cols, channels)`.
-            labels: Integer labels `(batch,)`: to be left, or, when targeted, reached;
-                with `takes_rows` perhaps probabilities `(batch, classes)`.
+            labels: Integer labels `(batch,)` to leave or, if targeted, to reach; may be
+                probabilities `(batch, classes)` with `takes_rows`.
             epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`.
             seed: Key for all draws, int64 of shape `(2,)`.
 
@@ -205,16 +205,14 @@ class Attack:
     ) -> tf.Tensor:
         """Returns adversarial images for a batch of tensors, in any graph.
 
-        Eager images and labels are checked as `generate` checks them, those of a graph
-        cannot be.
+        Eager images and labels are checked as in `generate`; in a graph they cannot be.
 
         Args:
             model: A Keras model or a function from images to logits.
             images: Tensor `(batch, rows, cols, channels)` in `value_range`.
-            labels: True labels, integer, one-hot or rows of probabilities, whose
-                cross-entropy is then maximised as it is by attacks with that loss,
-                while all others take the likeliest class; `None` for the model's own
-                predictions.
+            labels: True labels, integer, one-hot or rows of probabilities; `None` for
+                the model's predictions. An attack on the cross-entropy uses whole rows,
+                all others the most likely class.
             target_labels: The classes to reach, for a targeted attack.
             epsilon: Overrides the constructor's; a number, scalar or `(batch,)`.
             seed: Integer or key that fixes every draw; `None` draws at run time.
@@ -262,20 +260,19 @@ class Attack:
 
         Args:
             model: A Keras model or a function from images to logits.
-            images: Array `(count, rows, cols, channels)` in `value_range`; or a
-                `tf.data.Dataset` or `keras.utils.PyDataset` of batches, with labels
-                or without, that has an end. It is read once, in its own order.
+            images: Array `(count, rows, cols, channels)` in `value_range`; or a finite
+                `tf.data.Dataset` or `keras.utils.PyDataset` of batches, with or without
+                labels. It is read once, in its own order.
             labels: True labels, integer `(count,)`, one-hot or probabilities
-                `(count, classes)`; `None` for those of the data set, or else the
-                model's own predictions.
+                `(count, classes)`; `None` for those of the data set or, without any,
+                the model's predictions.
             target_labels: The classes to reach, for a targeted attack.
             epsilon: Overrides the constructor's.
             seed: Integer that fixes every draw; `None` for fresh ones.
             batch_size: Images per compiled call.
             verbose: 0 for silence, 1 or "auto" for a progress bar.
-            stop_early: Whether images leave as soon as they are broken, and others
-                take their places. Finds the same kind of images in less time; a
-                found image is then the first success, not the strongest.
+            stop_early: Whether a broken image makes room for the next one. Faster; the
+                result is then the first success, not the strongest.
 
         Returns:
             Float32 array of the shape of `images`, in `value_range`.
@@ -304,7 +301,7 @@ class Attack:
     def predict(
         self, model: Any, images: Any, *, seed: int | None = None, batch_size: int = 128
     ) -> np.ndarray:
-        """Returns the classes that the attacked model sees, without side effects.
+        """Returns the predicted classes, without side effects on the model.
 
         Args:
             model: A Keras model or a function from images to logits.
@@ -329,12 +326,12 @@ class Attack:
         return job.labels
 
     def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
-        """Fills `job.result`; attacks whose images may leave early override it.
+        """Fills `job.result`; attacks that can stop early override it.
 
         Args:
             job: The checked inputs of `generate`.
             epsilon: Radius on the `[0, 1]` scale.
-            stop_early: Whether images leave as soon as they are broken.
+            stop_early: Whether broken images leave.
         """
         if stop_early:
             rule = "False, because this attack runs in one piece"
@@ -368,9 +365,9 @@ class Attack:
     def passes(self, classes: int, model: Any = None) -> Passes:
         """Returns how many passes of the model one image costs, at most.
 
-        Early stopping and the check for finite logits are left out, and so are the
-        second looks at each run's success on a random model. An attack that does not
-        say counts as one pass each way.
+        Without early stopping, the check for finite logits, and the second look at each
+        run's success on a random model. An attack that does not override this counts as
+        one forward and one backward pass.
 
         Args:
             classes: Number of classes of the model.
@@ -383,7 +380,7 @@ class Attack:
         return Passes(1, 1)
 
     def companions(self) -> dict[str, Any]:
-        """Returns models that crafting looks at beside the attacked one, by name."""
+        """Returns other models that the attack calls, by name."""
         return {}
 
     def logits_function(self, model: Any) -> LogitsFunction:
@@ -419,7 +416,7 @@ class Attack:
         return {name: getattr(self, name) for name in self.arguments()}
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments in a form that JSON can hold."""
+        """Returns the constructor's arguments as JSON values."""
         config = {**self._values(), "value_range": list(self.value_range)}
         serialize = keras.saving.serialize_keras_object
         return {name: serialize(value) for name, value in config.items()}

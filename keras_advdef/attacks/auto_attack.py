@@ -1,4 +1,4 @@
-"""AutoAttack: four attacks with nothing to tune, each on what the others left."""
+"""AutoAttack: four attacks without tuning, each on the images the others left."""
 
 from typing import Any, ClassVar
 
@@ -29,20 +29,20 @@ _RESTARTS = 5
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class AutoAttack(Attack):
-    """The attacks of Croce and Hein in their order, on the images still standing.
+    """The attacks of Croce and Hein in their order, on the images not yet broken.
 
     "standard": APGD on the cross-entropy, APGD on the targeted DLR and targeted FAB
     (nine target classes each, or all wrong ones if there are fewer), then Square.
-    "plus": five restarts of APGD on both losses and of FAB first, then Square, and
-    both targeted attacks. "rand", for random models: APGD on both losses with
-    gradients averaged over 20 draws. In the l1 ball APGD restarts five times, five
-    classes are targets, and there is no Square. Below four classes the targeted DLR
-    is the margin, and a warning says so (Croce and Hein 2020, "Reliable evaluation of
+    "plus": five restarts of APGD on both losses and of FAB first, then Square, and both
+    targeted attacks. "rand", for random models: APGD on both losses with gradients
+    averaged over 20 draws. In the l1 ball APGD restarts five times, there are five
+    target classes, and no Square. Below four classes the targeted DLR is the logit
+    margin, and a warning says so (Croce and Hein 2020, "Reliable evaluation of
     adversarial robustness with an ensemble of diverse parameter-free attacks", ICML).
 
-    Images that none of them breaks come back clean, misclassified ones too. Broken
-    images leave between and within the attacks, whatever `stop_early` says. For a
-    random model success counts only if it holds on fresh draws.
+    Unbroken images come back clean, and so do those misclassified from the start.
+    Broken images leave between and within the attacks, whatever `stop_early` is. On a
+    random model, success counts only if it holds on fresh draws.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
@@ -121,7 +121,7 @@ class AutoAttack(Attack):
         for index, attack in enumerate(self.attacks, 1):
             key = fold_in(seed, index)
             found = attack.perturb(logits_fn, images, labels, epsilon, key)
-            # Not with its own key, with which it may have confirmed success itself.
+            # Not the attack's key, with which it may have confirmed its own success.
             success = self.confirm(logits_fn, found, labels, fold_in(seed, -index))
             success &= ~broken
             wide = per_image(success, images)
@@ -150,7 +150,7 @@ class AutoAttack(Attack):
         return confirm(logits_fn, images, labels, key, targeted=False, samples=samples)
 
     def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
-        """Fills the job's result; each attack gets the images still standing."""
+        """Fills the job's result; each attack gets the images not yet broken."""
         del stop_early
         standing = np.flatnonzero(job.predictions() == job.labels)
         for index, attack in enumerate(self.attacks, 1):

@@ -32,27 +32,27 @@ _LARGEST_STEP = 1.0
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class BoundaryAttack(MinimalAttack):
-    """Walks at random along the decision boundary towards the image.
+    """A random walk along the decision boundary towards the image.
 
-    Starts from noise blended towards the image. Each step proposes a random move on
-    the sphere around the image and then a short one towards it, and takes it where
-    the decision holds (Brendel, Rauber and Bethge 2018). Both lengths, shares of the
-    distance, follow the success rates of each image's last proposals: about half on
-    the sphere, a quarter of the moves inward. Works on any function.
+    Starts from noise blended towards the image. Each step proposes a random move on the
+    sphere around the image and then a short one towards it, and takes it where the
+    decision holds (Brendel, Rauber and Bethge 2018). Both lengths, shares of the
+    distance, follow the success rates of each image's last proposals: about half on the
+    sphere, a quarter of the moves inward. Works on any function.
 
-    A targeted attack starts from the nearest image of the batch that the model
-    puts in the target class, so there the result depends on the other images.
+    A targeted attack starts from the nearest image of the batch that is predicted as
+    the target, so its result depends on the other images.
 
     Args:
         epsilon: Number of at least 0. Largest l2 norm that counts, in the units of
             `value_range`; `None` for no limit.
         steps: Proposals.
-        spherical_step: First length of the moves on the sphere, a share of the
-            distance to the image.
+        spherical_step: First length of the moves on the sphere, a share of the distance
+            to the image.
         source_step: First length of the moves towards the image, such a share too.
         step_adaptation: Factor above 1 by which both are adapted.
-        starting_tries: Draws of noise, uniform and black and white in turn, among
-            which the start is looked for.
+        starting_tries: Draws of noise, uniform and black and white in turn, among which
+            the start is looked for.
         **kwargs: `targeted`, `training` and `value_range`; see `Attack`.
 
     Raises:

@@ -36,14 +36,14 @@ _GROWTH = 10.0
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class CarliniWagner(MinimalAttack):
-    """Minimizes `||x' - x||^2 + c * max(confidence - lead, 0)` with Adam.
+    """Minimizes `||x' - x||^2 + c * max(confidence - margin, 0)` with Adam.
 
-    The lead is that of the best wrong class, or of the target, in logits, and
-    `x' = (tanh(w) + 1) / 2` keeps the pixels in their range (Carlini and Wagner
-    2017). For each image, c grows tenfold until the first success and is bisected
-    from then on. Adam starts anew for each c, at the nearest success so far where the
-    authors return to the clean image: with few steps that ends nearer. An image stands
-    still once a tenth of the steps leads no lower than the tenth before.
+    The logit margin is that of the best wrong class, or of the target, and
+    `x' = (tanh(w) + 1) / 2` keeps the pixels in their range (Carlini and Wagner 2017).
+    For each image, c grows tenfold until the first success and is bisected from then
+    on. Adam restarts for each c, from the nearest success so far; the authors return to
+    the clean image, which ends farther away when steps are few. An image stops once the
+    loss no longer falls from one tenth of the steps to the next.
 
     Args:
         epsilon: Number of at least 0. Largest l2 norm that counts, in the units of
@@ -252,9 +252,9 @@ def _watch(
 ) -> State:
     """Returns the state, inactive where a period's lowest loss is not below the last's.
 
-    The first steps of Adam, all of full length, may lead uphill: they are compared
-    with what follows, not with the start. Black and white pixels start where tanh is
-    flat: their loss falls only after the perturbation has grown for a while.
+    The first steps of Adam, all of full length, may lead uphill: they are compared with
+    what follows, not with the start. Black and white pixels start where tanh is flat:
+    their loss falls only after the perturbation has grown for a while.
 
     Args:
         state: The state.

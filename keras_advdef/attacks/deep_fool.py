@@ -26,8 +26,8 @@ from keras_advdef.core.predictions import (
 from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
-# The shortest step gains so many times the lead that counts.
-_LEADS = 2.0
+# The shortest step gains so many rounding margins.
+_MARGINS = 2.0
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -41,9 +41,9 @@ class DeepFool(MinimalAttack):
     `x + (1 + overshoot) * sum of steps`, clipped. On a linear model one step returns
     `1 + overshoot` times the exact distance.
 
-    With `differentiable=True` the result of `look_for`, called inside a gradient
-    tape, has derivatives with respect to the weights of the model, through logits and
-    `w` of every step; choices of a class and of when to stop count as constant.
+    With `differentiable=True` the result of `look_for`, called inside a gradient tape,
+    has derivatives with respect to the weights of the model, through logits and `w` of
+    every step; choices of a class and of when to stop count as constant.
 
     Args:
         epsilon: Number of at least 0. Largest norm that counts, in the units of
@@ -51,10 +51,10 @@ class DeepFool(MinimalAttack):
         norm: "l2" or "linf".
         steps: Steps at most; an image stops once its label is left.
         overshoot: Share of the perturbation that is added to cross the boundary.
-        candidates: Wrong classes that are tried, the likeliest on the clean image.
+        candidates: Wrong classes that are tried, the most likely on the clean image.
         differentiable: Whether gradients pass the attack; all steps are then run.
-        **kwargs: `training`, `precision` (of the passes that give `w`),
-            `eot_samples` and `value_range`; see `Attack`.
+        **kwargs: `training`, `precision` (of the passes that give `w`), `eot_samples`
+            and `value_range`; see `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -107,7 +107,7 @@ class DeepFool(MinimalAttack):
         epsilon: tf.Tensor,
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """Returns the points behind the boundary; see `MinimalAttack.look_for`."""
+        """Returns the points across the boundary; see `MinimalAttack.look_for`."""
         del epsilon
 
         def look(
@@ -124,8 +124,8 @@ class DeepFool(MinimalAttack):
         ) -> tuple[tf.Tensor, ...]:
             total, logits, active = state
             points = self._points(images, total)
-            gradients = self._slopes(logits_fn, points, leads, fold_in(seed, index))
-            step = self._nearest(gradients, leads(logits), rounding_margin(logits))
+            gradients = self._slopes(logits_fn, points, margins, fold_in(seed, index))
+            step = self._nearest(gradients, margins(logits), rounding_margin(logits))
             total = tf.where(per_image(active, images), total + step, total)
             logits, active_still = look(total, index + 1)
             return total, logits, active & active_still
@@ -133,7 +133,7 @@ class DeepFool(MinimalAttack):
         total = tf.zeros_like(images)
         logits, active = look(total, 0)
         likely = most_likely_wrong(logits, labels, self.candidates)
-        leads = functools.partial(class_margins, labels=labels, classes=likely)
+        margins = functools.partial(class_margins, labels=labels, classes=likely)
         state = (total, logits, active)
         if self.differentiable:
             return self._points(images, fixed_loop(body, state, self.steps)[0])
@@ -166,7 +166,7 @@ class DeepFool(MinimalAttack):
         self,
         logits_fn: LogitsFunction,
         points: tf.Tensor,
-        leads: Callable[[tf.Tensor], tf.Tensor],
+        margins: Callable[[tf.Tensor], tf.Tensor],
         key: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         """Returns `w` of each candidate, averaged over draws."""
@@ -174,7 +174,7 @@ class DeepFool(MinimalAttack):
         def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
                 return slopes(
-                    lambda images: leads(logits_fn(images)),
+                    lambda images: margins(logits_fn(images)),
                     points,
                     scale=logits_fn.gradient_scale,
                 )[1]
@@ -185,12 +185,12 @@ class DeepFool(MinimalAttack):
         self, gradients: tuple[tf.Tensor, ...], ahead: tf.Tensor, least: tf.Tensor
     ) -> tf.Tensor:
         """Returns the shortest step that reaches a boundary of the linear model."""
-        least = _LEADS * least
+        least = _MARGINS * least
         nearest = tf.fill(tf.shape(least), tf.float32.max)
         step = tf.zeros_like(gradients[0])
         for gradient, gap in zip(gradients, tf.unstack(ahead, axis=1), strict=True):
             direction, slope = _steepest(gradient, self.norm)
-            # Behind the boundary, but not by the lead that counts, it goes on.
+            # Across the boundary, but by less than the rounding margin, it goes on.
             length = tf.math.divide_no_nan(tf.maximum(-gap, least), slope)
             # From a gradient next to zero follows nothing beyond the cube.
             length = tf.minimum(length, self._diameter(step))

@@ -31,15 +31,15 @@ from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
 _RETREAT = 0.9
-# Steps aim at so many times the lead that counts; else some would end before it.
-_LEADS = 2.0
+# Steps aim past the boundary by so many rounding margins; else some would fall short.
+_MARGINS = 2.0
 # Float32 rounding of the images must not cost a success at exactly epsilon.
 _SLACK = 1.0 + 1e-6
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class FAB(MinimalAttack, SteppedAttack):
-    """Fast adaptive boundary attack: the nearest point behind the boundary.
+    """Fast adaptive boundary attack: the nearest point across the decision boundary.
 
     Each step linearizes the model at the iterate, projects iterate and image on the
     hyperplane where the label and another class tie, exactly within the pixels' box,
@@ -52,14 +52,14 @@ class FAB(MinimalAttack, SteppedAttack):
             `value_range`; `None` for no limit.
         steps: Steps of one run: two forward passes and one backward pass each.
         target_classes: `None` to step to the nearest of the candidates; or how many
-            classes, the likeliest wrong ones on the clean image, get a run of their
+            classes, the most likely wrong ones on the clean image, get a run of their
             own (FAB-T), at most all.
-        candidates: The likeliest wrong classes, of which a step goes to the nearest;
+        candidates: The most likely wrong classes, of which a step goes to the nearest;
             a backward pass for each. All of a hundred led no nearer than these.
         **kwargs: `restarts` (the first run starts from the image, later ones from
             random points at half of epsilon, or of the best norm so far), `norm`,
-            `targeted`, `training`, `precision` ("bfloat16" ends some 2 % further
-            away), `eot_samples` and `value_range`; see `SteppedAttack` and `Attack`.
+            `targeted`, `training`, `precision` ("bfloat16" ends some 2 % further away),
+            `eot_samples` and `value_range`; see `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -89,7 +89,7 @@ class FAB(MinimalAttack, SteppedAttack):
     ) -> None:
         super().__init__(epsilon, steps=steps, **kwargs)
         is_coarse = self.precision == "bfloat16"
-        self._least_lead = functools.partial(rounding_margin, is_coarse=is_coarse)
+        self._least_margin = functools.partial(rounding_margin, is_coarse=is_coarse)
         integer = functools.partial(checked_integer, "FAB", low=1)
         self.candidates = integer("candidates", candidates)
         self.target_classes = target_classes
@@ -227,17 +227,17 @@ class FAB(MinimalAttack, SteppedAttack):
         iterate = step_past(plane, iterate, images, self.norm)
         checked = fold_in(key, streams.FAB_CHECK)
         logits = mean_logits(logits_fn, iterate, checked, samples=self.eot_samples)
-        leads = logit_margin(logits, state["labels"], targeted=self.targeted)
-        behind = leads > self._least_lead(logits)
+        margins = logit_margin(logits, state["labels"], targeted=self.targeted)
+        crossed = margins > self._least_margin(logits)
         norms = norm_per_image(iterate - images, self.norm)
-        nearer = behind & (norms <= epsilon * _SLACK) & (-norms > state["best_loss"])
+        nearer = crossed & (norms <= epsilon * _SLACK) & (-norms > state["best_loss"])
         back = images + _RETREAT * (iterate - images)
         if self.target_classes is None:
             likely = most_likely_wrong(logits, state["labels"], self.candidates)
             state = {**state, "likely": likely}
         return {
             **state,
-            "iterate": tf.where(per_image(behind, images), back, iterate),
+            "iterate": tf.where(per_image(crossed, images), back, iterate),
             "best": tf.where(per_image(nearer, images), iterate, state["best"]),
             "best_loss": tf.where(nearer, -norms, state["best_loss"]),
             "broken": state["broken"] | nearer,
@@ -248,7 +248,7 @@ class FAB(MinimalAttack, SteppedAttack):
         ahead = class_margins(logits, state["labels"], state["likely"])
         if self.targeted:
             ahead = logit_margin(logits, state["labels"], targeted=True)[:, tf.newaxis]
-        return ahead - _LEADS * self._least_lead(logits)[:, tf.newaxis]
+        return ahead - _MARGINS * self._least_margin(logits)[:, tf.newaxis]
 
     def __str__(self) -> str:
         return f"FAB-{self.steps}" + (f" x {self.restarts}" * (self.restarts > 1))

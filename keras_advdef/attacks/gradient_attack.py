@@ -56,14 +56,14 @@ class GradientAttack(SteppedAttack):
             `value_range`; `None` if each call gives it.
         step_size: Length of a step in the norm, in the units of `value_range`; `None`
             for the subclass's default.
-        loss: What to maximise: "cross_entropy", "margin" (the logit margin), "dlr"
-            (the margin, free of the scale of the logits), "targeted_dlr" (one run for
-            each of the nine likeliest wrong classes), "kl" (to the clean prediction)
-            or an `AttackLoss`. Of labels that are probabilities, "cross_entropy"
-            takes the whole row and the others the likeliest class.
-        random_start: Where to begin: True for uniform in the ball, False for the
-            image, "gaussian" for a normal perturbation of standard deviation 0.001,
-            "surface" for the surface of the ball.
+        loss: What to maximise: "cross_entropy", "margin" (the logit margin), "dlr" (the
+            margin, free of the scale of the logits), "targeted_dlr" (one run for each
+            of the nine most likely wrong classes), "kl" (to the clean prediction) or an
+            `AttackLoss`. Of labels that are probabilities, "cross_entropy" takes the
+            whole row and the others the most likely class.
+        random_start: Where to begin: True for uniform in the ball, False for the image,
+            "gaussian" for a normal perturbation of standard deviation 0.001, "surface"
+            for the surface of the ball.
         momentum: Share of the last direction kept at each step; 0 for none, 1 in MIM.
         return_best: Whether to return the strongest point met instead of the last,
             which saves one forward pass.
@@ -195,7 +195,7 @@ class GradientAttack(SteppedAttack):
         if self.return_best:
             state = self.keep_best(state, losses, broken)
         moved = self.update(state, losses, gradient, epsilon, taken)
-        # Where there is no loss there is no slope either: half the way back.
+        # A loss of NaN has no gradient: go half the way back to the clean image.
         back = 0.5 * (state["images"] + state["iterate"])
         is_lost = per_image(tf.math.is_nan(losses), back)
         return {**moved, "iterate": tf.where(is_lost, back, moved["iterate"])}
@@ -306,8 +306,8 @@ def first_iterate(
 
     Args:
         start: True for uniform in the ball, False for the image itself, "gaussian" for
-            a normal perturbation of standard deviation 0.001, "surface" for the
-            surface of the ball.
+            a normal perturbation of standard deviation 0.001, "surface" for the surface
+            of the ball.
         images: Clean images in `[0, 1]`, shape `(batch, ...)`.
         epsilon: Radius.
         norm: "linf", "l2" or "l1".
@@ -364,8 +364,7 @@ def attack_loss(owner: str, loss: Any) -> AttackLoss:
 
     Args:
         owner: Name of the attack that takes the argument.
-        loss: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl" or an
-            `AttackLoss`.
+        loss: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl" or an `AttackLoss`.
 
     Returns:
         An `AttackLoss`.

@@ -23,8 +23,8 @@ from keras_advdef.core.norms import norm_per_image, per_image, steepest_step
 from keras_advdef.core.random_numbers import fold_in, normal, uniform
 
 _FIRST_DELTA = 0.1
-# The paper's precision of the search, made for many pixels, is kept in these bounds:
-# few pixels would get none, and below the second one float32 pixels stand still.
+# Bounds for the paper's precision of the bisection: few pixels would get none, and
+# below the second bound float32 pixels no longer move.
 _FEWEST_HALVINGS, _MOST_HALVINGS = 10, 20
 # Probes move a pixel by 64 roundings of a float32 near one, at least.
 _LEAST_PROBE = 2.0**-18
@@ -37,16 +37,16 @@ _WHOLE = 1e-9
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class HopSkipJump(MinimalAttack):
-    """Walks along the decision boundary, seeing nothing but decided classes.
+    """Walks along the decision boundary, using the predicted classes only.
 
     From noise blended towards the image, each step t probes the boundary with
     `min(initial_evaluations * sqrt(t), max_evaluations)` decisions, from which the
     gradient's direction is estimated, jumps `||x_t - x|| / sqrt(t)` along it, halved
-    until the decision holds, and returns to the boundary by bisection (Chen, Jordan
-    and Wainwright 2020). Works on any function, also one without gradients.
+    until the decision holds, and returns to the boundary by bisection (Chen, Jordan and
+    Wainwright 2020). Works on any function, also one without gradients.
 
-    A targeted attack starts from the nearest image of the batch that the model
-    puts in the target class, so there the result depends on the other images.
+    A targeted attack starts from the nearest image of the batch that is predicted as
+    the target, so its result depends on the other images.
 
     Args:
         epsilon: Number of at least 0. Largest norm that counts, in the units of
@@ -56,8 +56,8 @@ class HopSkipJump(MinimalAttack):
         initial_evaluations: Decisions of the first step's estimate; each estimate is
             rounded up to whole passes of the model.
         max_evaluations: Most decisions of one estimate.
-        starting_tries: Draws of noise, uniform and black and white in turn, among
-            which the start is looked for.
+        starting_tries: Draws of noise, uniform and black and white in turn, among which
+            the start is looked for.
         **kwargs: `targeted`, `training` and `value_range`; see `Attack`.
 
     Raises:
@@ -208,8 +208,8 @@ class HopSkipJump(MinimalAttack):
     ) -> tf.Tensor:
         """Estimates the direction in which the decision holds more and more.
 
-        It is the mean of `(phi - mean phi) * u` over probes `u`, phi being 1 where
-        the decision holds and -1 elsewhere.
+        It is the mean of `(phi - mean phi) * u` over probes `u`, phi being 1 where the
+        decision holds and -1 elsewhere.
         """
         chunk = self._chunk(current)
         rounds = tf.cast(tf.math.ceil(count / tf.cast(chunk, tf.float32)), tf.int32)

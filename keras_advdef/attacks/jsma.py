@@ -1,4 +1,4 @@
-"""JSMA: raises the pair of pixels that helps the target most, again and again."""
+"""JSMA: repeatedly raises the pair of pixels that helps the target most."""
 
 from typing import Any, ClassVar
 
@@ -29,27 +29,25 @@ _WHOLE = 1e-9
 _TILE = 64
 # Stands for values that no pair may hold; products of its sums stay finite.
 _NEVER = -1e18
-# Of an image whose size is unknown while a graph is built.
+# For images whose size a graph learns only when it runs.
 _MOST_PIXELS = 2**24
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class JSMA(MinimalAttack):
-    """Raises few pixels by much, two at a time, until the target class is reached.
+    """Raises a few pixels by a large step, two at a time, until the target is reached.
 
-    Each step takes, of all pairs of values that were not used yet, the one with the
-    largest `-alpha * beta`, where `alpha > 0` is the sum of the two derivatives of
-    the target's logit and `beta < 0` that of the sum of all other logits, and raises
-    both by theta (Papernot et al. 2016). Untargeted, the target is the most likely
-    wrong class of the clean image, and any wrong class ends the search.
+    Each step takes, of all pairs of unused values, the one with the largest
+    `-alpha * beta`, where `alpha > 0` is the sum of the two derivatives of the target's
+    logit and `beta < 0` that of the sum of all other logits, and raises both by theta
+    (Papernot et al. 2016). Untargeted, the target is the most likely wrong class of the
+    clean image, and any wrong class ends the search.
 
-    The norm is "l0", the number of changed values: channels of a pixel count for
-    themselves.
+    The norm is "l0", the number of changed values: each channel of a pixel counts.
 
     Args:
-        epsilon: Largest number of values that may change; `None` for no other limit
-            than `gamma`.
-        theta: What values are raised by, above 0, in the units of `value_range`.
+        epsilon: Largest number of values that may change; `None` for `gamma` alone.
+        theta: Number above 0. Step by which values rise, in the units of `value_range`.
         gamma: Largest share of an image's values that may change.
         **kwargs: `targeted`, `training`, `precision` (of the backward passes) and
             `value_range`; see `Attack`.
@@ -100,7 +98,7 @@ class JSMA(MinimalAttack):
         return Passes(looks * (1 + is_twice) + 2, 2 * steps)
 
     def radius(self, epsilon: Any) -> tf.Tensor:
-        """Returns epsilon, a count that no value range scales."""
+        """Returns epsilon, a count, which does not depend on the value range."""
         return super().radius(epsilon) * self.value_range.span
 
     def look_for(
@@ -128,7 +126,7 @@ class JSMA(MinimalAttack):
             ahead = logit_margin(logits, labels, targeted=self.targeted)
             free = unused & (points < 1.0)
             pair = best_pair(*map(flattened, (rise, -fall, free)))
-            # One pair more must not exceed epsilon.
+            # One more pair must not exceed epsilon.
             affordable = 2.0 * tf.cast(index + 1, tf.float32) <= epsilon
             active &= (ahead < rounding_margin(logits)) & affordable
             active &= tf.reduce_any(pair, axis=1)
@@ -189,7 +187,7 @@ class JSMA(MinimalAttack):
     ) -> np.ndarray:
         """Returns adversarial images for arrays; see `Attack.generate`.
 
-        Values that were not chosen come back to the bit, whatever the range.
+        Values that were not chosen come back unchanged to the bit.
 
         Args:
             model: A Keras model or a function from images to logits.
@@ -237,9 +235,9 @@ def _is_class(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
 def best_pair(first: tf.Tensor, second: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
     """Returns the pair p, q with the largest `(f_p + f_q) * (s_p + s_q)`.
 
-    Only pairs count for which both sums are positive. A pixel that two others equal
-    or surpass in both values can be replaced in any pair, so it is left out; the
-    pairs of the rest, usually a few dozen pixels, are compared tile by tile.
+    Only pairs count for which both sums are positive. A pixel that two others equal or
+    surpass in both values can be replaced in any pair, so it is left out; the pairs of
+    the rest, usually a few dozen pixels, are compared tile by tile.
 
     Args:
         first: Float32 tensor of shape `(batch, pixels)`.
@@ -247,8 +245,8 @@ def best_pair(first: tf.Tensor, second: tf.Tensor, allowed: tf.Tensor) -> tf.Ten
         allowed: Boolean tensor of the same shape, the pixels that may be in a pair.
 
     Returns:
-        Boolean tensor of the same shape: two true values in each row, or none where
-        no pair counts.
+        Boolean tensor of the same shape: two true values in each row, or none where no
+        pair counts.
 
     Example:
 
@@ -300,7 +298,7 @@ def _survivors(
     second = tf.where(allowed, second, _NEVER)
     first, order = tf.math.top_k(first, pixels)
     second = tf.gather(second, order, batch_dims=1)
-    # In this order nobody but a predecessor surpasses a pixel in both values.
+    # In this order only an earlier pixel can surpass one in both values.
     keep = second > _second_largest_before(second)
     # Distinct numbers, so that survivors stay in order whatever sorts them.
     rank = tf.where(keep, tf.range(pixels, 0, -1, tf.float32), 0.0)

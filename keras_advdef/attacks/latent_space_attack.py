@@ -1,4 +1,4 @@
-"""LatentSpaceAttack: looks among a generator's own images for one that is wrong."""
+"""LatentSpaceAttack: searches a generator's images for a misclassified one."""
 
 import dataclasses
 import math
@@ -24,28 +24,27 @@ from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers.generative_projection import GenerativeProjection
 
-# Folded into the key of a run.
+# Streams of a run's key.
 _START, _DESCENT, _JUDGE = 0, 1, 2
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class LatentSpaceAttack(Attack):
-    """Attacks what stands behind a projection with images that project to themselves.
+    """Attacks a classifier behind a projection with images that the projection keeps.
 
-    It minimises `||G(z) - x||^2 + constant * max(confidence - lead, 0)` over latents z
-    with Adam, where the lead is that of the best wrong class of the classifier on
-    `G(z)`, in logits; z starts where the generator comes nearest to x. A perfect
-    projection returns `G(z)` unchanged, so it does not help (Athalye, Carlini and
-    Wagner 2018, who attack Defense-GAN so). Of all points met it keeps the nearest
-    that is wrong, else that of the least objective.
+    It minimises `||G(z) - x||^2 + constant * max(confidence - margin, 0)` over latents
+    z with Adam, where the logit margin is that of the best wrong class on `G(z)`; z
+    starts where the generator comes nearest to x. A perfect projection returns `G(z)`
+    unchanged, so it is no obstacle (Athalye, Carlini and Wagner 2018, against
+    Defense-GAN). Of all points met it keeps the nearest misclassified one, or else the
+    one of the smallest objective.
 
-    The result is the point of the ball that is nearest to that image. Whether it fools
-    the whole model is measured on the model itself, search included, once for each
-    run; the strongest run counts.
+    The result is the point of the ball nearest to that image. After each run, its
+    success is measured on the whole model, search included; the strongest run counts.
 
-    It takes any model that holds a `GenerativeProjection`, such as `DefenseGAN`, whose
-    images reach that layer as they are but for their range; other defences in it are
-    taken into account by that measurement alone.
+    It takes any model that holds a `GenerativeProjection`, such as `DefenseGAN`, if
+    only the range of the images changes before that layer. Other defences in the model
+    enter the measurement alone.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
@@ -53,8 +52,8 @@ class LatentSpaceAttack(Attack):
         steps: Steps of the search for z's start, and steps of Adam.
         restarts: Independent runs.
         learning_rate: Learning rate of Adam, in units of z.
-        constant: Number above 0. Weight of the classifier's part beside the squared
-            l2 distance of pixels in `[0, 1]`.
+        constant: Number above 0. Weight of the logit margin against the squared l2
+            distance of pixels in `[0, 1]`.
         confidence: Logit margin that is enough, at least 0. With 0, the model's own
             search may turn the image into one that it gets right.
         **kwargs: `norm`, `targeted`, `training`, `precision` (of the classifier's
@@ -106,8 +105,9 @@ class LatentSpaceAttack(Attack):
     def passes(self, classes: int, model: Any = None) -> Passes:
         """Returns what one image costs, in passes of the attacked model.
 
-        Such a pass holds many of the generator, of which this attack takes few, and
-        each of these takes its share of it. Without a model each counts as one.
+        A pass of the model runs the generator many times. This attack runs it a few
+        times, each of which counts as its share of such a pass; without a model, as one
+        pass.
 
         Args:
             classes: Number of classes of the model.
@@ -133,8 +133,8 @@ class LatentSpaceAttack(Attack):
     ) -> tf.Tensor:
         """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
         projection = checked_projection(logits_fn.model)
-        behind = LogitsFunction(
-            # The generator's images pass a perfect projection as they are.
+        classifier_fn = LogitsFunction(
+            # A perfect projection leaves the generator's images unchanged.
             dataclasses.replace(logits_fn.view, bypass_defences=True),
             training=logits_fn.training,
             precision=logits_fn.precision,
@@ -151,7 +151,7 @@ class LatentSpaceAttack(Attack):
             descent = draw_scope(fold_in(key, _DESCENT))
             with preserve_losses(projection.generator), descent:
                 latents = self._descended(
-                    projection, behind, images, labels, start.latents
+                    projection, classifier_fn, images, labels, start.latents
                 )
                 made = projection.generate(latents)
             made = tf.where(tf.math.is_finite(made), made, images)
@@ -168,21 +168,21 @@ class LatentSpaceAttack(Attack):
     def _descended(
         self,
         projection: GenerativeProjection,
-        behind: LogitsFunction,
+        classifier_fn: LogitsFunction,
         images: tf.Tensor,
         labels: tf.Tensor,
         latents: tf.Tensor,
     ) -> tf.Tensor:
-        """Returns the best latents on the way down from given ones."""
-        scale = behind.gradient_scale
-        is_coarse = behind.full_precision is not behind
-        rounding = rounding_margin(behind(images), is_coarse=is_coarse)
+        """Returns the best latents of one descent."""
+        scale = classifier_fn.gradient_scale
+        is_coarse = classifier_fn.full_precision is not classifier_fn
+        rounding = rounding_margin(classifier_fn(images), is_coarse=is_coarse)
         wanted = self.confidence + rounding
 
         def losses(latents: tf.Tensor) -> tuple[tf.Tensor, Any]:
             made = projection.generate(latents)
             squares = tf.reduce_sum(tf.square(made - images), axis=[1, 2, 3])
-            missing = wanted - self._ahead(behind, made, labels)
+            missing = wanted - self._ahead(classifier_fn, made, labels)
             loss = squares + self.constant * tf.maximum(missing, 0.0)
             return loss, (squares, missing <= 0.0)
 
@@ -220,7 +220,7 @@ class LatentSpaceAttack(Attack):
         labels: tf.Tensor,
         key: tf.Tensor,
     ) -> tf.Tensor:
-        """Returns the mean lead over draws of the whole model, `(batch,)`."""
+        """Returns the mean logit margin of the whole model over draws, `(batch,)`."""
 
         def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             with draw_scope(fold_in(key, sample)):
@@ -231,7 +231,7 @@ class LatentSpaceAttack(Attack):
     def _ahead(
         self, logits_fn: LogitsFunction, images: tf.Tensor, labels: tf.Tensor
     ) -> tf.Tensor:
-        """Returns the lead of the wanted class, over "flagged" too, `(batch,)`."""
+        """Returns the logit margin of the wanted class, also over "flagged"."""
         logits, model = logits_fn(images), logits_fn.model
         if not (isinstance(model, LogitsModel) and model.rejects):
             return logit_margin(logits, labels, targeted=self.targeted)

@@ -25,7 +25,7 @@ class MinimalAttackResult(NamedTuple):
         images: Adversarial images; the clean ones where none was found.
         norms: Norms of the perturbations in the units of `value_range` (a count of
             values for "l0"), infinite where none was found, `(batch,)`.
-        success: Whether one was found, within epsilon if there is one, `(batch,)`.
+        success: Whether one was found within epsilon, `(batch,)`.
 
     Example:
 
@@ -44,9 +44,9 @@ class MinimalAttack(Attack):
     """Base of attacks that look for the nearest image the model gets wrong.
 
     A subclass writes `look_for`. The base checks what it found in float32 and, for a
-    random model, on fresh draws; returns images that are wrong already as they are;
-    and returns clean ones where nothing was found within epsilon. Without an epsilon
-    perturbations may have any size.
+    random model, on fresh draws; returns an image unchanged if it is misclassified
+    already or if nothing was found within epsilon. Without an epsilon, perturbations
+    may have any size.
 
     Args:
         epsilon: Number of at least 0. Largest norm that counts, in the units of
@@ -84,7 +84,7 @@ class MinimalAttack(Attack):
         Args:
             logits_fn: The attacked model.
             images: Clean images, float32 in `[0, 1]`.
-            labels: Integer labels `(batch,)`: to be left, or, when targeted, reached.
+            labels: Integer labels `(batch,)` to leave or, if targeted, to reach.
             epsilon: Largest norm that counts, infinite for no limit.
             seed: Key for all draws, int64 of shape `(2,)`.
         """
@@ -98,12 +98,12 @@ class MinimalAttack(Attack):
         epsilon: tf.Tensor,
         seed: tf.Tensor,
     ) -> MinimalAttackResult:
-        """Returns what counts of the candidates, on the `[0, 1]` scale, in any graph.
+        """Returns the candidates that succeed within epsilon, on the `[0, 1]` scale.
 
         Args:
             logits_fn: The attacked model.
             images: Clean images, float32 in `[0, 1]`.
-            labels: Integer labels `(batch,)`: to be left, or, when targeted, reached.
+            labels: Integer labels `(batch,)` to leave or, if targeted, to reach.
             epsilon: Largest norm that counts, infinite for no limit.
             seed: Key for all draws, int64 of shape `(2,)`.
         """
@@ -145,8 +145,8 @@ class MinimalAttack(Attack):
     ) -> MinimalAttackResult:
         """Returns adversarial images with the norm and the success of each.
 
-        Success is measured on the returned images, in float32 and, for a random
-        model, on fresh draws.
+        Success is measured on the returned images, in float32 and, for a random model,
+        on fresh draws.
 
         Args:
             model: A Keras model or a function from images to logits.

@@ -7,26 +7,26 @@ import tensorflow as tf
 
 from keras_advdef.attacks.gradient_attack import GradientAttack
 
-# Steps of 2.5 epsilon / steps can cross the ball from any start and turn back.
+# Steps of 2.5 epsilon / steps can cross the ball from any start, and return.
 _REACH = 2.5
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class PGD(GradientAttack):
-    """Many small steps of steepest ascent, each projected back on the ball.
+    """Many small steps of steepest ascent, each projected back onto the ball.
 
-    Starts at a random point of the ball, steps, projects and clips to the pixels
-    (Madry et al. 2018). With `momentum` it is
-    MIM (Dong et al. 2018), with `loss="margin"` Carlini and Wagner's loss.
+    Starts at a random point of the ball; every step is projected onto it and clipped to
+    the value range (Madry et al. 2018). `momentum=1.0` gives MIM (Dong et al. 2018),
+    and `loss="margin"` is the loss of Carlini and Wagner.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
         steps: Gradient steps.
-        **kwargs: `step_size` (`None` for 2.5 epsilon / steps), `loss`,
-            `random_start`, `momentum`, `restarts`, `return_best`, `norm`, `targeted`,
-            `training`, `precision`, `eot_samples` and `value_range`; see
-            `GradientAttack`, `SteppedAttack` and `Attack`.
+        **kwargs: `step_size` (`None` for 2.5 epsilon / steps), `loss`, `random_start`,
+            `momentum`, `restarts`, `return_best`, `norm`, `targeted`, `training`,
+            `precision`, `eot_samples` and `value_range`; see `GradientAttack`,
+            `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.

@@ -27,12 +27,12 @@ _SHARE = 0.01
 class SPSA(GradientAttack):
     """PGD without a backward pass: the gradient is estimated from pairs of points.
 
-    Each pair moves all pixels by plus or minus delta at random, once this and once
-    the opposite way; the loss difference over the pixel's own difference, averaged
-    over the pairs, is an estimate without bias for a linear loss (Uesato et al. 2018).
-    Momentum averages estimates over the steps, as their Adam does. Points stay in the
-    range of the pixels. A step costs `2 * samples + 1` forward passes and works where
-    the gradient is missing or masked.
+    Each pair moves all pixels by plus or minus delta at random, once in each direction.
+    The loss difference over a pixel's own difference, averaged over the pairs, is an
+    unbiased gradient estimate for a linear loss (Uesato et al. 2018). Momentum averages
+    the estimates over steps, as Adam does in the paper. Points stay in the value range.
+    A step costs `2 * samples + 1` forward passes and works where the gradient is
+    missing or masked.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
@@ -47,8 +47,8 @@ class SPSA(GradientAttack):
         momentum: Share of the last direction kept at each step; 0 for none.
         **kwargs: `step_size` (`None` for 2.5 epsilon / steps), `restarts`, `norm`,
             `targeted`, `training`, `precision`, `eot_samples` (estimates that are
-            averaged, though each pair sees its own draw already) and `value_range`;
-            see `GradientAttack`, `SteppedAttack` and `Attack`.
+            averaged, though each pair sees its own draw already) and `value_range`; see
+            `GradientAttack`, `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -145,14 +145,14 @@ class SPSA(GradientAttack):
                 with draw_scope(fold_in(fresh, 1)):
                     losses.append(self.losses(logits_fn, state, pair)[0])
             rise = losses[0] - losses[1]
-            # One pair without an answer says nothing; the others still do.
+            # A pair with NaN says nothing; the others still do.
             rise = tf.where(tf.math.is_finite(rise), rise, 0.0)
             rise = tf.reshape(rise, [-1] + [1] * (len(shape) - 1))
             summed = total[0] + tf.where(is_up, rise, -rise)
             # The shape of a draw is not known to the loop.
             return (tf.ensure_shape(summed, above.shape),)
 
-        # A loop also where it is short: only one pair is held at a time.
+        # Never unrolled: only one pair is in memory at a time.
         (total,) = fixed_loop(add, (tf.zeros_like(above),), self.samples, unroll=False)
         gradient = total / (self.samples * (above - below))
         return tf.where(tf.math.is_finite(gradient), gradient, 0.0)

@@ -1,4 +1,4 @@
-"""Square: random search over square patches, which needs scores only."""
+"""Square: random search over square patches, from logits alone."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -37,18 +37,17 @@ _TINY = 1e-12
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class Square(SteppedAttack):
-    """Random search over square patches that sees nothing but logits.
+    """Random search over square patches that uses the logits only.
 
-    A proposal changes one square, at a random place and of a side that shrinks with
-    the queries, and is kept if the margin rises (Andriushchenko et al. 2020, with the
-    sides of AutoAttack). It needs no gradient, so it shows whether a model only hides
-    its own. Broken images stand still, and leave `generate` whatever `stop_early` is.
+    Each proposal changes one square at a random place, whose side shrinks with the
+    number of queries, and is kept if the logit margin rises (Andriushchenko et al.
+    2020, with the sides of AutoAttack). It needs no gradient, so it reveals gradient
+    masking. Broken images stop, and leave `generate` early whatever `stop_early` is.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
-        queries: Proposals for each image, each one forward pass; the start is one
-            more.
+        queries: Proposals for each image, each one forward pass; the start is one more.
         **kwargs: `restarts`, `norm` ("linf" or "l2"), `targeted`, `training`,
             `precision` and `value_range`; see `SteppedAttack` and `Attack`.
 
@@ -106,7 +105,7 @@ class Square(SteppedAttack):
             "best": iterate,
             "best_loss": losses,
             "broken": broken,
-            # Stays known when a success, and with it its loss, is taken back.
+            # Survives when a success, and `best_loss` with it, is taken back.
             "loss": losses,
         }
 
@@ -170,7 +169,7 @@ class Square(SteppedAttack):
         return {**state, **values}
 
     def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
-        """Fills the job's result; broken images always leave, they stand still."""
+        """Fills the job's result; broken images always leave."""
         del stop_early
         run_slots(self, job, epsilon)
 
@@ -181,7 +180,7 @@ class Square(SteppedAttack):
         labels: tf.Tensor,
         key: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the margin to maximise and success."""
+        """Returns the logit margin to maximise, and success."""
         with draw_scope(key):
             logits = logits_fn(images)
         losses = logit_margin(logits, labels, targeted=self.targeted)
@@ -205,13 +204,13 @@ def bumps(
 ) -> tf.Tensor:
     """Returns images that hold a patch, or its transpose, and zeros around it.
 
-    A patch are two bumps, the upper one positive and the lower one negative, of l2
-    norm one together and of equal norms. At Chebyshev distance d from its center a
-    bump is as high as the sum of `1 / j**2` over `j > d`, up to the square's edge
-    (Andriushchenko et al. 2020).
+    A patch consists of two bumps of equal norm, the upper one positive and the lower
+    one negative, with an l2 norm of one together. At Chebyshev distance d from its
+    center, a bump is as high as the sum of `1 / j**2` over `j > d`, up to the square's
+    edge (Andriushchenko et al. 2020).
 
-    A height falls with the larger of two distances, so it is the smaller of the
-    heights for each alone, and no table of pixels is needed.
+    A height falls with the larger of two distances, so it is the smaller of the heights
+    for each alone, and no table of pixels is needed.
 
     Args:
         down: Each row's place in the patch, outside too, `(batch, rows)`.
@@ -303,7 +302,7 @@ def _look_up(table: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
 
 
 def side_length(rows: Any, cols: Any, taken: tf.Tensor, norm: str) -> tf.Tensor:
-    """Returns the side of the squares at the stage that each image has reached.
+    """Returns the side of the squares after some proposals.
 
     Args:
         rows: Rows of an image, a float or a float32 scalar.
@@ -452,8 +451,8 @@ def moved_mass(
 ) -> tf.Tensor:
     """Moves what a window holds to a patch in another one, the step for "l2".
 
-    The first window becomes its own perturbation plus a random patch, the second one
-    is emptied, and the first gets the norm of both, and what the box cut off.
+    The first window becomes its own perturbation plus a random patch, the second one is
+    emptied, and the first gets the norm of both, and what the box cut off.
 
     Args:
         key: Int64 tensor of shape `(2,)`.

@@ -21,10 +21,9 @@ State = dict[str, tf.Tensor]
 class SteppedAttack(Attack):
     """Base of attacks that repeat one step on a state per image.
 
-    A subclass writes `init_state`, `step` and, where the last point has not been looked
-    at by then, `evaluate`. In return broken images leave a compiled attack and waiting
-    ones take their places: a row of the state belongs to one image alone and counts
-    its own steps.
+    A subclass writes `init_state`, `step` and, if its last point still needs a forward
+    pass, `evaluate`. In return it can stop early: each row of the state belongs to one
+    image and counts its own steps, so a waiting image can replace a broken one.
 
     Args:
         epsilon: Radius of the ball, in the units of `value_range`.
@@ -45,9 +44,9 @@ class SteppedAttack(Attack):
 
     # Entries of the state that change from step to step.
     moving: ClassVar[tuple[str, ...]] = ("iterate", "best", "best_loss", "broken")
-    # Steps between two moments at which images may leave.
+    # Images may leave after so many steps.
     segment: ClassVar[int] = 10
-    # Whether a few steps may be written out; not where a step holds a loop.
+    # Whether a few steps may be unrolled; not if a step holds a loop.
     unroll: ClassVar[bool] = True
 
     def __init__(
@@ -181,7 +180,7 @@ class SteppedAttack(Attack):
         epsilon: tf.Tensor,
         key: tf.Tensor,
     ) -> State:
-        """Returns the state some steps later; images out of steps stand still."""
+        """Returns the state some steps later; images that have taken all steps stay."""
         count = min(self.segment, self.steps)
         state = self.repeat(logits_fn, state, epsilon, key, count)
         return {**self.evaluate(logits_fn, state, key), "step": state["step"] + count}
@@ -194,8 +193,8 @@ class SteppedAttack(Attack):
         key: tf.Tensor,
         count: int,
     ) -> State:
-        """Returns the state `count` steps later, not looked at yet."""
-        # What stays the same is kept out of the loop.
+        """Returns the state `count` steps later, its last point not evaluated."""
+        # Constants stay out of the loop.
         names = [name for name in self.moving if name in state]
 
         def body(
@@ -210,7 +209,7 @@ class SteppedAttack(Attack):
                 moved = _where(taken < self.steps, moved, current, names)
             return tuple(moved[name] for name in names)
 
-        # Written out, a segment of `generate` takes long to trace and gains nothing.
+        # Unrolled, a segment of `generate` takes long to trace and gains nothing.
         unroll = self.unroll and "step" not in state
         values = tuple(state[name] for name in names)
         values = fixed_loop(body, values, count, unroll=unroll)

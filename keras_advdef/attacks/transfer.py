@@ -13,12 +13,12 @@ from keras_advdef.core.norms import NORMS
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class Transfer(Attack):
-    """Runs an attack on a surrogate and hands the images to the attacked model.
+    """Runs an attack on a surrogate model, and returns its images.
 
     A model that survives attacks on its own gradients but falls to images from an
     undefended copy hides its gradients (Papernot et al. 2017, "Practical black-box
-    attacks against machine learning", ASIACCS). The attacked model itself is not
-    looked at.
+    attacks against machine learning", ASIACCS). The attack never calls the attacked
+    model.
 
     Args:
         surrogate: Keras model or function from images to logits, with the classes of
@@ -27,7 +27,7 @@ class Transfer(Attack):
             own.
 
     Raises:
-        TypeError: If `attack` is no `Attack`, or if the configuration is asked for.
+        TypeError: If `attack` is not an `Attack`, or by `get_config`.
 
     Example:
 
@@ -52,7 +52,7 @@ class Transfer(Attack):
             training=attack.training,
         )
         self.surrogate = surrogate
-        # Raises if it is no model.
+        # Raises if it is not a model.
         attack.logits_function(surrogate)
 
     def perturb(
@@ -89,7 +89,7 @@ class Transfer(Attack):
     def get_config(self) -> dict[str, Any]:
         """Refuses: a configuration would lose the surrogate's weights."""
         raise TypeError(
-            "`Transfer` expects to be made anew where it is needed, because a "
+            "`Transfer` expects to be created where it is needed, because a "
             "configuration holds no weights. Received: a call of `get_config`. Save "
             "the surrogate with `surrogate.save(...)` and the configuration of "
             "`attack`."

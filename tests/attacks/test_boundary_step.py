@@ -19,7 +19,7 @@ NORMS = ("linf", "l2", "l1")
 
 
 def noisy(images):
-    """Two logits, the second of which is drawn anew in each call."""
+    """Two logits, the second of which is drawn again in each call."""
     first = tf.reduce_sum(images, [1, 2, 3])
     return tf.stack([first, first * uniform(scope_key(), [])], axis=1)
 

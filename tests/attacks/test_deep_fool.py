@@ -181,7 +181,7 @@ class TestDeepFool:
             attack = DeepFool(eot_samples=samples, overshoot=0.1)
             result = attack(noisy, images, labels, seed=1)
             np.testing.assert_array_equal(result, attack(noisy, images, labels, seed=1))
-            # How many end behind the boundary of the model without noise.
+            # How many cross the boundary of the model without noise.
             shares.append(np.mean(trained_net(result).numpy().argmax(-1) != labels))
         assert shares[1] > shares[0]
 

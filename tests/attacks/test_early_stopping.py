@@ -42,7 +42,7 @@ def test_unbroken_images_get_every_restart(net, images, labels):
 
 
 def test_no_image_gets_more_steps_than_asked_for():
-    # Thirteen steps run in segments of ten: seven of the second must stand still.
+    # Thirteen steps run in segments of ten: seven of the second must change nothing.
     net = linear_net(np.eye(2), np.zeros(2))
     x = np.array([0.9, 0.2], "float32").reshape(1, 2, 1, 1)
     attack = PGD(0.5, steps=13, step_size=0.001, random_start=False)

@@ -263,7 +263,7 @@ class TestCandidates:
         assert few.success.all()
         assert np.median(few.norms / more.norms) <= 1.05
 
-    def test_are_chosen_anew_where_each_step_begins(self):
+    def test_are_chosen_again_where_each_step_begins(self):
         # At 0.5 class 1 is ahead of class 2, whose boundary at 0.75 is the nearer one.
         def model(x):
             value = x[:, 0, 0, 0]

@@ -87,7 +87,7 @@ class TestLatentSpaceAttack:
         images, labels = bright
         sure = attack(0.5, confidence=0.6)
         found = sure.generate(model, images, labels, seed=0, verbose=0)
-        # A lead of 0.6 is at a mean of 0.45.
+        # A margin of 0.6 is at a mean of 0.45.
         np.testing.assert_allclose(found.mean(axis=(1, 2, 3)), 0.45, atol=0.01)
 
     def test_sees_the_model_as_the_attack_was_told_to(self, bright):
@@ -97,7 +97,7 @@ class TestLatentSpaceAttack:
         classifier = keras.Sequential([keras.Input(SHAPE), rounding, head])
         model = DefenseGAN(affine_generator(), classifier, steps=60, restarts=2, seed=0)
         past = ModelView(model, bpda_layers=(rounding,))
-        # The gradient of rounding is zero, and leads nowhere.
+        # The gradient of rounding is zero, and gives no direction.
         assert not broken(attack(0.15), model, images, labels).any()
         assert broken(attack(0.15), past, images, labels).all()
 

@@ -10,10 +10,10 @@ from keras_advdef.core.logits import LogitsFunction
 class AttackLoss:
     """Base of what an attack maximises: one number per image.
 
-    A subclass writes `__call__`. It receives the logits function of the attacked
-    model, whose `model` attribute is the model itself, so that a loss may also look at
-    a detector's score or at the members of an ensemble. Losses of the logits alone
-    extend `LogitsLoss`, which needs one forward pass less.
+    A subclass writes `__call__`. It receives the logits function of the attacked model,
+    whose `model` attribute is the model itself, so a loss can also use a detector's
+    score or the members of an ensemble. Losses of the logits alone extend `LogitsLoss`,
+    which saves one forward pass.
 
     Example:
 
@@ -37,7 +37,7 @@ class AttackLoss:
     def reference(
         self, logits_fn: LogitsFunction, images: tf.Tensor, labels: tf.Tensor
     ) -> tf.Tensor | None:
-        """Returns tensors that stay the same during an attack, by default none.
+        """Returns a tensor that stays fixed during an attack; none by default.
 
         Args:
             logits_fn: A `LogitsFunction`.
@@ -51,7 +51,7 @@ class AttackLoss:
         return None
 
     def targets(self, classes: int) -> int:
-        """Returns how many classes an attack with this loss aims at, one a run.
+        """Returns how many target classes the loss has; each gets a run.
 
         Args:
             classes: Number of classes of the model.

@@ -18,7 +18,7 @@ class ClassificationLoss(LogitsLoss):
             reduction is not used.
 
     Raises:
-        TypeError: If `loss` is no `keras.losses.Loss`.
+        TypeError: If `loss` is not a `keras.losses.Loss`.
 
     Example:
 

@@ -11,8 +11,8 @@ from keras_advdef.core.logits import LogitsFunction
 class KLToClean(LogitsLoss):
     """Maximises KL(p(clean) || p(adversarial)), the inner problem of TRADES.
 
-    At the clean image the divergence and its gradient are zero, so an attack with
-    this loss needs a random start. Both softmaxes are taken in log space (Zhang et al.
+    At the clean image the divergence and its gradient are zero, so an attack with this
+    loss needs a random start. Both softmaxes are taken in log space (Zhang et al.
     2019).
 
     Example:

@@ -1,4 +1,4 @@
-"""MemberDLR: the loss of an attacker who looks at each member of an ensemble."""
+"""MemberDLR: the loss of an attacker who knows each member of an ensemble."""
 
 import keras
 import tensorflow as tf
@@ -12,13 +12,13 @@ from keras_advdef.losses.difference_of_logits_ratio import DifferenceOfLogitsRat
 class MemberDLR(AttackLoss):
     """Mean over an ensemble's members of their difference of logits ratio.
 
-    The mean probability of an ensemble saturates where its members are certain, and
-    its gradient then follows the least certain one alone. Each member's own ratio
-    (Croce and Hein 2020) keeps its gradient, whatever the scale of its logits; so are
-    ensembles attacked by Tramèr, Carlini, Brendel and Mądry 2020, "On adaptive attacks
-    to adversarial example defenses".
+    The mean probability of an ensemble saturates where its members are certain, and its
+    gradient then follows the least certain one alone. Each member's own ratio (Croce
+    and Hein 2020) keeps its gradient, whatever the scale of its logits. Tramèr,
+    Carlini, Brendel and Mądry 2020 attack ensembles this way ("On adaptive attacks to
+    adversarial example defenses").
 
-    For a model of one member it is the DLR loss.
+    With a single member, it is the DLR loss.
 
     Example:
 

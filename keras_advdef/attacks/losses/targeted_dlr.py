@@ -22,13 +22,13 @@ class TargetedDLR(LogitsLoss):
     `z_1 >= z_2 >= ...` are the sorted logits. Each run of an attack aims at another
     class: the most likely wrong one on the clean image, then the next (Croce and Hein
     2020). Below four classes there is no fourth logit: the loss is then the plain
-    margin `z_t - z_y`, and a warning says so.
+    margin `z_t - z_y`, with a warning.
 
     Args:
         classes: Integer of at least 1. Target classes; at most all wrong ones.
 
     Raises:
-        ValueError: If `classes` is no such integer.
+        ValueError: If `classes` is not such an integer.
 
     Example:
 
