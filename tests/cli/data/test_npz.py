@@ -16,7 +16,7 @@ class TestLoadNpz:
     def test_rejects_half_written(self, npz):
         content = npz.read_bytes()
         npz.write_bytes(content[: len(content) // 2])
-        with pytest.raises(ValueError, match=r"good\.npz.*no complete archive"):
+        with pytest.raises(ValueError, match=r"good\.npz.*not a complete archive"):
             load_npz(str(npz))
 
     def test_rejects_damaged(self, npz):
@@ -29,7 +29,7 @@ class TestLoadNpz:
     def test_rejects_plain_array(self, tmp_path):
         path = tmp_path / "plain.npy"
         np.save(path, np.zeros(3))
-        with pytest.raises(ValueError, match="no complete archive"):
+        with pytest.raises(ValueError, match="not a complete archive"):
             load_npz(str(path))
 
     def test_names_missing_key(self, tmp_path, arrays):
