@@ -161,7 +161,7 @@ class TestCheckedChoice:
             checked_choice("PGD", "norm", value, ("l1", "l2"))
 
     @pytest.mark.parametrize("value", [1, 1.0])
-    def test_a_number_is_no_boolean(self, value):
+    def test_rejects_numbers_as_booleans(self, value):
         with pytest.raises(ValueError, match="one of True, False"):
             checked_choice("PGD", "targeted", value, (True, False))
 

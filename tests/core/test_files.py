@@ -372,7 +372,7 @@ def test_errors_of_the_body_pass(handlers):
     assert {each: signal.getsignal(each) for each in handlers} == handlers
 
 
-def test_signals_nobody_asked_for_are_left_alone(handlers):
+def test_unhandled_signals_are_left_alone(handlers):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with uninterrupted():
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -291,7 +291,7 @@ def test_shapes_of_sequential_and_functional_models():
         (lambda: _generator(shape=(12,)), r"returns images.*generator=\(None, 12\)"),
     ],
 )
-def test_rejects_what_is_no_generator(generator, rule):
+def test_rejects_models_that_are_not_generators(generator, rule):
     with pytest.raises(ValueError, match=f"`Owner` expects `generator` to be .*{rule}"):
         latent_shapes("Owner", generator())
 
@@ -310,6 +310,6 @@ def test_critics_that_fit_pass(shape):
         (lambda: _critic(units=2), r"ends in one unit, .*critic=\(None, 2\).*Dense"),
     ],
 )
-def test_rejects_what_is_no_critic(critic, rule):
+def test_rejects_models_that_are_not_critics(critic, rule):
     with pytest.raises(ValueError, match=f"`Owner` expects `critic` to be .*{rule}"):
         check_critic("Owner", critic(), (2, 2, 3))

@@ -128,7 +128,7 @@ class TestInputGradient:
         _, _, alone = input_gradient(_smooth, tf.constant(images[2:3]))
         np.testing.assert_allclose(together[2:3], alone, rtol=1e-6)
 
-    def test_what_is_not_finite_becomes_zero(self):
+    def test_nonfinite_gradients_become_zero(self):
         # The root has an infinite slope at 0 and none below; at 4 it is 1 / (2 * 2).
         images = tf.constant([[0.0, -1.0, 4.0]])
         _, _, gradient = input_gradient(
@@ -259,7 +259,7 @@ def test_compression_has_the_gradient_of_its_soft_self():
 
 
 @pytest.mark.parametrize(("cls", "arguments"), LAYERS)
-def test_layers_stand_aside(cls, arguments, images):
+def test_layers_return_their_inputs(cls, arguments, images):
     layer = made(cls, arguments, images)
     with bypass_defences():
         first, second = layer(images).numpy(), layer(images).numpy()

@@ -180,7 +180,7 @@ class TestWholeNumbers:
             )
         return nets
 
-    def test_are_attacked_as_floats_and_told_once(self, maps, labels):
+    def test_are_attacked_as_floats_with_one_warning(self, maps, labels):
         model, plain = self._nets()
         images = np.round(255 * maps[..., None])
         attack = PGD(8.5, steps=2, value_range=(0, 255))

@@ -105,7 +105,7 @@ class TestDrawScope:
             raise KeyError
         assert scope_key() is None
 
-    def test_a_shared_layer_draws_anew_at_each_call(self):
+    def test_a_shared_layer_draws_afresh_in_each_call(self):
         layer = Draw(seed=5)
         with draw_scope(make_key(7)):
             first, second = layer(_ZEROS).numpy(), layer(_ZEROS).numpy()
@@ -230,7 +230,7 @@ class TestRandomLayer:
         fresh = Draw(seed=5)
         np.testing.assert_array_equal(draws, [fresh(_ZEROS) for _ in range(3)])
 
-    def test_predict_draws_anew_in_each_batch(self):
+    def test_predict_draws_afresh_in_each_batch(self):
         model = keras.Sequential([keras.Input((3,)), Draw(seed=5)])
         draws = model.predict(np.zeros((4, 3)), batch_size=2, verbose=0)
         assert len(np.unique(draws)) == 12
@@ -298,7 +298,7 @@ class TestSaving:
 
 
 class TestReseed:
-    def test_starts_streams_that_nobody_knows(self):
+    def test_starts_unpredictable_streams(self):
         inner = keras.Sequential([keras.Input((3,)), Draw(seed=5)])
         model = keras.Sequential([keras.Input((3,)), Draw(seed=5), Still(), inner])
         reseed(model)

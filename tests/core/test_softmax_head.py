@@ -91,7 +91,7 @@ class TestSigmoid:
         logits = undo(z) if eager else tf.function(undo)(z)
         np.testing.assert_array_equal(logits, [[0.0, 3.0], [0.0, -0.5], [0.0, 90.0]])
 
-    def test_an_axis_that_was_added_is_no_matter(self):
+    def test_an_added_axis_does_not_matter(self):
         z = tf.constant([3.0, -0.5])
         undo = tf.function(
             lambda z: undo_head("PGD", tf.expand_dims(tf.nn.sigmoid(z), 1))
@@ -194,7 +194,7 @@ def _modes(images):
 
 @pytest.mark.parametrize("mode", ["eager", "graph", "compiled"])
 class TestHiddenHeads:
-    def test_softmax_becomes_its_logarithm_and_is_told_once(self, mode, images):
+    def test_softmax_becomes_its_logarithm_with_one_warning(self, mode, images):
         model = Opaque(_by_hand)
         expected = tf.nn.log_softmax(model.dense(model.flat(images)))
         run = _modes(images)[mode]

@@ -80,7 +80,7 @@ class TestReading:
         with pytest.raises(KeyboardInterrupt), read_errors_as(Refused, "{}"):
             raise KeyboardInterrupt
 
-    def test_advice_is_no_format(self):
+    def test_advice_is_not_a_format_string(self):
         # Names from files appear in the advice.
         with (
             pytest.raises(Refused, match=r"^\{0\} broke \(bad\)"),
@@ -184,7 +184,7 @@ class TestReadJson:
         ],
         ids=range(16),
     )
-    def test_refuses_what_is_none(self, tmp_path, content):
+    def test_refuses_anything_else(self, tmp_path, content):
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(Refused, match="It is not JSON"):
             read_json(tmp_path / "a.json", Refused)

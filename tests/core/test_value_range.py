@@ -88,7 +88,7 @@ class TestCheckedImages:
             np.testing.assert_array_equal(checked_images("PGD", same, _UNIT), images)
 
     @pytest.mark.parametrize("dtype", ["bool", "complex64", "U3", "object"])
-    def test_rejects_what_is_no_number(self, dtype):
+    def test_rejects_anything_but_numbers(self, dtype):
         with pytest.raises(ValueError, match="`images` to be an array of numbers"):
             checked_images("PGD", np.zeros((1, 2, 2, 1), dtype), _UNIT)
 
@@ -102,7 +102,7 @@ class TestCheckedImages:
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("dtype", ["float16", "float64"])
-    def test_rejects_what_is_not_finite_and_names_the_image(self, value, dtype):
+    def test_rejects_nonfinite_pixels_and_names_the_image(self, value, dtype):
         images = np.zeros((4, 2, 2, 1), dtype)
         images[2, 1, 0, 0] = value
         with pytest.raises(ValueError, match="finite; image 2 holds NaN or infinity"):

@@ -114,5 +114,5 @@ def test_bad_input():
         parseval_network(hidden)
 
 
-def test_subtracting_a_number_is_no_addition():
+def test_subtracting_a_number_is_not_an_addition():
     assert parseval_network(branched_net()).name == "branched"
