@@ -1,4 +1,4 @@
-"""Evaluation: the whole trip of `evaluate_robustness`, from a request to a report."""
+"""Evaluation: the steps of `evaluate_robustness`, from the request to the report."""
 
 import dataclasses
 import datetime
@@ -37,14 +37,15 @@ _PROBED = 50
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Attacked:
-    """What the attacks have left.
+    """The results of all attacks.
 
     Attributes:
-        runner: Has run them.
-        naive: In which share of fresh draws each image is wrong under the naive attack.
-        broken: For each check attack, which of the first images it broke.
+        runner: The runner after the last attack.
+        naive: Share of fresh draws in which each image is misclassified under the
+            naive attack.
+        broken: The images that each check attack broke, of those it was given.
         rejection: The class for attacked images, if the model has one.
-        records: What the report says of each attack, in order.
+        records: The report's entries for the attacks, in order.
     """
 
     runner: Runner
@@ -55,12 +56,12 @@ class _Attacked:
 
 
 class Evaluation:
-    """Probes a model, attacks it accordingly and reports what was found.
+    """Probes a model, attacks it accordingly and reports the findings.
 
     Args:
         request: The checked arguments.
-        ledger: Keeps finished parts.
-        progress: Who is told.
+        ledger: Stores finished parts.
+        progress: Receives the progress.
 
     Raises:
         ValueError: If a label is not a class of the model, or the outputs of a model
@@ -91,7 +92,7 @@ class Evaluation:
         self._plan = self._planner.plan()
 
     def run(self) -> RobustnessReport:
-        """Runs the planned attacks, measures and judges, and returns the report."""
+        """Runs the planned attacks, measures, checks, and returns the report."""
         self._check_room()
         speed = self._seconds_per_pass()
         self._announce(speed)
@@ -103,7 +104,7 @@ class Evaluation:
         return self._report(attacked, measured, checks)
 
     def _check_room(self) -> None:
-        """Raises if the disk cannot hold the images that the parts keep."""
+        """Raises if the disk has no room for the images in the parts."""
         request = self._request
         images = min(request.count, request.budget.searched)
         if self._probed.is_random:
@@ -112,7 +113,7 @@ class Evaluation:
         self._ledger.check_room(images * size)
 
     def _seconds_per_pass(self) -> float:
-        """Times a forward pass; a backward pass takes twice as long again."""
+        """Times a forward pass; a backward pass takes about twice as long."""
         images = self._request.images[: self._request.size]
         self._judge.logits(images, 0)
         started = time.perf_counter()
@@ -140,7 +141,7 @@ class Evaluation:
     def _better_than_chance(self, clean: CleanImages) -> Check:
         chance = better_than_chance(clean.logits.argmax(axis=-1), self._labels)
         if chance.passed is False:
-            # Before the attacks take their time.
+            # Before the attacks, which take long.
             self._progress.line(f"Warning: {chance.reason} {chance.detail}")
         return chance
 
@@ -164,15 +165,15 @@ class Evaluation:
         )
 
     def _attack(self, runner: Runner) -> _Attacked:
-        """Runs the naive attack, those that are compared, and all others."""
+        """Runs the naive attack, the check attacks, and the adaptive attacks."""
         plan, rows = self._plan, runner.unbroken
         predicted = runner.run(plan.naive, rows)["predicted"]
         rejection = self._find_rejection(rows, predicted, runner.clean)
         stages = plan.adaptive
         if rejection.label is not None:
-            # Whatever went there has been noticed, and has not fooled the model.
-            noticed = rows[predicted == rejection.label]
-            runner = runner.rejecting(rejection.label, noticed)
+            # Images in this class were detected, so they did not fool the model.
+            detected = rows[predicted == rejection.label]
+            runner = runner.rejecting(rejection.label, detected)
             stages += tuple(self._planner.targeted())
         records = [_record(runner, plan.naive, len(rows))]
         naive = runner.evaluate_worst("naive").mean(axis=0)
@@ -206,7 +207,7 @@ class Evaluation:
         )
 
     def _measure(self, runner: Runner) -> Measurements:
-        """Measures what the attacks at the evaluation's epsilon do not show."""
+        """Measures the curve, the smallest perturbations and the certificates."""
         request, labels = self._request, self._labels
         curve = measure_curve(request, self._probed, runner)
         right = np.flatnonzero(runner.clean.wrong == 0)
@@ -272,7 +273,7 @@ class Evaluation:
 
 
 def _record(runner: Runner, stage: Stage, images: int) -> Record:
-    """What the report says of a stage that has just ended."""
+    """The report's entry for a stage that has just ended."""
     wrong = runner.wrong / runner.draws
     return {
         "name": stage.label,

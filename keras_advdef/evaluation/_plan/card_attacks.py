@@ -1,4 +1,4 @@
-"""The registry of the attacks that cards name: how each is made, and whether it ran."""
+"""CARD_ATTACKS: how each attack that a card names is made, and whether it ran."""
 
 import dataclasses
 from collections.abc import Callable, Iterable
@@ -27,15 +27,15 @@ from keras_advdef.models.squeezing_aware import SqueezingAware
 BPDA = "BPDA"
 NO_GRADIENT = "the model has no input gradient"
 NO_SURROGATE = "no surrogate model was given"
-# Losses that only cards ask for; reports name them.
+# Losses that only cards ask for. Reports name them.
 AWARE: tuple[type[AttackLoss], ...] = (SqueezingAware, MemberDLR)
-# An attack with more of these counts as the same attack, only stronger.
+# With more of these, an attack counts as the same attack, but stronger.
 _MORE_IS_STRONGER = ("steps", "restarts", "eot_samples")
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What an evaluation plans to attack.
+    """The model under attack and the settings of the evaluation.
 
     Attributes:
         request: The checked arguments.
@@ -47,12 +47,12 @@ class Target:
 
     @property
     def model(self) -> Any:
-        """The model: a Keras model, or any function of images."""
+        """The model: a Keras model, or any function from images to logits."""
         return self.probed.adaptive.model
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments that all gradient attacks share."""
+        """The arguments that all gradient attacks share."""
         request = self.request
         return {
             "epsilon": request.epsilon,
@@ -63,7 +63,7 @@ class Target:
 
     @property
     def averaged(self) -> dict[str, Any]:
-        """The same, with as many EOT samples as the cards ask for."""
+        """The same, with the EOT samples that the cards ask for."""
         return {**self.settings, "eot_samples": self.probed.draws}
 
 
@@ -72,9 +72,9 @@ class CardAttack:
     """An attack that cards may name.
 
     Attributes:
-        make: Makes the attack; several where the name stands for several.
-        obstacle: Says why it cannot run on a model that gives gradients, as half a
-            sentence; "" if it can.
+        make: Makes the attack, or all attacks that the name stands for.
+        obstacle: Says why the attack cannot run on a model with input gradients, as
+            half a sentence; "" if it can.
         is_past_layers: Whether its backward pass skips `layers_to_pass`.
     """
 
@@ -86,18 +86,18 @@ class CardAttack:
         """Says why the attack cannot run, as half a sentence; "" if it can.
 
         Args:
-            target: What is attacked.
+            target: The model under attack.
         """
         if not target.probed.has_gradient:
             return NO_GRADIENT
         return self.obstacle(target)
 
     def ran(self, stages: Iterable[Stage], target: Target) -> bool:
-        """Returns whether stages are this attack, or stronger ones.
+        """Returns whether stages include this attack, or a stronger version of it.
 
         Args:
             stages: Stages of a plan.
-            target: What is attacked.
+            target: The model under attack.
         """
         if self.reason(target):
             return False
@@ -110,7 +110,7 @@ class CardAttack:
 
 
 def _covers(attack: Attack, wanted: Attack) -> bool:
-    """Whether an attack is a wanted one with at least its steps, restarts and draws."""
+    """Whether an attack is the wanted one or a stronger version of it."""
     if isinstance(attack, Transfer) and isinstance(wanted, Transfer):
         return attack.surrogate is wanted.surrogate
     if type(attack) is not type(wanted):
@@ -119,7 +119,7 @@ def _covers(attack: Attack, wanted: Attack) -> bool:
     return all(
         found[name] >= value if name in _MORE_IS_STRONGER else found[name] == value
         for name, value in wanted.get_config().items()
-        # The stage tells it to attacks that have none.
+        # The runner passes epsilon to attacks without one.
         if name != "epsilon"
     )
 
@@ -142,7 +142,7 @@ def _carlini_wagner(target: Target) -> list[Attack]:
     settings = target.averaged
     if settings.pop("norm") == "l2":
         return [CarliniWagner(**settings)]
-    # The attack is for l2; its loss works in every norm.
+    # The attack is defined for l2 only; its loss works in every norm.
     return [PGD(steps=100, loss="margin", **target.averaged)]
 
 
@@ -167,7 +167,7 @@ def _unless_exposed(
     return _unless(f"the model does not expose its {what}", is_exposed)
 
 
-# In the order in which they are planned.
+# In planning order.
 CARD_ATTACKS = {
     "PGD": CardAttack(_pgd(steps=40)),
     "PGD-200": CardAttack(_pgd(steps=200)),
@@ -212,11 +212,11 @@ CARD_ATTACKS = {
 
 
 def named_attacks(cards: Iterable[DefenceCard]) -> dict[str, CardAttack | None]:
-    """Returns the attacks that cards name, in the order in which they are planned.
+    """Returns the attacks that cards name, in planning order.
 
     Args:
-        cards: The cards. One in a SavedModel may be of another version of this package,
-            and name an attack that this one does not know.
+        cards: The cards. The card in a SavedModel may come from another version of this
+            package and name an attack that this version does not know.
 
     Returns:
         The attacks by name; `None` for an unknown one.

@@ -1,4 +1,4 @@
-"""What a user is told of a plan before it runs."""
+"""plan_summary: what a user reads about a plan before it runs."""
 
 from keras_advdef.attacks.latent_space_attack import projection_of
 from keras_advdef.core.text import duration
@@ -9,13 +9,13 @@ from keras_advdef.evaluation._request.request import Request
 def plan_summary(
     request: Request, plan: Plan, *, classes: int, seconds_per_pass: float
 ) -> list[str]:
-    """Returns sentences: what is planned, what it may cost, and what is left out.
+    """Returns lines that say what is planned, what it may cost, and what is skipped.
 
     Args:
         request: The checked arguments.
-        plan: The stages.
+        plan: The planned stages.
         classes: Number of logits.
-        seconds_per_pass: What a forward and a backward pass of one image take.
+        seconds_per_pass: Duration of a forward and a backward pass of one image.
     """
     rows = min(request.count, request.budget.checked)
     passes = 0.0
@@ -45,5 +45,5 @@ def plan_summary(
 
 
 def _rounded(number: float) -> str:
-    """Two digits of a large number, as people write it."""
+    """Rounds a number to two digits and groups its thousands."""
     return f"{float(f'{number:.2g}'):,.0f}"

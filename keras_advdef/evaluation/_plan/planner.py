@@ -218,7 +218,7 @@ class Planner:
         return stages
 
     def _past_layers(self) -> list[Stage]:
-        """PGD with the identity for the gradient of layers whose cards ask for it."""
+        """PGD that skips, in its backward pass, the layers whose cards name BPDA."""
         asked = CARD_ATTACKS[BPDA]
         if asked.reason(self._target):
             return []

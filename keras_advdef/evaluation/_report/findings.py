@@ -1,4 +1,4 @@
-"""Findings: all that an evaluation found, from which its report is made."""
+"""Findings: the results of an evaluation, from which its report is made."""
 
 import dataclasses
 
@@ -13,16 +13,16 @@ from keras_advdef.evaluation._measure.smallest_perturbations import (
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation.check import Check
 
-# What a report says of one attack.
+# The entry of one attack in a report.
 Record = dict[str, str | int | float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Measurements:
-    """What is measured after the attacks.
+    """The measurements after the attacks.
 
     Attributes:
-        adaptive: For each fresh draw, which of the worst images are wrong.
+        adaptive: Which of the worst images are misclassified, for each fresh draw.
         curve: Accuracy against epsilon.
         certified: Certified accuracy against radius, or `None`.
         smallest: The smallest perturbations, or `None`.
@@ -38,17 +38,17 @@ class Measurements:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Findings:
-    """All that an evaluation found.
+    """The results of an evaluation.
 
     Attributes:
         plan: The attacks.
         classes: Number of logits.
         labels: Integer labels.
-        clean: In which share of its draws each clean image is wrong.
+        clean: Share of the draws in which each clean image is misclassified.
         naive: The same under the naive attack, on fresh draws.
-        records: What each attack found, in order.
-        checks: The verdicts.
-        measured: What was measured after the attacks.
+        records: The entries of the attacks, in order.
+        checks: The results of the sanity checks.
+        measured: The measurements after the attacks.
         seconds: Duration of each stage.
     """
 

@@ -12,32 +12,32 @@ from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.forecast import FORWARD, SoFar, Work, stage_work
 from keras_advdef.models import SmoothedClassifier
 
-# As long as no attack has shown it.
+# Share of broken images, before the first attack has shown it.
 _BROKEN = 0.5
-# Stages of the curve share their compiled functions, but for the sizes of their blocks.
+# Stages of the curve share their compiled functions, except for other batch sizes.
 _CURVE_COMPILES = 0.6
-# Those of a random model average draws and look twice, which makes them larger, and
-# the naive attack, which does neither, small beside them.
+# On a random model, they average over draws and confirm each success, so they are
+# larger functions; the naive attack does neither, so it is small by comparison.
 _RANDOM_CURVE_COMPILES = 1.9
 _RANDOM_NAIVE_COMPILES = 0.3
 # The search for the smallest perturbations has the largest functions.
-_NEAREST_COMPILES = 2.0
-# Loading what draws the pictures, and drawing them.
+_SMALLEST_COMPILES = 2.0
+# Importing matplotlib and drawing the figures.
 _REPORT_SECONDS = 1.5
-# Which share of its steps an image takes until a larger epsilon breaks it.
+# Share of its steps that a larger epsilon needs to break an image.
 _UNTIL_BROKEN = 0.5
-# Draws of a smoothed classifier's certificate.
+# Draws for the certificate of a smoothed classifier.
 _CERTIFIED_DRAWS = 1100
 
 
 class ExpectedWork:
-    """Expects of the stages ahead what the stages behind have shown.
+    """Estimates the work of all stages from what the finished ones have shown.
 
     Args:
         request: The checked arguments.
-        probed: What the model turned out to be.
-        plan: The stages.
-        draws: Draws on which the model is evaluated.
+        probed: The probe's result.
+        plan: The planned stages.
+        draws: Draws on which each image is evaluated.
         is_written: Whether the report is written to a folder.
     """
 
@@ -60,7 +60,7 @@ class ExpectedWork:
         """Returns the expected work of every stage, by its key.
 
         Args:
-            so_far: What is known by now.
+            so_far: What is known so far.
         """
         plan, count = self._plan, int(so_far.right.sum())
         share = 1.0 - so_far.unbroken / max(count, 1)
@@ -82,7 +82,7 @@ class ExpectedWork:
                 slots=self._request.size,
             )
         for stage in plan.adaptive:
-            # What has stood so far will mostly go on to.
+            # Images that are unbroken so far will mostly stay so.
             works[stage.key] = stage_work(
                 stage, (1.0 - share) * count, classes, broken=0.0, judged=draws
             )
@@ -96,8 +96,8 @@ class ExpectedWork:
         each = max(PGD(steps=CURVE_STEPS, eot_samples=draws).passes(0))
         works = {}
         for key, epsilon in curve_epsilons(request).items():
-            # Smaller epsilons break few of the images; larger ones get what stands,
-            # and break it.
+            # Smaller epsilons break few images. Larger ones attack the unbroken images
+            # and break most of them.
             is_small = epsilon < request.epsilon
             left = 1.0 - share / 4 if is_small else (1.0 - share) * _UNTIL_BROKEN
             works[key] = Work(each * checked * left, compiles)
@@ -106,7 +106,7 @@ class ExpectedWork:
         if attack is not None:
             each = max(attack.passes(self._probed.classes))
             passes = float(each * min(checked, request.budget.searched))
-            works["nearest"] = Work(passes, _NEAREST_COMPILES)
+            works["nearest"] = Work(passes, _SMALLEST_COMPILES)
         if isinstance(request.evaluated.model, SmoothedClassifier):
             works["certified"] = Work(FORWARD * _CERTIFIED_DRAWS * checked)
         return works

@@ -12,29 +12,30 @@ from keras_advdef.attacks.square import Square
 from keras_advdef.core.image_layout import block_size
 from keras_advdef.evaluation._plan.stage import Stage
 
-# Before this share of the time is over, too little is known to tell the rest.
+# No forecast is given before this share of the time has passed.
 _FIRST = 0.1
-# What TensorFlow optimizes at the first call of a function takes at most so many times
+# TensorFlow optimizes a function at its first call. That takes at most this many times
 # as long as tracing it.
 _OPTIMIZING = 1.5
-# A forward pass takes a third of one that also goes back.
+# The cost of a forward pass, as a share of a forward and a backward pass.
 FORWARD = 1.0 / 3.0
-# Steps after which most images are broken that will be; of queries a share.
+# Most images that an attack breaks at all are broken after this many steps, or this
+# share of the queries.
 _STEPS_TO_BREAK = 5
 _QUERIES_TO_BREAK = 0.4
-# An attack of one step is compiled in so much of the time of others.
+# Compile time of a one-step attack, relative to others.
 _LOOPLESS = 0.6
-# One that images leave has more functions.
+# An attack that stops early on broken images compiles more functions.
 _LEAVING = 1.2
 
 
 class Work(NamedTuple):
-    """What lies ahead of one stage.
+    """The work of one stage.
 
     Attributes:
         passes: Forward and backward passes of single images.
-        compiles: How much it compiles, in attacks whose images all stay to the end.
-        seconds: What it takes beside, whatever the model.
+        compiles: Compile time, in units of an attack that does not stop early.
+        seconds: Further time, independent of the model.
     """
 
     passes: float
@@ -43,11 +44,11 @@ class Work(NamedTuple):
 
 
 class SoFar(NamedTuple):
-    """What an evaluation knows before a stage.
+    """What is known before a stage begins.
 
     Attributes:
-        right: Which clean images the model has right in some draw, booleans.
-        unbroken: How many images it still has right in some draw.
+        right: Which clean images the model classifies correctly in some draw.
+        unbroken: Number of images that no attack has broken in all draws so far.
         ended: Keys of the stages that have ended.
     """
 
@@ -65,15 +66,15 @@ def stage_work(
     judged: int,
     slots: int = 0,
 ) -> Work:
-    """Returns what a stage is expected to cost.
+    """Returns the expected work of a stage.
 
     Args:
         stage: The stage.
-        images: How many it gets.
+        images: Number of images that it attacks.
         classes: Number of logits.
-        broken: Which share of them it is expected to break.
-        judged: Draws on which the model looks at each attacked image.
-        slots: Images that are moved at once; 0 where that need not be known.
+        broken: Share of them that it is expected to break.
+        judged: Draws on which each attacked image is evaluated.
+        slots: Images per step of the attack; 0 to ignore padding.
     """
     passes = float(stage.passes(classes))
     is_blind = isinstance(stage.attack, (Square, HopSkipJump))
@@ -87,13 +88,13 @@ def stage_work(
     if isinstance(stage.attack, FGSM):
         compiles = _LOOPLESS
     elif stage.lets_leave:
-        # For the smaller blocks of those that are left.
+        # Smaller batches of the remaining images are compiled separately.
         compiles = _LEAVING + broken
     return Work((passes + judged * FORWARD) * images, compiles)
 
 
 def _filled(images: float, broken: float, slots: int) -> float:
-    """Which share of all passes those cost that go to the end, and what fills up."""
+    """Share of the passes spent on unbroken images and on padding."""
     blocks = math.ceil(images / (2 * slots)) if slots else 0
     if not blocks:
         return 0.0
@@ -102,14 +103,14 @@ def _filled(images: float, broken: float, slots: int) -> float:
 
 
 class Forecast:
-    """Tells the time that is left, from passes that were counted and what they took.
+    """Forecasts the remaining time from the passes counted so far and their duration.
 
-    Tracing and optimizing functions take their time once in each stage, whatever the
-    number of images; it is kept apart from the time of the passes.
+    Each stage traces and optimizes its functions once, whatever the number of images,
+    so this time is counted separately.
 
     Args:
-        rate: Seconds that a pass of one image took at a first try.
-        tried: Images of that try.
+        rate: Seconds per pass of one image in a first try.
+        tried: Number of images in that try.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Judge: says which images a model gets wrong, by its own forward passes."""
+"""Judge: decides which images a model misclassifies, by its own forward passes."""
 
 import copy
 from typing import Any
@@ -16,18 +16,17 @@ from keras_advdef.evaluation._request.derived_seed import derived_seed
 
 
 class Judge:
-    """Runs a model forward, in batches of one size and on draws fixed by a seed.
+    """Evaluates a model in batches of one size, with draws fixed by a seed.
 
-    Success of every attack is measured here, whatever the attack itself believed.
+    The success of every attack is measured here, whatever the attack itself reports.
+    An image for which the model gives NaN counts as misclassified.
 
     Args:
         model: A Keras model, function or `ModelView`.
         value_range: Range of the pixels.
         batch_size: Images per pass.
-        rejected: The class that stands for "adversarial", or `None`. An image that is
-            given to it has not fooled the model.
-
-    What the model answers with NaN counts as wrong, whatever the class.
+        rejected: The class that stands for "adversarial", or `None`. An image
+            classified as such has not fooled the model.
     """
 
     def __init__(
@@ -45,9 +44,9 @@ class Judge:
         self.run = tf.function(self._forward, autograph=False)
 
     def rejecting(self, label: int) -> "Judge":
-        """Returns a judge by which images of a class have not fooled the model.
+        """Returns a judge that takes a class for a detection.
 
-        It shares the compiled function with this one, which stays as it is.
+        It shares the compiled function with this judge, which stays unchanged.
 
         Args:
             label: The class that stands for "adversarial".
@@ -79,16 +78,17 @@ class Judge:
     def evaluate(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Returns in how many draws each image fools the model, and its first class.
+        """Evaluates attacked images on fresh draws.
 
         Args:
             images: Attacked images in the value range.
             labels: Their true classes.
-            draws: Evaluations on fresh draws.
-            seed: Fixes them.
+            draws: Number of fresh draws.
+            seed: Fixes the draws.
 
         Returns:
-            Counts and, for the first draw, predicted classes, both `(count,)`.
+            The number of draws in which each image fools the model, and the classes
+            predicted in the first draw, both `(count,)`.
         """
         seeds = [derived_seed(seed, "judge", draw) for draw in range(draws)]
         logits = self.logits(images, seeds[0])
@@ -100,21 +100,21 @@ class Judge:
     def wrong(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
     ) -> np.ndarray:
-        """Returns in how many draws each image fools the model; see `evaluate`.
+        """Returns the number of draws in which each image fools the model.
 
         Args:
             images: Attacked images in the value range.
             labels: Their true classes.
-            draws: Evaluations on fresh draws.
-            seed: Fixes them.
+            draws: Number of fresh draws.
+            seed: Fixes the draws.
         """
         return self.evaluate(images, labels, draws=draws, seed=seed)[0]
 
     def fooled(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Returns whether logits stand for an unnoticed wrong answer, `(count,)`.
+        """Returns which logits are undetected misclassifications, `(count,)`.
 
         Args:
-            logits: What the model gave, `(count, classes)`.
+            logits: Logits, `(count, classes)`.
             labels: The true classes.
         """
         predicted = predicted_classes(logits)

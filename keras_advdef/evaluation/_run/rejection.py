@@ -1,10 +1,10 @@
-"""Whether a model has a class of its own for attacked images."""
+"""find_rejection: whether a model has a class for attacked images."""
 
 import dataclasses
 
 import numpy as np
 
-# A class that is not a label stands for a detector if it takes this share.
+# A class without labels is a detector if this share of the moved images goes to it.
 _SHARE = 0.5
 _IMAGES_PER_CLASS = 7
 
@@ -15,7 +15,7 @@ class Rejection:
 
     Attributes:
         label: The class, or `None` if the model has none.
-        share: Which share of the images that the naive attack moved went to the last
+        share: Share of the images moved by the naive attack that went to the last
             class.
     """
 
@@ -31,14 +31,17 @@ def find_rejection(
     all_labels: np.ndarray,
     is_declared: bool,
 ) -> Rejection:
-    """Returns the class that a model keeps for images it takes for attacked.
+    """Returns the class that a model gives to images it detects as attacked.
+
+    This is its last class, if the model declares so, or if no clean image and no label
+    has this class but most images moved by the naive attack go to it.
 
     Args:
         predicted: The predictions for naively attacked images.
         labels: Their true classes.
         clean_logits: Logits of all clean images, `(count, classes)`.
         all_labels: The true classes of all images.
-        is_declared: Whether the model says that its last class is such a one.
+        is_declared: Whether the model declares its last class as such.
 
     Example:
 
@@ -53,7 +56,7 @@ def find_rejection(
     moved = predicted != labels
     share = float((predicted[moved] == last).mean()) if moved.any() else 0.0
     is_met = last in all_labels or last in clean_logits.argmax(axis=-1)
-    # Of equally frequent classes so many images miss one in a thousand cases only.
+    # With equally frequent classes, this many images miss one only once in a thousand.
     is_sure = len(all_labels) >= _IMAGES_PER_CLASS * (last + 1)
     is_found = share > _SHARE and last > 1 and is_sure and not is_met
     return Rejection(last if is_declared or is_found else None, share)

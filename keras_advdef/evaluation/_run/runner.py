@@ -20,20 +20,20 @@ from keras_advdef.evaluation._run.forecast import Forecast, SoFar, Work, stage_w
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 
-# Evaluations of each attacked image of a random model on fresh draws.
+# Fresh draws on which each attacked image of a random model is evaluated.
 DRAWS = 10
-# Float32 rounding of the images must not cost a success at exactly epsilon.
+# Rounding to float32 must not turn a success at exactly epsilon into a failure.
 _SLACK = 1.0 + 1e-5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class CleanImages:
-    """What a model makes of the clean images, from which everything starts.
+    """The predictions for the clean images.
 
     Attributes:
-        logits: Of the first draw, `(count, classes)`.
-        wrong: In how many draws each image is wrong.
-        draws: How many draws there were.
+        logits: Logits of the first draw, `(count, classes)`.
+        wrong: Number of draws in which each image is misclassified.
+        draws: Number of draws.
     """
 
     logits: np.ndarray
@@ -55,8 +55,8 @@ def measure_clean(
         request: The checked arguments.
         labels: Integer labels.
         judge: Runs the model.
-        ledger: Keeps the result.
-        is_random: Whether images are evaluated on several draws.
+        ledger: Stores the result.
+        is_random: Whether to evaluate on several draws.
 
     Raises:
         ValueError: If the model gives NaN or infinity for an image.
@@ -78,20 +78,20 @@ def measure_clean(
 
 
 class Runner:
-    """Attacks block by block, through the ledger, and merges what the attacks found.
+    """Attacks block by block, stores each block, and merges the results of all attacks.
 
-    An attack counts as it is measured here: on the model itself, inside the ball, and
-    for a random model by how many of `DRAWS` fresh draws it fools.
+    The success of an attack is measured here: on the model itself, inside the ball,
+    and for a random model by the number of fresh draws, of `DRAWS`, that are fooled.
 
     Args:
         request: The checked arguments.
         labels: Integer labels.
-        judge: Says what the model gets wrong.
-        clean: What it makes of the clean images.
-        ledger: Keeps finished blocks.
-        progress: Who is told.
-        forecast: Tells the time that is left.
-        expected_work: Says what all stages are expected to cost, as far as is known.
+        judge: Decides which images the model misclassifies.
+        clean: The predictions for the clean images.
+        ledger: Stores finished blocks.
+        progress: Receives the progress.
+        forecast: Forecasts the remaining time.
+        expected_work: Estimates the work of all stages from what is known so far.
     """
 
     def __init__(
@@ -115,22 +115,22 @@ class Runner:
         self.judge = judge
         self.forecast = forecast
         self.draws = clean.draws
-        # In how many draws each image is wrong, at the worst so far.
+        # Number of draws in which each image is misclassified, at the worst so far.
         self.wrong = clean.wrong.copy()
-        # The images that do it; without randomness nobody asks for them.
+        # The images that achieve this, needed only for random models.
         is_random = clean.draws > 1
         self.worst = request.images.astype(np.float32) if is_random else None
         self.seconds: dict[str, float] = {}
-        # The latest block that was not found in the ledger.
+        # The last block that was computed, not read from the ledger.
         self._computed = ""
 
     @property
     def unbroken(self) -> np.ndarray:
-        """Indices of the images that are still right in some draw."""
+        """Indices of the images that are still classified correctly in some draw."""
         return np.flatnonzero(self.wrong < self.draws)
 
     def run(self, stage: Stage, rows: np.ndarray) -> Arrays:
-        """Attacks some images; returns `wrong` and `predicted`, one for each row.
+        """Attacks images; returns `wrong` and `predicted`, one for each row.
 
         Args:
             stage: The attack.
@@ -165,9 +165,10 @@ class Runner:
         return {key: np.concatenate([empty, *values]) for key, values in found.items()}
 
     def _blocks(self, stage: Stage, rows: np.ndarray) -> list[np.ndarray]:
-        """Blocks of nearly equal size, so that all have one shape with little filling.
+        """Splits rows into blocks of nearly equal size, which need little padding.
 
-        Attacks whose broken images leave get two batches at once, to stay full.
+        An attack that stops early on broken images gets two batches per block, so that
+        its batches stay full.
         """
         most = self._request.size * (2 if stage.lets_leave else 1)
         return np.array_split(rows, -(-len(rows) // most)) if len(rows) else []
@@ -190,7 +191,7 @@ class Runner:
         return arrays
 
     def _whole(self, stage: Stage, images: int) -> float:
-        """Passes of a stage if no image left it early."""
+        """Passes of a stage that stops early on no image."""
         whole = stage_work(stage, images, self._classes, broken=0.0, judged=self.draws)
         return whole.passes
 
@@ -235,7 +236,7 @@ class Runner:
     def _inside(
         self, adversarial: np.ndarray, images: np.ndarray, epsilon: float
     ) -> np.ndarray:
-        """Puts the clean image where an attack left the ball or the range."""
+        """Replaces images outside the ball or the range by the clean ones."""
         clean, pixels = images.astype(np.float32), self._request.value_range
         norms = norm_per_image(tf.constant(adversarial - clean), self._request.norm)
         slack = (_SLACK - 1.0) * pixels.span
@@ -252,21 +253,21 @@ class Runner:
             self.worst[block[worse]] = part["images"][worse]
 
     def evaluate_worst(self, name: str) -> np.ndarray:
-        """Returns, for each fresh draw, which of the worst images so far are wrong.
+        """Returns which of the worst images so far are misclassified, on fresh draws.
 
-        What chose them says too much: the luck of its draws is in it.
+        The draws that selected these images would overstate the success.
 
         Args:
-            name: Of this look in the ledger; the draws are the same in all.
+            name: Name of the result in the ledger; it does not affect the draws.
 
         Returns:
             Boolean array `(draws, count)`; one row without randomness.
         """
         if self.worst is None:
             return (self.wrong > 0)[None]
-        settled = functools.partial(self._evaluated_worst, self.worst)
+        evaluate = functools.partial(self._evaluated_worst, self.worst)
         what = "the worst images on fresh draws"
-        return self._ledger.part(f"settled-{name}", settled, what)["wrong"]
+        return self._ledger.part(f"settled-{name}", evaluate, what)["wrong"]
 
     def _evaluated_worst(self, worst: np.ndarray) -> Arrays:
         rows: list[np.ndarray] = []
@@ -277,14 +278,14 @@ class Runner:
         return {"wrong": np.stack(rows)}
 
     def rejecting(self, label: int, rows: np.ndarray) -> "Runner":
-        """Returns a runner by which images of a class have not fooled the model.
+        """Returns a runner that takes a class for a detection.
 
-        It goes on where this one is, which is not to be used any more.
+        It continues where this runner is; use only the new one from then on.
 
         Args:
             label: The class that stands for "adversarial".
-            rows: Indices of images that have gone there when attacked, and were right
-                when clean: what was counted as wrong on them is taken back.
+            rows: Indices of images that an attack moved to this class. They no longer
+                count as broken.
         """
         other = copy.copy(self)
         other.judge = self.judge.rejecting(label)

@@ -24,7 +24,7 @@ def test_scope_and_cost(summary):
         "Evaluating 4 of 4 images: linf, epsilon 0.1 (25.5/255), budget quick, seed 7."
     )
     assert cost.startswith("Planned: PGD-20; FGSM; PGD-20; PGD-50; PGD-20, logits div")
-    # 21 + 2 + 21 + 51 + 21 + 40 + 201 + 4 passes for each of four images.
+    # 21 + 1 + 21 + 51 + 21 + 40 + 201 + 4 passes for each of four images.
     assert "At most 1,400 model passes, 14 s at the speed of a first try" in cost
 
 

@@ -89,7 +89,7 @@ class TestServedModel:
         first, again, other = logits(1), logits(1), logits(2)
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
-        # Outside of one, each call draws anew.
+        # Outside a scope, each call draws fresh values.
         assert not np.array_equal(model(images), model(images))
 
     def test_two_layers_draw_apart(self, served):

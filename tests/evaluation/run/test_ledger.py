@@ -227,7 +227,7 @@ class TestDamage:
             opened()
         assert (tmp_path / "progress" / "one.part").exists()
 
-    def test_lost_identity_is_written_anew(self, opened, tmp_path):
+    def test_lost_identity_is_written_again(self, opened, tmp_path):
         written(opened(), "one")
         (tmp_path / "progress" / "identity.json").unlink()
         ledger = opened()
