@@ -295,6 +295,6 @@ def rounding_margin(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
     """
     logits = bound_logits(tf.stop_gradient(logits))
     size = tf.where(tf.math.is_nan(logits), 0.0, tf.abs(logits))
-    largest_logits = tf.reduce_max(size, axis=-1)
+    largest = tf.reduce_max(size, axis=-1)
     rounding = _COARSE_ROUNDING if is_coarse else _ROUNDING
-    return tf.maximum(rounding * largest_logits, _TINY)
+    return tf.maximum(rounding * largest, _TINY)

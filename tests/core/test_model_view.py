@@ -120,7 +120,7 @@ class TestModelView:
         np.testing.assert_allclose(2.0 * fast.full_precision(images), exact, atol=1e-6)
 
 
-def test_viewed_model(net):
+def test_unwrap_view(net):
     assert unwrap_view(ModelView(net)) is net
     assert unwrap_view(net) is net
 

@@ -182,7 +182,7 @@ def test_small_epsilon(epsilon, pixels, is_small):
         assert str(error).endswith(f" {end}")
 
 
-def test_tell_small_epsilon():
+def test_warn_small_epsilon():
     warn_small_epsilon("fit", 8.0, _BYTES)
     with pytest.warns(UserWarning, match="Did you mean 8, in the units of the pixels"):
         warn_small_epsilon("fit", 8 / 255, _BYTES)

@@ -25,7 +25,7 @@ class Unnamed(keras.Model):
         return self.dense(keras.ops.reshape(inputs, (-1, 2)))
 
 
-class TestSubject:
+class TestEvaluatedModel:
     def test_cards_by_name(self):
         inner = small_net(front=[RandomNoise(0.1), BitDepthReduction(3)])
         net = keras.Sequential([keras.Input((8, 8, 1)), inner])
