@@ -1,4 +1,4 @@
-"""APGD: PGD that finds its own step size."""
+"""APGD: PGD that chooses its own step size."""
 
 from typing import Any, ClassVar
 

@@ -52,7 +52,7 @@ class Passes(NamedTuple):
 
 
 class Attack:
-    """Base of the attacks: a plain configuration, callable on tensors in any graph.
+    """Base of the attacks: a configuration that can be called on tensors in any graph.
 
     A subclass writes `perturb`. The base keeps the result in the ball and in the value
     range, leaves all variables of the model alone, and gives the same images for the
@@ -71,7 +71,7 @@ class Attack:
             bfloat16 units; see `core.precision`. Success is always measured in float32.
         eot_samples: Draws of a random model over which gradients and logits are
             averaged (EOT).
-        value_range: Pair `(low, high)` in which the images lie.
+        value_range: Pair `(low, high)`, the range of the pixels.
         **unknown: Any other argument raises an error that lists the valid ones.
 
     Raises:
@@ -278,7 +278,7 @@ class Attack:
             Float32 array of the shape of `images`, in `value_range`.
 
         Raises:
-            ValueError: If images, labels or epsilon do not fit; see the message.
+            ValueError: If images, labels or epsilon are invalid; the message says how.
         """
         owner = type(self).__name__
         epsilon = self.epsilon if epsilon is None else self.checked_epsilon(epsilon)

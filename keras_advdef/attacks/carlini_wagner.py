@@ -48,7 +48,7 @@ class CarliniWagner(MinimalAttack):
     Args:
         epsilon: Number of at least 0. Largest l2 norm that counts, in the units of
             `value_range`; `None` for no limit.
-        steps: Steps of Adam, at most, for each value of c.
+        steps: Largest number of Adam steps for each value of c.
         binary_search_steps: Values of c that are tried.
         learning_rate: Learning rate of Adam, in the space of `w`.
         initial_constant: First c, for images in `[0, 1]`.

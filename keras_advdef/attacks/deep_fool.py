@@ -1,4 +1,4 @@
-"""DeepFool: steps to the nearest boundary of the linearized model."""
+"""DeepFool: steps to the nearest decision boundary of the linearized model."""
 
 import functools
 from collections.abc import Callable
@@ -34,9 +34,9 @@ _MARGINS = 2.0
 class DeepFool(MinimalAttack):
     """Steps to the nearest boundary of the linearized model until one is crossed.
 
-    With `w` the gradient of `z_k - z_label` and k the class for which the distance
-    `(z_label - z_k) / ||w||` is smallest, each step adds the perturbation of that
-    length along `w`, or along its sign for "linf", whose distance divides by the l1
+    Let `w` be the gradient of `z_k - z_label`, for the class k with the smallest
+    distance `(z_label - z_k) / ||w||`. Each step adds a perturbation of that length
+    along `w`; for "linf" it goes along the sign of `w`, and the distance uses the l1
     norm (Moosavi-Dezfooli et al. 2016). The next step starts at
     `x + (1 + overshoot) * sum of steps`, clipped. On a linear model one step returns
     `1 + overshoot` times the exact distance.
@@ -49,10 +49,11 @@ class DeepFool(MinimalAttack):
         epsilon: Number of at least 0. Largest norm that counts, in the units of
             `value_range`; `None` for no limit.
         norm: "l2" or "linf".
-        steps: Steps at most; an image stops once its label is left.
+        steps: Largest number of steps; an image stops once it is misclassified.
         overshoot: Share of the perturbation that is added to cross the boundary.
         candidates: Wrong classes that are tried, the most likely on the clean image.
-        differentiable: Whether gradients pass the attack; all steps are then run.
+        differentiable: Whether gradients flow through the attack, which then runs all
+            steps.
         **kwargs: `training`, `precision` (of the passes that give `w`), `eot_samples`
             and `value_range`; see `Attack`.
 

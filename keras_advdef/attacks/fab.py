@@ -1,4 +1,4 @@
-"""FAB: projects on the linearized boundary, back and forth around it."""
+"""FAB: projects onto the linearized decision boundary, again and again."""
 
 import functools
 from typing import Any, ClassVar
@@ -41,11 +41,13 @@ _SLACK = 1.0 + 1e-6
 class FAB(MinimalAttack, SteppedAttack):
     """Fast adaptive boundary attack: the nearest point across the decision boundary.
 
-    Each step linearizes the model at the iterate, projects iterate and image on the
-    hyperplane where the label and another class tie, exactly within the pixels' box,
-    and goes a little past it, between the two (see `step_past`). Behind the boundary
-    the point counts if none was nearer, and the iterate comes back by a tenth of its
-    way (Croce and Hein 2020, ICML). No step size, no dependence on the logits' scale.
+    Each step linearizes the model at the iterate and projects both the iterate and the
+    image onto the hyperplane where the label and another class tie, exactly within the
+    pixel box. It then moves to a point between the two projections, slightly past the
+    hyperplane (see `step_past`). A point across the boundary is kept if it is the
+    nearest so far, and the iterate moves back towards the image by a tenth (Croce and
+    Hein 2020, ICML). There is no step size, and the scale of the logits does not
+    matter.
 
     Args:
         epsilon: Number of at least 0. Largest norm that counts, in the units of

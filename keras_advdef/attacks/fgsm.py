@@ -10,12 +10,12 @@ from keras_advdef.attacks.gradient_attack import GradientAttack
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class FGSM(GradientAttack):
-    """Moves every image by one step of length epsilon along the steepest direction.
+    """Moves every image by one step of steepest ascent, of length epsilon.
 
     For "linf" that is `x + epsilon * sign(gradient)` (Goodfellow et al. 2015). With
     `random_start=True` and `step_size=1.25 * epsilon` it is the attack of fast
     adversarial training (Wong et al. 2020). One step says little about robustness:
-    models trained against FGSM alone often fall to PGD.
+    PGD often breaks models that were trained only against FGSM.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of

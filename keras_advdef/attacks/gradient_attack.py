@@ -44,12 +44,12 @@ _GAUSSIAN_STDDEV = 0.001
 
 
 class GradientAttack(SteppedAttack):
-    """Base of the attacks that climb an attack loss by projected steps.
+    """Base of the attacks that maximise an attack loss by projected gradient steps.
 
-    Each step follows the steepest direction of the norm, is projected on the ball and
-    clipped to the pixels. With `return_best` the strongest point met is returned for
-    each image: a misclassified one before a classified one, then the one of larger
-    loss. Without, it is the last point, and one forward pass is saved.
+    Each step follows the direction of steepest ascent in the norm, and is projected
+    onto the ball and clipped to the pixel range. With `return_best` each image gets the
+    strongest point on its path: misclassified points before others, then by loss.
+    Otherwise it gets the last point, which saves one forward pass.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of

@@ -1,4 +1,4 @@
-"""HopSkipJump: gradients estimated from decisions at the boundary."""
+"""HopSkipJump: gradients estimated from predictions at the decision boundary."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""MinimalAttack: base of the attacks that look for the smallest perturbation."""
+"""MinimalAttack: base of the attacks that search for the smallest perturbation."""
 
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ class MinimalAttackResult(NamedTuple):
 
 
 class MinimalAttack(Attack):
-    """Base of attacks that look for the nearest image the model gets wrong.
+    """Base of attacks that search for the nearest misclassified image.
 
     A subclass writes `look_for`. The base checks what it found in float32 and, for a
     random model, on fresh draws; returns an image unchanged if it is misclassified

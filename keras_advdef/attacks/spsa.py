@@ -25,7 +25,7 @@ _SHARE = 0.01
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
 class SPSA(GradientAttack):
-    """PGD without a backward pass: the gradient is estimated from pairs of points.
+    """PGD without backward passes: gradients are estimated from pairs of points.
 
     Each pair moves all pixels by plus or minus delta at random, once in each direction.
     The loss difference over a pixel's own difference, averaged over the pairs, is an

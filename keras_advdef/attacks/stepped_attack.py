@@ -19,7 +19,7 @@ State = dict[str, tf.Tensor]
 
 
 class SteppedAttack(Attack):
-    """Base of attacks that repeat one step on a state per image.
+    """Base of attacks that repeat one step on a state for each image.
 
     A subclass writes `init_state`, `step` and, if its last point still needs a forward
     pass, `evaluate`. In return it can stop early: each row of the state belongs to one

@@ -16,7 +16,7 @@ _NAME = "val_robust_accuracy"
 class RobustAccuracy(keras.callbacks.Callback):
     """Attacks validation images after an epoch and logs the accuracy that remains.
 
-    The logs of every epoch get `val_robust_accuracy`, so that callbacks after this one
+    It adds `val_robust_accuracy` to the logs of every epoch, so that callbacks after it
     can monitor it; pass them `mode="max"`. Between measurements the last value is
     repeated. It is the accuracy under the given attack only.
 

@@ -169,8 +169,8 @@ def are_gradients_smooth() -> bool:
 def bypass_defences() -> Iterator[None]:
     """Makes the defences inside a model return their inputs unchanged.
 
-    A model called in this scope is what an attacker sees who does not know about the
-    defences. It shows by how much a naive evaluation overrates them.
+    In this scope a model behaves as an attacker sees it who does not know the defences,
+    which shows by how much a naive evaluation overrates them.
 
     Yields:
         Nothing; call the model in the body.

@@ -56,7 +56,7 @@ _Looks = list[tuple["LogitsFunction", tf.Tensor]]
 
 
 class LogitsModel(keras.Model):
-    """Base of models whose users do not get logits, but whose attackers need them.
+    """Base of models that do not return logits, but can be attacked through them.
 
     Ensembles, detectors and generative defences return probabilities or dictionaries
     from `call`. Attacks call `logits` instead, and ensemble losses `member_logits`.

@@ -24,7 +24,7 @@ _Call = Callable[..., Any]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelView:
-    """A model with what its attacker knows and does. Attacks take it as a model.
+    """A model as a particular attacker sees it; attacks accept it like a model.
 
     Args:
         model: A Keras model, or a function from images to logits.

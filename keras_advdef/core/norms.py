@@ -150,7 +150,7 @@ def steepest_step(gradient: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tenso
 
     Args:
         gradient: Gradient of the loss, shape `(batch, ...)`.
-        images: Where it was taken, in `[0, 1]`; shows which pixels can still move.
+        images: Images it was taken at, in `[0, 1]`; show which pixels can still move.
         norm: "linf", "l2" or "l1".
 
     Returns:

@@ -143,8 +143,8 @@ def full_precision_logits(
 ) -> tf.Tensor:
     """Returns full-precision logits, with gradients from the model's fast pass.
 
-    An attack that stops right behind the decision boundary needs them: with logits
-    rounded to bfloat16, it would often stop in front of it.
+    An attack that stops just past the decision boundary needs them: with logits
+    rounded to bfloat16, it would often stop short of it.
 
     Args:
         logits_fn: The attacked model.

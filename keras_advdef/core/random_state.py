@@ -68,8 +68,8 @@ def draw_scope(key: tf.Tensor) -> Iterator[None]:
 def scope_key() -> tf.Tensor | None:
     """Returns the next key of the current `draw_scope`, or `None` outside of one.
 
-    Draws are numbered in their order. So a rebuilt model draws the same whatever its
-    layers are called, and a layer that is called twice does not repeat itself. Each
+    Draws are numbered in their order. So a rebuilt model draws the same whatever the
+    names of its layers, and a layer that is called twice does not repeat itself. Each
     replica of a strategy draws differently.
 
     Returns:
@@ -121,8 +121,8 @@ class RandomLayer(keras.layers.Layer):
     - Inside a `draw_scope`, keys come from the scope and the state does not change.
 
     A subclass that never draws sets the class attribute `draws = False` and has no
-    state. One whose arguments decide sets it too, and calls `start_drawing` in its
-    constructor if it draws.
+    state. If the arguments decide whether it draws, set `draws = False` too, and
+    call `start_drawing` in the constructor when it does.
 
     Args:
         seed: Integer in `[0, 2**31)` that starts the stream; `None` for a seed

@@ -225,7 +225,7 @@ def small_epsilon_error(
         owner: Name of the class or function that takes it.
         epsilon: Number of at least 0.
         value_range: Range of the pixels.
-        otherwise: Advice for users who do mean so small a number.
+        otherwise: Advice for users who really want so small a number.
 
     Example:
 

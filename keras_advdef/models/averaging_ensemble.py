@@ -181,7 +181,7 @@ def _check_alike(first: keras.Model, other: keras.Model) -> None:
 
 
 def log_mean_probability(members: tf.Tensor) -> tf.Tensor:
-    """Returns the logarithm of the mean softmax, computed with logarithms alone.
+    """Returns the logarithm of the mean softmax, computed in log space.
 
     Args:
         members: Logits of shape `(batch, members, classes)`.

@@ -55,8 +55,8 @@ class DefenseGAN(Detector):
 
     `GenerativeProjection` searches z*. The score of an image is the distance that is
     left: the mean over the pixels of `(G(z*) - x)^2`, on the `[0, 1]` scale. An image
-    is flagged if its score is above the threshold; none is before `calibrate` has set
-    that.
+    is flagged if its score is above the threshold, and none is until `calibrate` has
+    set one.
 
     Attacks and `evaluate_robustness` see `logits`: the classifier's on `G(z*)`, and one
     for "flagged", which is the largest exactly where the verdict is true. Their

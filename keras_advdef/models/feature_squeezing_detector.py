@@ -50,8 +50,8 @@ class FeatureSqueezingDetector(Detector):
 
     The score of an image is the largest L1 distance, over the squeezers, between the
     softmax of the classifier on the image and on the squeezed image. An image is
-    flagged if its score is above the threshold; none is before `calibrate` has set
-    that. All copies go through the classifier in one batch.
+    flagged if its score is above the threshold, and none is until `calibrate` has set
+    one. All copies go through the classifier in one batch.
 
     Attacks and `evaluate_robustness` see `logits`: the classifier's, and one for
     "flagged", which is the largest exactly where the verdict is true (as in Carlini and

@@ -44,8 +44,8 @@ class CrossLipschitz(Penalty):
     `K - 1` directions: one backward pass for each. For models of many classes,
     `projections` estimates it without bias from as many random mixtures of the logits.
 
-    ReLU has no second derivative: the penalty reaches the weights through the products
-    that the gradients are, not through where units switch. The authors use a steep
+    The second derivative of ReLU is zero: the penalty reaches the weights as factors of
+    the gradients, not through which units are active. The authors use a steep
     softplus. The model runs with `training=False`, so do not combine the penalty with
     models that mix the images of a batch.
 
