@@ -9,7 +9,7 @@ from keras_advdef.core.cards import Break, DefenceCard, defence
 from keras_advdef.core.duplicate import duplicate
 from keras_advdef.core.errors import checked_instance, checked_number, invalid
 from keras_advdef.core.labels import sparse_labels
-from keras_advdef.core.logits import classifier_logits
+from keras_advdef.core.logits import classifier_logits, logits_from_outputs
 from keras_advdef.core.softmax_head import undo_head
 from keras_advdef.layers import ImageQuilting
 from keras_advdef.training._compiled_loss import batch_loss
@@ -246,14 +246,17 @@ class DistillationTrainer(TrainingModel):
         """Returns the student's cross-entropy to the teacher, and its logits."""
         del labels
         outputs = self.classifier(images, training=True)
-        return self._to_teacher(prepared, outputs), outputs
+        return self._to_teacher(prepared, images, outputs), outputs
 
     def example_mask(self, labels: Any, outputs: Any) -> None:
         """Returns `None`: every image counts, whatever its label."""
         del labels, outputs
 
-    def _to_teacher(self, probabilities: tf.Tensor, outputs: Any) -> tf.Tensor:
-        logits = self.logits_of(outputs) / self.temperature
+    def _to_teacher(
+        self, probabilities: tf.Tensor, images: Any, outputs: Any
+    ) -> tf.Tensor:
+        logits = logits_from_outputs(self.classifier, images, outputs)
+        logits /= self.temperature
         return tf.nn.softmax_cross_entropy_with_logits(probabilities, logits)
 
     def compute_loss(
@@ -266,7 +269,7 @@ class DistillationTrainer(TrainingModel):
     ) -> tf.Tensor:
         """Returns the loss of validation, as of training."""
         del y, training
-        losses = self._to_teacher(self.soft_labels(x), y_pred)
+        losses = self._to_teacher(self.soft_labels(x), x, y_pred)
         return batch_loss(self, losses, sample_weight)
 
     def get_config(self) -> dict[str, Any]:

@@ -177,6 +177,31 @@ def test_a_softmax_head_is_undone(eager, digits):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+class SaysNoShape(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.net = small_net()
+
+    def build(self, input_shape):
+        self.built = True
+
+    def get_build_config(self):
+        return None
+
+    def call(self, images, training=None):
+        return self.net(images, training=training)
+
+
+def test_a_student_need_not_know_its_image_shape(digits):
+    x, y = digits.x_train[:8], digits.y_train[:8]
+    student = SaysNoShape()
+    student(x)
+    trainer = DistillationTrainer(small_net(), student)
+    trainer.compile("sgd")
+    losses = trainer.fit(x, y, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+
+
 def test_bad_input():
     net = small_net()
     with pytest.raises(ValueError, match="`temperature` to be a finite number above 0"):
