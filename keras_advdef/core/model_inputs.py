@@ -119,7 +119,8 @@ def image_spec(model: keras.Model) -> tf.TensorSpec:
     shape = (model.get_build_config() or {}).get("input_shape")
     if not isinstance(shape, tuple):
         rule = "a classifier that knows the shape of its images"
-        advice = "Call it once on images."
+        advice = "Call it once on images, or return `input_shape` from its "
+        advice += "`get_build_config`."
         raise invalid(type(model).__name__, "model", rule, model, advice=advice)
     return tf.TensorSpec(shape)
 

@@ -53,6 +53,9 @@ class TrainedClassifier:
         return logits_from_outputs(self.classifier, self._images, outputs)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_model":
+            # Asked for by `copy`, which does not call the constructor.
+            raise AttributeError(name)
         return getattr(self._model, name)
 
 

@@ -6,7 +6,7 @@ after one that was undone.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -107,17 +107,15 @@ class FiniteGuard(keras.callbacks.Callback):
         self._raising = raising
         return raising
 
-    def among_callbacks(
-        self, fit: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
+    def among_callbacks(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Returns the arguments of `fit` by name, with this as the first callback.
 
         Args:
-            fit: `keras.Model.fit` of the model.
-            *args: As in Keras.
-            **kwargs: As in Keras.
+            *args: As in `keras.Model.fit`.
+            **kwargs: As in `keras.Model.fit`.
         """
-        given = inspect.signature(fit).bind(*args, **kwargs).arguments
+        given = inspect.signature(keras.Model.fit).bind(None, *args, **kwargs).arguments
+        del given["self"]
         callbacks = given.get("callbacks")
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [self, *keras.tree.flatten(callbacks or [])]

@@ -115,7 +115,7 @@ class TrainingModel(LogitsModel):
             with self.distribute_strategy.scope():
                 self(x[:1])
         check_weight_decay(self, self.optimizer)
-        given = self._guard.among_callbacks(super().fit, x, y, *args, **kwargs)
+        given = self._guard.among_callbacks(x, y, *args, **kwargs)
         return super().fit(**given)
 
     def _check_arrays(

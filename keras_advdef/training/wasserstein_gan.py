@@ -190,7 +190,7 @@ class WassersteinGAN(keras.Model):
         """
         check_images(_OWNER, x, self.image_shape)
         check_distribution(self)
-        return super().fit(**self._guard.among_callbacks(super().fit, x, y, **kwargs))
+        return super().fit(**self._guard.among_callbacks(x, y, **kwargs))
 
     def make_train_function(self, force: bool = False) -> None:
         """Makes the function of a training step, which raises if it diverges.
