@@ -16,8 +16,7 @@ _REFUSED = ("legacy",)
 _TOLERANCE = {"logits": 1e-5, "logarithm": 1e-4}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`"),
-    pytest.mark.filterwarnings("ignore:.*returns probabilities, and nothing"),
-    pytest.mark.filterwarnings("ignore:.*has an `Input` of uint8"),
+    pytest.mark.filterwarnings("ignore:.*returns probabilities"),
 ]
 
 
