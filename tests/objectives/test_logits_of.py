@@ -17,6 +17,7 @@ _TOLERANCE = {"logits": 1e-5, "logarithm": 1e-4}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`"),
     pytest.mark.filterwarnings("ignore:.*returns probabilities"),
+    pytest.mark.filterwarnings("ignore:.*has an `Input` of uint8"),
 ]
 
 
