@@ -249,7 +249,7 @@ class TestRejections:
         ],
     )
     def test_output_of_another_shape(self, function, images):
-        rule = r"one output of shape \(batch, classes\).* Received.*Pass a model "
+        rule = r"one output of shape \(batch, classes\).* Received.*Pass "
         with pytest.raises(ValueError, match=rule):
             LogitsFunction(function)(images)
 
