@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_advdef.core import cards
 from tests.support.nets import digit_images, small_net
 
 
@@ -30,6 +31,12 @@ def _seeded():
     keras.utils.set_random_seed(0)
     yield
     keras.backend.clear_session()
+
+
+@pytest.fixture
+def own_cards(monkeypatch):
+    """Forgets the cards of a test's classes, which would reach later tests' tables."""
+    monkeypatch.setattr(cards, "_CARDS", dict(cards._CARDS))
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_bases_are_left_to_their_subclasses():
 
 
 @pytest.fixture
-def newcomer(tmp_path, monkeypatch):
+def newcomer(own_cards, tmp_path, monkeypatch):
     """Exports a class as its author would, beside a test file with the given text."""
     monkeypatch.setattr(cases, "TESTS", tmp_path)
 

@@ -118,7 +118,7 @@ def test_layers_that_draw_say_so_before_anything_is_written(
     net = small_net(front=[made(cls, arguments, images)])
     net(images)
     # The whole message: Keras adds nothing about the call that raised it.
-    rule = rf"^`{cls.__name__}` expects `format` to be one in which .* `format=\S+\.$"
+    rule = rf"^`{cls.__name__}` expects `format` to be a format in .* `format=\S+\.$"
     for format in _FOREIGN:
         with pytest.raises(ValueError, match=rule):
             exported(net, format, tmp_path)
@@ -199,7 +199,7 @@ def test_random_models_refuse_formats_without_draws(name, tmp_path):
     model = RANDOM[name]()
     for format in _FOREIGN:
         with pytest.raises(
-            ValueError, match=r"^`.*` expects `format` to be one in which"
+            ValueError, match=r"^`.*` expects `format` to be a format in which"
         ):
             exported(model, format, tmp_path)
     assert not is_written(tmp_path)

@@ -28,6 +28,7 @@ from tests.test_docs import has_example, undocumented_arguments
 _ROOT = Path(__file__).parent.parent
 _PAGE = (_ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
 _LONGEST = 120
+pytestmark = pytest.mark.usefixtures("own_cards")
 _FILE = re.compile(r"^`(\S+\.py)`:\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
