@@ -78,6 +78,30 @@ def test_imports_are_seen():
     assert _imported_folders(ast.parse(source)) == {"core", "cli"}
 
 
+# Tests of what several files of a folder do together.
+_TOPICS = {
+    "attacks/test_passes.py",
+    "cli/test_hostile_files.py",
+    "cli/test_main.py",
+    "objectives/test_logits_of.py",
+    "training/test_training_forms.py",
+}
+_TESTS = {
+    str(test.relative_to(_ROOT / "tests"))
+    for folder in _ORDER
+    for test in (_ROOT / "tests" / folder).rglob("test_*.py")
+}
+
+
+@pytest.mark.parametrize("name", sorted(_TESTS - _TOPICS))
+def test_test_stands_where_its_module_does(name):
+    folder, test = name.rsplit("/", 1)
+    bare = {module.replace("/_", "/").removesuffix(".py") for module in _MODULES}
+    beside = {module for module in bare if module.rsplit("/", 1)[0] == folder}
+    tested = f"{folder}/{test.removeprefix('test_').removesuffix('.py')}"
+    assert any(f"{tested}_".startswith(f"{module}_") for module in beside)
+
+
 def _importers():
     """Returns the files that import each module, except the folders' `__init__`."""
     importers = {_dotted(name): set() for name in _MODULES}

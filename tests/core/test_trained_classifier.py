@@ -1,3 +1,5 @@
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -18,6 +20,10 @@ class TestTrainedClassifier:
         assert seen.classifier is other
         assert seen.example_losses == model.example_losses
         np.testing.assert_array_equal(seen(images), other(images))
+
+    def test_can_be_copied(self, net, images):
+        seen = TrainedClassifier(AdversarialTrainingModel(net), net, images)
+        assert copy.copy(seen).classifier is net
 
     def test_probes_images_of_the_given_size(self):
         sizes = []

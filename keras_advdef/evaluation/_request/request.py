@@ -194,10 +194,8 @@ def _checked_list(argument: str, value: Sequence[Any]) -> list[Any]:
 
 
 def _checked_attacks(
-    attacks: Sequence[Attack] | None, pixels: ValueRange, norm: str
-) -> tuple[Attack, ...] | None:
-    if attacks is None:
-        return None
+    attacks: Sequence[Attack], pixels: ValueRange, norm: str
+) -> tuple[Attack, ...]:
     for attack in _checked_list("attacks", attacks):
         checked_instance(OWNER, "attacks", attack, Attack)
         if attack.value_range != pixels:
