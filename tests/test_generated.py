@@ -6,10 +6,12 @@ import keras_advdef
 from tests.golden import refresh
 from tests.golden.exports import export_imported_names, exports_text
 
-_NAME = {path: path.relative_to(refresh.ROOT).as_posix() for path in refresh.GENERATED}
+# `test_api.py` compares the public names, and shows what has changed.
+_PAGES = [path for path in refresh.GENERATED if path != refresh.API]
+_NAME = {path: path.relative_to(refresh.ROOT).as_posix() for path in _PAGES}
 
 
-@pytest.mark.parametrize("path", refresh.GENERATED, ids=_NAME.get)
+@pytest.mark.parametrize("path", _PAGES, ids=_NAME.get)
 def test_generated_file_is_up_to_date(path):
     text = refresh.GENERATED[path]()
     assert path.read_text(encoding="utf-8") == text, f"run `{refresh.COMMAND}`"
