@@ -1,7 +1,14 @@
-"""Every example, reproduction and benchmark runs on a few images."""
+"""Every example, reproduction and benchmark runs on a few images.
 
+Most of that is nightly. The gate runs a few scripts whole, loads all of them, and holds
+their calls against the signatures of what they call.
+"""
+
+import ast
+import inspect
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +24,32 @@ _PARTS = ("", "jpeg_fgsm_", "transformations_", "randomization_", "adv_bnn_")
 ON_CIFAR10 = [SCRIPTS / f"{part}cifar10.py" for part in _PARTS]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
 STRENGTHS = sorted((ROOT / "benchmarks").glob("*_strength.py"))
+APPLICATIONS = ROOT / "examples" / "evaluate_keras_applications.py"
+# What the gate runs whole, in its own process.
+IN_GATE = ("goodfellow_mnist",)
+
+
+def _marked(name: str) -> object:
+    """A case that is nightly unless the gate runs it."""
+    marks = () if name in IN_GATE else (pytest.mark.nightly,)
+    return pytest.param(name, marks=marks)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """Runs a script in this process, and forgets what it imports from its folder."""
+    before = set(sys.modules)
+
+    def load(script: Path, *arguments: str, name: str = "loaded") -> dict:
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+        monkeypatch.syspath_prepend(str(script.parent))
+        return runpy.run_path(str(script), run_name=name)
+
+    yield load
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).parent in (SCRIPTS, ROOT / "benchmarks"):
+            del sys.modules[name]
 
 
 def _run(script: Path, *arguments: str) -> str:
@@ -32,14 +65,97 @@ def _run(script: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.fixture
+def run(loaded, capsys):
+    """Runs a script with `--smoke`, and returns what it printed."""
+
+    def run(script: Path, *arguments: str) -> str:
+        if script.stem not in IN_GATE:
+            return _run(script, *arguments)
+        loaded(script, "--smoke", *arguments, name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
 def test_there_are_scripts():
     assert len(REPRODUCTIONS) >= 2
     assert len(BENCHMARKS) >= 2
+    stems = {script.stem for script in (*REPRODUCTIONS, *ON_CIFAR10)}
+    assert set(IN_GATE) <= stems
+
+
+def _has_main(script: Path) -> bool:
+    return "\ndef main() -> None:" in script.read_text(encoding="utf-8")
+
+
+ALL = [
+    script
+    for folder in (ROOT / "examples", SCRIPTS, ROOT / "benchmarks")
+    for script in sorted(folder.glob("*.py"))
+    if _has_main(script)
+]
+
+
+@pytest.mark.parametrize("script", ALL, ids=lambda path: path.stem)
+def test_script_loads_and_explains_itself(script, loaded, capsys):
+    assert {*REPRODUCTIONS, *ON_CIFAR10, *BENCHMARKS, *STRENGTHS} < {*ALL}
+    names = loaded(script, "--help")
+    with pytest.raises(SystemExit, match=r"^0$"):
+        names["main"]()
+    assert capsys.readouterr().out.startswith(f"usage: {script.name} [-h]")
+
+
+def _calls_of_ours(tree: ast.AST, names: dict):
+    """Yields each call of what comes from this package, with what is called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(
+            node.func, ast.Name | ast.Attribute
+        ):
+            name, *attributes = ast.unparse(node.func).split(".")
+            found = names.get(name)
+            for attribute in attributes:
+                found = getattr(found, attribute, None)
+            if (getattr(found, "__module__", None) or "").startswith("keras_advdef"):
+                yield node, found
+
+
+def wrong_calls(tree: ast.AST, names: dict) -> list[str]:
+    """The calls with arguments that the package's signatures do not have."""
+    wrong = []
+    for node, found in _calls_of_ours(tree, names):
+        given = [each for each in node.args if not isinstance(each, ast.Starred)]
+        named = dict.fromkeys(each.arg for each in node.keywords if each.arg)
+        try:
+            inspect.signature(found).bind_partial(*given, **named)
+        except TypeError as error:
+            wrong.append(f"{ast.unparse(node)}: {error}")
+    return wrong
+
+
+@pytest.mark.parametrize("script", ALL, ids=lambda path: path.stem)
+def test_script_calls_what_there_is(script, loaded):
+    tree = ast.parse(script.read_text(encoding="utf-8"))
+    names = loaded(script)
+    assert wrong_calls(tree, names) == []
+    assert script.parent == ROOT / "benchmarks" or any(_calls_of_ours(tree, names))
+
+
+def test_calls_of_what_is_not_there_are_found():
+    def load(path, text):
+        """Stands for a function of the package."""
+
+    load.__module__ = "keras_advdef.evaluation"
+    tree = ast.parse("load(1, 2); load(1, 2, 3); load(1, txt=2); load(*a, **b)")
+    assert [each.partition(":")[0] for each in wrong_calls(tree, {"load": load})] == [
+        "load(1, 2, 3)",
+        "load(1, txt=2)",
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", REPRODUCTIONS, ids=lambda path: path.stem)
-def test_reproduction(script, tmp_path):
+@pytest.mark.parametrize("name", [_marked(each.stem) for each in REPRODUCTIONS])
+def test_reproduction(name, run, tmp_path):
     generator = np.random.default_rng(0)
     data, table = tmp_path / "mnist.npz", tmp_path / "table.md"
     arrays = {}
@@ -47,7 +163,8 @@ def test_reproduction(script, tmp_path):
         arrays[f"x_{part}"] = generator.integers(0, 256, (count, 28, 28), "uint8")
         arrays[f"y_{part}"] = generator.integers(0, 10, count, "uint8")
     np.savez(data, **arrays)
-    printed = _run(script, "--data", str(data), "--output", str(table))
+    script = SCRIPTS / f"{name}.py"
+    printed = run(script, "--data", str(data), "--output", str(table))
     written = table.read_text(encoding="utf-8")
     assert written.strip() in printed
     assert "Command" in written
@@ -56,49 +173,62 @@ def test_reproduction(script, tmp_path):
 
 
 @pytest.mark.slow
-def test_cifar10(tmp_path):
+@pytest.mark.nightly
+def test_cifar10(run, tmp_path):
     table = tmp_path / "cifar10.md"
-    printed = _run(SCRIPTS / "cifar10.py", "--output", str(table))
+    printed = run(SCRIPTS / "cifar10.py", "--output", str(table))
     assert table.read_text(encoding="utf-8").strip() in printed
     assert (tmp_path / "cifar10" / "report.html").is_file()
     assert "| accuracy under all attacks " in printed
 
 
-def _table_on_cifar10(name: str, folder: Path) -> str:
-    """Returns what a script printed and wrote to `<folder>/<name>.md`."""
-    table = folder / f"{name}.md"
-    printed = _run(SCRIPTS / f"{name}_cifar10.py", "--output", str(table))
-    written = table.read_text(encoding="utf-8")
-    assert written.strip() in printed
-    assert str(folder) not in written
-    return written
+@pytest.fixture
+def table_of(run, tmp_path):
+    """Returns what a script printed and wrote to `<folder>/<script>.md`."""
+
+    def table_of(name: str) -> str:
+        table = tmp_path / f"{name}.md"
+        printed = run(SCRIPTS / f"{name}.py", "--output", str(table))
+        written = table.read_text(encoding="utf-8")
+        assert written.strip() in printed
+        assert str(tmp_path) not in written
+        return written
+
+    return table_of
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["jpeg_fgsm", "transformations"])
-def test_transformations_on_cifar10(name, tmp_path):
-    written = _table_on_cifar10(name, tmp_path)
+@pytest.mark.parametrize(
+    "name", [_marked("jpeg_fgsm_cifar10"), _marked("transformations_cifar10")]
+)
+def test_transformations_on_cifar10(name, table_of):
+    written = table_of(name)
     assert "JPEG" in written
     assert "have been through JPEG once" in " ".join(written.split())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["randomization", "adv_bnn"])
-def test_randomization_on_cifar10(name, tmp_path):
-    assert "mean of 10" in _table_on_cifar10(name, tmp_path)
+@pytest.mark.parametrize(
+    "name", [_marked("randomization_cifar10"), _marked("adv_bnn_cifar10")]
+)
+def test_randomization_on_cifar10(name, table_of, tmp_path):
+    assert "mean of 10" in table_of(name)
     # Networks and reports stay beside the table for the next run.
-    assert (tmp_path / name / "network.keras").is_file()
-    assert len(list((tmp_path / name).glob("*/report.md"))) == 1
+    folder = tmp_path / name
+    assert (folder / "network.keras").is_file()
+    assert len(list(folder.glob("*/report.md"))) == 1
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_keras_applications():
-    printed = _run(ROOT / "examples" / "evaluate_keras_applications.py")
+    printed = _run(APPLICATIONS)
     assert "MobileNetV2: " in printed
     assert "| value range | -1 to 1 |" in printed
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
 def test_benchmark(script):
     printed = _run(script)
@@ -107,6 +237,7 @@ def test_benchmark(script):
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("script", STRENGTHS, ids=lambda path: path.stem)
 def test_strength(script):
     printed = _run(script)

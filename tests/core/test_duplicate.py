@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.core.duplicate import compile_like, copy_state, duplicate, uncompiled
+from keras_advdef.core.duplicate import compile_like, duplicate, uncompiled
 from keras_advdef.layers import ImageQuilting
 from tests.support.nets import small_net, sparse_loss
 
@@ -39,10 +39,6 @@ def test_copy_keeps_adapted_patches(images):
 def test_nested_models_are_copied(images):
     net = keras.Sequential([keras.Input((8, 8, 1)), normed_net(False)])
     np.testing.assert_allclose(duplicate(net)(images), net(images), atol=1e-5)
-
-
-def test_hand_over_of_a_layer_without_variables():
-    copy_state(keras.layers.Flatten(), keras.layers.Flatten())
 
 
 def own_loss(labels, outputs):
