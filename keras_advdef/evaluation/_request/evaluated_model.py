@@ -159,7 +159,7 @@ def load_model(path: str | Path) -> Any:
     """
 
     def refuse(advice: str) -> ValueError:
-        rule = "a .keras file, or the folder of a SavedModel"
+        rule = "a .keras or .h5 file, or the folder of a SavedModel"
         return invalid("load_model", "path", rule, str(path), advice=advice)
 
     with read_errors_as(refuse, "It cannot be opened: {}."):

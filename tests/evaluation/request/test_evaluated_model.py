@@ -153,7 +153,9 @@ class TestLoadModel:
 
     @pytest.mark.parametrize("name", ["nowhere", ".", "nowhere.keras"])
     def test_nothing_there(self, name, tmp_path):
-        rule = r"`path` to be a \.keras file, or the folder.*There is no such file"
+        rule = (
+            r"`path` to be a \.keras or \.h5 file, or the folder.*There is no such file"
+        )
         with pytest.raises(ValueError, match=rule):
             load_model(tmp_path / name)
 
