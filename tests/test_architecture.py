@@ -20,6 +20,9 @@ _NAMES = [str(file.relative_to(_PACKAGE)) for file in _FILES]
 _MODULES = [name for name in _NAMES if "/" in name and not name.endswith("__init__.py")]
 _HELPERS = [name for name in _MODULES if "/_" in name]
 _OPEN = [name for name in _MODULES if "/_" not in name]
+# What the command does before it loads the package.
+_COMMAND = sorted((_ROOT / "keras_advdef_command").glob("*.py"))
+_COMMAND_NAMES = [f"keras_advdef_command/{file.name}" for file in _COMMAND]
 
 # Each folder may import itself and the folders before it.
 _ORDER = (
@@ -48,6 +51,27 @@ def _tree(name):
 def test_module_has_its_test(name):
     folder, module = name.rsplit("/", 1)
     assert (_ROOT / "tests" / folder / f"test_{module}").is_file()
+
+
+@pytest.mark.parametrize("file", _COMMAND, ids=_COMMAND_NAMES)
+def test_command_is_light_and_tested(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    at_once = ast.Module([each for each in tree.body if _is_import(each)], [])
+    roots = {name.partition(".")[0] for name in _imported(at_once)}
+    assert roots <= {*sys.stdlib_module_names, "typer", "keras_advdef_command"}
+    if not file.name.startswith("_"):
+        assert (_ROOT / "tests" / "command" / f"test_{file.name}").is_file()
+
+
+def _is_import(node):
+    return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in _NAMES if not name.startswith("cli/")]
+)
+def test_only_the_command_line_knows_the_command(name):
+    assert "keras_advdef_command" not in (_PACKAGE / name).read_text(encoding="utf-8")
 
 
 def _imported(tree):
@@ -82,7 +106,6 @@ def test_imports_are_seen():
 _TOPICS = {
     "attacks/test_passes.py",
     "cli/test_hostile_files.py",
-    "cli/test_main.py",
     "objectives/test_logits_of.py",
     "training/test_training_forms.py",
 }
@@ -162,9 +185,9 @@ def _code_lines(text):
     )
 
 
-@pytest.mark.parametrize("name", _NAMES)
-def test_file_is_short(name):
-    assert _code_lines((_PACKAGE / name).read_text(encoding="utf-8")) <= _LONGEST_FILE
+@pytest.mark.parametrize("file", [*_FILES, *_COMMAND], ids=_NAMES + _COMMAND_NAMES)
+def test_file_is_short(file):
+    assert _code_lines(file.read_text(encoding="utf-8")) <= _LONGEST_FILE
 
 
 def test_code_is_counted_without_words():
@@ -181,11 +204,11 @@ def _body_lines(function):
     return body[-1].end_lineno - body[0].lineno + 1
 
 
-@pytest.mark.parametrize("name", _NAMES)
-def test_functions_are_short(name):
+@pytest.mark.parametrize("file", [*_FILES, *_COMMAND], ids=_NAMES + _COMMAND_NAMES)
+def test_functions_are_short(file):
     lengths = {
         node.name: _body_lines(node)
-        for node in ast.walk(_tree(name))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
     long = {key: lines for key, lines in lengths.items() if lines > _LONGEST_FUNCTION}

@@ -13,17 +13,19 @@ import pytest
 import tensorflow as tf
 
 import keras_advdef
+import keras_advdef_command
 from tests.golden.refresh import public_names
 
 _MODULES = sorted(
     module.name
-    for module in pkgutil.walk_packages(keras_advdef.__path__, "keras_advdef.")
+    for package in (keras_advdef, keras_advdef_command)
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 )
 _PUBLIC = dict(public_names())
 
 
 def _module(name):
-    needs_extra = name.startswith("keras_advdef.cli.")
+    needs_extra = name.startswith(("keras_advdef.cli.", "keras_advdef_command."))
     if needs_extra and importlib.util.find_spec("typer") is None:
         pytest.skip("the command line needs the extra `all`")
     return importlib.import_module(name)

@@ -111,7 +111,7 @@ def test_flags_of_shell_blocks_exist(line):
     pytest.importorskip("typer", reason="the command line needs the extra `all`")
     from typer.main import get_command
 
-    from keras_advdef.cli.app import app
+    from keras_advdef_command.app import app
 
     _, name, *arguments = shlex.split(line)
     command = get_command(app).commands[name]

@@ -17,7 +17,7 @@ _SOURCES = (
     "LICENSE",
     "README.md",
     "keras_advdef",
-    "keras_advdef_command.py",
+    "keras_advdef_command",
     "pyproject.toml",
     "setup.cfg",
 )
@@ -66,17 +66,17 @@ def installed(wheel, tmp_path_factory):
 def test_every_file_of_the_package_is_in_the_wheel(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
-    package = _ROOT / "keras_advdef"
+    packages = ("keras_advdef", "keras_advdef_command")
     expected = {
         path.relative_to(_ROOT).as_posix()
-        for path in package.rglob("*")
+        for package in packages
+        for path in (_ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    found = {name for name in names if name.startswith("keras_advdef/")}
+    found = {name for name in names if name.partition("/")[0] in packages}
     assert found == expected
     assert "keras_advdef/py.typed" in names
     assert [name for name in names if name.endswith("templates/report.html")]
-    assert "keras_advdef_command.py" in names
 
 
 def test_wheel_installs_the_command(wheel):

@@ -14,12 +14,12 @@ import tensorflow as tf
 import typer
 from rich.console import Console
 
-from keras_advdef.cli import missing_extra
 from keras_advdef.cli._console import OutputClosed
 from keras_advdef.cli._print_line import print_line
 from keras_advdef.cli._signal_handler import SignalHandler
 from keras_advdef.core.errors import is_rejection
 from keras_advdef.core.untrusted import error_reason
+from keras_advdef_command.extras import missing_extra
 
 # The part of TensorFlow's message on memory that helps a user.
 _ALLOCATION = re.compile(r"OOM when allocating tensor with shape\[[\d,]*\]")

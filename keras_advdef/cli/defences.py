@@ -7,10 +7,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from keras_advdef.cli._defence_names import card_name, is_part
 from keras_advdef.cli._print_line import print_line
 from keras_advdef.core.cards import DefenceCard, all_cards
 from keras_advdef.core.text import markdown_table
+from keras_advdef_command.defence_names import card_name, is_part
 
 
 def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
@@ -23,7 +23,7 @@ def run_defences(name: str | None, *, as_json: bool, console: Console) -> None:
         console: Where to print.
 
     Raises:
-        ValueError: If there is no defence with that name.
+        RefusedArgument: If there is no defence with that name.
     """
     cards = all_cards()
     chosen = None if name is None else card_name(name)

@@ -10,9 +10,9 @@ from keras_advdef.attacks import PGD
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
 from keras_advdef.cli.demo._run import DemoRun
-from keras_advdef.cli.demo.flags import DemoFlags
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance
+from keras_advdef_command.demo_flags import DemoFlags
 
 
 @pytest.fixture

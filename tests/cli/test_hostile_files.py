@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from keras_advdef.cli.app import app
+from keras_advdef_command.app import app
 from tests.cli import hostile_files
 
 # Libraries warn of some of these files before they fail on them.

@@ -5,6 +5,7 @@
 - `__all__` of each folder's `__init__.py`, from what it imports.
 - `docs/names.md`: what each public name is, from the docstrings.
 - `docs/command_line.md`: the commands and their flags.
+- `keras_advdef_command/_names.py`: the names that `keras-advdef defences` tells apart.
 - `docs/model_forms.md`: the recorded outcomes of `tests/golden/model_forms.py`.
 
 Review the difference, and add a line to `CHANGELOG.md` where users will notice it.
@@ -24,8 +25,9 @@ from typing import Any
 from typer.main import get_command
 
 import keras_advdef
-from keras_advdef.cli.app import app
 from keras_advdef.cli.defences import defences_table
+from keras_advdef.core.cards import all_cards
+from keras_advdef_command.app import app
 from tests.golden.exports import INITS, export_imported_names, exports_text
 from tests.golden.model_forms import PAGE, outcomes, page
 
@@ -35,6 +37,7 @@ API = Path(__file__).with_name("api.txt")
 README = ROOT / "README.md"
 NAMES = ROOT / "docs" / "names.md"
 COMMANDS = ROOT / "docs" / "command_line.md"
+KNOWN = ROOT / "keras_advdef_command" / "_names.py"
 _NAMES_INTRODUCTION = f"""# Public names
 
 Every name is reachable as `keras_advdef.<folder>.<Name>`. `help(...)` in Python shows
@@ -104,6 +107,19 @@ def _flag(parameter: Any) -> str:
     return f"| `{name}` | {shown} | {_cell(parameter.help)} |"
 
 
+def known_text() -> str:
+    """Returns the module with the names that the command knows by itself."""
+    public = {name.rpartition(".")[2] for name, _ in public_names()}
+    parts = [f'"""Names that the command knows. Written by `{COMMAND}`."""']
+    for title, names in (
+        ("DEFENCES", {*all_cards()}),
+        ("OTHERS", public - {*all_cards()}),
+    ):
+        lines = "".join(f'    "{name}",\n' for name in sorted(names))
+        parts.append(f"{title} = (\n{lines})")
+    return "\n\n".join(parts[:2]) + f"\n{parts[2]}\n"
+
+
 def names_text() -> str:
     """Returns the page of public names, with a table for each folder."""
     tables: dict[str, list[str]] = {}
@@ -134,6 +150,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     README: readme_text,
     NAMES: names_text,
     COMMANDS: commands_text,
+    KNOWN: known_text,
     PAGE: lambda: page(outcomes()),
     **{path: partial(exports_text, path) for path in INITS},
 }

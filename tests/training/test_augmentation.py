@@ -55,20 +55,11 @@ def body():
     ]
 
 
-def trained(
-    net,
-    batches,
-    labels,
-    *,
-    value_range=(0, 1),
-    objective=None,
-    penalties=(),
-    eager=True,
-):
+def trained(net, batches, labels, *, value_range=(0, 1), objective=None, penalties=()):
     epsilon = 0.1 * value_range[1]
     attack = PGD(epsilon, steps=2, value_range=value_range)
     model = AdversarialTrainingModel(net, attack, objective, penalties, seed=5)
-    model.compile(keras.optimizers.SGD(0.2), sparse_loss(), run_eagerly=eager)
+    model.compile(keras.optimizers.SGD(0.2), sparse_loss())
     logs = [model.train_on_batch(x, labels, return_dict=True) for x in batches]
     return logs, [np.array(w) for w in net.weights if "seed" not in w.path]
 
@@ -87,20 +78,20 @@ _FRONT: list = []
 
 class TestAugmentation:
     @pytest.mark.parametrize(
-        ("build", "objective", "penalties", "eager"),
+        ("build", "objective", "penalties"),
         [
-            (sequential, None, (), False),
-            (nested, AdversarialCrossEntropy(0.5), (), True),
-            (functional, CrossEntropy(), (CrossLipschitz(weight=0.1),), True),
-            (sequential, None, (DeepDefense(steps=1, weight=0.1),), True),
-            (pipeline, None, (), True),
+            (sequential, None, ()),
+            (nested, AdversarialCrossEntropy(0.5), ()),
+            (functional, CrossEntropy(), (CrossLipschitz(weight=0.1),)),
+            (sequential, None, (DeepDefense(steps=1, weight=0.1),)),
+            (pipeline, None, ()),
         ],
     )
     def test_inside_it_trains_as_in_the_data(
-        self, build, objective, penalties, eager, images, labels
+        self, build, objective, penalties, images, labels
     ):
         _FRONT[:] = front()
-        options = {"objective": objective, "penalties": penalties, "eager": eager}
+        options = {"objective": objective, "penalties": penalties}
         outside = trained(sequential([]), augmented(images), labels, **options)
         inside = trained(build(front()), [images] * 2, labels, **options)
         for one, other in zip(inside[0], outside[0], strict=True):

@@ -1,7 +1,5 @@
 """Loads what `--data` names."""
 
-from pathlib import Path
-
 import numpy as np
 
 from keras_advdef.cli.data._image_folder import (
@@ -13,10 +11,8 @@ from keras_advdef.cli.data._labelled_images import LabelledImages
 from keras_advdef.cli.data._npz import load_npz, load_npz_test_images
 from keras_advdef.cli.data._stratified_split import stratified_split
 from keras_advdef.cli.data.dataset import Dataset
-from keras_advdef.core.errors import invalid
-from keras_advdef.core.untrusted import read_errors_as
+from keras_advdef_command.paths import BUNDLED, DOWNLOADED, is_data_folder
 
-_KERAS_NAMES = ("mnist", "fashion_mnist", "cifar10")
 _DIGITS_TEST_COUNT = 400
 _DIGITS_LEVELS = 16
 _SPLIT_SEED = 0
@@ -63,11 +59,11 @@ def load_dataset(spec: str) -> Dataset:
     >>> dataset.x_train.shape, dataset.x_test.shape, dataset.classes
     ((1397, 8, 8, 1), (400, 8, 8, 1), 10)
     """
-    if spec == "digits":
+    if spec in BUNDLED:
         return _load_digits()
-    if spec in _KERAS_NAMES:
+    if spec in DOWNLOADED:
         return load_keras_dataset(spec)
-    if _is_folder(spec):
+    if is_data_folder(spec):
         return load_image_folder(spec)
     return load_npz(spec)
 
@@ -92,7 +88,7 @@ def load_test_images(spec: str) -> LabelledImages:
     >>> load_test_images("digits").description
     'all 400 images of the test part of digits'
     """
-    if spec == "digits" or spec in _KERAS_NAMES:
+    if spec in (*BUNDLED, *DOWNLOADED):
         dataset = load_dataset(spec)
         return LabelledImages.from_arrays(
             spec,
@@ -100,22 +96,6 @@ def load_test_images(spec: str) -> LabelledImages:
             labels=dataset.y_test,
             source=f"the test part of {spec}",
         )
-    if _is_folder(spec):
+    if is_data_folder(spec):
         return load_folder_test_images(spec)
     return load_npz_test_images(spec)
-
-
-def _is_folder(spec: str) -> bool:
-    """Returns whether a path is a folder; raises if it does not exist."""
-
-    def refuse(advice: str) -> ValueError:
-        names = ", ".join(("digits", *_KERAS_NAMES))
-        rule = f"one of {names}, or an existing .npz file or folder of images"
-        return invalid("keras-advdef", "--data", rule, spec, advice=advice)
-
-    path = Path(spec)
-    with read_errors_as(refuse, "It cannot be opened: {}."):
-        is_there, is_folder = path.exists(), path.is_dir()
-    if not spec or not is_there:
-        raise refuse("Check the path.")
-    return is_folder

@@ -6,9 +6,9 @@ import datetime
 from keras_advdef.attacks import Attack
 from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
-from keras_advdef.cli.demo.flags import DemoFlags
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.check import Check
+from keras_advdef_command.demo_flags import DemoFlags
 
 _CURVE_FACTORS = (0.0, 0.25, 0.5, 0.75, 1.5)
 

@@ -22,9 +22,9 @@ from keras_advdef.cli.demo._run import DemoRun
 from keras_advdef.cli.demo._small_network import small_network
 from keras_advdef.cli.demo._stage_progress import StageProgress
 from keras_advdef.cli.demo._train_classifier import train_classifier
-from keras_advdef.cli.demo.flags import DemoFlags
 from keras_advdef.core.files import check_disk_space, write_errors_as
 from keras_advdef.evaluation.better_than_chance import better_than_chance
+from keras_advdef_command.demo_flags import DemoFlags
 
 _FILES = ("model.keras", "report.json", "report.png")
 _SERVED = "served"

@@ -179,8 +179,7 @@ def _checked_epsilon(
     epsilon: float, pixels: ValueRange, *, norm: str, small: bool
 ) -> float:
     number = checked_epsilon(OWNER, epsilon, pixels, norm=norm, low_open=True)
-    otherwise = "To keep it, pass `allow_small_epsilon=True`, on the command line "
-    otherwise += "--allow-small-epsilon."
+    otherwise = "To keep it, pass `allow_small_epsilon=True`."
     error = small_epsilon_error(OWNER, number, pixels, otherwise=otherwise)
     if error is not None and not small:
         raise error

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from keras_advdef.cli.demo import demo
 from keras_advdef.cli.demo.demo import run_demo
-from keras_advdef.cli.demo.flags import DemoFlags
+from keras_advdef_command.demo_flags import DemoFlags
 
 
 @pytest.fixture

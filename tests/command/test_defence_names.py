@@ -2,9 +2,9 @@ import importlib
 
 import pytest
 
-from keras_advdef.cli import _defence_names as defence_names
-from keras_advdef.cli._defence_names import card_name
 from keras_advdef.core.cards import all_cards
+from keras_advdef_command import defence_names
+from keras_advdef_command.defence_names import card_name
 from tests.golden.refresh import public_names
 
 # Public names in the folders of defences that have no card: bases and tools.

@@ -1,8 +1,4 @@
-"""The entry point of the command `keras-advdef`.
-
-Loading the package takes seconds. Until then, Ctrl-C and SIGTERM end the process with
-one line.
-"""
+"""What the process of the command needs before anything else runs in it."""
 
 import contextlib
 import io
@@ -14,16 +10,11 @@ import types
 _MESSAGES = {signal.SIGINT: b"Interrupted.\n", signal.SIGTERM: b"Terminated.\n"}
 
 
-def exit_on_signal(number: int, frame: types.FrameType | None) -> None:
-    """Ends the process at once, since there is nothing to clean up yet.
-
-    Args:
-        number: Number of the signal.
-        frame: Current stack frame, which is not used.
-    """
-    with contextlib.suppress(OSError):
-        os.write(2, _MESSAGES[signal.Signals(number)])
-    os._exit(128 + number)
+def set_up_process() -> None:
+    """Opens closed streams, and decides how signals and defects end the process."""
+    replace_closed_streams()
+    sys.excepthook = exit_on_bug
+    exit_on_signals()
 
 
 def replace_closed_streams() -> None:
@@ -47,6 +38,25 @@ def replace_closed_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def exit_on_signals() -> None:
+    """Ends the process with one line on Ctrl-C and SIGTERM.
+
+    A command that has something to clean up handles them itself.
+    """
+    # While the package is loaded, number 2 leads into a file.
+    terminal = os.dup(2)
+
+    def end(number: int, frame: types.FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.write(terminal, _MESSAGES[signal.Signals(number)])
+        os._exit(128 + number)
+
+    for number in _MESSAGES:
+        # The parent process may have chosen to ignore it, as `nohup` does.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+
+
 def exit_on_bug(
     kind: type[BaseException],
     error: BaseException,
@@ -62,19 +72,3 @@ def exit_on_bug(
     sys.__excepthook__(kind, error, trace)
     sys.stderr.flush()
     os._exit(70)
-
-
-def main() -> None:
-    """Runs the command line."""
-    replace_closed_streams()
-    sys.excepthook = exit_on_bug
-    for number in _MESSAGES:
-        # The parent process may have chosen to ignore it, as `nohup` does.
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, exit_on_signal)
-    try:
-        from keras_advdef.cli import main as run
-    except ImportError as error:
-        sys.stderr.write(f"keras-advdef cannot be loaded: {error}\n")
-        sys.exit(2)
-    run()

@@ -5,7 +5,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from keras_advdef.cli._flags import Seed, with_flags
+from keras_advdef_command._flags import Seed, with_flags
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

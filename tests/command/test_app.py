@@ -1,13 +1,12 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from keras_advdef import __version__
-from keras_advdef.cli import app as app_module
-from keras_advdef.cli.app import app
-from keras_advdef.cli.demo import demo
+from keras_advdef.cli import commands
+from keras_advdef_command import app as app_module
+from keras_advdef_command.app import app
 
 
 @pytest.fixture
@@ -37,12 +36,33 @@ class TestApp:
 
     def test_passes_flags_on(self, invoke, monkeypatch):
         calls = []
-        monkeypatch.setattr(app_module, "run_demo", lambda *given: calls.append(given))
+        monkeypatch.setattr(commands, "run_demo", lambda *given: calls.append(given))
         typed = ("--data", "mnist", "--output", "there", "--epsilon", "8/255")
         assert invoke("demo", *typed, "--epochs", "2", "--seed", "7").exit_code == 0
         [(flags, _)] = calls
         expected = {"data": "mnist", "output": Path("there"), "epsilon": "8/255"}
-        assert vars(flags) == {**expected, "epochs": 2, "seed": 7}
+        assert vars(flags) == {**expected, "epochs": 2, "seed": 7, "verbose": False}
+
+    @pytest.mark.parametrize("verbose", [False, True])
+    @pytest.mark.parametrize("command", ["demo", "evaluate", "defences"])
+    def test_loads_the_package_as_loud_as_asked(
+        self, invoke, monkeypatch, tmp_path, command, verbose
+    ):
+        calls = []
+        monkeypatch.setattr(commands, command, lambda *given, **named: None)
+        monkeypatch.setattr(app_module, "load_package", lambda **o: calls.append(o))
+        (tmp_path / "net.keras").touch()
+        model = str(tmp_path / "net.keras")
+        arguments = [model, "--data", "digits", "--epsilon", "0.1"]
+        typed = arguments if command == "evaluate" else []
+        flags = ["--verbose"] if verbose else []
+        assert invoke(command, *typed, *flags).exit_code == 0
+        assert calls == [{"verbose": verbose}]
+
+    def test_loads_nothing_for_refused_arguments(self, invoke, monkeypatch):
+        monkeypatch.setattr(app_module, "load_package", lambda **o: 1 / 0)
+        for typed in (["demo", "--epsilon", "8"], ["defences", "Magic"]):
+            assert invoke(*typed).exit_code == 2
 
     @pytest.mark.parametrize(
         ("flag", "value"), [("--epsilon", "8"), ("--data", "mnits")]
@@ -54,31 +74,4 @@ class TestApp:
         assert result.stderr.startswith("`keras-advdef` expects")
         assert f"{flag}='{value}'" in result.stderr
         assert result.stderr.count("\n") == 1
-        assert not output.exists()
-
-    def test_bad_images(self, invoke, tmp_path, arrays):
-        images = arrays["x_train"] / 255
-        images[3, 0, 0] = np.nan
-        path = tmp_path / "data.npz"
-        np.savez(path, **{**arrays, "x_train": images})
-        output = tmp_path / "out"
-        result = invoke("demo", "--output", str(output), "--data", str(path))
-        assert result.exit_code == 2
-        assert "image 3 holds NaN" in result.stderr
-        assert not output.exists()
-
-    def test_output_below_a_file(self, invoke, npz):
-        result = invoke("demo", "--data", str(npz), "--output", str(npz / "out"))
-        assert result.exit_code == 2
-        assert "Not a directory" in result.stderr
-
-    def test_interrupt(self, invoke, monkeypatch, tmp_path):
-        def interrupt(*given, **options):
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(demo, "train_classifier", interrupt)
-        output = tmp_path / "out"
-        result = invoke("demo", "--output", str(output))
-        assert result.exit_code == 130
-        assert result.stderr == "Interrupted; nothing was written.\n"
         assert not output.exists()

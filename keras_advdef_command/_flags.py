@@ -7,12 +7,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from keras_advdef.core.random_numbers import SEED_LIMIT
-
 _Flags = TypeVar("_Flags")
+_SEED_LIMIT = 2**31
 
 Seed = Annotated[
-    int, typer.Option(min=0, max=SEED_LIMIT - 1, help="Seed for all random numbers.")
+    int, typer.Option(min=0, max=_SEED_LIMIT - 1, help="Seed for all random numbers.")
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show the messages of TensorFlow, too.")
 ]
 
 

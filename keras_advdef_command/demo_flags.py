@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from keras_advdef.cli._flags import Seed
-from keras_advdef.cli._parse_number import parse_number
-from keras_advdef.core.errors import invalid
+from keras_advdef_command._flags import Seed, Verbose
+from keras_advdef_command._parse_number import parse_number
+from keras_advdef_command.paths import check_data, check_output
+from keras_advdef_command.refusal import refusal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,19 +48,30 @@ class DemoFlags:
         ),
     ] = None
     seed: Seed = 0
+    verbose: Verbose = False
+
+    def check(self) -> None:
+        """Raises if an argument cannot be used, whatever the data are.
+
+        Raises:
+            RefusedArgument: If one cannot.
+        """
+        self.epsilon_number()
+        check_data(self.data)
+        check_output(self.output)
 
     def epsilon_number(self) -> float | None:
         """Returns epsilon as a number, or `None` for the data set's.
 
         Raises:
-            ValueError: If it is not a number in (0, 1].
+            RefusedArgument: If it is not a number in (0, 1].
         """
         if self.epsilon is None:
             return None
         rule = "a number above 0 and at most 1, such as 0.1 or 8/255"
         number = parse_number("--epsilon", self.epsilon, rule=rule)
         if not 0.0 < number <= 1.0:
-            raise invalid("keras-advdef", "--epsilon", rule, self.epsilon)
+            raise refusal("--epsilon", rule, self.epsilon)
         return number
 
     def command(self, *, epsilon: float, epochs: int) -> str:
@@ -73,6 +85,10 @@ class DemoFlags:
             One line for a shell.
         """
         used = dataclasses.replace(self, epsilon=repr(epsilon), epochs=epochs)
-        flags = {f"--{name}": str(value) for name, value in vars(used).items()}
+        flags = {
+            f"--{name}": str(value)
+            for name, value in vars(used).items()
+            if name != "verbose"
+        }
         words = [word for flag in flags.items() for word in flag]
         return shlex.join(["keras-advdef", "demo", *words])

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_advdef.cli._parse_number import parse_number
+from keras_advdef_command._parse_number import parse_number
 
 
 @pytest.mark.parametrize(

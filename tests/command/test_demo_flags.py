@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_advdef.cli.demo.flags import DemoFlags
+from keras_advdef_command.demo_flags import DemoFlags
 
 
 class TestDemoFlags:

@@ -1,12 +1,9 @@
-"""Finds the card of a defence by the names that users know."""
+"""Finds the name of a defence's card by the names that users know."""
 
 import difflib
-from collections.abc import Iterator
-from types import ModuleType
 
-import keras_advdef
-from keras_advdef.core.cards import all_cards
-from keras_advdef.core.errors import invalid
+from keras_advdef_command._names import DEFENCES, OTHERS
+from keras_advdef_command.refusal import refusal
 
 # Other public names that belong to a defence, with the name of its card.
 _PARTS = {
@@ -51,30 +48,30 @@ def card_name(name: str) -> str:
             underscores do not matter.
 
     Raises:
-        ValueError: If it has no card; the message suggests similar names.
+        RefusedArgument: If it has no card; the message suggests similar names.
 
     Example:
 
-    >>> from keras_advdef.cli._defence_names import card_name
+    >>> from keras_advdef_command.defence_names import card_name
     >>> card_name("random-noise"), card_name("AdversarialTrainingModel")
     ('RandomNoise', 'AdversarialCrossEntropy')
     """
-    leads = {_key(each): each for each in all_cards()}
+    leads = {_key(each): each for each in DEFENCES}
     leads |= {_key(part): card for part, card in _PARTS.items()}
     key = _key(name)
     if key in leads:
         return leads[key]
     rule = "the name of a defence"
-    if key in {_key(each) for each in _public_names()}:
+    if key in {_key(each) for each in OTHERS}:
         advice = "This package has that name, but it is not a defence with a card."
-        raise invalid(_OWNER, "NAME", rule, name, advice=advice)
+        raise refusal("NAME", rule, name, advice=advice, owner=_OWNER)
     near = [other for other in leads if key and key in other]
     near += difflib.get_close_matches(key, leads, n=_SUGGESTED)
-    known = {_key(each): each for each in (*all_cards(), *_PARTS)}
+    known = {_key(each): each for each in (*DEFENCES, *_PARTS)}
     suggested = list(dict.fromkeys(known[each] for each in near))[:_SUGGESTED]
     advice = f"Did you mean {' or '.join(suggested)}? " if suggested else ""
     advice += "`keras-advdef defences` lists all."
-    raise invalid(_OWNER, "NAME", rule, name, advice=advice)
+    raise refusal("NAME", rule, name, advice=advice, owner=_OWNER)
 
 
 def is_part(name: str, card: str) -> bool:
@@ -86,17 +83,8 @@ def is_part(name: str, card: str) -> bool:
 
     Example:
 
-    >>> from keras_advdef.cli._defence_names import is_part
+    >>> from keras_advdef_command.defence_names import is_part
     >>> is_part("random-noise", "RandomNoise"), is_part("insert_noise", "RandomNoise")
     (False, True)
     """
     return _key(name) != _key(card)
-
-
-def _public_names(module: ModuleType = keras_advdef) -> Iterator[str]:
-    for name in module.__all__:
-        public = getattr(module, name)
-        if isinstance(public, ModuleType):
-            yield from _public_names(public)
-        else:
-            yield name

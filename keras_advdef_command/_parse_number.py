@@ -2,7 +2,7 @@
 
 import math
 
-from keras_advdef.core.errors import invalid
+from keras_advdef_command.refusal import refusal
 
 
 def parse_number(flag: str, text: str, *, rule: str) -> float:
@@ -14,11 +14,11 @@ def parse_number(flag: str, text: str, *, rule: str) -> float:
         rule: What is accepted, for the message.
 
     Raises:
-        ValueError: If it is not a finite number, or too small for a float.
+        RefusedArgument: If it is not a finite number, or too small for a float.
 
     Example:
 
-    >>> from keras_advdef.cli._parse_number import parse_number
+    >>> from keras_advdef_command._parse_number import parse_number
     >>> round(parse_number("--epsilon", "8/255", rule="a number"), 4)
     0.0314
     """
@@ -27,10 +27,10 @@ def parse_number(flag: str, text: str, *, rule: str) -> float:
         parts = [_decimal(part) for part in text.split("/", maxsplit=1)]
         number = parts[0] if len(parts) == 1 else parts[0] / parts[1]
     except (ValueError, ZeroDivisionError):
-        raise invalid("keras-advdef", flag, rule, text) from None
+        raise refusal(flag, rule, text) from None
     vanished = number == 0.0 and parts[0] != 0.0
     if vanished or not all(map(math.isfinite, (*parts, number))):
-        raise invalid("keras-advdef", flag, rule, text)
+        raise refusal(flag, rule, text)
     return number
 
 
