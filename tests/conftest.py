@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Optimizing small kernels that run once would take a third of the tests' time.
@@ -20,6 +21,12 @@ def pytest_collectstart(collector):
     """Seeds the layers that a module builds while it is imported."""
     if isinstance(collector, pytest.Module):
         keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """A shell makes what it starts in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
