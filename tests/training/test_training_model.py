@@ -63,7 +63,7 @@ class TestTrainingModel:
         loss = keras.losses.CategoricalCrossentropy(
             from_logits=True, label_smoothing=0.1
         )
-        model.compile("sgd", loss, metrics=["accuracy"])
+        model.compile("sgd", loss, metrics=["accuracy"], run_eagerly=True)
         one_hot = np.eye(3, dtype="float32")[labels]
         values = model.example_losses(one_hot, net(images))
         np.testing.assert_allclose(
@@ -84,6 +84,7 @@ class TestTrainingModel:
         model.compile(keras.optimizers.SGD(rate), loss)
         plain.compile(keras.optimizers.SGD(0.1), sparse_loss())
         for each in (model, plain):
+            each.run_eagerly = True
             each.fit(images, labels, verbose=0)
         for one, other in zip(net.get_weights(), plain.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
@@ -122,7 +123,7 @@ class TestTrainingModel:
                 Opaque(net) if is_opaque else net, FGSM(0.1), seed=0
             )
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not is_opaque)
-            model.compile("sgd", loss)
+            model.compile("sgd", loss, run_eagerly=True)
             losses.append(model.fit(images, labels, verbose=0).history["loss"])
         np.testing.assert_allclose(*losses, rtol=1e-5)
 
