@@ -23,7 +23,8 @@ def gan(channels=1):
         [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(1)]
     )
     model = WassersteinGAN(generator, critic, latent_dim=4, critic_steps=1, seed=0)
-    model.compile(keras.optimizers.Adam(0.1))
+    # Tracing a step would take longer than all else here.
+    model.compile(keras.optimizers.Adam(0.1), run_eagerly=True)
     return model
 
 

@@ -1,4 +1,4 @@
-import concurrent.futures
+import inspect
 import json
 import threading
 
@@ -307,20 +307,25 @@ class TestReseed:
         assert len(np.unique(states[:, 1:])) == 4
 
 
-_SERVE = """
+def _served_draws(folder):
+    """What two calls of a loaded model draw, plainly and compiled."""
+    images, draws = tf.zeros((2, 3)), []
+    for is_compiled in (False, True):
+        served = tf.saved_model.load(folder)
+        serve = served.serve
+        if is_compiled:
+            serve = tf.function(served.serve, jit_compile=True)
+        draws.append([serve(images).numpy().tolist() for _ in range(2)])
+    return draws
+
+
+_SERVE = f"""
 import json, sys
 sys.modules["keras_advdef"] = None  # Makes any import of the package fail.
 import tensorflow as tf
 
-images = tf.zeros((2, 3))
-draws = {}
-for way in ("plain", "compiled"):
-    served = tf.saved_model.load(sys.argv[1])
-    serve = served.serve
-    if way == "compiled":
-        serve = tf.function(served.serve, jit_compile=True)
-    draws[way] = [serve(images).numpy().tolist() for _ in range(2)]
-print(json.dumps(draws))
+{inspect.getsource(_served_draws)}
+print(json.dumps(_served_draws(sys.argv[1])))
 """
 
 
@@ -331,11 +336,9 @@ class TestServing:
         model.export(tmp_path / "served", verbose=False)
         assert _state(model.layers[0]) == [768, 0, 1]
 
-        paths = [tmp_path / "served"] * 2
-        with concurrent.futures.ThreadPoolExecutor() as both:
-            printed = both.map(lambda path: in_fresh_process(_SERVE, path), paths)
-        servers = [json.loads(draws) for draws in printed]
-        draws = [calls for server in servers for calls in server.values()]
+        # One server without the package, and this process as another.
+        folder = str(tmp_path / "served")
+        draws = json.loads(in_fresh_process(_SERVE, folder)) + _served_draws(folder)
         # Two processes, plain and compiled, two calls, two images, three pixels: 48
         # uniforms out of 2^24, of which two would be equal once in 15000 runs.
         assert np.shape(draws) == (4, 2, 2, 3)
