@@ -15,8 +15,7 @@ from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef_command.demo_flags import DemoFlags
 
 
-@pytest.fixture
-def arrays():
+def two_classes():
     """Two classes, dark and bright, in the layout of keras.datasets."""
     generator = np.random.default_rng(0)
     labels = {"train": np.arange(40) % 2, "test": np.arange(12) % 2}
@@ -33,6 +32,11 @@ def arrays():
         "x_test": images["test"],
         "y_test": labels["test"].astype(np.uint8),
     }
+
+
+@pytest.fixture
+def arrays():
+    return two_classes()
 
 
 @pytest.fixture

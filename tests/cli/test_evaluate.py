@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,50 +13,74 @@ import pytest
 from typer.testing import CliRunner
 
 from keras_advdef_command.app import app
+from tests.cli.conftest import two_classes
 
-FLAGS = ("--epsilon", "0.05", "--budget", "quick", "--batch-size", "4")
+FLAGS = ("--epsilon", "0.45", "--budget", "quick", "--batch-size", "4")
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """Path of a tiny classifier for the images of `npz`, with one sigmoid unit."""
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A folder with images and a tiny classifier for them, with one sigmoid unit."""
+    folder = tmp_path_factory.mktemp("sound")
     head = keras.layers.Dense(1, activation="sigmoid")
     net = keras.Sequential([keras.Input((6, 5)), keras.layers.Flatten(), head])
     # Bright images are class 1.
     head.set_weights([np.full((30, 1), 0.2, "float32"), np.array([-3.0], "float32")])
-    path = tmp_path / "net.keras"
-    net.save(path)
-    return path
+    net.save(folder / "net.keras")
+    np.savez(folder / "data.npz", **two_classes())
+    return folder
+
+
+def _arguments(sound, output):
+    data = ["--data", str(sound / "data.npz"), "--output", str(output)]
+    return ["evaluate", str(sound / "net.keras"), *data, *FLAGS]
+
+
+@pytest.fixture(scope="module")
+def whole(sound, tmp_path_factory):
+    """The result and the folder of a finished evaluation, which stays as it is."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    return CliRunner().invoke(app, _arguments(sound, output)), output
 
 
 @pytest.fixture
-def evaluate(saved, npz, tmp_path):
-    def run(*flags, model=saved, data=npz, output=tmp_path / "out"):
-        arguments = [str(model), "--data", str(data), "--output", str(output)]
-        return CliRunner().invoke(app, ["evaluate", *arguments, *FLAGS, *flags])
+def finished(whole, tmp_path):
+    """A folder of its own for the finished evaluation."""
+    return shutil.copytree(whole[1], tmp_path / "finished")
+
+
+@pytest.fixture
+def evaluate(sound, tmp_path):
+    def run(*flags, output=tmp_path / "out"):
+        # What is typed later counts.
+        return CliRunner().invoke(app, [*_arguments(sound, output), *flags])
 
     return run
 
 
-def test_writes_a_report_and_reprints_it(evaluate, tmp_path):
-    result = evaluate()
+def test_writes_a_report(whole, sound):
+    result, output = whole
     assert result.exit_code == 0, result.stderr
     assert "under all attacks" in result.stdout
-    taken = f"Data: all 12 images of x_test in {tmp_path / 'good.npz'}."
+    taken = f"Data: all 12 images of x_test in {sound / 'data.npz'}."
     assert taken in result.stdout.splitlines()
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    report = json.loads((output / "report.json").read_text())
     assert report["headline"] in result.stdout
-    assert report["epsilon"] == 0.05
+    assert report["epsilon"] == 0.45
     assert report["images"] == {"evaluated": 12, "given": 12}
     for suffix in ("html", "md", "png"):
-        assert (tmp_path / "out" / f"report.{suffix}").stat().st_size > 1000
-    before = (tmp_path / "out" / "report.json").stat().st_mtime_ns
-    again = evaluate()
+        assert (output / f"report.{suffix}").stat().st_size > 1000
+
+
+def test_reprints_a_report(evaluate, finished):
+    path = finished / "report.json"
+    before = path.stat().st_mtime_ns
+    again = evaluate(output=finished)
     assert again.exit_code == 0
     assert "This evaluation has already finished" in again.stdout
-    assert report["headline"] in again.stdout
-    assert (tmp_path / "out" / "report.json").stat().st_mtime_ns == before
-    other = evaluate("--seed", "1")
+    assert json.loads(path.read_text())["headline"] in again.stdout
+    assert path.stat().st_mtime_ns == before
+    other = evaluate("--seed", "1", output=finished)
     assert other.exit_code == 2
     assert "has another seed" in other.stderr
 
@@ -79,12 +104,12 @@ def test_damaged_folder_is_a_sentence(place, text, evaluate, tmp_path):
     assert path.read_bytes() == b"\x89PNG"
 
 
-def test_minimum(evaluate, tmp_path):
-    flags = ("--epsilon", "0.45", "--minimum-robust-accuracy")
-    assert evaluate(*flags, "0").exit_code == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+def test_minimum(evaluate, finished):
+    flag = "--minimum-robust-accuracy"
+    assert evaluate(flag, "0", output=finished).exit_code == 0
+    report = json.loads((finished / "report.json").read_text())
     assert report["adaptive"]["accuracy"] < 1.0
-    below = evaluate(*flags, "1")
+    below = evaluate(flag, "1", output=finished)
     assert below.exit_code == 1
     assert "below the minimum of 1." in below.stdout
 
@@ -110,19 +135,28 @@ def test_bad_flags(flags, text, evaluate, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_model_and_data(evaluate, tmp_path, npz, arrays):
-    missing = evaluate(model=tmp_path / "nothing.keras")
-    assert missing.exit_code == 2
-    assert "There is no such file or folder" in missing.stderr
-    broken = evaluate(model=npz)
-    assert broken.exit_code == 2
-    assert "Keras says" in broken.stderr
+@pytest.fixture
+def refused(tmp_path, sound):
+    """Evaluates other files; returns the sentence that refuses them."""
+
+    def run(*, model=sound / "net.keras", data=sound / "data.npz"):
+        typed = ["evaluate", str(model), "--data", str(data), "--output"]
+        typed += [str(tmp_path / "out"), *FLAGS]
+        result = CliRunner().invoke(app, typed)
+        assert result.exit_code == 2
+        return result.stderr
+
+    return run
+
+
+def test_bad_model_and_data(refused, tmp_path, sound, arrays):
+    missing = refused(model=tmp_path / "nothing.keras")
+    assert "There is no such file or folder" in missing
+    assert "Keras says" in refused(model=sound / "data.npz")
     large = tmp_path / "large.npz"
     images = {key: np.repeat(arrays[key], 2, axis=1) for key in ("x_train", "x_test")}
     np.savez(large, **{**arrays, **images})
-    other = evaluate(data=large)
-    assert other.exit_code == 2
-    assert "the shape that the model takes, (6, 5, 1)" in other.stderr
+    assert "the shape that the model takes, (6, 5, 1)" in refused(data=large)
 
 
 # A process that is killed as soon as three parts are written.
@@ -143,16 +177,13 @@ keras_advdef_command.main()
 
 
 @pytest.mark.slow
-def test_killed_and_run_again(saved, npz, evaluate, tmp_path):
-    whole = evaluate(output=tmp_path / "whole")
-    assert whole.exit_code == 0
+def test_killed_and_run_again(whole, sound, evaluate, tmp_path):
     output, temporary = tmp_path / "killed", tmp_path / "temporary"
     temporary.mkdir()
-    arguments = ["evaluate", str(saved), "--data", str(npz), "--output", str(output)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     killed = subprocess.run(
-        [sys.executable, "-c", _KILLED, *arguments, *FLAGS],
+        [sys.executable, "-c", _KILLED, *_arguments(sound, output)],
         env=environment,
         capture_output=True,
         text=True,
@@ -168,7 +199,7 @@ def test_killed_and_run_again(saved, npz, evaluate, tmp_path):
     assert evaluate(output=output).exit_code == 0
     reports = [
         json.loads((folder / "report.json").read_text())
-        for folder in (tmp_path / "whole", output)
+        for folder in (whole[1], output)
     ]
     for report in reports:
         report.pop("run")
