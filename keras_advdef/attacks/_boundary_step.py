@@ -129,9 +129,9 @@ def nearest_plane(
     ([-2.0], [[4.0, 4.0]])
     """
     value, weights = values[:, 0], gradients[0]
-    distance = _distance(value, weights, norm)
+    distance = plane_distance(value, weights, norm)
     for index, gradient in enumerate(gradients[1:], 1):
-        other = _distance(values[:, index], gradient, norm)
+        other = plane_distance(values[:, index], gradient, norm)
         is_nearer = other < distance
         value = tf.where(is_nearer, values[:, index], value)
         weights = tf.where(per_image(is_nearer, weights), gradient, weights)
@@ -139,7 +139,23 @@ def nearest_plane(
     return value, weights
 
 
-def _distance(value: tf.Tensor, weights: tf.Tensor, norm: str) -> tf.Tensor:
+def plane_distance(value: tf.Tensor, weights: tf.Tensor, norm: str) -> tf.Tensor:
+    """Returns how far away the hyperplane is where a linearized function is zero.
+
+    Args:
+        value: Values `(batch,)` of the function.
+        weights: Its gradients, of the images' shape.
+        norm: "linf", "l2" or "l1", in which distances are measured.
+
+    Returns:
+        Distances `(batch,)`, infinite where the gradient is zero.
+
+    Example:
+
+    >>> float(keras_advdef.attacks._boundary_step.plane_distance(
+    ...     tf.constant([-1.0]), tf.constant([[1.5, 0.5]]), "linf")[0])
+    0.5
+    """
     slope = norm_per_image(weights, _DUAL[norm])
     return tf.where(slope > 0, tf.abs(value) / slope, np.inf)
 

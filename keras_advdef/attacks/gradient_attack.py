@@ -125,7 +125,8 @@ class GradientAttack(SteppedAttack):
         looks = self.steps + (self.return_best or self.restarts > 1)
         each = looks * self.eot_samples * self._loss.forward_passes
         forward = self.runs(classes) * (each + self._loss.looks_at_clean)
-        backward = self.runs(classes) * self.steps * self.eot_samples
+        steps = self.steps * self.eot_samples + self._loss.backward_looks(classes)
+        backward = self.runs(classes) * steps
         return Passes(forward + self._loss.aims, backward)
 
     def classes_of(self, logits_fn: LogitsFunction, images: tf.Tensor) -> int:

@@ -46,10 +46,49 @@ class TestAutoAttack:
             ("dlr", 20),
         ]
 
+    @pytest.mark.parametrize("norm", ["linf", "l2"])
+    def test_fast_has_fewer_targets_steps_and_queries(self, norm):
+        attack = AutoAttack(0.1, norm=norm, version="fast")
+        assert [type(each) for each in attack.attacks] == [APGD, APGD, FAB, Square]
+        first, aimed, fab, square = attack.attacks
+        assert (first.loss, first.steps, first.restarts) == ("cross_entropy", 100, 1)
+        assert (aimed.loss.norm, aimed.steps) == (norm, 100)
+        assert [aimed.runs(classes) for classes in (10, 4, 100)] == [3, 3, 3]
+        assert (fab.steps, fab.runs(10), fab.candidates) == (50, 1, 3)
+        assert square.queries == 1000
+
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-    def test_exact_on_a_linear_model(self, norm):
+    def test_fast_passes_are_less_than_0_3_of_the_standard_ones(self, norm):
+        standard, fast = (
+            sum(AutoAttack(0.1, norm=norm, version=version).passes(10))
+            for version in ("standard", "fast")
+        )
+        assert fast < 0.3 * standard
+
+    def test_fast_breaks_what_the_standard_breaks(self, trained_net, digits):
+        x, y = digits.x_test[:100], digits.y_test[:100]
+        broken = []
+        for version in ("standard", "fast"):
+            attack = AutoAttack(0.08, version=version, steps=15, queries=60)
+            found = attack.generate(trained_net, x, y, seed=0, verbose=0)
+            broken.append(attack.predict(trained_net, found) != y)
+            assert inside(found, x, 0.08, "linf")
+        assert 0 < broken[1].sum() < len(y)
+        np.testing.assert_array_equal(*broken)
+
+    @pytest.mark.parametrize(
+        ("version", "norm"),
+        [
+            ("standard", "linf"),
+            ("standard", "l2"),
+            ("standard", "l1"),
+            ("fast", "linf"),
+            ("fast", "l1"),
+        ],
+    )
+    def test_exact_on_a_linear_model(self, version, norm):
         net = linear_net(np.eye(2), np.zeros(2))
-        attack = AutoAttack(norm=norm, steps=30, queries=50)
+        attack = AutoAttack(norm=norm, version=version, steps=30, queries=50)
         for factor, broken in ((0.995, False), (1.01, True)):
             found = attack.generate(
                 net, POINT, [0], epsilon=factor * NEAREST[norm], seed=0, verbose=0
@@ -125,7 +164,7 @@ class TestAutoAttack:
 
     @pytest.mark.parametrize(
         ("arguments", "name"),
-        [({"version": "fast"}, "version"), ({"steps": 0}, "steps")],
+        [({"version": "quick"}, "version"), ({"steps": 0}, "steps")],
     )
     def test_rejects(self, arguments, name):
         with pytest.raises(ValueError, match=f"`AutoAttack` expects `{name}`"):

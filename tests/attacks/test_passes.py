@@ -72,6 +72,7 @@ def _passes(attack, **settings):
         FAB(0.1, steps=3, target_classes=2, eot_samples=2),
         DeepFool(0.1, steps=3, candidates=2),
         AutoAttack(0.1, steps=2, queries=3),
+        AutoAttack(0.1, version="fast", steps=2, queries=10),
     ],
     ids=str,
 )

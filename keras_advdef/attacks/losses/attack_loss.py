@@ -59,6 +59,15 @@ class AttackLoss:
         del classes
         return 1
 
+    def backward_looks(self, classes: int) -> int:
+        """Returns the backward passes that `prepare` takes, none by default.
+
+        Args:
+            classes: Number of classes of the model.
+        """
+        del classes
+        return 0
+
     def prepare(
         self,
         logits_fn: LogitsFunction,
