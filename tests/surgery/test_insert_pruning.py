@@ -67,17 +67,40 @@ def test_bad_input():
         insert_pruning(small_net(), fraction=0.0)
 
 
-@pytest.mark.slow
-def test_mobile_net(tmp_path):
-    net = keras.applications.MobileNetV2(
+def inverted_residual_net():
+    """A block of a MobileNetV2."""
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(layers.Conv2D(6, 1)(inputs)))
+    x = layers.DepthwiseConv2D(3, padding="same")(x)
+    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
+    x = layers.Add()([inputs, layers.Conv2D(3, 1)(x)])
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(5, activation="softmax")(x))
+
+
+def mobile_net():
+    return keras.applications.MobileNetV2(
         weights=None, input_shape=(32, 32, 3), classes=5
     )
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (inverted_residual_net, 2),
+        pytest.param(mobile_net, 35, marks=pytest.mark.nightly),
+    ],
+)
+def test_mobile_nets_are_served(make, count, tmp_path):
+    net = make()
     pruned = insert_pruning(net, sampling="bernoulli")
-    assert len(prunings(pruned)) == 35
+    assert len(prunings(pruned)) == count
     assert {id(v) for v in net.trainable_variables} == {
         id(v) for v in pruned.trainable_variables
     }
-    images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype("float32")
+    images = np.random.default_rng(0).uniform(size=(2, *net.input_shape[1:]))
+    images = images.astype("float32")
     outputs = pruned.predict(images, verbose=0)
     np.testing.assert_allclose(outputs.sum(axis=1), 1.0, rtol=1e-5)
     pruned.export(tmp_path / "served", verbose=False)
