@@ -1,9 +1,12 @@
 """A stopped evaluation resumes, and ends as if it had not been stopped."""
 
+import contextlib
 import functools
+import io
 import itertools
 import json
 import shutil
+import types
 
 import pytest
 
@@ -64,44 +67,62 @@ def stop_after(monkeypatch, parts):
     return computed
 
 
+@pytest.fixture(scope="module")
+def stopped(evaluate, tmp_path_factory):
+    """The folder of a run that ended after ten parts, and their names."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        names = stop_after(patch, 10)
+        with pytest.raises(Stopped):
+            evaluate(folder)
+    assert not (folder / "report.json").exists()
+    return types.SimpleNamespace(folder=folder, names=names)
+
+
+@pytest.fixture
+def stopped_folder(stopped, tmp_path):
+    """A copy of the folder, to be changed."""
+    return shutil.copytree(stopped.folder, tmp_path / "stopped")
+
+
+@pytest.fixture(scope="module")
+def resumed(evaluate, stopped, tmp_path_factory):
+    """The same run brought to its end: its folder, report, parts and output."""
+    folder = tmp_path_factory.mktemp("resumed") / "out"
+    shutil.copytree(stopped.folder, folder)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+    ):
+        names = stop_after(patch, 1000)
+        report = evaluate(folder, verbose=1)
+    found = {"folder": folder, "report": report, "names": names}
+    return types.SimpleNamespace(**found, printed=printed.getvalue())
+
+
 def without_run(report):
     return json.dumps({k: v for k, v in report.data.items() if k != "run"})
 
 
 class TestEvaluation:
-    def test_goes_on_where_it_was_stopped(
-        self, evaluate, whole, tmp_path, monkeypatch, capsys
-    ):
-        parts = 10
-        with monkeypatch.context() as patch:
-            first = stop_after(patch, parts)
-            with pytest.raises(Stopped):
-                evaluate(tmp_path)
-        assert not (tmp_path / "report.json").exists()
-        with monkeypatch.context() as patch:
-            second = stop_after(patch, 1000)
-            report = evaluate(tmp_path, verbose=1)
-        printed = capsys.readouterr().out
+    def test_goes_on_where_it_was_stopped(self, whole, stopped, resumed):
+        printed = resumed.printed
         assert printed.startswith("Resuming this evaluation: 10 finished parts are in ")
         assert printed.count("Continuing with ") == 1
-        assert len(first) == parts
-        assert not set(first) & set(second)
-        assert without_run(report) == without_run(whole)
-        names = sorted(path.name for path in tmp_path.iterdir())
+        assert len(stopped.names) == 10
+        assert not set(stopped.names) & set(resumed.names)
+        assert without_run(resumed.report) == without_run(whole)
+        names = sorted(path.name for path in resumed.folder.iterdir())
         files = [f"report.{suffix}" for suffix in ("html", "json", "md", "png")]
         assert names == ["gallery.npz", *files, "seal.json"]
 
     def test_damaged_parts_change_nothing(
-        self, evaluate, whole, tmp_path, monkeypatch, capsys
+        self, evaluate, whole, stopped_folder, capsys
     ):
-        with monkeypatch.context() as patch:
-            stop_after(patch, 10)
-            with pytest.raises(Stopped):
-                evaluate(tmp_path)
-        parts = sorted((tmp_path / "progress").glob("*.part"))
+        parts = sorted((stopped_folder / "progress").glob("*.part"))
         for damage, path in zip(itertools.cycle(BYTES.values()), parts[:8]):
             damage(path)
-        report = evaluate(tmp_path, verbose=1)
+        report = evaluate(stopped_folder, verbose=1)
         assert without_run(report) == without_run(whole)
         assert capsys.readouterr().out.count("is damaged; computing it again") == 8
 
@@ -114,12 +135,11 @@ class TestEvaluation:
             evaluate(output)
         assert not output.exists()
 
-    def test_finished_run_only_returns(self, evaluate, tmp_path, monkeypatch):
-        first = evaluate(tmp_path)
+    def test_finished_run_only_returns(self, evaluate, resumed, monkeypatch):
         stop_after(monkeypatch, 0)
-        again = evaluate(tmp_path)
-        assert again.data == first.data
-        assert (again.gallery.clean == first.gallery.clean).all()
+        again = evaluate(resumed.folder)
+        assert again.data == resumed.report.data
+        assert (again.gallery.clean == resumed.report.gallery.clean).all()
 
     @pytest.mark.parametrize(
         ("change", "name"),
@@ -131,21 +151,14 @@ class TestEvaluation:
             ({"model": small_net()}, "model"),
         ],
     )
-    def test_other_evaluation_is_refused(
-        self, change, name, evaluate, tmp_path, monkeypatch
-    ):
-        with monkeypatch.context() as patch:
-            stop_after(patch, 2)
-            with pytest.raises(Stopped):
-                evaluate(tmp_path)
+    def test_other_evaluation_is_refused(self, change, name, evaluate, stopped_folder):
         with pytest.raises(ValueError, match=f"has another .*{name}"):
-            evaluate(tmp_path, **change)
+            evaluate(stopped_folder, **change)
 
-    def test_other_evaluation_is_refused_when_one_is_finished(self, evaluate, tmp_path):
-        report = evaluate(tmp_path, attacks=[], curve=[])
+    def test_other_evaluation_is_refused_when_one_is_finished(self, evaluate, resumed):
         with pytest.raises(ValueError, match="has another seed"):
-            evaluate(tmp_path, attacks=[], curve=[], seed=1)
-        assert evaluate(tmp_path, attacks=[], curve=[]).data == report.data
+            evaluate(resumed.folder, seed=1)
+        assert evaluate(resumed.folder).data == resumed.report.data
 
     def test_report_of_other_origin_is_left_alone(self, evaluate, tmp_path):
         (tmp_path / "report.json").write_text("{}")

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -37,12 +39,17 @@ class Frozen(Penalty):
 def compiled(net, *arguments, optimizer="sgd", metrics=(), **options):
     compile_options = {
         name: options.pop(name)
-        for name in ("jit_compile", "steps_per_execution")
+        for name in ("jit_compile", "run_eagerly", "steps_per_execution")
         if name in options
     }
     model = AdversarialTrainingModel(net, *arguments, **options)
     model.compile(optimizer, sparse_loss(), metrics=list(metrics), **compile_options)
     return model
+
+
+# Tracing a step takes ten times as long as a few steps do. That they are the same is
+# in `test_options_of_compile_change_nothing`.
+untraced = functools.partial(compiled, run_eagerly=True)
 
 
 def test_parseval_cross_lipschitz_and_adversarial_images_add_up(digits):
@@ -82,15 +89,80 @@ def test_parseval_cross_lipschitz_and_adversarial_images_add_up(digits):
     assert float(tf.reduce_mean(penalty(model, x, y))) > 1e-3
 
 
+def one_unit_net(activation=None):
+    head = keras.layers.Dense(1, activation=activation)
+    net = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), head])
+    kernel = np.random.default_rng(0).normal(size=(64, 1)) / 8
+    head.set_weights([kernel, np.array([0.1])])
+    return net
+
+
+def history_of_two_classes(net, loss, accuracy, data, *, eager):
+    """Returns what a training with everything that counts labels tells."""
+    model = AdversarialTrainingModel(
+        net,
+        FGSM(0.05),
+        AdversarialCrossEntropy(0.5),
+        [DeepDefense(steps=1, weight=0.1)],
+        FGSM(0.05),
+        seed=1,
+    )
+    model.compile(
+        keras.optimizers.SGD(0.1), loss, metrics=[accuracy], run_eagerly=eager
+    )
+    robust = RobustAccuracy(FGSM(0.05), data)
+    options = {"epochs": 2, "shuffle": False, "verbose": 0}
+    options |= {"validation_data": data, "callbacks": [robust]}
+    history = model.fit(*data, **options).history
+    assert net.predict(data[0], verbose=0).shape == (6, net.output_shape[-1])
+    return history
+
+
+@pytest.fixture(scope="module")
+def of_two_logits():
+    """The history of a net of two classes whose first logit is 0."""
+    unit = one_unit_net()
+    outputs = unit.outputs[0]
+    outputs = keras.ops.concatenate([0.0 * outputs, outputs], axis=-1)
+    images = np.random.default_rng(0).uniform(0.05, 0.95, (6, 8, 8, 1))
+    return history_of_two_classes(
+        keras.Model(unit.inputs, outputs),
+        sparse_loss(),
+        "accuracy",
+        (images.astype("float32"), np.arange(6) % 2),
+        eager=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def weights_trained_by(digits):
+    """Returns the weights after a training with options of `compile`."""
+
+    def trained(**options):
+        keras.utils.set_random_seed(5)
+        net = small_net()
+        model = compiled(net, PGD(0.1, steps=2), seed=1, **options)
+        x, y = digits.x_train[:60], digits.y_train[:60]
+        model.fit(x, y, batch_size=16, epochs=2, verbose=0)
+        return net.get_weights()
+
+    return trained
+
+
+@pytest.fixture(scope="module")
+def weights_by_default(weights_trained_by):
+    return weights_trained_by()
+
+
 class TestAdversarialTrainingModel:
-    def test_training_makes_a_net_robust(self, digits):
-        left = {}
-        attack = PGD(0.2, steps=10)
-        for name, inner in (("plain", None), ("adversarial", PGD(0.2, steps=4))):
-            keras.utils.set_random_seed(1)
-            net = small_net()
-            model = compiled(net, inner, optimizer=keras.optimizers.Adam(0.01))
-            model.fit(digits.x_train, digits.y_train, epochs=12, verbose=0)
+    def test_training_makes_a_net_robust(self, trained_net, digits):
+        keras.utils.set_random_seed(1)
+        robust = small_net()
+        rate = keras.optimizers.Adam(0.01)
+        model = compiled(robust, PGD(0.2, steps=4), optimizer=rate)
+        model.fit(digits.x_train, digits.y_train, epochs=12, verbose=0)
+        left, attack = {}, PGD(0.2, steps=10)
+        for name, net in (("plain", trained_net), ("adversarial", robust)):
             found = attack.generate(
                 net, digits.x_test, digits.y_test, seed=0, verbose=0
             )
@@ -124,7 +196,7 @@ class TestAdversarialTrainingModel:
         net, twin = small_net(), small_net()
         twin.set_weights(net.get_weights())
         twin.compile("sgd", sparse_loss())
-        compiled(net, FGSM(0.0)).fit(images, labels, verbose=0)
+        untraced(net, FGSM(0.0)).fit(images, labels, verbose=0)
         twin.fit(images, labels, verbose=0)
         for one, other in zip(net.get_weights(), twin.get_weights(), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-6)
@@ -157,18 +229,18 @@ class TestAdversarialTrainingModel:
 
     def test_logs_only_what_was_measured(self, net, images, labels):
         data = (images, labels)
-        plain = compiled(net).fit(*data, validation_data=data, verbose=0)
+        plain = untraced(net).fit(*data, validation_data=data, verbose=0)
         assert set(plain.history) == {"loss", "val_loss"}
-        trained = compiled(net, FGSM(0.1)).fit(*data, validation_data=data, verbose=0)
+        trained = untraced(net, FGSM(0.1)).fit(*data, validation_data=data, verbose=0)
         assert set(trained.history) == {"loss", "val_loss", "adversarial_accuracy"}
-        watched = compiled(net, validation_attack=FGSM(0.1))
+        watched = untraced(net, validation_attack=FGSM(0.1))
         history = watched.fit(*data, validation_data=data, verbose=0).history
         assert set(history) == {"loss", "val_loss", "val_adversarial_accuracy"}
 
     def test_logs_of_training_name_what_they_are_of(self, images, labels):
         for weight, prefix in ((0.5, "clean"), (0.0, "adversarial")):
             net = small_net()
-            model = compiled(
+            model = untraced(
                 net,
                 FGSM(0.5),
                 AdversarialCrossEntropy(weight),
@@ -192,56 +264,39 @@ class TestAdversarialTrainingModel:
     @pytest.mark.parametrize("name", ["clean_accuracy", "adversarial_accuracy"])
     def test_accuracies_of_training_can_be_monitored(self, name, images, labels):
         stop = keras.callbacks.EarlyStopping(name, patience=1)
-        model = compiled(small_net(), FGSM(0.1), AdversarialCrossEntropy(0.5))
+        model = untraced(small_net(), FGSM(0.1), AdversarialCrossEntropy(0.5))
         model.fit(images, labels, verbose=0, callbacks=[stop])
         assert stop.monitor_op(2.0, 1.0)
 
-    @pytest.mark.parametrize("activation", [None, "sigmoid"])
-    @pytest.mark.parametrize("column", [False, True])
-    def test_one_unit_of_two_classes(self, activation, column, images):
+    @pytest.mark.parametrize(
+        ("activation", "column", "eager"),
+        [
+            (None, False, False),
+            (None, True, True),
+            ("sigmoid", False, True),
+            ("sigmoid", True, True),
+        ],
+    )
+    def test_one_unit_of_two_classes(
+        self, activation, column, eager, of_two_logits, images
+    ):
         """Everything counts right for one unit, as for its two logits 0 and z."""
         labels = np.arange(6) % 2
-        found = []
-        for units in (1, 2):
-            head = keras.layers.Dense(1, activation=activation if units == 1 else None)
-            inputs = keras.Input((8, 8, 1))
-            outputs = head(keras.layers.Flatten()(inputs))
-            kernel = np.random.default_rng(0).normal(size=(64, 1)) / 8
-            head.set_weights([kernel, np.array([0.1])])
-            loss = keras.losses.BinaryCrossentropy(from_logits=activation is None)
-            y = labels[:, None] if column else labels
-            # Keras's own "accuracy" takes one logit for a probability.
-            threshold = 0.0 if activation is None else 0.5
-            accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=threshold)
-            if units > 1:
-                outputs = keras.ops.concatenate([0.0 * outputs, outputs], axis=-1)
-                loss, y, accuracy = sparse_loss(), labels, "accuracy"
-            net = keras.Model(inputs, outputs)
-            model = AdversarialTrainingModel(
-                net,
-                FGSM(0.05),
-                AdversarialCrossEntropy(0.5),
-                [DeepDefense(steps=1, weight=0.1)],
-                FGSM(0.05),
-                seed=1,
+        # Keras's own "accuracy" takes one logit for a probability.
+        threshold = 0.0 if activation is None else 0.5
+        found = history_of_two_classes(
+            one_unit_net(activation),
+            keras.losses.BinaryCrossentropy(from_logits=activation is None),
+            keras.metrics.BinaryAccuracy("accuracy", threshold=threshold),
+            (images, labels[:, None] if column else labels),
+            eager=eager,
+        )
+        assert set(found) == set(of_two_logits)
+        for name, values in found.items():
+            np.testing.assert_allclose(
+                values, of_two_logits[name], rtol=1e-4, err_msg=name
             )
-            model.compile(keras.optimizers.SGD(0.1), loss, metrics=[accuracy])
-            robust = RobustAccuracy(FGSM(0.05), (images, y))
-            history = model.fit(
-                images,
-                y,
-                validation_data=(images, y),
-                callbacks=[robust],
-                epochs=2,
-                shuffle=False,
-                verbose=0,
-            ).history
-            assert net.predict(images, verbose=0).shape == (6, units)
-            found.append(history)
-        assert set(found[0]) == set(found[1])
-        for name, values in found[0].items():
-            np.testing.assert_allclose(values, found[1][name], rtol=1e-4, err_msg=name)
-        assert found[0]["val_accuracy"][0] > 0
+        assert found["val_accuracy"][0] > 0
 
     def test_ignored_labels_count_nowhere(self, images, labels):
         loss = keras.losses.SparseCategoricalCrossentropy(
@@ -255,7 +310,7 @@ class TestAdversarialTrainingModel:
             model = AdversarialTrainingModel(
                 net, PGD(0.1, steps=2, random_start=False), validation_attack=FGSM(0.1)
             )
-            model.compile(keras.optimizers.SGD(0.5), loss)
+            model.compile(keras.optimizers.SGD(0.5), loss, run_eagerly=True)
             history = model.fit(
                 x, y, validation_data=(x, y), shuffle=False, epochs=2, verbose=0
             )
@@ -272,7 +327,7 @@ class TestAdversarialTrainingModel:
         save = keras.callbacks.ModelCheckpoint(
             tmp_path / "best.keras", monitor=name, save_best_only=True
         )
-        model = compiled(net, FGSM(0.1), validation_attack=FGSM(0.1))
+        model = untraced(net, FGSM(0.1), validation_attack=FGSM(0.1))
         model.fit(
             images,
             labels,
@@ -308,7 +363,7 @@ class TestAdversarialTrainingModel:
                 ),
             ]
         )
-        model = compiled(
+        model = untraced(
             net,
             FGSM(0.1),
             AdversarialCrossEntropy(0.5),
@@ -326,9 +381,9 @@ class TestAdversarialTrainingModel:
 
     def test_penalties_add_up(self, images, labels):
         net = small_net()
-        base = compiled(net, optimizer=keras.optimizers.SGD(0.0))
+        base = untraced(net, optimizer=keras.optimizers.SGD(0.0))
         plain = base.fit(images, labels, verbose=0).history["loss"][0]
-        model = compiled(
+        model = untraced(
             net,
             penalties=[LogitSize(weight=2.0), LogitSize(weight=1.0)],
             optimizer=keras.optimizers.SGD(0.0),
@@ -351,7 +406,7 @@ class TestAdversarialTrainingModel:
         ):
             keras.utils.set_random_seed(3)
             net = small_net()
-            model = compiled(net, FGSM(0.1), optimizer=keras.optimizers.SGD(0.5))
+            model = untraced(net, FGSM(0.1), optimizer=keras.optimizers.SGD(0.5))
             model.fit(images, labels, verbose=0, shuffle=False, **arguments)
             results.append(net.get_weights())
         for one, other in zip(*results, strict=True):
@@ -396,7 +451,7 @@ class TestAdversarialTrainingModel:
             model.fit(images, labels, verbose=0)
 
     def test_objective_states_the_inner_problem(self, net, images, labels):
-        model = compiled(net, PGD(0.1, steps=2), Trades())
+        model = untraced(net, PGD(0.1, steps=2), Trades())
         inner = model._attacks[0]
         assert (inner.loss, inner.random_start) == ("kl", "gaussian")
         assert model.attack.loss == "cross_entropy"
@@ -405,7 +460,7 @@ class TestAdversarialTrainingModel:
     def test_save_load_and_continue(self, digits, tmp_path):
         x, y = digits.x_train[:64], digits.y_train[:64]
         net = small_net(front=[RandomNoise(0.05)])
-        model = compiled(
+        model = untraced(
             net,
             [FGSM(0.1), PGD(0.2, steps=2)],
             penalties=[LogitSize(weight=0.01)],
@@ -439,19 +494,14 @@ class TestAdversarialTrainingModel:
     @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
-        [{"jit_compile": True}, {"steps_per_execution": 3}],
-        ids=["xla", "steps_per_execution"],
+        [{"jit_compile": True}, {"steps_per_execution": 3}, {"run_eagerly": True}],
+        ids=["xla", "steps_per_execution", "eager"],
     )
-    def test_options_of_compile_change_nothing(self, options, digits):
-        x, y = digits.x_train[:60], digits.y_train[:60]
-        results = []
-        for each in ({}, options):
-            keras.utils.set_random_seed(5)
-            net = small_net()
-            model = compiled(net, PGD(0.1, steps=2), seed=1, **each)
-            model.fit(x, y, batch_size=16, epochs=2, verbose=0)
-            results.append(net.get_weights())
-        for one, other in zip(*results, strict=True):
+    def test_options_of_compile_change_nothing(
+        self, options, weights_trained_by, weights_by_default
+    ):
+        found = weights_trained_by(**options)
+        for one, other in zip(found, weights_by_default, strict=True):
             np.testing.assert_allclose(one, other, atol=2e-4)
 
     @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

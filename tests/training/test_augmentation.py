@@ -55,11 +55,20 @@ def body():
     ]
 
 
-def trained(net, batches, labels, *, value_range=(0, 1), objective=None, penalties=()):
+def trained(
+    net,
+    batches,
+    labels,
+    *,
+    value_range=(0, 1),
+    objective=None,
+    penalties=(),
+    eager=True,
+):
     epsilon = 0.1 * value_range[1]
     attack = PGD(epsilon, steps=2, value_range=value_range)
     model = AdversarialTrainingModel(net, attack, objective, penalties, seed=5)
-    model.compile(keras.optimizers.SGD(0.2), sparse_loss())
+    model.compile(keras.optimizers.SGD(0.2), sparse_loss(), run_eagerly=eager)
     logs = [model.train_on_batch(x, labels, return_dict=True) for x in batches]
     return logs, [np.array(w) for w in net.weights if "seed" not in w.path]
 
@@ -78,20 +87,20 @@ _FRONT: list = []
 
 class TestAugmentation:
     @pytest.mark.parametrize(
-        ("build", "objective", "penalties"),
+        ("build", "objective", "penalties", "eager"),
         [
-            (sequential, None, ()),
-            (nested, AdversarialCrossEntropy(0.5), ()),
-            (functional, CrossEntropy(), (CrossLipschitz(weight=0.1),)),
-            (sequential, None, (DeepDefense(steps=1, weight=0.1),)),
-            (pipeline, None, ()),
+            (sequential, None, (), False),
+            (nested, AdversarialCrossEntropy(0.5), (), True),
+            (functional, CrossEntropy(), (CrossLipschitz(weight=0.1),), True),
+            (sequential, None, (DeepDefense(steps=1, weight=0.1),), True),
+            (pipeline, None, (), True),
         ],
     )
     def test_inside_it_trains_as_in_the_data(
-        self, build, objective, penalties, images, labels
+        self, build, objective, penalties, eager, images, labels
     ):
         _FRONT[:] = front()
-        options = {"objective": objective, "penalties": penalties}
+        options = {"objective": objective, "penalties": penalties, "eager": eager}
         outside = trained(sequential([]), augmented(images), labels, **options)
         inside = trained(build(front()), [images] * 2, labels, **options)
         for one, other in zip(inside[0], outside[0], strict=True):

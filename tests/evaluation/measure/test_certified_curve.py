@@ -3,7 +3,10 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
+from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import certify_cross_lipschitz, evaluate_robustness
+from keras_advdef.evaluation._measure.certified_curve import measure_certified
+from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.models import SmoothedClassifier
 from keras_advdef.surgery import parseval_network
 from tests.support.nets import linear_net, small_net
@@ -20,14 +23,14 @@ def linear_case():
     return net, PIXELS.reshape(4, 2, 1, 1)
 
 
-def evaluated(model, images, labels, *, norm="l2", epsilon=0.1, **options):
+def evaluated(model, images, labels, *, epsilon=0.1, **options):
     report = evaluate_robustness(
         model,
         images,
         labels,
         epsilon=epsilon,
-        norm=norm,
-        attacks=[PGD(epsilon, norm=norm, steps=3)],
+        norm="l2",
+        attacks=[PGD(epsilon, norm="l2", steps=3)],
         curve=[],
         verbose=0,
         **options,
@@ -35,9 +38,28 @@ def evaluated(model, images, labels, *, norm="l2", epsilon=0.1, **options):
     return report
 
 
-def test_is_the_share_of_images_beyond_each_radius():
-    net, images = linear_case()
-    certified = evaluated(net, images, LABELS).data["certified"]
+@pytest.fixture(scope="module")
+def report():
+    return evaluated(*linear_case(), LABELS, epsilon=0.25)
+
+
+@pytest.fixture
+def certified_of(make_request):
+    """Returns what a report says of the certificates of a model."""
+
+    def of(model, images, labels, **changes):
+        settings = {"model": model, "images": images, "labels": labels, **changes}
+        request = make_request(**{"norm": "l2", **settings})
+        found = measure_certified(
+            request, np.asarray(labels), Ledger(None, {}, Progress())
+        )
+        return found and found.to_json()
+
+    return of
+
+
+def test_is_the_share_of_images_beyond_each_radius(report):
+    certified = report.data["certified"]
     assert certified["method"] == "certify_cross_lipschitz"
     assert certified["norm"] == "l2"
     points = certified["curve"]
@@ -49,31 +71,39 @@ def test_is_the_share_of_images_beyond_each_radius():
         assert point["count"] == 4
 
 
-def test_attacks_never_go_below_it():
-    net, images = linear_case()
-    report = evaluated(net, images, LABELS, epsilon=0.25)
+def test_attacks_never_go_below_it(report):
     points = report.data["certified"]["curve"]
     promised = min(p["accuracy"] for p in points if p["radius"] <= 0.25)
     assert report.data["adaptive"]["accuracy"] >= promised
 
 
-def test_smoothed_classifier_repeats(tmp_path):
+def check_smoothed(one, other):
+    assert one == other
+    assert "smoothing" in one["method"]
+    assert one["curve"][0]["accuracy"] in (0.5, 0.75)
+    assert one["curve"][-1]["radius"] <= DISTANCES[0]
+
+
+def test_smoothed_classifier_repeats(certified_of):
+    net, images = linear_case()
+    model = SmoothedClassifier(net, stddev=0.2, samples=20)
+    check_smoothed(*(certified_of(model, images, LABELS, seed=3) for _ in "ab"))
+
+
+@pytest.mark.nightly
+def test_evaluation_of_a_smoothed_classifier_repeats(tmp_path):
     net, images = linear_case()
     model = SmoothedClassifier(net, stddev=0.2, samples=20)
     found = [
         evaluated(model, images, LABELS, output=tmp_path / name, seed=3)
         for name in ("one", "other")
     ]
-    one, other = (report.data["certified"] for report in found)
-    assert one == other
-    assert "smoothing" in one["method"]
-    assert one["curve"][0]["accuracy"] in (0.5, 0.75)
-    assert one["curve"][-1]["radius"] <= DISTANCES[0]
+    check_smoothed(*(report.data["certified"] for report in found))
     text = (tmp_path / "one" / "report.md").read_text(encoding="utf-8")
     assert "## Certified accuracy against l2 radius: randomized smoothing" in text
 
 
-def test_parseval_network_by_its_margins(digits):
+def test_parseval_network_by_its_margins(certified_of, digits):
     layers = keras.layers
     net = keras.Sequential(
         [
@@ -85,17 +115,17 @@ def test_parseval_network_by_its_margins(digits):
         ]
     )
     images, labels = digits.x_test[:6], digits.y_test[:6]
-    assert evaluated(net, images, labels).data["certified"] is None
-    found = evaluated(parseval_network(net), images, labels).data["certified"]
+    assert certified_of(net, images, labels) is None
+    found = certified_of(parseval_network(net), images, labels)
     assert found["method"] == "certify_lipschitz_margin"
 
 
-def test_other_models_have_none(digits):
+def test_other_models_have_none(certified_of, digits):
     images, labels = digits.x_test[:4], digits.y_test[:4]
     pooled = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)]
     of_any_size = keras.Sequential([keras.Input((None, None, 1)), *pooled])
     for model in (small_net(), small_net().__call__, of_any_size):
-        assert evaluated(model, images, labels, norm="linf").data["certified"] is None
+        assert certified_of(model, images, labels, norm="linf") is None
 
 
 def test_radii_are_those_of_the_function():
