@@ -77,8 +77,9 @@ class TestModelView:
             with draw_scope(make_key(3)):
                 return gradient(view, images)
 
+        expected = look()
         for found in called_by_threads(look, 24):
-            np.testing.assert_allclose(found, look(), rtol=0, atol=1e-6)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
         assert "call" not in vars(layer)
 
     def test_temperature(self, net, images):

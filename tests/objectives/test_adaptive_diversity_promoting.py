@@ -33,7 +33,8 @@ def ensemble():
 def training_model(ensemble, attack=None, **arguments):
     objective = AdaptiveDiversityPromoting(**arguments)
     model = AdversarialTrainingModel(ensemble, attack, objective)
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss = "sparse_categorical_crossentropy"
+    model.compile("adam", loss, metrics=["accuracy"], run_eagerly=attack is not None)
     return model
 
 

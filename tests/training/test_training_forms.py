@@ -137,7 +137,8 @@ def test_an_output_alone_in_a_dictionary(attack, keyed_loss):
         loss, labels = "sparse_categorical_crossentropy", _SPARSE.labels
         if keyed and keyed_loss:
             loss, labels = {"class": loss}, {"class": labels}
-        model.compile(keras.optimizers.SGD(0.5), loss, metrics=["accuracy"])
+        options = {"metrics": ["accuracy"], "run_eagerly": attack is not None}
+        model.compile(keras.optimizers.SGD(0.5), loss, **options)
         data = (small_images(), labels)
         fit = {**_FIT, "epochs": 1}
         histories.append(model.fit(*data, validation_data=data, **fit).history)
