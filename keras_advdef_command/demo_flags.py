@@ -9,8 +9,12 @@ import typer
 
 from keras_advdef_command._flags import Seed, Verbose
 from keras_advdef_command._parse_number import parse_number
-from keras_advdef_command.paths import check_data, check_output
+from keras_advdef_command.paths import check_data, check_output, check_replaceable
 from keras_advdef_command.refusal import refusal
+
+# What the demo writes: files, and a SavedModel.
+FILES = ("model.keras", "report.json", "report.png")
+SERVED = "served"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,7 @@ class DemoFlags:
         self.epsilon_number()
         check_data(self.data)
         check_output(self.output)
+        check_replaceable(self.output, files=FILES, folder=SERVED)
 
     def epsilon_number(self) -> float | None:
         """Returns epsilon as a number, or `None` for the data set's.

@@ -10,6 +10,7 @@ from keras_advdef_command.refusal import RefusedArgument, refusal
 # Data sets that come with scikit-learn, and that Keras downloads.
 BUNDLED = ("digits",)
 DOWNLOADED = ("mnist", "fashion_mnist", "cifar10")
+_SAVED_MODEL = "saved_model.pb"
 
 
 def check_data(spec: str) -> None:
@@ -71,11 +72,11 @@ def check_model(argument: str, spec: str) -> None:
     path = Path(spec)
     with _opening(refuse):
         is_there, is_folder = path.exists(), path.is_dir()
-        is_served = is_folder and (path / "saved_model.pb").exists()
+        is_served = is_folder and (path / _SAVED_MODEL).exists()
     if not spec or not is_there:
         raise refuse("There is no such file or folder; check the path.")
     if is_folder and not is_served:
-        raise refuse("This folder lacks saved_model.pb.")
+        raise refuse(f"This folder lacks {_SAVED_MODEL}.")
 
 
 def check_output(path: Path) -> None:
@@ -103,6 +104,31 @@ def check_output(path: Path) -> None:
         raise refuse(f"{str(nearest)!r} is a file.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise refuse(f"{str(nearest)!r} cannot be written to.")
+
+
+def check_replaceable(output: Path, *, files: tuple[str, ...], folder: str) -> None:
+    """Raises if a folder holds, under the same names, what no demo has written.
+
+    Args:
+        output: As typed.
+        files: Names of the files that will be written.
+        folder: Name of the SavedModel that will be written.
+
+    Raises:
+        RefusedArgument: If it does.
+    """
+
+    def refuse(advice: str) -> RefusedArgument:
+        rule = "a folder whose contents may be replaced"
+        return refusal("--output", rule, str(output), advice=f"{advice}; move it away.")
+
+    for name in files:
+        if (output / name).is_dir():
+            raise refuse(f"It contains a folder named {name!r}")
+    target = output / folder
+    foreign = target.exists() and not (target / _SAVED_MODEL).is_file()
+    if foreign or target.is_symlink():
+        raise refuse(f"{folder!r} in it is not a SavedModel")
 
 
 @contextlib.contextmanager

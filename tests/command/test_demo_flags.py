@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from keras_advdef_command.demo_flags import DemoFlags
+from keras_advdef_command.refusal import RefusedArgument
 
 
 class TestDemoFlags:
@@ -32,3 +33,29 @@ class TestDemoFlags:
         assert DemoFlags(epsilon=typed.pop("--epsilon")).epsilon_number() == 8 / 255
         rest = {"--data": "my digits.npz", "--output": "out"}
         assert typed == {**rest, "--epochs": "5", "--seed": "3"}
+
+    @pytest.mark.parametrize(
+        ("changes", "text"),
+        [
+            ({}, None),
+            ({"epsilon": "8"}, "--epsilon"),
+            ({"data": "mnits"}, "--data"),
+            ({"output": Path("file")}, "'file' is a file"),
+            (
+                {"output": Path("foreign")},
+                "'served' in it is not a SavedModel; move",
+            ),
+            ({"output": Path("folders")}, "a folder named 'report.json'; move it away"),
+        ],
+    )
+    def test_check(self, tmp_path, monkeypatch, changes, text):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "file").touch()
+        (tmp_path / "foreign" / "served").mkdir(parents=True)
+        (tmp_path / "folders" / "report.json").mkdir(parents=True)
+        flags = DemoFlags(**changes)
+        if text is None:
+            flags.check()
+        else:
+            with pytest.raises(RefusedArgument, match=text):
+                flags.check()

@@ -15,24 +15,10 @@ from keras_advdef.core.files import (
     write_errors_as,
 )
 from keras_advdef.core.untrusted import Refusal
+from keras_advdef_command.paths import check_replaceable
 
-_SAVED_MODEL = "saved_model.pb"
 _STAGING = f"{PARTIAL_PREFIX}demo-"
 _LOCK = "lock"
-
-
-def _check_replaceable(output: Path, files: tuple[str, ...], folder: str) -> None:
-    """Refuses to replace anything that an earlier run cannot have written."""
-    rule = "a folder whose contents may be replaced"
-    for name in files:
-        if (output / name).is_dir():
-            advice = f"It contains a folder named {name!r}; move it away."
-            raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
-    target = output / folder
-    foreign = target.exists() and not (target / _SAVED_MODEL).is_file()
-    if foreign or target.is_symlink():
-        advice = f"{folder!r} in it is not a SavedModel; move it away."
-        raise invalid("keras-advdef", "--output", rule, str(output), advice=advice)
 
 
 def _publish(
@@ -133,7 +119,7 @@ def atomic_output(
     created = not output.exists()
     try:
         with _staging(output) as staging:
-            _check_replaceable(output, files, folder)
+            check_replaceable(output, files=files, folder=folder)
             yield staging
             with write_errors_as(output_refusal(output)), uninterrupted():
                 _publish(staging, output, files=files, folder=folder)

@@ -24,10 +24,8 @@ from keras_advdef.cli.demo._stage_progress import StageProgress
 from keras_advdef.cli.demo._train_classifier import train_classifier
 from keras_advdef.core.files import check_disk_space, write_errors_as
 from keras_advdef.evaluation.better_than_chance import better_than_chance
-from keras_advdef_command.demo_flags import DemoFlags
+from keras_advdef_command.demo_flags import FILES, SERVED, DemoFlags
 
-_FILES = ("model.keras", "report.json", "report.png")
-_SERVED = "served"
 _EVALUATION_STEPS = 40
 # Bytes for the graphs, the report and the plot.
 _SMALL_FILES = 8 * 2**20
@@ -103,9 +101,9 @@ def _bytes_needed(dataset: Dataset) -> int:
 
 
 def _write(staging: Path, model: keras.Model, run: DemoRun) -> None:
-    model_file, report_file, plot_file = (staging / name for name in _FILES)
+    model_file, report_file, plot_file = (staging / name for name in FILES)
     model.save(model_file)
-    model.export(str(staging / _SERVED), verbose=False)
+    model.export(str(staging / SERVED), verbose=False)
     report = json.dumps(demo_report(run), indent=2, allow_nan=False)
     report_file.write_text(report + "\n", encoding="utf-8")
     save_curve_plot(
@@ -133,11 +131,11 @@ def _print_result(progress: StageProgress, run: DemoRun) -> None:
     for text in run.failed_checks:
         progress.line(text)
     progress.console.print(_table(run))
-    progress.line(f"Written to {output}: {', '.join(_FILES)}, {_SERVED}/")
+    progress.line(f"Written to {output}: {', '.join(FILES)}, {SERVED}/")
     progress.line(
         f"Load with `import keras_advdef; "
-        f"keras.saving.load_model({str(output / _FILES[0])!r})` "
-        f"or `tf.saved_model.load({str(output / _SERVED)!r})`."
+        f"keras.saving.load_model({str(output / FILES[0])!r})` "
+        f"or `tf.saved_model.load({str(output / SERVED)!r})`."
     )
     progress.line(
         f"{run.attack} is only one attack; a stronger one may find more. Read the "
@@ -162,7 +160,7 @@ def run_demo(flags: DemoFlags, console: Console) -> DemoRun:
     """
     progress = StageProgress(console)
     budget = _budget(flags)
-    with atomic_output(flags.output, files=_FILES, folder=_SERVED) as staging:
+    with atomic_output(flags.output, files=FILES, folder=SERVED) as staging:
         whole = load_dataset(flags.data)
         dataset = whole.subsample(
             train=budget.train_images, test=budget.test_images, seed=flags.seed
