@@ -107,6 +107,7 @@ def test_apgd_is_as_strong(trained_net, digits, loss):
     assert_as_strong(trained_net, labels, ours=found, theirs=expected)
 
 
+@pytest.mark.nightly
 def test_square_is_as_strong(trained_net, digits):
     images, labels = standing(trained_net, digits)
     theirs = evasion.SquareAttack(

@@ -94,6 +94,7 @@ def test_deep_fool_is_as_near(trained_net, digits, norm, order, attack):
     assert_as_near(ours, expected)
 
 
+@pytest.mark.nightly
 def test_carlini_wagner_is_as_near(trained_net, digits):
     images, labels = standing(trained_net, digits)
     common = {"steps": 100, "binary_search_steps": 3}
@@ -105,6 +106,7 @@ def test_carlini_wagner_is_as_near(trained_net, digits):
     assert_as_near(found_norms(ours, trained_net, images, labels), expected)
 
 
+@pytest.mark.nightly
 def test_boundary_attack_is_as_near(trained_net, digits):
     images, labels = standing(trained_net, digits, FEW)
     theirs = foolbox.attacks.BoundaryAttack(steps=300)
@@ -113,6 +115,7 @@ def test_boundary_attack_is_as_near(trained_net, digits):
     assert_as_near(ours, expected)
 
 
+@pytest.mark.nightly
 def test_hop_skip_jump_is_as_near(trained_net, digits):
     images, labels = standing(trained_net, digits, FEW)
     theirs = foolbox.attacks.HopSkipJumpAttack(steps=5)
