@@ -22,8 +22,10 @@ from tests.support.cases import LAYERS, made
 from tests.support.nets import small_net
 from tests.support.threads import called_by_threads, run_together
 
-_CALLS = 24
-_ALL_CALLS = pytest.param(10_000, marks=pytest.mark.nightly)
+_CALLS = 16
+# In graphs; an eager call of all layers takes 0.2 s, and a prediction nearly as long.
+_ALL_CALLS = 10_000
+_SLOW_CALLS = 800
 # So many that layers that choose one of a few ways for each do not choose the same ways
 # for all of them by chance. The fewest are two sides and four places, which two images
 # share with 0.31: two calls with 8e-13.
@@ -38,17 +40,41 @@ def _ensemble():
     return RandomSelfEnsemble(net, samples=2)
 
 
+def _side_by_side(layers):
+    """A model of layers that each have an output of their own."""
+    inputs = keras.Input((8, 8, 1))
+    return keras.Model(inputs, [layer(inputs) for layer in (*layers, _ensemble())])
+
+
 @pytest.fixture(scope="module")
-def model():
-    """Every random layer side by side, each with its own output."""
+def every_layer():
+    """Every random layer side by side."""
     keras.utils.set_random_seed(3)
     cases = [(cls, {**given, **_SHORT.get(cls, {})}) for cls, given in LAYERS]
     layers = [made(*case, _IMAGES) for case in cases]
     drawing = [layer for layer in layers if layer.draws]
     assert len({type(layer) for layer in drawing}) == 10
-    inputs = keras.Input((8, 8, 1))
-    outputs = [layer(inputs) for layer in (*drawing, _ensemble())]
-    return keras.Model(inputs, outputs)
+    return _side_by_side(drawing)
+
+
+@pytest.fixture(scope="module")
+def two_layers():
+    """A shift of all pixels and a choice among them; these take little time."""
+    pruning = StochasticActivationPruning(fraction=2.0)
+    return _side_by_side([RandomNoise(0.5), pruning])
+
+
+@pytest.fixture
+def model(request):
+    """One of these two models."""
+    return request.getfixturevalue(request.param)
+
+
+def _cases(count, long):
+    """Two layers called a few times; nightly, every layer called often."""
+    every = pytest.param("every_layer", long, marks=pytest.mark.nightly)
+    cases = [("two_layers", count), every]
+    return pytest.mark.parametrize(("model", "count"), cases, indirect=["model"])
 
 
 def _digests(outputs):
@@ -76,22 +102,26 @@ def test_one_place_draws_for_all_layers():
 
 
 class TestNoDrawComesTwice:
-    @pytest.mark.parametrize("count", [_CALLS, _ALL_CALLS])
-    def test_eager(self, count, model):
-        _assert_all_different(lambda: [_digests(model(_IMAGES))], count)
+    @pytest.mark.parametrize(
+        "count", [_CALLS, pytest.param(_SLOW_CALLS, marks=pytest.mark.nightly)]
+    )
+    def test_eager(self, count, every_layer):
+        _assert_all_different(lambda: [_digests(every_layer(_IMAGES))], count)
 
     @pytest.mark.parametrize(
-        "jit", [False, pytest.param(True, marks=pytest.mark.nightly)]
+        ("jit", "count"),
+        [
+            (False, _CALLS),
+            pytest.param(False, _ALL_CALLS, marks=pytest.mark.nightly),
+            pytest.param(True, _ALL_CALLS, marks=pytest.mark.nightly),
+        ],
     )
-    @pytest.mark.parametrize("count", [_CALLS, _ALL_CALLS])
-    def test_graph(self, count, jit, model):
-        call = tf.function(model, jit_compile=jit)
+    def test_graph(self, jit, count, every_layer):
+        call = tf.function(every_layer, jit_compile=jit)
         _assert_all_different(lambda: [_digests(call(_IMAGES))], count)
 
-    @pytest.mark.parametrize(
-        "count", [8, pytest.param(2000, marks=pytest.mark.nightly)]
-    )
-    def test_predict(self, count, model):
+    @_cases(8, _SLOW_CALLS)
+    def test_predict(self, model, count):
         images = np.tile(_IMAGES, (5, 1, 1, 1))
 
         def predict():
@@ -101,8 +131,8 @@ class TestNoDrawComesTwice:
 
         _assert_all_different(predict, count)
 
-    @pytest.mark.parametrize("count", [_CALLS, _ALL_CALLS])
-    def test_served(self, count, model, tmp_path):
+    @_cases(_CALLS, _ALL_CALLS)
+    def test_served(self, model, count, tmp_path):
         model.export(tmp_path / "served", verbose=False)
         served = tf.saved_model.load(tmp_path / "served")
         _assert_all_different(lambda: [_digests(served.serve(_IMAGES))], count)

@@ -53,6 +53,13 @@ def cases_of(kind: str) -> list[tuple[type, dict[str, Any]]]:
     return cases
 
 
+def first_of_each_class(
+    cases: list[tuple[type, dict[str, Any]]],
+) -> list[tuple[type, dict[str, Any]]]:
+    """Returns the first case of each class."""
+    return list({cls: (cls, each) for cls, each in reversed(cases)}.values())[::-1]
+
+
 def arguments_of(cls: type) -> list[dict[str, Any]] | str:
     """Returns the arguments of each case of a class, or the reason why it has none."""
     declared = _declared(cls)
