@@ -160,7 +160,7 @@ class TestAdversarialTrainingModel:
         robust = small_net()
         rate = keras.optimizers.Adam(0.01)
         model = compiled(robust, PGD(0.2, steps=4), optimizer=rate)
-        model.fit(digits.x_train, digits.y_train, epochs=12, verbose=0)
+        model.fit(digits.x_train, digits.y_train, batch_size=64, epochs=10, verbose=0)
         left, attack = {}, PGD(0.2, steps=10)
         for name, net in (("plain", trained_net), ("adversarial", robust)):
             found = attack.generate(

@@ -85,15 +85,22 @@ class TestFit:
         for one, other in zip(*students, strict=True):
             np.testing.assert_array_equal(one, other)
 
-    @pytest.mark.parametrize(("one_hot", "jit"), [(False, False), (True, True)])
+    @pytest.mark.parametrize(
+        ("one_hot", "jit"),
+        [
+            (True, False),
+            pytest.param(False, False, marks=pytest.mark.nightly),
+            pytest.param(True, True, marks=pytest.mark.nightly),
+        ],
+    )
     def test_teacher_and_student_learn(self, one_hot, jit, epoch):
         x, y = epoch
         labels = np.eye(3, dtype="float32")[y] if one_hot else y
         trainer = DistillationTrainer(small_net(), temperature=5.0)
         trainer.compile(
-            keras.optimizers.Adam(0.02), metrics=["accuracy"], jit_compile=jit
+            keras.optimizers.Adam(0.05), metrics=["accuracy"], jit_compile=jit
         )
-        options = {"batch_size": 50, "epochs": 4, "verbose": 0}
+        options = {"batch_size": 100, "epochs": 5, "verbose": 0}
         taught = trainer.fit_teacher(x, labels, **options).history
         assert taught["accuracy"][-1] > 0.9
         held_out = x[:100], labels[:100]
@@ -164,8 +171,12 @@ class TestStudent:
         assert DistillationTrainer(small_net(), student).student is student
 
 
-@pytest.mark.parametrize("eager", [False, True])
-def test_a_softmax_head_is_undone(eager, digits):
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"run_eagerly": True}, {"jit_compile": True}],
+    ids=["graph", "eager", "xla"],
+)
+def test_a_softmax_head_is_undone(options, digits):
     x, y = digits.x_train[:32], digits.y_train[:32]
     weights = small_net().get_weights()
     histories, students = [], []
@@ -174,10 +185,13 @@ def test_a_softmax_head_is_undone(eager, digits):
         teacher.set_weights(weights)
         student.set_weights([0.5 * each for each in weights])
         trainer = DistillationTrainer(teacher, student, temperature=5.0)
-        trainer.compile(keras.optimizers.SGD(0.1), run_eagerly=eager)
-        options = {"shuffle": False, "verbose": 0}
-        ran = trainer.fit_teacher(x, y, **options).history
-        ran |= trainer.fit(x, y, validation_data=(x, y), **options).history
+        # Without a head it is the same in every mode.
+        trainer.compile(
+            keras.optimizers.SGD(0.1), **(options if head else {"run_eagerly": True})
+        )
+        fit = {"shuffle": False, "verbose": 0}
+        ran = trainer.fit_teacher(x, y, **fit).history
+        ran |= trainer.fit(x, y, validation_data=(x, y), **fit).history
         histories.append([ran["loss"][0], ran["val_loss"][0]])
         students.append(student.get_weights())
     np.testing.assert_allclose(*histories, rtol=1e-5)
@@ -286,7 +300,9 @@ def test_losses_of_the_teachers_layers_do_not_count():
     assert found == pytest.approx(float(expected), rel=1e-4)
 
 
+# Shorter: the distilled nets in tests/evaluation/test_evaluate_robustness.py.
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_hides_gradients_and_no_more(epoch, digits):
     layers = keras.layers
     hidden = layers.Dense(32, activation="relu")

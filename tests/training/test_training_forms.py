@@ -15,6 +15,7 @@ from tests.support.training_forms import (
 )
 
 _FIT = {"batch_size": 4, "epochs": 2, "shuffle": False, "verbose": 0}
+_EAGER = {"run_eagerly": True}
 _SPARSE = LossForm(
     "sparse", lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 )
@@ -50,15 +51,47 @@ def of_clean_images():
 
     def of(form):
         if form.name not in fitted:
-            fitted[form.name] = _fitted(form, wrap=True)
+            fitted[form.name] = _fitted(form, wrap=True, compiled=_EAGER)
+        return fitted[form.name]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def of_keras():
+    """Returns what Keras gives for a form, fitted once."""
+    fitted = {}
+
+    def of(form):
+        if form.name not in fitted:
+            fitted[form.name] = _fitted(form, wrap=False, compiled=_EAGER)
         return fitted[form.name]
 
     return of
 
 
 @pytest.mark.parametrize("form", LOSSES, ids=str)
-def test_losses_are_those_of_keras(form, of_clean_images):
-    _assert_same(of_clean_images(form), _fitted(form, wrap=False))
+def test_losses_are_those_of_keras(form, of_clean_images, of_keras):
+    _assert_same(of_clean_images(form), of_keras(form))
+
+
+# Of each kind of labels and weights, one form is traced in the gate.
+_TRACED = ("binary_column", "label_smoothing", "ignore_class", "sample_weight")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(
+            form,
+            id=form.name,
+            marks=() if form.name in _TRACED else pytest.mark.nightly,
+        )
+        for form in LOSSES
+    ],
+)
+def test_losses_are_those_of_keras_where_a_step_is_traced(form, of_keras):
+    _assert_same(_fitted(form, wrap=True), of_keras(form))
 
 
 @pytest.mark.parametrize("form", LOSSES, ids=str)
@@ -66,8 +99,7 @@ def test_losses_meet_an_attack(form, of_clean_images):
     attack = advdef.attacks.FGSM(0.05)
     clean, _ = of_clean_images(form)
     # That a graph gives the same is in test_adversarial_training_model.py.
-    eager = {"run_eagerly": True}
-    attacked, _ = _fitted(form, wrap=True, attack=attack, compiled=eager)
+    attacked, _ = _fitted(form, wrap=True, attack=attack, compiled=_EAGER)
     assert np.isfinite(attacked["loss"]).all()
     assert attacked["loss"][0] > clean["loss"][0]
 
@@ -112,7 +144,17 @@ def test_options_do_what_they_do_in_keras(form):
     )
 
 
-@pytest.mark.parametrize("form", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(
+            form,
+            id=form.name,
+            marks=() if form.compiled else pytest.mark.nightly,
+        )
+        for form in OPTIONS
+    ],
+)
 def test_options_meet_an_attack(form, of_arrays):
     attack = advdef.attacks.FGSM(0.05)
     options = {"optimizer": form.optimizer, "compiled": form.compiled}
