@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import FGSM, PGD, Attack
+from keras_advdef.attacks import FGSM, PGD, Attack, LatentSpaceAttack
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._run.runner import DRAWS
 from keras_advdef.layers import RandomNoise
+from keras_advdef.models import DefenseGAN
+from tests.support.generators import small_generator
 from tests.support.nets import linear_net, small_net
 
 # Class 1 where the first pixel is above the second.
@@ -115,6 +117,19 @@ class TestRunner:
         assert settled.shape == (DRAWS, 4)
         # Every look has the same draws, none of them those that chose the images.
         np.testing.assert_array_equal(runner.evaluate_worst("naive"), settled)
+
+    def test_searches_of_a_latent_space_are_attacked_from_there(self, runner_of):
+        generator = small_generator((2, 1, 1), latent_dim=2)
+        model = DefenseGAN(generator, NET, steps=2, restarts=1, seed=0)
+        runner = runner_of(model, is_random=True)
+        attack = LatentSpaceAttack(0.4, steps=2, restarts=1)
+        before = runner.wrong.copy()
+        found = runner.run(stage(attack, view=ModelView(model, is_random=True)), [0, 1])
+        assert (found["wrong"] <= DRAWS).all()
+        np.testing.assert_array_equal(
+            runner.wrong[:2], np.maximum(before[:2], found["wrong"])
+        )
+        assert np.abs(runner.worst - IMAGES.reshape(4, 2, 1, 1)).max() <= 0.4 + 1e-6
 
     def test_tells_what_is_left(self, runner_of):
         told = []
