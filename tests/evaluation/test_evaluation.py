@@ -8,12 +8,14 @@ import json
 import shutil
 import types
 
+import keras
 import pytest
 
 from keras_advdef.attacks import PGD, LatentSpaceAttack
 from keras_advdef.evaluation import evaluate_robustness
 from keras_advdef.evaluation._run import runner
 from keras_advdef.evaluation._run.ledger import Ledger
+from keras_advdef.layers import RandomNoise
 from keras_advdef.models import DefenseGAN
 from tests.support import defended_nets
 from tests.support.damages import BYTES
@@ -34,7 +36,8 @@ def evaluate(trained_net, digits):
             "epsilon": 0.1,
             "attacks": ATTACKS,
             "curve": [0.05],
-            "batch_size": 8,
+            # Two blocks of one shape, which is traced once.
+            "batch_size": 7,
             "verbose": 0,
             **arguments,
         }
@@ -98,6 +101,12 @@ def resumed(evaluate, stopped, tmp_path_factory):
         report = evaluate(folder, verbose=1)
     found = {"folder": folder, "report": report, "names": names}
     return types.SimpleNamespace(**found, printed=printed.getvalue())
+
+
+def noisy_net():
+    """A random model that is traced soon."""
+    layers = [RandomNoise(0.1, seed=0), keras.layers.Flatten(), keras.layers.Dense(3)]
+    return keras.Sequential([keras.Input((8, 8, 1)), *layers])
 
 
 def without_run(report):
@@ -168,7 +177,7 @@ class TestEvaluation:
 
     @pytest.mark.slow
     def test_random_model_goes_on_too(self, evaluate, digits, tmp_path, monkeypatch):
-        model = defended_nets.noisy(digits)
+        model = defended_nets.fitted(noisy_net, digits)
         evaluate = functools.partial(evaluate, model=model, attacks=[], curve=[])
         whole = evaluate(None)
         with monkeypatch.context() as patch:
@@ -204,6 +213,8 @@ class TestEvaluation:
         assert list(tmp_path.iterdir()) == []
 
 
+# Each of the attacks goes through the searches, whose gradients take long to trace.
+@pytest.mark.nightly
 def test_searches_of_a_latent_space_are_told(evaluate, trained_net, capsys):
     model = DefenseGAN(small_generator(), trained_net, steps=3, restarts=2, seed=0)
     attacks = [LatentSpaceAttack(0.1, steps=2, restarts=1)]
