@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.support.cases import LAYERS, made
+from tests.support.cases import LAYERS, case_id, first_of_each_class, made
 from tests.support.fresh_process import run_fresh
 from tests.support.nets import small_net
 
@@ -14,40 +14,45 @@ sys.modules["keras_advdef"] = None
 import numpy as np, tensorflow as tf
 folder = pathlib.Path(sys.argv[1])
 images = np.load(folder / "images.npy", allow_pickle=False)
-served = {}
-for path in sorted(folder.glob("model_*")):
-    model = tf.saved_model.load(str(path))
-    jitted = tf.function(model.serve, jit_compile=True)
-    calls = [model.serve(images), model.serve(images), jitted(images), jitted(images)]
-    served[path.name] = [call.numpy().tolist() for call in calls]
-print(json.dumps(served))
+model = tf.saved_model.load(str(folder / "served"))
+functions = [model.serve]
+if "jit" in sys.argv:
+    functions.append(tf.function(model.serve, jit_compile=True))
+calls = [function(images) for function in functions for _ in range(2)]
+print(json.dumps([[each.numpy().tolist() for each in call] for call in calls]))
 """
 
 
 @pytest.mark.slow
-def test_every_layer_serves_without_the_package(images, tmp_path):
+@pytest.mark.parametrize(
+    "cases",
+    [
+        pytest.param(first_of_each_class(LAYERS), id="classes"),
+        pytest.param(LAYERS, id="cases", marks=pytest.mark.nightly),
+    ],
+)
+def test_every_layer_serves_without_the_package(cases, images, tmp_path):
     np.save(tmp_path / "images.npy", images)
-    models = {}
-    for index, (cls, arguments) in enumerate(LAYERS):
-        net = small_net(front=[made(cls, arguments, images)])
-        name = f"model_{index}"
-        net.export(tmp_path / name, verbose=False)
-        models[name] = net
-    first, second = (run_fresh(SERVE, tmp_path) for _ in range(2))
-    for name, net in models.items():
-        calls = np.array([*first[name], *second[name]])
-        expected = net(images)
-        if net.layers[0].draws:
-            # Eight draws in two processes, with and without XLA: all different.
-            assert len({call.tobytes() for call in calls}) == len(calls)
+    layers = [made(*case, images) for case in cases]
+    inputs = keras.Input(images.shape[1:])
+    net = keras.Model(inputs, [layer(inputs) for layer in layers])
+    net.export(tmp_path / "served", verbose=False)
+    found = [*run_fresh(SERVE, tmp_path, "jit"), *run_fresh(SERVE, tmp_path)]
+    for layer, expected, *each in zip(layers, net(images), *found, strict=True):
+        calls = np.array(each)
+        if layer.draws:
+            # Six draws in two processes, with and without XLA: all different.
+            assert len({call.tobytes() for call in calls}) == len(calls), layer
             spread = np.abs(calls - calls.mean(axis=0)).max()
-            assert np.abs(calls.mean(axis=0) - expected).max() < 5 * spread
+            assert np.abs(calls.mean(axis=0) - expected).max() < 5 * spread, layer
         else:
             for call in calls:
-                np.testing.assert_allclose(call, expected, atol=1e-5)
+                np.testing.assert_allclose(
+                    call, expected, atol=1e-5, err_msg=layer.name
+                )
 
 
-@pytest.mark.parametrize(("cls", "arguments"), LAYERS)
+@pytest.mark.parametrize(("cls", "arguments"), LAYERS, ids=case_id)
 def test_keras_file_continues_the_draws(cls, arguments, images, tmp_path):
     net = small_net(front=[made(cls, arguments, images)])
     net(images)
