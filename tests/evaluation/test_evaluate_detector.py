@@ -81,9 +81,8 @@ class TestEvaluateDetector:
 @pytest.mark.slow
 def test_a_detector_is_attacked_as_one(detector, digits):
     images, labels = digits.x_test[:80], digits.y_test[:80]
-    report = evaluate_robustness(
-        detector, images, labels, epsilon=EPSILON, budget="quick", verbose=0
-    )
+    settings = {"epsilon": EPSILON, "budget": "quick", "curve": [], "verbose": 0}
+    report = evaluate_robustness(detector, images, labels, **settings)
     verdicts = {check["name"]: check for check in report.checks}
     assert verdicts["no_detector"]["passed"]
     assert "declares that it is a detector" in verdicts["no_detector"]["detail"]
