@@ -41,8 +41,9 @@ def parse_arguments(
     arguments = parser.parse_args()
     if arguments.smoke:
         arguments.rounds = 1
-    tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
+    if arguments.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
     return arguments
 
 

@@ -26,7 +26,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
 STRENGTHS = sorted((ROOT / "benchmarks").glob("*_strength.py"))
 APPLICATIONS = ROOT / "examples" / "evaluate_keras_applications.py"
 # What the gate runs whole, in its own process.
-IN_GATE = ("goodfellow_mnist",)
+IN_GATE = ("goodfellow_mnist", "projection_speed")
 
 
 def _marked(name: str) -> object:
@@ -81,7 +81,7 @@ def run(loaded, capsys):
 def test_there_are_scripts():
     assert len(REPRODUCTIONS) >= 2
     assert len(BENCHMARKS) >= 2
-    stems = {script.stem for script in (*REPRODUCTIONS, *ON_CIFAR10)}
+    stems = {script.stem for script in (*REPRODUCTIONS, *ON_CIFAR10, *BENCHMARKS)}
     assert set(IN_GATE) <= stems
 
 
@@ -228,10 +228,9 @@ def test_keras_applications():
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
-@pytest.mark.parametrize("script", BENCHMARKS, ids=lambda path: path.stem)
-def test_benchmark(script):
-    printed = _run(script)
+@pytest.mark.parametrize("name", [_marked(each.stem) for each in BENCHMARKS])
+def test_benchmark(name, run):
+    printed = run(ROOT / "benchmarks" / f"{name}.py")
     assert "| ratio" in printed
     assert "CPU cores" in printed
 
