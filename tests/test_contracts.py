@@ -24,6 +24,7 @@ from tests.support.cases import (
     cases_of,
     missing_case,
     public_classes,
+    whole_once,
 )
 from tests.support.check_attack import check_attack
 from tests.support.check_attack_loss import check_attack_loss
@@ -31,16 +32,19 @@ from tests.support.check_layer import check_layer
 from tests.support.check_objective import check_objective
 from tests.support.check_penalty import check_penalty
 
+_CASE = ("cls", "arguments", "whole")
 
-@pytest.mark.parametrize(("cls", "arguments"), LAYERS, ids=case_id)
-def test_layer(cls, arguments, images):
-    check_layer(cls, arguments, images)
+
+@pytest.mark.parametrize(_CASE, whole_once(LAYERS), ids=case_id)
+def test_layer(cls, arguments, whole, images):
+    check_layer(cls, arguments, images, whole=whole)
 
 
 @pytest.mark.filterwarnings("ignore:The targeted DLR needs 4 classes")
-@pytest.mark.parametrize(("cls", "arguments"), ATTACKS, ids=case_id)
-def test_attack(cls, arguments, trained_net, digits):
-    check_attack(cls, arguments, trained_net, digits.x_test[:6], digits.y_test[:6])
+@pytest.mark.parametrize(_CASE, whole_once(ATTACKS), ids=case_id)
+def test_attack(cls, arguments, whole, trained_net, digits):
+    images, labels = digits.x_test[:6], digits.y_test[:6]
+    check_attack(cls, arguments, trained_net, images, labels, whole=whole)
 
 
 @pytest.mark.filterwarnings("ignore:The targeted DLR needs 4 classes")
@@ -64,6 +68,20 @@ def test_penalty(cls, arguments, images, labels):
 )
 def test_public_class_has_a_case(cls):
     assert missing_case(cls) is None, missing_case(cls)
+
+
+@pytest.mark.parametrize("kind", ["layer", "attack"])
+def test_gate_puts_the_fullest_case_of_each_class_through_all(kind):
+    cases = cases_of(kind)
+    parameters = whole_once(cases)
+    whole = [case.values[:2] for case in parameters if case.values[2]]
+    assert whole == cases
+    gated = [case.values for case in parameters if not case.marks]
+    assert [case[:2] for case in gated] == cases
+    fullest = {cls: arguments for cls, arguments, is_whole in gated if is_whole}
+    assert list(fullest) == list(dict.fromkeys(cls for cls, _ in cases))
+    for cls, arguments in cases:
+        assert len(arguments) <= len(fullest[cls])
 
 
 def test_bases_are_left_to_their_subclasses():

@@ -15,7 +15,7 @@ from tests.support.nets import small_net, sparse_loss, weights_of
 
 CONTRACT = [
     {"steps": 10, "restarts": 3, "learning_rate": 1.0},
-    {"steps": 4, "restarts": 2, "learning_rate": 2.0, "gradient": "unrolled"},
+    {"steps": 2, "restarts": 2, "learning_rate": 2.0, "gradient": "unrolled"},
 ]
 
 

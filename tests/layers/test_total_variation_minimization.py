@@ -9,7 +9,10 @@ from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import TotalVariationMinimization
 from keras_advdef.layers._total_variation import least_variation
 
-CONTRACT = [{"steps": 50}, {"keep_probability": 1.0, "weight": 0.1}]
+CONTRACT = [
+    {"keep_probability": 0.5, "weight": 0.1, "steps": 50},
+    {"keep_probability": 1.0, "weight": 0.1},
+]
 
 
 class TestTotalVariationMinimization:

@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import keras_advdef as advdef
@@ -172,9 +173,11 @@ def made(cls, arguments, images, **more):
 
 
 def case_id(value) -> str:
-    """A readable pytest id for a class or its arguments."""
+    """A readable pytest id for a class, its arguments or `whole`."""
     if isinstance(value, type):
         return value.__name__
+    if isinstance(value, bool):
+        return "whole" if value else "arguments"
     # Functions by name: their `repr` differs between the workers.
     shown = {name: _readable(item) for name, item in value.items()}
     return ",".join(f"{name}={item}" for name, item in shown.items())
@@ -184,6 +187,28 @@ def _readable(item: Any) -> str:
     if isinstance(item, (keras.losses.Loss, keras.layers.Layer)):
         return type(item).__name__
     return getattr(item, "__name__", str(item))
+
+
+def whole_once(cases: list[tuple[type, dict[str, Any]]]) -> list[Any]:
+    """Returns the parameters class, arguments and `whole` for each case.
+
+    The gate puts one case of each class through the whole contract: that with most
+    arguments, the likeliest to break; of several, the last. For the others that is left
+    to the night.
+    """
+    fullest: dict[type, dict[str, Any]] = {}
+    for cls, arguments in cases:
+        if cls not in fullest or len(arguments) >= len(fullest[cls]):
+            fullest[cls] = arguments
+    parameters = []
+    for cls, arguments in cases:
+        if fullest[cls] is arguments:
+            parameters.append(pytest.param(cls, arguments, True))
+            continue
+        parameters.append(pytest.param(cls, arguments, False))
+        nightly = pytest.mark.nightly
+        parameters.append(pytest.param(cls, arguments, True, marks=nightly))
+    return parameters
 
 
 LAYERS = cases_of("layer")

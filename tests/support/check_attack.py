@@ -31,20 +31,70 @@ _ROUNDING = 1.2e-7
 _WALKS = (BoundaryAttack, HopSkipJump)
 
 
-def check_attack(cls, arguments, net, images, labels) -> None:
-    """Puts one attack class through the contract on `[0, 1]` images."""
+def check_attack(cls, arguments, net, images, labels, *, whole=True) -> None:
+    """Puts one attack through the contract on `[0, 1]` images.
+
+    All that is asked of it in graphs, on images of one size, is asked of one trace.
+
+    Args:
+        cls: The attack's class.
+        arguments: Arguments of the constructor.
+        net: A trained net on the images.
+        images: A few images.
+        labels: Their classes.
+        whole: Whether to check as well what depends on the code of the class and hardly
+            on the arguments.
+    """
     attack = cls(**arguments)
-    net = _attackable(cls, net)
+    plain, net = net, _attackable(cls, net)
     _check_config(cls, arguments)
-    _check_ball(attack, net, images, labels)
-    _check_seeds(attack, net, images, labels)
-    _check_same_everywhere(attack, net, images, labels)
-    _check_side_effects(cls, arguments, images, labels)
-    _check_units(cls, arguments, net, images, labels)
-    _check_half_precision(attack, images, labels)
+    many = _copies(images, labels)
+    traced = _traced(attack, net, *many)
+    assert missing_kernels_of(traced) == {}
+    craft = _caller(traced)
+    _check_ball(attack, craft, *many)
+    found = _check_seeds(attack, craft, *many)
+    eager = _check_eager(attack, net, *many, found)
+    _check_units(cls, arguments, net, *many, eager)
     _check_generate(attack, net, images, labels)
     if isinstance(attack, MinimalAttack):
         _check_found(attack, net, images, labels)
+    if not whole:
+        return
+    _check_xla(attack, net, traced, *many, found)
+    if net is plain:
+        _check_unknown_sizes(attack, net, *many, found)
+    _check_fresh_draws(attack, net, images, labels)
+    _check_side_effects(cls, arguments, images, labels)
+    _check_half_precision(attack, images, labels)
+    _check_copies(attack, net, images, labels)
+    _check_early(attack, net, images, labels)
+
+
+def _copies(images, labels):
+    """Enough images that some may diverge by rounding."""
+    return np.concatenate([images] * 20), np.concatenate([labels] * 20)
+
+
+def _traced(attack, net, images, labels):
+    """Traces an attack as a function of images, labels, epsilon and key."""
+
+    def craft(images, labels, epsilon, key):
+        return attack(net, images, labels, epsilon=epsilon, seed=key)
+
+    function = tf.function(craft, autograph=False)
+    inputs = tf.constant(images), tf.constant(labels), tf.constant(0.0), make_key(0)
+    return function.get_concrete_function(*inputs)
+
+
+def _caller(function):
+    """A function of arrays, a number and an integer seed, for one of tensors."""
+
+    def call(images, labels, epsilon, seed):
+        inputs = map(tf.constant, (images, labels))
+        return function(*inputs, tf.constant(epsilon, tf.float32), make_key(seed))
+
+    return call
 
 
 def _attackable(cls, net) -> keras.Model:
@@ -80,30 +130,51 @@ def inside(result, images, epsilon, norm) -> bool:
     return bool((distance(result, images, norm) <= epsilon * (1 + 1e-6) + slack).all())
 
 
-def _check_ball(attack, net, images, labels) -> None:
+def _check_ball(attack, craft, images, labels) -> None:
     corners = np.concatenate([images[:3].round(), images[3:]])
     for batch in (images, corners):
-        before = batch.copy()
-        result = attack(net, batch, labels, seed=1).numpy()
-        assert result.dtype == np.float32
-        assert result.shape == batch.shape
-        assert result.min() >= 0.0
-        assert result.max() <= 1.0
-        assert inside(result, batch, attack.epsilon, attack.norm)
+        result = craft(batch, labels, attack.epsilon, 1).numpy()
+        _check_range(attack, result, batch)
         assert distance(result, batch, attack.norm).max() > 0
-        np.testing.assert_array_equal(batch, before)
-    nothing = attack(net, images, labels, epsilon=0.0, seed=1)
+    nothing = craft(images, labels, 0.0, 1)
     np.testing.assert_allclose(nothing, images, atol=_ROUNDING)
 
 
-def _check_seeds(attack, net, images, labels) -> None:
-    one = attack(net, images, labels, seed=1)
-    np.testing.assert_array_equal(one, attack(net, images, labels, seed=1))
-    if isinstance(attack, GradientAttack) and attack.random_start:
-        assert np.any(one != attack(net, images, labels, seed=2))
-        assert np.any(attack(net, images, labels) != attack(net, images, labels))
+def _check_range(attack, result, images) -> None:
+    assert result.dtype == np.float32
+    assert result.shape == images.shape
+    assert result.min() >= 0.0
+    assert result.max() <= 1.0
+    assert inside(result, images, attack.epsilon, attack.norm)
+
+
+def _check_seeds(attack, craft, images, labels) -> tf.Tensor:
+    one, again = (craft(images, labels, attack.epsilon, 1) for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    if _starts_at_random(attack):
+        assert np.any(one != craft(images, labels, attack.epsilon, 2))
+    return one
+
+
+def _starts_at_random(attack) -> bool:
+    return isinstance(attack, GradientAttack) and bool(attack.random_start)
+
+
+def _check_fresh_draws(attack, net, images, labels) -> None:
+    if _starts_at_random(attack):
+        one, other = (attack(net, images, labels) for _ in range(2))
+        assert np.any(one != other)
+
+
+def _check_eager(attack, net, images, labels, expected) -> tf.Tensor:
+    """An eager call, with labels of the other kind, finds what the trace found."""
+    before = images.copy()
     one_hot = np.eye(3, dtype="float32")[labels]
-    np.testing.assert_array_equal(one, attack(net, images, one_hot, seed=1))
+    found = attack(net, images, one_hot, seed=1)
+    np.testing.assert_array_equal(images, before)
+    _check_range(attack, found.numpy(), images)
+    _check_equally_strong(attack, net, labels, found, expected)
+    return found
 
 
 def _losses(net, images, labels):
@@ -117,34 +188,34 @@ def _loss_tolerance(attack) -> float:
     return 0.1 if isinstance(attack, _WALKS) else 0.01
 
 
-def _check_same_everywhere(attack, net, images, labels) -> None:
-    many = np.concatenate([images] * 20), np.concatenate([labels] * 20)
-    eager_loss, eager_broken = _losses(net, attack(net, *many, seed=1), many[1])
-    for jit in (False, True):
-        compiled = tf.function(
-            lambda x, y: attack(net, x, y, seed=1), jit_compile=jit, autograph=False
-        ).get_concrete_function(*map(tf.constant, many))
-        assert missing_kernels_of(compiled) == {}
-        found = compiled(*map(tf.constant, many))
-        loss, broken = _losses(net, found, many[1])
-        assert np.mean(broken == eager_broken) >= 0.99
-        near = _loss_tolerance(attack)
-        np.testing.assert_allclose(np.mean(loss), np.mean(eager_loss), rtol=near)
-        if not jit and not isinstance(attack, LatentSpaceAttack):
-            _check_unknown_sizes(attack, net, many, found)
+def _check_equally_strong(attack, net, labels, found, expected) -> None:
+    loss, broken = _losses(net, found, labels)
+    expected_loss, expected_broken = _losses(net, expected, labels)
+    assert np.mean(broken == expected_broken) >= 0.99
+    near = _loss_tolerance(attack)
+    np.testing.assert_allclose(np.mean(loss), np.mean(expected_loss), rtol=near)
 
 
-def _check_unknown_sizes(attack, net, many, expected) -> None:
+def _check_xla(attack, net, traced, images, labels, expected) -> None:
+    def craft(images, labels, epsilon, key):
+        return traced(images, labels, epsilon, key)
+
+    compiled = _caller(tf.function(craft, jit_compile=True, autograph=False))
+    found = compiled(images, labels, attack.epsilon, 1)
+    _check_equally_strong(attack, net, labels, found, expected)
+
+
+def _check_unknown_sizes(attack, net, images, labels, expected) -> None:
     """A graph that learns all sizes only when it runs finds the same images."""
     of_any_size = keras.Sequential([keras.Input((None, None, 1)), *net.layers])
     found = tf.function(
         lambda x, y: attack(of_any_size, x, y, seed=1),
         input_signature=[
             tf.TensorSpec([None, None, None, 1]),
-            tf.TensorSpec([None], many[1].dtype),
+            tf.TensorSpec([None], labels.dtype),
         ],
         autograph=False,
-    )(*many)
+    )(images, labels)
     # An image diverges where rounding flips a prediction.
     apart = np.abs(found - expected).max(axis=(1, 2, 3))
     assert np.mean(apart <= 1e-6) >= 0.95
@@ -164,7 +235,7 @@ def _check_side_effects(cls, arguments, images, labels) -> None:
             np.testing.assert_array_equal(old, new)
 
 
-def _check_units(cls, arguments, net, images, labels) -> None:
+def _check_units(cls, arguments, net, images, labels, unit) -> None:
     """The same attack on 0 to 255: epsilon, step size and images scale."""
     scaled = {**arguments, "value_range": (0, 255)}
     lengths = ["step_size", "delta", "theta"]
@@ -172,7 +243,6 @@ def _check_units(cls, arguments, net, images, labels) -> None:
     scaled.update(
         {name: 255 * arguments[name] for name in lengths if name in arguments}
     )
-    unit = cls(**arguments)(net, images, labels, seed=1)
     wide = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255)])
     wide.add(net)
     result = cls(**scaled)(wide, 255 * images, labels, seed=1)
@@ -196,18 +266,25 @@ def _check_half_precision(attack, images, labels) -> None:
 
 
 def _check_generate(attack, net, images, labels) -> None:
-    whole = attack.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
+    whole = _generated(attack, net, images, labels)
     assert whole.dtype == np.float32
     assert whole.shape == images.shape
     assert inside(whole, images, attack.epsilon, attack.norm)
-    again = attack.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
-    np.testing.assert_array_equal(whole, again)
-    # An attack can still be copied after it has been used.
+    one_hot = np.eye(3, dtype="float32")[labels]
+    np.testing.assert_array_equal(whole, _generated(attack, net, images, one_hot))
     copied = pickle.loads(pickle.dumps(copy.deepcopy(copy.copy(attack))))
     assert repr(copied) == repr(attack)
-    again = copied.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
-    np.testing.assert_array_equal(whole, again)
-    _check_early(attack, net, images, labels)
+
+
+def _generated(attack, net, images, labels) -> np.ndarray:
+    return attack.generate(net, images, labels, seed=1, batch_size=4, verbose=0)
+
+
+def _check_copies(attack, net, images, labels) -> None:
+    """An attack can still be copied after it has been used."""
+    whole = _generated(attack, net, images, labels)
+    copied = pickle.loads(pickle.dumps(copy.deepcopy(copy.copy(attack))))
+    np.testing.assert_array_equal(whole, _generated(copied, net, images, labels))
 
 
 def _check_early(attack, net, images, labels) -> None:

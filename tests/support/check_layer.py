@@ -11,19 +11,30 @@ from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.layers import InputTransform
 from tests.support.cases import made
-from tests.support.kernels import missing_kernels
+from tests.support.kernels import missing_kernels, missing_kernels_of
 
 
-def check_layer(cls, arguments, images) -> None:
-    """Puts one layer class through the contract on `[0, 1]` images."""
+def check_layer(cls, arguments, images, *, whole=True) -> None:
+    """Puts one layer through the contract on `[0, 1]` images.
+
+    Args:
+        cls: The layer's class.
+        arguments: Arguments of the constructor.
+        images: A few images.
+        whole: Whether to check as well what depends on the code of the class and hardly
+            on the arguments.
+    """
     _check_config(cls, arguments, images)
     _check_shapes(cls, arguments)
     _check_draws(cls, arguments, images)
-    _check_same_everywhere(made(cls, arguments, images), images)
+    _check_graph(made(cls, arguments, images), images)
     is_soft = arguments.get("gradient") in {"soft", "unrolled"}
     layer = made(cls, arguments, images)
     _check_gradients(layer, tf.constant(images), is_soft=is_soft)
-    _check_kernels(made(cls, arguments, images), tf.constant(images))
+    if not whole:
+        return
+    _check_xla(made(cls, arguments, images), images)
+    assert missing_kernels(layer, tf.constant(images)) == {}
     _check_in_model(cls, arguments, images)
 
 
@@ -64,21 +75,38 @@ def _check_draws(cls, arguments, images) -> None:
         assert np.ptp(first(same), axis=0).max() > 0, "one draw for the whole batch"
 
 
-def _check_same_everywhere(layer, images) -> None:
+def _check_graph(layer, images) -> None:
     layer(images)
+    compiled = tf.function(_with_key(layer)).get_concrete_function(
+        tf.constant(images), make_key(5)
+    )
+    assert missing_kernels_of(compiled) == {}
+    _check_same(layer, compiled, images)
+
+
+def _check_xla(layer, images) -> None:
+    layer(images)
+    _check_same(layer, tf.function(_with_key(layer), jit_compile=True), images)
+
+
+def _with_key(layer):
+    """The layer as a function of inputs and the key of its draws."""
 
     def call(inputs, key):
         with draw_scope(key):
             return layer(inputs)
 
+    return call
+
+
+def _check_same(layer, compiled, images) -> None:
+    """A compiled function gives what the layer gives eagerly, and changes no state."""
     before = [np.array(variable) for variable in layer.variables]
-    eager = call(tf.constant(images), make_key(5))
-    for jit in (False, True):
-        compiled = tf.function(call, jit_compile=jit)
-        result = compiled(tf.constant(images), make_key(5))
-        np.testing.assert_allclose(result, eager, atol=2e-6)
-        other = compiled(tf.constant(images), make_key(6))
-        assert bool(np.all(other == result)) is not layer.draws
+    eager = _with_key(layer)(tf.constant(images), make_key(5))
+    result = compiled(tf.constant(images), make_key(5))
+    np.testing.assert_allclose(result, eager, atol=2e-6)
+    other = compiled(tf.constant(images), make_key(6))
+    assert bool(np.all(other == result)) is not layer.draws
     for variable, value in zip(layer.variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
 
@@ -112,11 +140,7 @@ def _check_gradients(layer, images, *, is_soft) -> None:
     for each in (gradient, second):
         assert np.isfinite(each).all()
         assert np.mean(np.asarray(each) != 0) > 0.3
-
-
-def _check_kernels(layer, images) -> None:
     assert missing_kernels(lambda x: _input_gradient(layer, x)[0], images) == {}
-    assert missing_kernels(layer, images) == {}
 
 
 def _check_in_model(cls, arguments, images) -> None:
