@@ -1,106 +1,153 @@
-"""Compiled functions of attacks, cached for the models each attacked last."""
+"""Compiled functions of attacks, shared by all attacks that run the same code.
 
+An argument that is only a number (steps, step size, momentum, the temperature of a
+view) is a tensor of the compiled function. So PGD-20, PGD-50, FGSM, each radius of a
+curve and a model of divided logits share one trace.
+"""
+
+import copy
+import dataclasses
+import functools
 import threading
-import time
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import keras
 import tensorflow as tf
 
-from keras_advdef.attacks._guard import finite_looks, kept_in_ball
-from keras_advdef.core.keras_private import flat_layers
-from keras_advdef.core.logits import LogitsFunction, watch_logits
-from keras_advdef.core.model_view import unwrap_view
-from keras_advdef.core.progress import meter
-from keras_advdef.core.random_state import draw_scope
+from keras_advdef.attacks._trace_key import arguments_key, code_of, is_plain, view_key
+from keras_advdef.attacks._traced_attack import Numbers, TracedAttack
+from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.traced_function import TracedFunction
 
 if TYPE_CHECKING:
     from keras_advdef.attacks.attack import Attack
     from keras_advdef.attacks.stepped_attack import State
 
-# Models cached per attack, which several threads may share.
-_MOST_MODELS = 4
+# Models whose functions are cached, and functions of each.
+_MOST_MODELS = 8
+_MOST_FUNCTIONS = 128
 
 _lock = threading.Lock()
-# Not an attribute of the attack: it could no longer be pickled or copied.
-_kept: weakref.WeakKeyDictionary[Any, dict[int, "CompiledAttack"]]
-_kept = weakref.WeakKeyDictionary()
 
 
-class _PerShape:
-    """A function that is traced once per combination of argument shapes.
+@dataclasses.dataclass(eq=False)
+class _Cache:
+    """The functions of one model. It holds no reference to the model."""
 
-    A `tf.function` does the same, but warns of frequent tracing once a few models have
-    been attacked.
-    """
+    model: Callable[[], Any]
+    functions: OrderedDict[Any, TracedFunction] = dataclasses.field(
+        default_factory=OrderedDict
+    )
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = tf.function(function, autograph=False)
-        self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
+    def function(self, key: Any, make: Callable[[], TracedFunction]) -> TracedFunction:
+        with _lock:
+            found = self.functions.get(key)
+            if found is None:
+                found = self.functions[key] = make()
+            self.functions.move_to_end(key)
+            if len(self.functions) > _MOST_FUNCTIONS:
+                self.functions.popitem(last=False)
+            return found
 
-    def __call__(self, *arguments: Any) -> Any:
-        shapes = tuple(str(each.shape) for each in tf.nest.flatten(arguments))
-        traced = self._traced.get(shapes)
-        if traced is None:
-            began = time.perf_counter()
-            traced = self._function.get_concrete_function(*arguments)
-            meter.tracing += time.perf_counter() - began
-            self._traced[shapes] = traced
-        return traced(*arguments)
+
+_caches: OrderedDict[int, _Cache] = OrderedDict()
+
+
+def _cache_of(model: Any) -> _Cache:
+    place = id(model)
+    with _lock:
+        found = _caches.get(place)
+        if found is None or found.model() is not model:
+            found = _caches[place] = _Cache(_reference(model))
+        _caches.move_to_end(place)
+        while len(_caches) > _MOST_MODELS:
+            _caches.popitem(last=False)
+        return found
+
+
+def _reference(model: Any) -> Callable[[], Any]:
+    place = id(model)
+    try:
+        # The garbage collector may call it at any time: it must not take the lock.
+        return weakref.ref(model, lambda _: _caches.pop(place, None))
+    except TypeError:
+        return lambda: model
 
 
 class CompiledAttack:
-    """The compiled functions of one attack on one model; holds a reference to neither.
+    """The compiled functions of one attack on one model.
+
+    They are cached with the model, shared by attacks of the same code and the same
+    static arguments, and traced when they are first called.
 
     Args:
-        attack: Returns the attack.
-        model: Returns the attacked model.
-        signature: What the functions depend on besides attack and model.
+        attack: The attack.
+        model: The attacked model, built, or a `ModelView` of it.
+
+    Example:
+
+    >>> from keras_advdef.attacks._compiled_attack import CompiledAttack
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    >>> attacks = keras_advdef.attacks.FGSM(0.1), keras_advdef.attacks.PGD(0.2)
+    >>> first, second = (CompiledAttack(each, model) for each in attacks)
+    >>> first.function("slope") is second.function("slope")
+    True
     """
 
-    def __init__(
-        self,
-        attack: Callable[[], Any],
-        model: Callable[[], Any],
-        signature: tuple[Any, ...],
-    ) -> None:
-        self._attack = attack
-        self._model = model
-        self.signature = signature
-        self.craft = _PerShape(self._craft)
-        self.logits = _PerShape(self._logits)
-        self.start = _PerShape(self._start)
-        self.advance = _PerShape(self._advance)
-        self.confirm = _PerShape(self._confirm)
+    def __init__(self, attack: "Attack", model: Any) -> None:
+        # A `SteppedAttack` where its steps are called.
+        self._attack: Any = attack
+        view = model if isinstance(model, ModelView) else ModelView(model)
+        self._cache = _cache_of(view.model)
+        self._temperature = tf.constant(view.temperature, tf.float32)
+        self._view = dataclasses.replace(view, model=None, temperature=1.0)
+        self._view_key = view_key(view)
+        self._functions: dict[str, TracedFunction] = {}
+        self._numbers: tuple[Any, Numbers] = None, {}
 
-    def fits(self, model: Any, signature: tuple[Any, ...]) -> bool:
-        """Returns whether the functions still fit a model."""
-        return self._model() is model and self.signature == signature
+    def function(self, name: str) -> TracedFunction:
+        """Returns one of the functions.
 
-    def _parts(self) -> tuple[Any, LogitsFunction]:
-        """Returns the attack, and the model as it calls it; fresh for each trace."""
-        attack = self._attack()
-        return attack, attack.logits_function(self._model())
+        Args:
+            name: A method of `TracedAttack`.
+        """
+        found = self._functions.get(name)
+        if found is None:
+            found = self._functions[name] = self._shared(name)
+        return found
 
-    def _craft(
+    def _shared(self, name: str) -> TracedFunction:
+        kind = code_of(type(self._attack), name)
+        arguments = arguments_key(self._attack, kind, name)
+        key: Any = (name, kind, self._view_key, arguments)
+
+        def make() -> TracedFunction:
+            held: Callable[[], Any] = weakref.ref(self._attack)
+            if is_plain(self._attack):
+                held = functools.partial(_same, copy.copy(self._attack))
+            else:
+                drop = self._cache.functions.pop
+                weakref.finalize(self._attack, drop, key, None).atexit = False
+            traced = TracedAttack(held, self._cache.model, self._view)
+            return TracedFunction(getattr(traced, name))
+
+        return self._cache.function(key, make)
+
+    def craft(
         self, images: tf.Tensor, labels: tf.Tensor, epsilon: tf.Tensor, key: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Returns images, and whether clean logits are finite, if any were seen."""
-        attack, logits_fn = self._parts()
-        unit = attack.value_range.to_unit(images)
-        with watch_logits(unit) as looks:
-            found = attack.perturb(logits_fn, unit, labels, epsilon, key)
-            found = kept_in_ball(found, unit, epsilon, attack.norm)
-        return attack.value_range.pixels_of(found), finite_looks(logits_fn, looks)
+        rows = images, labels, epsilon
+        found = self.function("craft")(rows, self._temperature, key)
+        return found if isinstance(found, tuple) else (found, None)
 
-    def _logits(self, images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-        attack, logits_fn = self._parts()
-        with draw_scope(key):
-            return logits_fn.full_precision(attack.value_range.to_unit(images))
+    def logits(self, images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """Returns the logits of images in the attack's value range."""
+        return self.function("logits")(images, self._temperature, key)
 
-    def _start(
+    def start(
         self,
         images: tf.Tensor,
         labels: tf.Tensor,
@@ -108,65 +155,115 @@ class CompiledAttack:
         key: tf.Tensor,
         run: tf.Tensor,
     ) -> "State":
-        attack, logits_fn = self._parts()
-        return attack.start(logits_fn, images, labels, epsilon, key, run)
+        """Returns the state before the first step; see `SteppedAttack.start`."""
+        return self._begun("start", (images, labels, epsilon, run), key)
 
-    def _confirm(
+    def begin(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> "State":
+        """Returns the state before the first step; see `SteppedAttack.begin`."""
+        return self._begun("begin", (images, labels, epsilon, run), key)
+
+    def _begun(self, name: str, rows: tuple[tf.Tensor, ...], key: tf.Tensor) -> "State":
+        return self.function(name)(rows, self._temperature, key)
+
+    def advance(
+        self, state: "State", epsilon: tf.Tensor, key: tf.Tensor, count: int
+    ) -> "State":
+        """Returns the state some steps later, its last point evaluated.
+
+        Args:
+            state: The state.
+            epsilon: Radius on the `[0, 1]` scale.
+            key: Key for the draws.
+            count: Steps to take; an image that has had all of them stays.
+        """
+        state = self.repeat(state, epsilon, key, count)
+        return {**state, **self._settled(state, epsilon, key, count)}
+
+    def repeat(
+        self, state: "State", epsilon: tf.Tensor, key: tf.Tensor, count: int
+    ) -> "State":
+        """Returns the state some steps later; see `advance`."""
+        step = self._split_step if self._attack.looks_apart() else self._step
+        steps = tf.constant(self._attack.steps, tf.float32)
+        for index in _indices(count):
+            state = {**state, **step(state, epsilon, key, index, steps)}
+        return state
+
+    def _step(
+        self,
+        state: "State",
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        index: tf.Tensor,
+        steps: tf.Tensor,
+    ) -> "State":
+        rows = state, self._tensors(epsilon), epsilon
+        return self.function("step")(rows, self._temperature, key, index, steps)
+
+    def _split_step(
+        self,
+        state: "State",
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        index: tf.Tensor,
+        steps: tf.Tensor,
+    ) -> "State":
+        """One function looks at the model, another, without the model, moves."""
+        seen = self._attack.seen(state)
+        slope = self.function("slope")(seen, self._temperature, key, index)
+        rows = state, slope, self._tensors(epsilon), epsilon
+        return self.function("move")(rows, index, steps)
+
+    def _settled(
+        self, state: "State", epsilon: tf.Tensor, key: tf.Tensor, count: int
+    ) -> "State":
+        taken = tf.constant(count, tf.float32)
+        if not self._attack.looks_apart():
+            more = self._temperature, key, taken
+            return self.function("settle")((state, epsilon), *more)
+        seen = self._attack.seen(state)
+        glance = self.function("glance")(seen, self._temperature, key)
+        return self.function("keep")((state, glance, epsilon), taken)
+
+    def confirm(
         self, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
     ) -> tf.Tensor:
-        attack, logits_fn = self._parts()
-        return attack.confirm(logits_fn, images, labels, key)
+        """Returns whether images succeed in float32 and on fresh draws."""
+        return self.function("confirm")((images, labels), self._temperature, key)
 
-    def _advance(self, state: "State", epsilon: tf.Tensor, key: tf.Tensor) -> "State":
-        attack, logits_fn = self._parts()
-        moved = attack.advance(logits_fn, state, epsilon, key)
-        best = kept_in_ball(moved["best"], moved["images"], epsilon, attack.norm)
-        return {**moved, "best": best}
+    def pixels(
+        self, found: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns what was found in the ball, in the attack's value range."""
+        return self.function("pixels")((found, images, epsilon))
 
-
-def compiled_attack(attack: "Attack", model: Any) -> CompiledAttack:
-    """Returns an attack's compiled functions for a model, in any thread.
-
-    They are cached for the last few models, and compiled again if attack or model
-    changed. The cache is freed with the attack or the model.
-
-    Args:
-        attack: The attack.
-        model: The attacked model, built.
-
-    Example:
-
-    >>> from keras_advdef.attacks._compiled_attack import compiled_attack
-    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-    >>> attack = keras_advdef.attacks.FGSM(0.1)
-    >>> compiled_attack(attack, model) is compiled_attack(attack, model)
-    True
-    """
-    signature = _signature(attack, model)
-    with _lock:
-        kept = _kept.setdefault(attack, {})
-        found = kept.pop(id(model), None)
-        if found is None or not found.fits(model, signature):
-            reference = _reference(model, kept)
-            found = CompiledAttack(weakref.ref(attack), reference, signature)
-        # Last in order: the first one is the least recently used.
-        kept[id(model)] = found
-        for oldest in list(kept)[:-_MOST_MODELS]:
-            kept.pop(oldest, None)
-    return found
+    def _tensors(self, epsilon: tf.Tensor) -> Numbers:
+        """The numbers that the attack's steps get as tensors."""
+        if self._numbers[0] is not epsilon:
+            kind = code_of(type(self._attack), "move")
+            numbers = {}
+            if "tensors" in vars(kind):
+                numbers = self._attack.tensors(epsilon)
+            self._numbers = epsilon, numbers
+        return self._numbers[1]
 
 
-def _reference(model: Any, kept: dict[int, CompiledAttack]) -> Callable[[], Any]:
-    place = id(model)
-    try:
-        # The garbage collector may call it at any time: it must not take the lock.
-        return weakref.ref(model, lambda _: kept.pop(place, None))
-    except TypeError:
-        return lambda: model
+def _same(value: Any) -> Any:
+    return value
 
 
-def _signature(attack: "Attack", model: Any) -> tuple[tf.Tensor, ...]:
-    """What a compiled function depends on: settings and the layers' identities."""
-    model = unwrap_view(model)
-    layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
-    return (repr(attack), *map(id, layers))
+@functools.cache
+def _index(place: int) -> tf.Tensor:
+    with tf.init_scope():
+        return tf.constant(place, tf.int64)
+
+
+def _indices(count: int) -> list[tf.Tensor]:
+    return [_index(place) for place in range(count)]

@@ -52,8 +52,9 @@ class _Slots:
         count = len(self.owners)
         block = block_size(count, self.job.size)
         packed = {k: tf.constant(pad_rows(v, block)) for k, v in self.state.items()}
-        advance = self.job.compiled.advance
-        moved = advance(packed, self.epsilon, self._next_key())
+        steps = min(self.attack.segment, self.attack.steps)
+        key = self._next_key()
+        moved = self.job.compiled.advance(packed, self.epsilon, key, steps)
         before = self.state["step"]
         self.state = {name: value.numpy()[:count] for name, value in moved.items()}
         meter.rows += block * int((self.state["step"] - before).max())

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_advdef.attacks._compiled_attack import compiled_attack
+from keras_advdef.attacks._compiled_attack import CompiledAttack
 from keras_advdef.attacks._guard import given
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.image_layout import pad_rows
@@ -63,7 +63,7 @@ class Job:
         self.logits_fn = attack.logits_function(model)
         check_image_shape(owner, model, self.images)
         self.logits_fn.build(self.shape[1:])
-        self.compiled = compiled_attack(attack, model)
+        self.compiled = CompiledAttack(attack, model)
         # The first forward pass also gives the number of classes.
         self._first = self._logits(slice(0, self.size))
         self.classes = self._first.shape[1]
@@ -153,7 +153,7 @@ class Job:
         elif rows.start not in self._looked_at:
             self._logits(rows)
         for name, model in self._attack.companions().items():
-            compiled = compiled_attack(self._attack, model)
+            compiled = CompiledAttack(self._attack, model)
             logits = compiled.logits(self.batch(rows), fold_in(self.key, rows.start))
             is_finite = np.isfinite(logits.numpy()).all(axis=1)
             self._check_finite(name, model, is_finite, rows)
@@ -200,7 +200,7 @@ class SubJob:
         self.progress = job.progress
         self.broken = np.zeros(self.count, bool)
         self.logits_fn = attack.logits_function(job.model)
-        self.compiled = compiled_attack(attack, job.model)
+        self.compiled = CompiledAttack(attack, job.model)
 
     def check(self) -> None:
         """Does nothing: the whole job has been checked."""

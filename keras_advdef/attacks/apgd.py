@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.attacks.attack import MODEL_ARGUMENTS
 from keras_advdef.attacks.gradient_attack import GradientAttack
 from keras_advdef.attacks.stepped_attack import State
 from keras_advdef.core.image_layout import flattened, value_count
@@ -84,6 +85,13 @@ class APGD(GradientAttack):
         dict.fromkeys((*GradientAttack.moving, *_MOMENTUM_MOVING, *_SPARSE_MOVING))
     )
 
+    trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = {
+        "start": (*MODEL_ARGUMENTS, "norm", "loss"),
+        "move": ("norm",),
+        "keep": ("norm",),
+        "pixels": ("norm", "value_range"),
+    }
+
     settled: ClassVar[dict[str, Any]] = {
         "step_size": None,
         "random_start": "surface",
@@ -95,7 +103,13 @@ class APGD(GradientAttack):
         self, epsilon: float | None = None, *, steps: int = 100, **kwargs: Any
     ) -> None:
         super().__init__(epsilon, steps=steps, **self.with_settled(kwargs))
-        self._windows = windows(self.steps)
+        schedule = sparse_schedule if self.norm == "l1" else windows
+        self._schedule = schedule(self.steps)
+
+    def tensors(self, epsilon: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns attributes that compiled steps get as tensors."""
+        del epsilon
+        return {"_schedule": tf.constant(self._schedule)}
 
     def init_state(
         self,
@@ -137,7 +151,7 @@ class APGD(GradientAttack):
                 gradient,
                 epsilon=epsilon,
                 taken=taken,
-                steps=self.steps,
+                schedule=self._schedule,
             )
         return momentum_step(
             state,
@@ -146,7 +160,7 @@ class APGD(GradientAttack):
             epsilon=epsilon,
             norm=self.norm,
             taken=taken,
-            table=self._windows,
+            table=self._schedule,
         )
 
     def __str__(self) -> str:
@@ -246,7 +260,7 @@ def momentum_step(
     epsilon: tf.Tensor,
     norm: str,
     taken: tf.Tensor,
-    table: np.ndarray,
+    table: np.ndarray | tf.Tensor,
 ) -> State:
     """Takes one step; at checkpoints the step size may halve.
 
@@ -283,8 +297,8 @@ def momentum_step(
     increases = state["increases"] + tf.cast(losses > state["last_loss"], tf.float32)
     checked_loss = tf.where(first, losses, state["checked_loss"])
     # Images that have taken all steps stay, whatever is computed for them.
-    place = tf.minimum(tf.cast(taken, tf.int32), len(table) - 1)
-    window = tf.gather(tf.constant(table), place)
+    place = tf.minimum(tf.cast(taken, tf.int32), tf.shape(table)[0] - 1)
+    window = tf.gather(table, place)
     due = (window > 0.0) & tf.ones_like(state["reduced"])
     oscillates = increases <= _PROGRESS * window
     stalls = ~state["reduced"] & (state["peak_loss"] <= checked_loss)
@@ -310,6 +324,25 @@ def momentum_step(
         "reduced": tf.where(due, halve, state["reduced"]),
         "step_size": step_size,
     }
+
+
+def sparse_schedule(steps: int) -> np.ndarray:
+    """Returns when an attack in the l1 ball checks its step size and changes balls.
+
+    Args:
+        steps: Steps of the attack.
+
+    Returns:
+        Float32 array: the number of steps between two checks, and the step at which
+        each but the first ball begins.
+
+    Example:
+
+    >>> keras_advdef.attacks.apgd.sparse_schedule(100).tolist()
+    [4.0, 30.0, 60.0]
+    """
+    every = max(int(_CHECK_SHARE * steps), 1)
+    return np.floor(np.array([every, *(end * steps for end in _ENDS)], np.float32))
 
 
 def sparse_state(state: State, epsilon: tf.Tensor) -> State:
@@ -364,7 +397,7 @@ def sparse_step(
     *,
     epsilon: tf.Tensor,
     taken: tf.Tensor,
-    steps: int,
+    schedule: np.ndarray | tf.Tensor,
 ) -> State:
     """Takes one step, or moves on to the next smaller ball.
 
@@ -378,7 +411,7 @@ def sparse_step(
         gradient: Their gradients.
         epsilon: Radius on the `[0, 1]` scale.
         taken: Steps taken before, float32, a scalar or `(batch,)`.
-        steps: Steps of the attack.
+        schedule: What `sparse_schedule` returned.
 
     Returns:
         The state with its iterate moved.
@@ -391,17 +424,17 @@ def sparse_step(
     >>> state = apgd.sparse_state(state, tf.constant(0.1))
     >>> state = apgd.sparse_step(
     ...     state, tf.constant([1.0]), tf.constant([[1.0, 4.0, 2.0, 3.0]]),
-    ...     epsilon=tf.constant(0.1), taken=tf.constant(1.0), steps=100)
+    ...     epsilon=tf.constant(0.1), taken=tf.constant(1.0),
+    ...     schedule=apgd.sparse_schedule(100))
     >>> state["iterate"].numpy()
     array([[0.5, 0.8, 0.5, 0.5]], dtype=float32)
     """
     images = state["images"]
     state = {**with_peak(state, losses, gradient), "gradient": gradient}
-    bounds = [tf.floor(tf.constant(end * steps)) for end in _ENDS]
+    every, *bounds = tf.unstack(schedule, len(_ENDS) + 1)
     stage = sum(tf.cast(taken >= bound, tf.float32) for bound in bounds)
     scale = _RADII[0] - stage + tf.zeros_like(losses)
     radius = scale * epsilon
-    every = float(max(int(_CHECK_SHARE * steps), 1))
     due = (tf.math.floormod(taken, every) == 0.0) & (taken > 0.0)
     state = _checked(state, due & tf.ones_like(losses, tf.bool), radius)
 

@@ -33,6 +33,9 @@ from keras_advdef.core.value_range import (
     warn_small_epsilon,
 )
 
+# Arguments that say how an attack calls the model.
+MODEL_ARGUMENTS = ("training", "precision", "value_range")
+
 
 class Passes(NamedTuple):
     """Most passes of the model that an attack may take for one image.
@@ -90,6 +93,12 @@ class Attack:
     norms: ClassVar[tuple[str, ...]] = NORMS
     # Arguments of the bases that users of a subclass cannot give, and their values.
     settled: ClassVar[dict[str, Any]] = {}
+    # Constructor arguments on which each compiled function depends, where it is not all
+    # but epsilon; see `_compiled_attack`.
+    trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = {
+        "logits": MODEL_ARGUMENTS,
+        "confirm": (*MODEL_ARGUMENTS, "targeted", "eot_samples"),
+    }
     # Whether `perturb` also takes rows of probabilities for labels.
     takes_rows = False
 

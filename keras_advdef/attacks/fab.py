@@ -12,8 +12,10 @@ from keras_advdef.attacks._boundary_step import (
     mean_logits,
     step_past,
 )
+from keras_advdef.attacks._early_stopping import run_slots
 from keras_advdef.attacks._job import Job
-from keras_advdef.attacks.attack import Passes
+from keras_advdef.attacks._whole_runs import run_nearest
+from keras_advdef.attacks.attack import MODEL_ARGUMENTS, Passes
 from keras_advdef.attacks.minimal_attack import MinimalAttack
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
@@ -35,6 +37,11 @@ _RETREAT = 0.9
 _MARGINS = 2.0
 # Float32 rounding of the images must not cost a success at exactly epsilon.
 _SLACK = 1.0 + 1e-6
+# Arguments on which a step depends.
+_TRACED = (
+    *MODEL_ARGUMENTS,
+    *("norm", "targeted", "eot_samples", "target_classes", "candidates"),
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -77,6 +84,12 @@ class FAB(MinimalAttack, SteppedAttack):
     """
 
     moving: ClassVar[tuple[str, ...]] = (*SteppedAttack.moving, "likely")
+    trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = {
+        "start": (*_TRACED, "restarts"),
+        "begin": (*_TRACED, "restarts"),
+        "step": _TRACED,
+        "settle": _TRACED,
+    }
     # The projection holds a loop of its own.
     unroll: ClassVar[bool] = False
 
@@ -165,7 +178,10 @@ class FAB(MinimalAttack, SteppedAttack):
         """Fills the job's result; with `stop_early` by the first within epsilon."""
         if stop_early and not np.isfinite(epsilon):
             raise invalid("FAB", "stop_early", "False without an epsilon", True)
-        super().fill(job, epsilon, stop_early=stop_early)
+        if stop_early:
+            run_slots(self, job, epsilon)
+        else:
+            run_nearest(self, job, epsilon)
 
     def init_state(
         self,

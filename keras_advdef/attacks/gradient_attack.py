@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._success import is_broken, stronger
-from keras_advdef.attacks.attack import Passes
+from keras_advdef.attacks.attack import MODEL_ARGUMENTS, Passes
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.attacks.losses.classification_loss import ClassificationLoss
 from keras_advdef.attacks.losses.kl_to_clean import KLToClean
@@ -38,6 +38,8 @@ from keras_advdef.losses.difference_of_logits_ratio import DifferenceOfLogitsRat
 from keras_advdef.losses.margin import Margin
 
 _TINY = 1e-12
+# Entries of the state that a look at the model uses.
+_SEEN = ("iterate", "labels", "rows", "reference")
 STARTS = (True, False, "gaussian", "surface")
 # TRADES starts from this much noise: at the clean image its loss has no gradient.
 _GAUSSIAN_STDDEV = 0.001
@@ -80,6 +82,16 @@ class GradientAttack(SteppedAttack):
     """
 
     moving: ClassVar[tuple[str, ...]] = (*SteppedAttack.moving, "velocity")
+    trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = {
+        "start": (*MODEL_ARGUMENTS, "norm", "loss", "random_start", "momentum"),
+        "slope": (*MODEL_ARGUMENTS, "loss", "targeted", "eot_samples"),
+        "glance": (*MODEL_ARGUMENTS, "loss", "targeted", "eot_samples"),
+        "move": ("norm", "return_best"),
+        "keep": ("norm",),
+        "pixels": ("norm", "value_range"),
+    }
+    # The length of a step where it is a tensor of a compiled function.
+    fixed_step: tf.Tensor | None = None
 
     def __init__(
         self,
@@ -133,22 +145,25 @@ class GradientAttack(SteppedAttack):
         """Returns the number of classes if the loss aims at one after the other."""
         return logits_fn(images).shape[-1] if self._loss.aims else 0
 
-    def perturb(
-        self,
-        logits_fn: LogitsFunction,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        epsilon: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> tf.Tensor:
-        """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
-        if self.return_best or self.restarts > 1:
-            return super().perturb(logits_fn, images, labels, epsilon, seed)
-        state = self.init_state(
-            logits_fn, images, labels, epsilon, seed, tf.constant(0)
-        )
-        state = self.repeat(logits_fn, state, epsilon, seed, self.steps)
-        return state["iterate"]
+    @property
+    def returns_last(self) -> bool:  # type: ignore[override]
+        """Whether the result is the last point of a single run."""
+        return not self.return_best and self.restarts == 1
+
+    def tensors(self, epsilon: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns attributes that compiled steps get as tensors.
+
+        Args:
+            epsilon: Radius on the `[0, 1]` scale.
+        """
+        momentum = tf.constant(self.momentum, tf.float32)
+        return {"fixed_step": self.step_length(epsilon), "momentum": momentum}
+
+    def step_length(self, epsilon: tf.Tensor) -> tf.Tensor:
+        """Returns the length of a step for a radius, both on the `[0, 1]` scale."""
+        if self.step_size is None:
+            return self.default_step_size(epsilon)
+        return tf.constant(self.step_size / self.value_range.span, tf.float32)
 
     def init_state(
         self,
@@ -192,7 +207,34 @@ class GradientAttack(SteppedAttack):
         taken: tf.Tensor,
     ) -> State:
         """Looks at the current point and takes one step from it."""
-        losses, broken, gradient = self.slope(logits_fn, state, key)
+        return self.move(state, self.slope(logits_fn, state, key), epsilon, taken)
+
+    def looks_apart(self) -> bool:
+        """Returns whether a step is a `slope` and a `move`, compiled one by one."""
+        kind = type(self)
+        is_own = kind.step is GradientAttack.step
+        return is_own and kind.evaluate is GradientAttack.evaluate
+
+    def seen(self, state: State) -> State:
+        """Returns the part of the state that `slope` and `glance` use."""
+        return {name: state[name] for name in _SEEN if name in state}
+
+    def move(
+        self,
+        state: State,
+        slope: tuple[tf.Tensor, ...],
+        epsilon: tf.Tensor,
+        taken: tf.Tensor,
+    ) -> State:
+        """Returns the state after a step from the current point, without the model.
+
+        Args:
+            state: The state before.
+            slope: What `slope` returned for it.
+            epsilon: Radius on the `[0, 1]` scale.
+            taken: Steps taken before, float32, a scalar or `(batch,)`.
+        """
+        losses, broken, gradient = slope
         if self.return_best:
             state = self.keep_best(state, losses, broken)
         moved = self.update(state, losses, gradient, epsilon, taken)
@@ -232,15 +274,14 @@ class GradientAttack(SteppedAttack):
             taken: Steps taken before, float32, a scalar or `(batch,)`.
         """
         del losses, taken
-        if self.momentum:
+        if "velocity" in state:
             size = per_image(norm_per_image(gradient, "l1"), gradient)
             gradient = gradient / tf.maximum(size, _TINY)
             gradient += self.momentum * state["velocity"]
             state = {**state, "velocity": gradient}
-        if self.step_size is None:
-            step_size = self.default_step_size(epsilon)
-        else:
-            step_size = tf.constant(self.step_size / self.value_range.span, tf.float32)
+        step_size = self.fixed_step
+        if step_size is None:
+            step_size = self.step_length(epsilon)
         iterate = state["iterate"]
         direction = steepest_step(gradient, iterate, self.norm)
         moved = iterate + per_image(step_size, iterate) * direction
@@ -284,6 +325,12 @@ class GradientAttack(SteppedAttack):
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
     ) -> State:
         """Compares the current point with the best one; a forward pass."""
+        return self.keep_best(state, *self.glance(logits_fn, state, key))
+
+    def glance(
+        self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns loss and success of the current point, averaged over the draws."""
         key = fold_in(key, streams.LAST_POINT)
 
         def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -291,8 +338,7 @@ class GradientAttack(SteppedAttack):
                 return self.losses(logits_fn, state, state["iterate"])
 
         losses, probabilities = mean_over_draws(draw, self.eot_samples)
-        broken = is_broken(probabilities, state["labels"], self.targeted)
-        return self.keep_best(state, losses, broken)
+        return losses, is_broken(probabilities, state["labels"], self.targeted)
 
 
 def first_iterate(

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_advdef.attacks._early_stopping import run_slots
 from keras_advdef.attacks._job import Job
 from keras_advdef.attacks._success import is_broken, needs_confirmation
-from keras_advdef.attacks.attack import Passes
+from keras_advdef.attacks.attack import MODEL_ARGUMENTS, Passes
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_integer
@@ -68,6 +68,9 @@ class Square(SteppedAttack):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     moving: ClassVar[tuple[str, ...]] = ("best", "best_loss", "broken", "loss")
     segment: ClassVar[int] = 50
+    trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
+        ("start", "step", "settle"), (*MODEL_ARGUMENTS, "norm", "targeted")
+    )
 
     # Steps are what `queries` says.
     settled: ClassVar[dict[str, Any]] = {"steps": None, "eot_samples": 1}

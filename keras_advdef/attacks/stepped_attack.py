@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras_advdef.attacks._early_stopping import run_slots
 from keras_advdef.attacks._job import Job
 from keras_advdef.attacks._success import needs_confirmation, stronger
+from keras_advdef.attacks._whole_runs import run_strongest
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
@@ -48,6 +49,8 @@ class SteppedAttack(Attack):
     segment: ClassVar[int] = 10
     # Whether a few steps may be unrolled; not if a step holds a loop.
     unroll: ClassVar[bool] = True
+    # Whether the result is the last point of a single run, which nobody looks at.
+    returns_last: bool = False
 
     def __init__(
         self,
@@ -137,12 +140,14 @@ class SteppedAttack(Attack):
     ) -> tf.Tensor:
         """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
 
+        def run(index: int | tf.Tensor, key: tf.Tensor) -> State:
+            number = tf.cast(index, tf.int32)
+            state = self.init_state(logits_fn, images, labels, epsilon, key, number)
+            return self.repeat(logits_fn, state, epsilon, key, self.steps)
+
         def once(index: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
             key = fold_in(seed, index)
-            run = tf.cast(index, tf.int32)
-            state = self.init_state(logits_fn, images, labels, epsilon, key, run)
-            state = self.repeat(logits_fn, state, epsilon, key, self.steps)
-            state = self.evaluate(logits_fn, state, key)
+            state = self.evaluate(logits_fn, run(index, key), key)
             broken = state["broken"]
             if needs_confirmation(logits_fn):
                 labels_here = state["labels"]
@@ -154,6 +159,8 @@ class SteppedAttack(Attack):
         ) -> tuple[tf.Tensor, ...]:
             return stronger(once(index + 1), strongest)
 
+        if self.returns_last:
+            return run(0, seed)["iterate"]
         runs = self.runs(self.classes_of(logits_fn, images))
         # Unrolled, the runs would be traced one by one, each with a loop inside.
         unroll = self.steps * runs <= self.segment
@@ -168,22 +175,41 @@ class SteppedAttack(Attack):
         key: tf.Tensor,
         run: tf.Tensor,
     ) -> State:
+        """Returns the state of images that leave early; by default that of `begin`."""
+        return self.begin(logits_fn, images, labels, epsilon, key, run)
+
+    def begin(
+        self,
+        logits_fn: LogitsFunction,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        run: tf.Tensor,
+    ) -> State:
         """Returns the state before the first step, for images in `value_range`."""
         unit = self.value_range.to_unit(images)
         state = self.init_state(logits_fn, unit, labels, epsilon, key, run)
         return {**state, "step": tf.zeros_like(state["labels"], tf.float32)}
 
-    def advance(
-        self,
-        logits_fn: LogitsFunction,
-        state: State,
-        epsilon: tf.Tensor,
-        key: tf.Tensor,
-    ) -> State:
-        """Returns the state some steps later; images that have taken all steps stay."""
-        count = min(self.segment, self.steps)
-        state = self.repeat(logits_fn, state, epsilon, key, count)
-        return {**self.evaluate(logits_fn, state, key), "step": state["step"] + count}
+    def looks_apart(self) -> bool:
+        """Returns whether a step is a `slope` and a `move`, compiled one by one."""
+        return False
+
+    def where_due(self, is_due: tf.Tensor, moved: State, state: State) -> State:
+        """Returns what moves: of rows that are due as it is now, of others as it was.
+
+        Args:
+            is_due: Whether each image still moves, `(batch,)`.
+            moved: The state after a step.
+            state: The state before.
+        """
+        kept = {}
+        for name in self.moving:
+            if name in state:
+                wide = per_image(is_due, moved[name])
+                kept[name] = tf.where(wide, moved[name], state[name])
+        return kept
 
     def repeat(
         self,
@@ -206,27 +232,18 @@ class SteppedAttack(Attack):
                 taken += state["step"]
             moved = self.step(logits_fn, current, epsilon, fold_in(key, index), taken)
             if "step" in state:
-                moved = _where(taken < self.steps, moved, current, names)
+                moved = self.where_due(taken < self.steps, moved, current)
             return tuple(moved[name] for name in names)
 
-        # Unrolled, a segment of `generate` takes long to trace and gains nothing.
-        unroll = self.unroll and "step" not in state
         values = tuple(state[name] for name in names)
-        values = fixed_loop(body, values, count, unroll=unroll)
+        values = fixed_loop(body, values, count, unroll=self.unroll)
         return {**state, **dict(zip(names, values, strict=True))}
 
     def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:
         """Fills the job's result; with `stop_early` by the first success of each."""
         if stop_early:
             run_slots(self, job, epsilon)
+        elif type(self).perturb is SteppedAttack.perturb:
+            run_strongest(self, job, epsilon)
         else:
             job.craft_batches(epsilon)
-
-
-def _where(is_active: tf.Tensor, new: State, old: State, names: list[str]) -> State:
-    """Returns the new values of active rows and the old ones of the others."""
-    kept = {}
-    for name in names:
-        active = per_image(is_active, new[name])
-        kept[name] = tf.where(active, new[name], old[name])
-    return kept

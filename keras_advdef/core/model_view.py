@@ -52,7 +52,7 @@ class ModelView:
     bypass_defences: bool = False
     smooth_gradients: bool = False
     bpda_layers: tuple[keras.Operation, ...] = ()
-    temperature: float = 1.0
+    temperature: float | tf.Tensor = 1.0
     has_gradient: bool = True
     is_random: bool | None = None
 
@@ -79,7 +79,9 @@ class ModelView:
             images = tf.convert_to_tensor(images)
             sums = tf.reduce_sum(images, axis=list(range(1, images.shape.rank)))
             outputs += tf.cast(0.0 * sums[:, None], outputs.dtype)
-        return outputs if self.temperature == 1.0 else outputs / self.temperature
+        if isinstance(self.temperature, float) and self.temperature == 1.0:
+            return outputs
+        return outputs / tf.cast(self.temperature, outputs.dtype)
 
 
 def unwrap_view(model: Any) -> Any:

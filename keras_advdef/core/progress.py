@@ -75,7 +75,8 @@ class Meter(threading.local):
     """What the attacks of this thread have cost so far.
 
     Attributes:
-        tracing: Seconds spent on tracing functions.
+        traces: Functions traced.
+        tracing: Seconds spent on tracing them.
         rows: Sum over attack steps of the rows they moved, in attacks that images leave
             early.
 
@@ -86,6 +87,7 @@ class Meter(threading.local):
     0.0
     """
 
+    traces = 0
     tracing = 0.0
     rows = 0
 

@@ -6,14 +6,14 @@ import time
 
 import numpy as np
 
-from keras_advdef.core.progress import Progress
+from keras_advdef.core.progress import Progress, meter
 from keras_advdef.evaluation._measure.certified_curve import measure_certified
 from keras_advdef.evaluation._measure.gallery import Gallery
 from keras_advdef.evaluation._measure.robustness_curve import measure_curve
 from keras_advdef.evaluation._measure.smallest_perturbations import (
     find_smallest_perturbations,
 )
-from keras_advdef.evaluation._plan.plan_summary import plan_summary
+from keras_advdef.evaluation._plan.plan_summary import opening, plan_summary
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._plan.probe_result import probe
 from keras_advdef.evaluation._plan.stage import Stage
@@ -70,6 +70,8 @@ class Evaluation:
 
     def __init__(self, request: Request, ledger: Ledger, progress: Progress) -> None:
         self._started = datetime.datetime.now(datetime.UTC)
+        self._traces = meter.traces
+        progress.line(opening(request))
         self._request = request
         self._ledger = ledger
         self._progress = progress
@@ -267,6 +269,7 @@ class Evaluation:
             findings,
             identity=self._ledger.identity,
             started=self._started,
+            traces=meter.traces - self._traces,
         )
         data = {**report_data(self._request, findings), "run": facts}
         return RobustnessReport(data, gallery=measured.gallery)

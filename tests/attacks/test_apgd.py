@@ -186,7 +186,7 @@ def _step(state, taken, loss=1.0):
         tf.constant(GRADIENT),
         epsilon=tf.constant(0.1),
         taken=tf.constant(float(taken)),
-        steps=10,
+        schedule=apgd.sparse_schedule(10),
     )
 
 

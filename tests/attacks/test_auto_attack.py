@@ -3,7 +3,6 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import APGD, FAB, Attack, AutoAttack, Square, auto_attack
-from keras_advdef.attacks._compiled_attack import _PerShape, compiled_attack
 from keras_advdef.attacks._early_stopping import run_slots
 from keras_advdef.core.random_state import scope_key
 from keras_advdef.layers import RandomNoise
@@ -125,15 +124,6 @@ class TestAutoAttack:
         counts = [count for count, _ in seen]
         assert counts[1:] == [count - broken for count, broken in seen[:-1]]
         assert counts[0] > counts[-1]
-
-    def test_few_block_sizes_are_traced(self, trained_net, digits):
-        attack = AutoAttack(0.1, steps=10, queries=20)
-        x, y = digits.x_test, digits.y_test
-        attack.generate(trained_net, x, y, seed=0, batch_size=32, verbose=0)
-        for member in attack.attacks:
-            for function in vars(compiled_attack(member, trained_net)).values():
-                if isinstance(function, _PerShape):
-                    assert len(function._traced) <= 4
 
     def test_random_models_are_asked_on_fresh_draws(self, digits, trained_net):
         noisy = small_net(front=[RandomNoise(0.05)])

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import PGD
-from keras_advdef.attacks._compiled_attack import compiled_attack
+from keras_advdef.attacks._compiled_attack import CompiledAttack
 from keras_advdef.attacks.deep_fool import DeepFool
 from keras_advdef.attacks.fab import FAB
 from keras_advdef.core.logits import LogitsFunction
@@ -169,7 +169,7 @@ class TestRuns:
                 logits_fn, images, tf.constant(labels), epsilon, key, tf.constant(run)
             )
             target = state["likely"].numpy()[:, 0]
-            state = attack.advance(logits_fn, state, epsilon, key)
+            state = attack.repeat(logits_fn, state, epsilon, key, 10)
             norms = -state["best_loss"].numpy()
             aimed = np.take_along_axis(exact, target[:, np.newaxis], 1)[:, 0]
             # On its way it may meet another boundary, never a nearer point.
@@ -311,14 +311,16 @@ class TestEpsilon:
             assert np.all(norms <= attack.epsilon * (1 + 1e-5))
             np.testing.assert_array_equal(result[~expected], images[~expected])
 
-    def test_stop_early_does_less_work(self, trained_net, digits):
+    def test_stop_early_does_less_work(self, trained_net, digits, monkeypatch):
         images, labels = digits.x_test[:32], digits.y_test[:32]
         attack = FAB(0.5, steps=40)
         arguments = {"batch_size": 8, "verbose": 0, "stop_early": True}
-        attack.generate(trained_net, images, labels, **arguments)
-        compiled, calls = compiled_attack(attack, trained_net), []
-        advance = compiled.advance
-        compiled.advance = lambda *each: calls.append(1) or advance(*each)
+        calls, advance = [], CompiledAttack.advance
+        monkeypatch.setattr(
+            CompiledAttack,
+            "advance",
+            lambda *each: calls.append(1) or advance(*each),
+        )
         result = attack.generate(trained_net, images, labels, **arguments)
         assert np.all(np.argmax(trained_net(result), -1) != labels)
         # Four batches of four segments to the end; one segment suffices.
@@ -327,15 +329,14 @@ class TestEpsilon:
     def test_no_image_gets_more_steps_than_asked_for(self, trained_net, digits):
         images = tf.constant(digits.x_test[:3])
         labels, key = tf.constant(digits.y_test[:3]), make_key(0)
-        attack, logits_fn = FAB(steps=3), LogitsFunction(trained_net)
-        epsilon = tf.constant(0.5)
-        state = attack.start(logits_fn, images, labels, epsilon, key, tf.constant(0))
+        attack, epsilon, run = FAB(steps=3), tf.constant(0.5), tf.zeros(3, tf.int32)
+        compiled = CompiledAttack(attack, trained_net)
+        state = compiled.start(images, labels, epsilon, key, run)
         started = {**state, "step": tf.constant([0.0, 1.0, 3.0])}
-        moved = attack.advance(logits_fn, started, epsilon, key)
+        moved = compiled.advance(started, epsilon, key, 3)
         np.testing.assert_array_equal(moved["step"], [3, 4, 6])
         for row, steps in enumerate((3, 2, 0)):
-            fewer = attack.replace(steps=steps) if steps else None
-            wanted = fewer.advance(logits_fn, state, epsilon, key) if fewer else state
+            wanted = compiled.advance(state, epsilon, key, steps)
             np.testing.assert_allclose(
                 moved["iterate"][row], wanted["iterate"][row], atol=1e-5
             )

@@ -6,6 +6,20 @@ from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._request.request import Request
 
 
+def opening(request: Request) -> str:
+    """Returns the first line of an evaluation, before the model has run.
+
+    Args:
+        request: The checked arguments.
+    """
+    ball = request.value_range.epsilon_text(request.epsilon)
+    of = "the data set's" if request.given is None else str(request.given)
+    return (
+        f"Evaluating {request.count} of {of} images: {request.norm}, "
+        f"epsilon {ball}, budget {request.budget.name}, seed {request.seed}."
+    )
+
+
 def plan_summary(
     request: Request, plan: Plan, *, classes: int, seconds_per_pass: float
 ) -> list[str]:
@@ -22,11 +36,7 @@ def plan_summary(
     for stage in plan.stages:
         images = rows if stage.role == "check" else request.count
         passes += stage.passes(classes) * images
-    ball = request.value_range.epsilon_text(request.epsilon)
-    of = "the data set's" if request.given is None else str(request.given)
     lines = [
-        f"Evaluating {request.count} of {of} images: {request.norm}, "
-        f"epsilon {ball}, budget {request.budget.name}, seed {request.seed}.",
         f"Planned: {'; '.join(stage.label for stage in plan.stages)}. At most "
         f"{_rounded(passes)} model passes, {duration(passes * seconds_per_pass)} at "
         "the speed of a first try, plus the time to compile each attack. Attacks stop "

@@ -87,6 +87,7 @@ def run_facts(
     *,
     identity: dict[str, Any],
     started: datetime.datetime,
+    traces: int,
 ) -> dict[str, Any]:
     """Returns the values under "run", which differ between equal runs.
 
@@ -95,6 +96,7 @@ def run_facts(
         findings: The measurements.
         identity: Identifies the evaluation.
         started: Start time.
+        traces: Functions traced since then, in this process.
     """
     now = datetime.datetime.now(datetime.UTC)
     seconds = {key: round(took, 2) for key, took in findings.seconds.items()}
@@ -105,6 +107,7 @@ def run_facts(
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((now - started).total_seconds(), 2),
         "seconds_by_stage": seconds,
+        "traces": traces,
         "passes_per_image": {s.key: s.passes(findings.classes) for s in stages},
         "inference": inference_time(request),
         "peak_memory_mib": _peak_memory(),

@@ -130,6 +130,7 @@ _RUN = {
     "command": _TEXT,
     "started": _TEXT,
     "seconds": _AMOUNT,
+    "traces": _WHOLE,
     "inference": _Object({}, if_there={"inference_time_ratio": _AMOUNT}),
 }
 _REPORT = _Object(

@@ -11,6 +11,7 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.traced_function import TracedFunction
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 
@@ -41,7 +42,7 @@ class Judge:
         self.value_range = value_range
         self.batch_size = batch_size
         self.rejected = rejected
-        self.run = tf.function(self._forward, autograph=False)
+        self.run = TracedFunction(self._forward)
 
     def rejecting(self, label: int) -> "Judge":
         """Returns a judge that takes a class for a detection.

@@ -1,7 +1,7 @@
 import pytest
 
 from keras_advdef.attacks import PGD
-from keras_advdef.evaluation._plan.plan_summary import plan_summary
+from keras_advdef.evaluation._plan.plan_summary import opening, plan_summary
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.models import DefenseGAN
 from tests.support.generators import small_generator
@@ -13,7 +13,8 @@ def summary(make_request, make_probe_result):
     def lines(**changes):
         request = make_request(**{"attacks": [PGD(0.1, steps=3)], **changes})
         plan = Planner(request, make_probe_result()).plan()
-        return plan_summary(request, plan, classes=10, seconds_per_pass=0.01)
+        summary = plan_summary(request, plan, classes=10, seconds_per_pass=0.01)
+        return [opening(request), *summary]
 
     return lines
 

@@ -25,7 +25,9 @@ KEYS = {
     "versions",
     "run",
 }
-RUN = {"command", "started", "seconds", "seconds_by_stage", "passes_per_image"}
+RUN = {"command", "started", "seconds", "traces", "seconds_by_stage"} | {
+    "passes_per_image"
+}
 
 
 @pytest.fixture

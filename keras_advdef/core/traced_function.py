@@ -1,0 +1,92 @@
+"""TracedFunction: a compiled function of batches of any size."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from keras_advdef.core.progress import meter
+
+
+class TracedFunction:
+    """A function that is traced once for batches of any size.
+
+    A `tf.function` would be traced again for other batch sizes, and would warn of
+    frequent tracing once a few models have been attacked. A function that cannot be
+    traced without the batch size is traced once for each size.
+
+    Args:
+        function: Called as `function(rows, *others)`.
+
+    Call arguments:
+        rows: Tensors in any structure; the first axis of each may have any length.
+        *others: Tensors in any structure, of fixed shapes.
+
+    Example:
+
+    >>> from keras_advdef.core.traced_function import TracedFunction
+    >>> double = TracedFunction(lambda rows: 2.0 * rows)
+    >>> [double(tf.ones(count)).shape[0] for count in (2, 3)], double.traces
+    ([2, 3], 1)
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._needs_size = False
+
+    @property
+    def traces(self) -> int:
+        """Number of traces so far."""
+        return len(self._traced)
+
+    def __call__(self, rows: Any, *others: Any) -> Any:
+        loose, fixed = tf.nest.flatten(rows), tf.nest.flatten(others)
+        traced = self._traced.get(self._place(loose, fixed))
+        if traced is None:
+            traced = self._trace(rows, others)
+            self._traced[self._place(loose, fixed)] = traced
+        return traced(*loose, *fixed)
+
+    def _place(self, loose: list[tf.Tensor], fixed: list[tf.Tensor]) -> tuple[Any, ...]:
+        """Returns what the trace for some tensors depends on."""
+        first = 0 if self._needs_size else 1
+        rows = ((each.shape.rank, each.shape[first:], each.dtype) for each in loose)
+        return (*rows, *((each.shape, each.dtype) for each in fixed))
+
+    def _trace(self, rows: Any, others: tuple[Any, ...]) -> Callable[..., Any]:
+        began = time.perf_counter()
+        meter.traces += 1
+        try:
+            if not self._needs_size:
+                with contextlib.suppress(Exception):
+                    return self._concrete(rows, others, any_size=True)
+            # An error that does not come from the unknown size is raised here.
+            traced = self._concrete(rows, others, any_size=False)
+            self._needs_size = True
+            return traced
+        finally:
+            meter.tracing += time.perf_counter() - began
+
+    def _concrete(
+        self, rows: Any, others: tuple[Any, ...], *, any_size: bool
+    ) -> Callable[..., Any]:
+        structure = (rows, others)
+
+        def function(*flat: tf.Tensor) -> Any:
+            rows, others = tf.nest.pack_sequence_as(structure, flat)
+            return self._function(rows, *others)
+
+        loose = [_spec(each, any_size=any_size) for each in tf.nest.flatten(rows)]
+        fixed = [_spec(each, any_size=False) for each in tf.nest.flatten(others)]
+        traced = tf.function(function, autograph=False)
+        return traced.get_concrete_function(*loose, *fixed)
+
+
+def _spec(value: tf.Tensor, *, any_size: bool) -> tf.TensorSpec:
+    shape = value.shape
+    if any_size and shape.rank:
+        shape = [None, *shape[1:]]
+    return tf.TensorSpec(shape, value.dtype)
