@@ -18,7 +18,6 @@ from keras_advdef.layers._distributions import distributions
 from keras_advdef.layers._weight_estimators import ESTIMATORS
 from keras_advdef.models import RandomSelfEnsemble
 from keras_advdef.training import AdversarialTrainingModel
-from tests.support.fresh_process import run_fresh
 from tests.support.nets import sparse_loss
 
 
@@ -455,44 +454,3 @@ class TestArguments:
         layer = VariationalLayer()
         with pytest.raises(NotImplementedError, match="must write `apply_kernel`"):
             layer.apply_kernel(tf.zeros((1, 1)), tf.zeros((1, 1)))
-
-
-MIRRORED = """
-import json
-import numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
-import keras, keras_advdef as advdef
-keras.utils.set_random_seed(0)
-x = np.random.default_rng(0).uniform(0, 1, (32, 6)).astype("float32")
-y = (x[:, 0] > 0.5).astype("int64")
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    dense = advdef.layers.VariationalDense
-    net = keras.Sequential([
-        keras.Input((6,)), dense(8, "relu", kl_weight=0.01, seed=3),
-        dense(2, kl_weight=0.01, estimator="flipout")])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    net.compile(keras.optimizers.Adam(0.05), loss)
-    quiet = keras.Sequential([net, keras.layers.Rescaling(0.0)])
-    quiet.compile(keras.optimizers.SGD(0.0), loss)
-divergence = sum(float(each) for each in net.losses)
-first = quiet.fit(x, y, batch_size=16, verbose=0).history["loss"][0]
-history = net.fit(x, y, batch_size=16, epochs=12, verbose=0).history["loss"]
-draws = strategy.run(lambda: net.layers[0](tf.ones((1, 6))))
-local = [each.numpy().tolist() for each in strategy.experimental_local_results(draws)]
-print(json.dumps({"loss": history, "draws": local, "first": first,
-                  "divergence": divergence}))
-"""
-
-
-@pytest.mark.slow
-def test_mirrored_strategy():
-    found = run_fresh(MIRRORED)
-    assert found["loss"][-1] < found["loss"][0]
-    one, other = found["draws"]
-    assert one != other
-    # Once per step, not per replica.
-    wanted = np.log(2) + found["divergence"]
-    assert found["first"] == pytest.approx(wanted, rel=1e-4)

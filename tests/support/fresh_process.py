@@ -7,13 +7,15 @@ import sys
 from typing import Any
 
 
-def run_fresh(script: str, *arguments: Any, **environment: str) -> Any:
-    """Returns the JSON on the last line that a script printed."""
+def run_fresh(
+    script: str, *arguments: Any, timeout: float = 300, **environment: str
+) -> Any:
+    """Returns the JSON on the last line that a script printed, within `timeout` s."""
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
     )
