@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._trace_key import arguments_key, code_of, is_plain, view_key
 from keras_advdef.attacks._traced_attack import Numbers, TracedAttack
 from keras_advdef.core.model_view import ModelView
@@ -92,7 +93,7 @@ class CompiledAttack:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     >>> attacks = keras_advdef.attacks.FGSM(0.1), keras_advdef.attacks.PGD(0.2)
     >>> first, second = (CompiledAttack(each, model) for each in attacks)
-    >>> first.function("slope") is second.function("slope")
+    >>> first.function("look") is second.function("look")
     True
     """
 
@@ -173,7 +174,12 @@ class CompiledAttack:
         return self.function(name)(rows, self._temperature, key)
 
     def advance(
-        self, state: "State", epsilon: tf.Tensor, key: tf.Tensor, count: int
+        self,
+        state: "State",
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        count: int,
+        taken: int = 0,
     ) -> "State":
         """Returns the state some steps later, its last point evaluated.
 
@@ -182,18 +188,32 @@ class CompiledAttack:
             epsilon: Radius on the `[0, 1]` scale.
             key: Key for the draws.
             count: Steps to take; an image that has had all of them stays.
+            taken: Steps taken before, which decide over how many draws one averages.
         """
-        state = self.repeat(state, epsilon, key, count)
-        return {**state, **self._settled(state, epsilon, key, count)}
+        state = self.repeat(state, epsilon, key, count, taken)
+        if not self._attack.looks_apart():
+            rows, more = (state, epsilon), (self._temperature, key, _number(count))
+            return {**state, **self.function("settle")(rows, *more)}
+        draws = self._attack.draws_at(taken + count)
+        seen, glance = self._attack.seen(state), self.function("glance")
+        found = mean_over_draws(
+            lambda sample: glance(seen, self._temperature, key, _index(sample)), draws
+        )
+        keep = self.function("keep")
+        return {**state, **keep((state, found, epsilon), _number(count))}
 
     def repeat(
-        self, state: "State", epsilon: tf.Tensor, key: tf.Tensor, count: int
+        self,
+        state: "State",
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        count: int,
+        taken: int = 0,
     ) -> "State":
         """Returns the state some steps later; see `advance`."""
         step = self._split_step if self._attack.looks_apart() else self._step
-        steps = tf.constant(self._attack.steps, tf.float32)
-        for index in _indices(count):
-            state = {**state, **step(state, epsilon, key, index, steps)}
+        for place in range(count):
+            state = {**state, **step(state, epsilon, key, place, taken + place)}
         return state
 
     def _step(
@@ -201,36 +221,32 @@ class CompiledAttack:
         state: "State",
         epsilon: tf.Tensor,
         key: tf.Tensor,
-        index: tf.Tensor,
-        steps: tf.Tensor,
+        place: int,
+        taken: int,
     ) -> "State":
+        """One function looks at the model and moves."""
+        del taken
         rows = state, self._tensors(epsilon), epsilon
-        return self.function("step")(rows, self._temperature, key, index, steps)
+        more = self._temperature, key, _index(place), _number(self._attack.steps)
+        return self.function("step")(rows, *more)
 
     def _split_step(
         self,
         state: "State",
         epsilon: tf.Tensor,
         key: tf.Tensor,
-        index: tf.Tensor,
-        steps: tf.Tensor,
+        place: int,
+        taken: int,
     ) -> "State":
         """One function looks at the model, another, without the model, moves."""
-        seen = self._attack.seen(state)
-        slope = self.function("slope")(seen, self._temperature, key, index)
+        seen, look = self._attack.seen(state), self.function("look")
+        index = _index(place)
+        slope = mean_over_draws(
+            lambda sample: look(seen, self._temperature, key, index, _index(sample)),
+            self._attack.draws_at(taken),
+        )
         rows = state, slope, self._tensors(epsilon), epsilon
-        return self.function("move")(rows, index, steps)
-
-    def _settled(
-        self, state: "State", epsilon: tf.Tensor, key: tf.Tensor, count: int
-    ) -> "State":
-        taken = tf.constant(count, tf.float32)
-        if not self._attack.looks_apart():
-            more = self._temperature, key, taken
-            return self.function("settle")((state, epsilon), *more)
-        seen = self._attack.seen(state)
-        glance = self.function("glance")(seen, self._temperature, key)
-        return self.function("keep")((state, glance, epsilon), taken)
+        return self.function("move")(rows, index, _number(self._attack.steps))
 
     def confirm(
         self, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
@@ -259,11 +275,13 @@ def _same(value: Any) -> Any:
     return value
 
 
-@functools.cache
+@functools.lru_cache(1024)
 def _index(place: int) -> tf.Tensor:
     with tf.init_scope():
         return tf.constant(place, tf.int64)
 
 
-def _indices(count: int) -> list[tf.Tensor]:
-    return [_index(place) for place in range(count)]
+@functools.lru_cache(1024)
+def _number(value: int) -> tf.Tensor:
+    with tf.init_scope():
+        return tf.constant(value, tf.float32)

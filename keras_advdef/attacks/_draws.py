@@ -41,5 +41,11 @@ def mean_over_draws(
     ) -> tuple[tf.Tensor, ...]:
         return tuple(a + b for a, b in zip(sums, draw(index + 1), strict=True))
 
-    total = fixed_loop(add, first, count - 1, unroll=count <= _WRITTEN_OUT)
+    if tf.executing_eagerly():
+        total = first
+        for index in range(count - 1):
+            total = add(index, total)
+    else:
+        unroll = count <= _WRITTEN_OUT
+        total = fixed_loop(add, first, count - 1, unroll=unroll)
     return tuple(value / count for value in total)

@@ -48,16 +48,34 @@ class _Slots:
         self.owners = np.concatenate([self.owners, rows])
 
     def advance(self) -> None:
-        """Moves every row on, in the smallest block that holds them."""
-        count = len(self.owners)
+        """Moves every row on, in the smallest block that holds them.
+
+        Rows that have taken as many steps go together where that decides over how many
+        draws they average.
+        """
+        taken = self.state["step"].astype(np.int64)
+        together = taken if self.attack.draws_vary() else np.zeros_like(taken)
+        groups = [np.flatnonzero(together == each) for each in np.unique(together)]
+        moved = [self._advanced(rows, int(taken[rows].min())) for rows in groups]
+        order = np.argsort(np.concatenate(groups))
+        self.state = {
+            name: np.concatenate([each[name] for each in moved])[order]
+            for name in self.state
+        }
+
+    def _advanced(self, rows: np.ndarray, taken: int) -> dict[str, np.ndarray]:
+        """Moves some rows on and returns their state."""
+        count = len(rows)
         block = block_size(count, self.job.size)
-        packed = {k: tf.constant(pad_rows(v, block)) for k, v in self.state.items()}
-        steps = min(self.attack.segment, self.attack.steps)
-        key = self._next_key()
-        moved = self.job.compiled.advance(packed, self.epsilon, key, steps)
-        before = self.state["step"]
-        self.state = {name: value.numpy()[:count] for name, value in moved.items()}
-        meter.rows += block * int((self.state["step"] - before).max())
+        packed = {
+            name: tf.constant(pad_rows(value[rows], block))
+            for name, value in self.state.items()
+        }
+        steps = min(self.attack.segment, self.attack.steps - taken)
+        advance, key = self.job.compiled.advance, self._next_key()
+        moved = advance(packed, self.epsilon, key, steps, taken)
+        meter.rows += block * steps
+        return {name: value.numpy()[:count] for name, value in moved.items()}
 
     def confirm(self) -> None:
         """Takes back successes that a second look does not confirm."""

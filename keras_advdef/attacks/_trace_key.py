@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 # that its compiled functions run ...
 _SETTINGS = {"default_step_size", "fill", "norms", "passes", "runs", "settled"}
 # ... and what only changes how an attack moves, not how it looks at the model.
-_MOVES = {"trace_arguments", "init_state", "keep_best", "moving", "tensors", "update"}
-_LOOKS = ("glance", "slope")
+_MOVES = {
+    "trace_arguments",
+    "init_state",
+    "keep_best",
+    "moving",
+    "renewed",
+    "tensors",
+    "update",
+}
+_LOOKS = ("glance", "look")
 
 # Functions that run the code of one method.
 _OWN = {"logits": "logits_function", "confirm": "confirm"}

@@ -104,15 +104,16 @@ class TracedAttack:
         moved = attack.step(logits_fn, state, epsilon, fresh, taken)
         return attack.where_due(taken < steps, moved, state)
 
-    def slope(
+    def look(
         self,
         seen: "State",
         temperature: tf.Tensor,
         key: tf.Tensor,
         index: tf.Tensor,
+        sample: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         attack, logits_fn = self._parts(temperature)
-        return attack.slope(logits_fn, seen, fold_in(key, index))
+        return attack.look(logits_fn, seen, fold_in(fold_in(key, index), sample))
 
     def move(
         self,
@@ -127,10 +128,14 @@ class TracedAttack:
         return attack.where_due(taken < steps, moved, state)
 
     def glance(
-        self, seen: "State", temperature: tf.Tensor, key: tf.Tensor
+        self,
+        seen: "State",
+        temperature: tf.Tensor,
+        key: tf.Tensor,
+        sample: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         attack, logits_fn = self._parts(temperature)
-        return attack.glance(logits_fn, seen, key)
+        return attack.glance(logits_fn, seen, key, sample)
 
     def keep(
         self,
@@ -139,7 +144,7 @@ class TracedAttack:
     ) -> "State":
         attack = self._attack()
         state, glance, epsilon = rows
-        return _settled(attack, attack.keep_best(state, *glance), epsilon, count)
+        return _settled(attack, attack.keep(state, *glance), epsilon, count)
 
     def settle(
         self,

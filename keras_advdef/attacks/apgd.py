@@ -87,8 +87,8 @@ class APGD(GradientAttack):
 
     trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = {
         "start": (*MODEL_ARGUMENTS, "norm", "loss"),
-        "move": ("norm",),
-        "keep": ("norm",),
+        "move": ("norm", "targeted"),
+        "keep": ("norm", "targeted"),
         "pixels": ("norm", "value_range"),
     }
 
@@ -109,7 +109,13 @@ class APGD(GradientAttack):
     def tensors(self, epsilon: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns attributes that compiled steps get as tensors."""
         del epsilon
-        return {"_schedule": tf.constant(self._schedule)}
+        renewal = tf.constant(self.renewal, tf.float32)
+        return {"_schedule": tf.constant(self._schedule), "renewal": renewal}
+
+    def renewed(self, state: State, is_new: tf.Tensor) -> State:
+        """Returns the state without what fewer draws have found."""
+        lowest = tf.where(is_new, tf.float32.min, state["peak_loss"])
+        return {**super().renewed(state, is_new), "peak_loss": lowest}
 
     def init_state(
         self,

@@ -40,6 +40,7 @@ class FGSM(GradientAttack):
         "restarts": 1,
         "momentum": 0.0,
         "return_best": False,
+        "early_eot_samples": None,
     }
 
     def __init__(

@@ -1,22 +1,21 @@
 """GradientAttack: ascent on an attack loss inside a ball; FGSM and PGD."""
 
-from collections.abc import Callable
+import copy
+import math
 from typing import Any, ClassVar
 
 import tensorflow as tf
 
+from keras_advdef.attacks._attack_loss import attack_loss
 from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._success import is_broken, stronger
 from keras_advdef.attacks.attack import MODEL_ARGUMENTS, Passes
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
-from keras_advdef.attacks.losses.classification_loss import ClassificationLoss
-from keras_advdef.attacks.losses.kl_to_clean import KLToClean
-from keras_advdef.attacks.losses.logits_loss import LogitsLoss
-from keras_advdef.attacks.losses.targeted_dlr import TargetedDLR
 from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import (
     checked_choice,
+    checked_integer,
     checked_number,
     invalid,
 )
@@ -34,12 +33,12 @@ from keras_advdef.core.norms import (
 from keras_advdef.core.predictions import bound_logits
 from keras_advdef.core.random_numbers import fold_in, normal
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.losses.difference_of_logits_ratio import DifferenceOfLogitsRatio
-from keras_advdef.losses.margin import Margin
 
 _TINY = 1e-12
 # Entries of the state that a look at the model uses.
 _SEEN = ("iterate", "labels", "rows", "reference")
+# Share of the steps that average over all draws.
+_LATE = 0.1
 STARTS = (True, False, "gaussian", "surface")
 # TRADES starts from this much noise: at the clean image its loss has no gradient.
 _GAUSSIAN_STDDEV = 0.001
@@ -69,6 +68,9 @@ class GradientAttack(SteppedAttack):
         momentum: Share of the last direction kept at each step; 0 for none, 1 in MIM.
         return_best: Whether to return the strongest point met instead of the last,
             which saves one forward pass.
+        early_eot_samples: Draws of a random model for all but the last tenth of the
+            steps, from 1 to `eot_samples`; `None` for `eot_samples` throughout. Only
+            points of the last tenth are then returned.
         **kwargs: `steps` and `restarts`, see `SteppedAttack`; `norm`, `targeted`,
             `training`, `precision`, `eot_samples` and `value_range`, see `Attack`.
 
@@ -84,10 +86,10 @@ class GradientAttack(SteppedAttack):
     moving: ClassVar[tuple[str, ...]] = (*SteppedAttack.moving, "velocity")
     trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = {
         "start": (*MODEL_ARGUMENTS, "norm", "loss", "random_start", "momentum"),
-        "slope": (*MODEL_ARGUMENTS, "loss", "targeted", "eot_samples"),
-        "glance": (*MODEL_ARGUMENTS, "loss", "targeted", "eot_samples"),
-        "move": ("norm", "return_best"),
-        "keep": ("norm",),
+        "look": (*MODEL_ARGUMENTS, "loss", "targeted"),
+        "glance": (*MODEL_ARGUMENTS, "loss", "targeted"),
+        "move": ("norm", "return_best", "targeted"),
+        "keep": ("norm", "targeted"),
         "pixels": ("norm", "value_range"),
     }
     # The length of a step where it is a tensor of a compiled function.
@@ -102,10 +104,22 @@ class GradientAttack(SteppedAttack):
         random_start: bool | str = True,
         momentum: float = 0.0,
         return_best: bool = True,
+        early_eot_samples: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(epsilon, **kwargs)
         owner = type(self).__name__
+        self.early_eot_samples = early_eot_samples
+        if early_eot_samples is not None:
+            self.early_eot_samples = checked_integer(
+                owner,
+                "early_eot_samples",
+                early_eot_samples,
+                low=1,
+                high=self.eot_samples,
+            )
+        # Before this step the best point of fewer draws is forgotten.
+        self.renewal: float | tf.Tensor = float(self.early_steps or -1)
         self.step_size = step_size
         if step_size is not None:
             self.step_size = checked_number(
@@ -134,10 +148,11 @@ class GradientAttack(SteppedAttack):
     def passes(self, classes: int, model: Any = None) -> Passes:
         """Returns what one image costs; see `Attack.passes`."""
         del model
-        looks = self.steps + (self.return_best or self.restarts > 1)
-        each = looks * self.eot_samples * self._loss.forward_passes
+        draws = sum(map(self.draws_at, range(self.steps)))
+        ends = self.return_best or self.restarts > 1
+        each = (draws + ends * self.eot_samples) * self._loss.forward_passes
         forward = self.runs(classes) * (each + self._loss.looks_at_clean)
-        steps = self.steps * self.eot_samples + self._loss.backward_looks(classes)
+        steps = draws + self._loss.backward_looks(classes)
         backward = self.runs(classes) * steps
         return Passes(forward + self._loss.aims, backward)
 
@@ -157,7 +172,28 @@ class GradientAttack(SteppedAttack):
             epsilon: Radius on the `[0, 1]` scale.
         """
         momentum = tf.constant(self.momentum, tf.float32)
-        return {"fixed_step": self.step_length(epsilon), "momentum": momentum}
+        return {
+            "fixed_step": self.step_length(epsilon),
+            "momentum": momentum,
+            "renewal": tf.constant(self.renewal, tf.float32),
+        }
+
+    @property
+    def early_steps(self) -> int:
+        """Number of steps that average over `early_eot_samples`."""
+        if self.early_eot_samples is None:
+            return 0
+        return self.steps - math.ceil(_LATE * self.steps)
+
+    def draws_vary(self) -> bool:
+        """Returns whether steps differ in the draws over which they average."""
+        return self.early_steps > 0
+
+    def draws_at(self, taken: int) -> int:
+        """Returns over how many draws a step averages after so many others."""
+        if self.early_eot_samples is None or taken >= self.early_steps:
+            return self.eot_samples
+        return self.early_eot_samples
 
     def step_length(self, epsilon: tf.Tensor) -> tf.Tensor:
         """Returns the length of a step for a radius, both on the `[0, 1]` scale."""
@@ -234,14 +270,36 @@ class GradientAttack(SteppedAttack):
             epsilon: Radius on the `[0, 1]` scale.
             taken: Steps taken before, float32, a scalar or `(batch,)`.
         """
-        losses, broken, gradient = slope
+        losses, probabilities, gradient = slope
+        state = self.renewed(state, taken == self.renewal)
         if self.return_best:
-            state = self.keep_best(state, losses, broken)
+            state = self.keep(state, losses, probabilities)
         moved = self.update(state, losses, gradient, epsilon, taken)
         # A loss of NaN has no gradient: go half the way back to the clean image.
         back = 0.5 * (state["images"] + state["iterate"])
         is_lost = per_image(tf.math.is_nan(losses), back)
         return {**moved, "iterate": tf.where(is_lost, back, moved["iterate"])}
+
+    def renewed(self, state: State, is_new: tf.Tensor) -> State:
+        """Returns the state without what fewer draws have found.
+
+        Args:
+            state: The state.
+            is_new: Whether steps of more draws begin, a scalar or `(batch,)`.
+        """
+        lowest = tf.where(is_new, tf.float32.min, state["best_loss"])
+        return {**state, "best_loss": lowest, "broken": state["broken"] & ~is_new}
+
+    def keep(self, state: State, losses: tf.Tensor, probabilities: tf.Tensor) -> State:
+        """Returns the state with its best point compared with the current one.
+
+        Args:
+            state: The state.
+            losses: Losses of the iterate, `(batch,)`.
+            probabilities: Its probabilities, `(batch, classes)`.
+        """
+        broken = is_broken(probabilities, state["labels"], self.targeted)
+        return self.keep_best(state, losses, broken)
 
     def keep_best(self, state: State, losses: tf.Tensor, broken: tf.Tensor) -> State:
         """Returns the state with its best point compared with the current one.
@@ -305,40 +363,74 @@ class GradientAttack(SteppedAttack):
 
     def slope(
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns loss, success and gradient, averaged over `eot_samples` draws."""
-        scale = logits_fn.gradient_scale
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns loss, probabilities and gradient, averaged over `eot_samples`."""
+        return mean_over_draws(
+            lambda sample: self.look(logits_fn, state, fold_in(key, sample)),
+            self.eot_samples,
+        )
 
-        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
-            with draw_scope(fold_in(key, sample)):
-                return input_gradient(
-                    lambda images: self.losses(logits_fn, state, images),
-                    state["iterate"],
-                    scale=scale,
-                )
+    def look(
+        self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns loss, probabilities and gradient of the current point, of one draw.
 
-        losses, probabilities, gradient = mean_over_draws(draw, self.eot_samples)
-        broken = is_broken(probabilities, state["labels"], self.targeted)
-        return losses, broken, gradient
+        Args:
+            logits_fn: The attacked model.
+            state: The state, or what `seen` returns of it.
+            key: Key of the draw.
+        """
+        with draw_scope(key):
+            return input_gradient(
+                lambda images: self.losses(logits_fn, state, images),
+                state["iterate"],
+                scale=logits_fn.gradient_scale,
+            )
 
     def evaluate(
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
     ) -> State:
         """Compares the current point with the best one; a forward pass."""
-        return self.keep_best(state, *self.glance(logits_fn, state, key))
+        losses, probabilities = mean_over_draws(
+            lambda sample: self.glance(logits_fn, state, key, sample), self.eot_samples
+        )
+        return self.keep(state, losses, probabilities)
 
     def glance(
-        self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        key: tf.Tensor,
+        sample: int | tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns loss and success of the current point, averaged over the draws."""
-        key = fold_in(key, streams.LAST_POINT)
+        """Returns loss and probabilities of the current point, of one draw.
 
-        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
-            with draw_scope(fold_in(key, sample)):
-                return self.losses(logits_fn, state, state["iterate"])
+        Args:
+            logits_fn: The attacked model.
+            state: The state, or what `seen` returns of it.
+            key: Key of all draws.
+            sample: Which draw.
+        """
+        with draw_scope(fold_in(fold_in(key, streams.LAST_POINT), sample)):
+            return self.losses(logits_fn, state, state["iterate"])
 
-        losses, probabilities = mean_over_draws(draw, self.eot_samples)
-        return losses, is_broken(probabilities, state["labels"], self.targeted)
+    def repeat(
+        self,
+        logits_fn: LogitsFunction,
+        state: State,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        count: int,
+        first: int = 0,
+    ) -> State:
+        """Returns the state `count` steps later, its last point not evaluated."""
+        early = min(self.early_steps, count) if not first else 0
+        if early:
+            few = copy.copy(self)
+            few.eot_samples, few.early_eot_samples = self.draws_at(0), None
+            state = few.repeat(logits_fn, state, epsilon, key, early)
+        later = count - early
+        return super().repeat(logits_fn, state, epsilon, key, later, first + early)
 
 
 def first_iterate(
@@ -380,54 +472,3 @@ def first_iterate(
         return random_surface_point(key, images, epsilon, norm)
     noise = _GAUSSIAN_STDDEV * normal(key, tf.unstack(tf.shape(images)))
     return project(images + noise, images, epsilon, norm)
-
-
-class _CrossEntropy(LogitsLoss):
-    """The cross-entropy of labels, or of rows of probabilities, to the logits."""
-
-    takes_rows = True
-
-    def from_logits(
-        self, logits: tf.Tensor, labels: tf.Tensor, reference: tf.Tensor | None
-    ) -> tf.Tensor:
-        """Returns the cross-entropy of each image, shape `(batch,)`."""
-        del reference
-        if labels.shape.rank == 1:
-            return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
-
-
-_LOSSES: dict[str, Callable[[], AttackLoss]] = {
-    "cross_entropy": _CrossEntropy,
-    "margin": lambda: ClassificationLoss(Margin()),
-    "dlr": lambda: ClassificationLoss(DifferenceOfLogitsRatio()),
-    "targeted_dlr": TargetedDLR,
-    "kl": KLToClean,
-}
-
-
-def attack_loss(owner: str, loss: Any) -> AttackLoss:
-    """Returns the attack loss for a name, or the one that was passed.
-
-    Args:
-        owner: Name of the attack that takes the argument.
-        loss: "cross_entropy", "margin", "dlr", "targeted_dlr", "kl" or an `AttackLoss`.
-
-    Returns:
-        An `AttackLoss`.
-
-    Raises:
-        ValueError: If it is neither.
-
-    Example:
-
-    >>> from keras_advdef.attacks.gradient_attack import attack_loss
-    >>> type(attack_loss("PGD", "kl")).__name__
-    'KLToClean'
-    """
-    if isinstance(loss, AttackLoss):
-        return loss
-    if isinstance(loss, str) and loss in _LOSSES:
-        return _LOSSES[loss]()
-    names = ", ".join(repr(name) for name in _LOSSES)
-    raise invalid(owner, "loss", f"one of {names} or an `AttackLoss`", loss)

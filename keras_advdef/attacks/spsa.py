@@ -5,8 +5,6 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from keras_advdef.attacks._draws import mean_over_draws
-from keras_advdef.attacks._success import is_broken
 from keras_advdef.attacks.attack import Passes
 from keras_advdef.attacks.gradient_attack import GradientAttack
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
@@ -64,7 +62,10 @@ class SPSA(GradientAttack):
     True
     """
 
-    settled: ClassVar[dict[str, Any]] = {"return_best": True}
+    settled: ClassVar[dict[str, Any]] = {
+        "return_best": True,
+        "early_eot_samples": None,
+    }
 
     def __init__(
         self,
@@ -106,21 +107,13 @@ class SPSA(GradientAttack):
         forward = self.runs(classes) * (each + self._loss.looks_at_clean)
         return Passes(forward + self._loss.aims, 0)
 
-    def slope(
+    def look(
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns loss, success and estimated gradient of the current point."""
-
-        def draw(sample: int | tf.Tensor) -> tuple[tf.Tensor, ...]:
-            fresh = fold_in(key, sample)
-            with draw_scope(fold_in(fresh, 0)):
-                losses, probabilities = self.losses(logits_fn, state, state["iterate"])
-            gradient = self._estimate(logits_fn, state, fold_in(fresh, 1))
-            return losses, probabilities, gradient
-
-        losses, probabilities, gradient = mean_over_draws(draw, self.eot_samples)
-        broken = is_broken(probabilities, state["labels"], self.targeted)
-        return losses, broken, gradient
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns loss, probabilities and estimated gradient of one draw."""
+        with draw_scope(fold_in(key, 0)):
+            losses, probabilities = self.losses(logits_fn, state, state["iterate"])
+        return losses, probabilities, self._estimate(logits_fn, state, fold_in(key, 1))
 
     def _estimate(
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor

@@ -147,12 +147,12 @@ class Square(SteppedAttack):
         epsilon: tf.Tensor,
         key: tf.Tensor,
         count: int,
+        first: int = 0,
     ) -> State:
         """Returns the state `count` queries later, or when no image is left."""
-        advance = super().repeat
+        advance, stops_early = super().repeat, not needs_confirmation(logits_fn)
         if count <= self.segment:
-            return advance(logits_fn, state, epsilon, key, count)
-        stops_early = not needs_confirmation(logits_fn)
+            return advance(logits_fn, state, epsilon, key, count, first)
 
         def goes_on(taken: tf.Tensor, values: State) -> tf.Tensor:
             is_left = tf.reduce_any(~values["broken"]) if stops_early else True

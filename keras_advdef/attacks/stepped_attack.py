@@ -196,6 +196,10 @@ class SteppedAttack(Attack):
         """Returns whether a step is a `slope` and a `move`, compiled one by one."""
         return False
 
+    def draws_vary(self) -> bool:
+        """Returns whether steps differ in the draws over which they average."""
+        return False
+
     def where_due(self, is_due: tf.Tensor, moved: State, state: State) -> State:
         """Returns what moves: of rows that are due as it is now, of others as it was.
 
@@ -218,8 +222,18 @@ class SteppedAttack(Attack):
         epsilon: tf.Tensor,
         key: tf.Tensor,
         count: int,
+        first: int = 0,
     ) -> State:
-        """Returns the state `count` steps later, its last point not evaluated."""
+        """Returns the state `count` steps later, its last point not evaluated.
+
+        Args:
+            logits_fn: The attacked model.
+            state: The state before.
+            epsilon: Radius on the `[0, 1]` scale.
+            key: Key for the draws.
+            count: Number of steps.
+            first: Number of the first of them.
+        """
         # Constants stay out of the loop.
         names = [name for name in self.moving if name in state]
 
@@ -227,6 +241,7 @@ class SteppedAttack(Attack):
             index: int | tf.Tensor, values: tuple[tf.Tensor, ...]
         ) -> tuple[tf.Tensor, ...]:
             current = {**state, **dict(zip(names, values, strict=True))}
+            index += first
             taken = tf.cast(index, tf.float32)
             if "step" in state:
                 taken += state["step"]

@@ -29,7 +29,7 @@ def test_broken_images_leave_in_blocks_of_few_sizes(trained_net, digits, monkeyp
         stop_early=True,
     )
     assert 2 <= len(set(calls)) <= 4
-    assert CompiledAttack(attack, trained_net).function("slope").traces == 1
+    assert CompiledAttack(attack, trained_net).function("look").traces == 1
 
 
 def test_less_work_than_running_every_image_to_the_end(

@@ -3,17 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import FGSM, PGD
-from keras_advdef.attacks.gradient_attack import STARTS, attack_loss, first_iterate
+from keras_advdef.attacks import APGD, FGSM, PGD, _compiled_attack
+from keras_advdef.attacks.gradient_attack import STARTS, first_iterate
 from keras_advdef.attacks.losses import (
     AttackLoss,
-    ClassificationLoss,
-    KLToClean,
-    TargetedDLR,
 )
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import RandomNoise
-from keras_advdef.losses import DifferenceOfLogitsRatio, Margin
 from tests.support.check_attack import distance, inside
 from tests.support.nets import linear_net, small_net
 
@@ -301,25 +297,68 @@ def test_gaussian_has_a_thousandth_of_deviation():
     assert np.std(noise) == pytest.approx(0.001, abs=3.6e-5)
 
 
-def test_names_and_objects():
-    assert isinstance(attack_loss("PGD", "kl"), KLToClean)
-    assert isinstance(attack_loss("PGD", "margin").loss, Margin)
-    assert isinstance(attack_loss("PGD", "dlr").loss, DifferenceOfLogitsRatio)
-    assert isinstance(attack_loss("PGD", "targeted_dlr"), TargetedDLR)
-    assert isinstance(attack_loss("PGD", "margin"), ClassificationLoss)
-    own = KLToClean()
-    assert attack_loss("PGD", own) is own
+class TestEarlySamples:
+    # 20 steps of 2 draws and 3 of 6, then 6 for the last point.
+    attacks = pytest.mark.parametrize(
+        "attack",
+        [
+            cls(1e-3, steps=23, eot_samples=6, early_eot_samples=2)
+            for cls in (PGD, APGD)
+        ],
+        ids=str,
+    )
 
+    @attacks
+    def test_few_until_the_last_tenth(self, attack):
+        assert attack.passes(2) == (20 * 2 + 3 * 6 + 6, 20 * 2 + 3 * 6)
+        assert [attack.draws_at(each) for each in (0, 19, 20, 22)] == [2, 2, 6, 6]
+        one_step = PGD(steps=1, eot_samples=6, early_eot_samples=2)
+        assert one_step.draws_at(0) == 6
 
-def test_rejects_other_names():
-    names = "'cross_entropy', 'margin', 'dlr', 'targeted_dlr', 'kl' or"
-    with pytest.raises(ValueError, match=f"one of {names}"):
-        attack_loss("PGD", "hinge")
+    @attacks
+    @pytest.mark.parametrize("stop_early", [False, True])
+    def test_generate_draws_as_often(self, attack, stop_early, monkeypatch):
+        net = keras.Sequential([RandomNoise(1e-6), linear_net(np.eye(2), np.zeros(2))])
+        seen, mean = [], _compiled_attack.mean_over_draws
 
+        def counted(draw, count):
+            seen.append(count)
+            return mean(draw, count)
 
-def test_cross_entropy_takes_rows():
-    loss = attack_loss("PGD", "cross_entropy")
-    logits = tf.constant([[2.0, 1.0, 0.0]])
-    by_class = [loss.from_logits(logits, tf.constant([k]), None)[0] for k in (0, 1)]
-    mixed = loss.from_logits(logits, tf.constant([[0.75, 0.25, 0.0]]), None)
-    assert float(mixed[0]) == pytest.approx(np.dot([0.75, 0.25], by_class))
+        monkeypatch.setattr(_compiled_attack, "mean_over_draws", counted)
+        attack.generate(net, POINT, [0], seed=0, verbose=0, stop_early=stop_early)
+        # With `stop_early` the current point is also compared after 10 and 20 steps.
+        ends = [2, 6] if stop_early else []
+        assert sorted(seen) == sorted([2] * 20 + [6] * 4 + ends)
+
+    def test_rows_at_different_steps_keep_their_draws(self, monkeypatch):
+        net = keras.Sequential([RandomNoise(1e-6), linear_net(np.eye(2), np.zeros(2))])
+        attack = PGD(1e-3, steps=20, eot_samples=5, early_eot_samples=1)
+        seen, mean = [], _compiled_attack.mean_over_draws
+
+        def counted(draw, count):
+            seen.append(count)
+            return mean(draw, count)
+
+        monkeypatch.setattr(_compiled_attack, "mean_over_draws", counted)
+        images = np.repeat(POINT, 3, axis=0)
+        images[1] = images[1, ::-1]
+        # The second image is wrong, leaves after a segment, and the third moves up.
+        attack.generate(
+            net, images, [0] * 3, seed=0, batch_size=2, verbose=0, stop_early=True
+        )
+        assert seen.count(5) == 2 * (2 + 1)
+
+    def test_the_best_of_few_draws_is_forgotten(self):
+        attack = PGD(0.1, steps=10, eot_samples=6, early_eot_samples=2)
+        state = {
+            "best_loss": tf.constant([3.0, 3.0]),
+            "broken": tf.constant([True] * 2),
+        }
+        new = attack.renewed(state, tf.constant([True, False]))
+        assert new["best_loss"].numpy().tolist() == [np.finfo(np.float32).min, 3.0]
+        assert new["broken"].numpy().tolist() == [False, True]
+
+    def test_more_than_the_others_are_refused(self):
+        with pytest.raises(ValueError, match=r"an integer in \[1, 3\]"):
+            PGD(eot_samples=3, early_eot_samples=4)

@@ -64,6 +64,8 @@ def _passes(attack, **settings):
         PGD(0.1, steps=3),
         PGD(0.1, steps=2, restarts=2, eot_samples=3),
         PGD(0.1, steps=3, return_best=False),
+        PGD(0.1, steps=12, eot_samples=5, early_eot_samples=2),
+        APGD(0.1, steps=21, eot_samples=3, early_eot_samples=1, restarts=2),
         PGD(0.1, steps=3, loss="kl"),
         APGD(0.1, steps=3, loss=TargetedDLR(2)),
         SPSA(0.1, steps=2, samples=3),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.attacks.pgd import PGD
+from keras_advdef.evaluation._plan.card_attacks import early_draws
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._request.request import Request
@@ -57,11 +58,13 @@ def measure_curve(
         runner: Runs the attacks; has run those at the evaluation's epsilon.
     """
     rows = np.arange(min(request.count, request.budget.checked))
+    draws = min(probed.draws, _DRAWS)
     settings: dict[str, Any] = {
         "norm": request.norm,
         "precision": request.precision,
         "value_range": tuple(request.value_range),
-        "eot_samples": min(probed.draws, _DRAWS),
+        "eot_samples": draws,
+        **early_draws(draws),
     }
     attack = PGD(request.epsilon, steps=CURVE_STEPS, **settings)
     # Starts at the clean image: a random start in the whole range would be noise.

@@ -29,8 +29,10 @@ NO_GRADIENT = "the model has no input gradient"
 NO_SURROGATE = "no surrogate model was given"
 # Losses that only cards ask for. Reports name them.
 AWARE: tuple[type[AttackLoss], ...] = (SqueezingAware, MemberDLR)
+# Draws over which all but the last steps of an attack average.
+_EARLY_DRAWS = 4
 # With more of these, an attack counts as the same attack, but stronger.
-_MORE_IS_STRONGER = ("steps", "restarts", "eot_samples")
+_MORE_IS_STRONGER = ("steps", "restarts", "eot_samples", "early_eot_samples")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,26 @@ class Target:
     def averaged(self) -> dict[str, Any]:
         """The same, with the EOT samples that the cards ask for."""
         return {**self.settings, "eot_samples": self.probed.draws}
+
+    @property
+    def stepped(self) -> dict[str, Any]:
+        """The same for attacks of many gradient steps."""
+        return {**self.averaged, **early_draws(self.probed.draws)}
+
+
+def early_draws(draws: int) -> dict[str, int]:
+    """Returns the argument for fewer draws while an attack still moves.
+
+    Args:
+        draws: Draws over which its last steps average.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._plan.card_attacks import early_draws
+    >>> early_draws(1), early_draws(20)
+    ({}, {'early_eot_samples': 4})
+    """
+    return {"early_eot_samples": _EARLY_DRAWS} if draws > _EARLY_DRAWS else {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,25 +139,33 @@ def _covers(attack: Attack, wanted: Attack) -> bool:
         return False
     found = attack.get_config()
     return all(
-        found[name] >= value if name in _MORE_IS_STRONGER else found[name] == value
+        _reaches(found[name], value)
+        if name in _MORE_IS_STRONGER
+        else found[name] == value
         for name, value in wanted.get_config().items()
         # The runner passes epsilon to attacks without one.
         if name != "epsilon"
     )
 
 
+def _reaches(found: int | None, wanted: int | None) -> bool:
+    """Whether there is at least as much of something; `None` is all of it."""
+    return found is None or (wanted is not None and found >= wanted)
+
+
 def _pgd(**settings: Any) -> Callable[[Target], list[Attack]]:
-    return lambda target: [PGD(**settings, **target.averaged)]
+    return lambda target: [PGD(**settings, **target.stepped)]
 
 
 def _apgd(target: Target) -> list[Attack]:
     steps = 25 if target.request.budget.name == "quick" else 100
-    return [APGD(steps=steps, **target.averaged)]
+    return [APGD(steps=steps, **target.stepped)]
 
 
 def _auto_attack(target: Target) -> list[Attack]:
     version = "rand" if target.probed.is_random else "standard"
-    return [*AutoAttack(version=version, **target.settings).attacks]
+    attacks = AutoAttack(version=version, **target.settings).attacks
+    return [each.replace(**early_draws(each.eot_samples)) for each in attacks]
 
 
 def _carlini_wagner(target: Target) -> list[Attack]:
@@ -143,7 +173,7 @@ def _carlini_wagner(target: Target) -> list[Attack]:
     if settings.pop("norm") == "l2":
         return [CarliniWagner(**settings)]
     # The attack is defined for l2 only; its loss works in every norm.
-    return [PGD(steps=100, loss="margin", **target.averaged)]
+    return [PGD(steps=100, loss="margin", **target.stepped)]
 
 
 def _latent_space(target: Target) -> list[Attack]:

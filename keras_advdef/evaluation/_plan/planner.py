@@ -19,6 +19,7 @@ from keras_advdef.evaluation._plan.card_attacks import (
     NO_GRADIENT,
     NO_SURROGATE,
     Target,
+    early_draws,
     layers_to_pass,
     named_attacks,
 )
@@ -58,6 +59,12 @@ class Planner:
         # Only the attacks that the cards name use all the draws that the cards ask for.
         self._draws = min(probed.draws, _AUTO_DRAWS)
         self._skipped: list[Skipped] = []
+
+    @property
+    def _stepped(self) -> dict[str, Any]:
+        """The arguments of attacks of many gradient steps."""
+        draws = self._draws
+        return {**self._gradient, "eot_samples": draws, **early_draws(draws)}
 
     def plan(self) -> Plan:
         """Returns the plan."""
@@ -131,7 +138,9 @@ class Planner:
     def _label(self, attack: Attack, more: dict[str, Any]) -> str:
         text = str(attack)
         draws = attack.eot_samples
-        text += f", EOT {draws}" if draws > 1 else ""
+        early = getattr(attack, "early_eot_samples", None)
+        many = f", EOT {draws}" if early is None else f", EOT {early}, then {draws}"
+        text += many if draws > 1 else ""
         is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
         loss = getattr(attack, "loss", None)
         if isinstance(loss, AWARE):
@@ -145,6 +154,7 @@ class Planner:
 
     def _checks(self) -> list[Stage]:
         pgd = {**self._gradient, "eot_samples": self._draws}
+        stepped = self._stepped
         # The checks must show saturation, not compensate for it.
         view = dataclasses.replace(self._probed.adaptive, temperature=1.0)
         blind = dataclasses.replace(view, has_gradient=False)
@@ -153,11 +163,11 @@ class Planner:
         )
         stages = [
             self._stage("fgsm", FGSM(**pgd), view=view),
-            self._stage("iterative", PGD(steps=NAIVE_STEPS, **pgd), view=view),
-            self._stage("more-steps", PGD(steps=MORE_STEPS, **pgd), view=view),
+            self._stage("iterative", PGD(steps=NAIVE_STEPS, **stepped), view=view),
+            self._stage("more-steps", PGD(steps=MORE_STEPS, **stepped), view=view),
             self._stage(
                 "temperature",
-                PGD(steps=NAIVE_STEPS, **pgd),
+                PGD(steps=NAIVE_STEPS, **stepped),
                 view=dataclasses.replace(view, temperature=self._temperature),
             ),
             self._stage(
@@ -201,7 +211,7 @@ class Planner:
             self._skipped.append(Skipped(attack="gradient attacks", reason=NO_GRADIENT))
             return []
         if self._request.budget.name == "quick":
-            return [APGD(steps=25, eot_samples=self._draws, **self._gradient)]
+            return [APGD(steps=25, **self._stepped)]
         return CARD_ATTACKS["AutoAttack"].make(self._target)
 
     def _of_cards(self, planned: list[Stage]) -> list[Stage]:
@@ -253,8 +263,8 @@ class Planner:
         norm, draws = self._request.norm, self._probed.draws
         attacks: list[Attack] = []
         if self._probed.has_gradient:
-            averaged = self._target.averaged
-            attacks.append(PGD(steps=100, restarts=5, **averaged))
+            stepped = self._target.stepped
+            attacks.append(PGD(steps=100, restarts=5, **stepped))
             attacks += self._unless_planned("CarliniWagner", planned)
             if norm != "l1":
                 precision = self._request.precision
@@ -277,9 +287,7 @@ class Planner:
         """
         # The true class and the one for "adversarial" are not targets.
         count = min(_MOST_TARGETS, self._probed.classes - 2)
-        attack = PGD(
-            steps=MORE_STEPS, targeted=True, eot_samples=self._draws, **self._gradient
-        )
+        attack = PGD(steps=MORE_STEPS, targeted=True, **self._stepped)
         return [
             self._stage(f"target-{rank}", attack, target_rank=rank)
             for rank in range(1, count + 1)

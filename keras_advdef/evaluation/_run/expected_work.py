@@ -6,6 +6,7 @@ from keras_advdef.evaluation._measure.robustness_curve import (
     curve_epsilons,
 )
 from keras_advdef.evaluation._measure.smallest_perturbations import minimal_attack
+from keras_advdef.evaluation._plan.card_attacks import early_draws
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._request.request import Request
@@ -93,7 +94,8 @@ class ExpectedWork:
         request, draws = self._request, min(self._probed.draws, 20)
         is_random = self._probed.is_random
         compiles = _RANDOM_CURVE_COMPILES if is_random else _CURVE_COMPILES
-        each = max(PGD(steps=CURVE_STEPS, eot_samples=draws).passes(0))
+        attack = PGD(steps=CURVE_STEPS, eot_samples=draws, **early_draws(draws))
+        each = max(attack.passes(0))
         works = {}
         for key, epsilon in curve_epsilons(request).items():
             # Smaller epsilons break few images. Larger ones attack the unbroken images
@@ -102,9 +104,9 @@ class ExpectedWork:
             left = 1.0 - share / 4 if is_small else (1.0 - share) * _UNTIL_BROKEN
             works[key] = Work(each * checked * left, compiles)
         works["report"] = Work(0.0, 0.0, _REPORT_SECONDS if self._is_written else 0.0)
-        attack = minimal_attack(request, self._probed)
-        if attack is not None:
-            each = max(attack.passes(self._probed.classes))
+        nearest = minimal_attack(request, self._probed)
+        if nearest is not None:
+            each = max(nearest.passes(self._probed.classes))
             passes = float(each * min(checked, request.budget.searched))
             works["nearest"] = Work(passes, _SMALLEST_COMPILES)
         if isinstance(request.evaluated.model, SmoothedClassifier):

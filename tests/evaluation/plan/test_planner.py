@@ -99,23 +99,23 @@ class TestBudgets:
     @pytest.mark.parametrize(
         ("budget", "expected"),
         [
-            ("quick", ["APGD-25 on cross_entropy, EOT 20", "Square-1000"]),
+            ("quick", ["APGD-25 on cross_entropy, EOT 4, then 20", "Square-1000"]),
             (
                 "standard",
                 [
-                    "APGD-100 on cross_entropy, EOT 20",
-                    "APGD-100 on dlr, EOT 20",
+                    "APGD-100 on cross_entropy, EOT 4, then 20",
+                    "APGD-100 on dlr, EOT 4, then 20",
                     "Square-1000",
                 ],
             ),
             (
                 "full",
                 [
-                    "APGD-100 on cross_entropy, EOT 20",
-                    "APGD-100 on dlr, EOT 20",
+                    "APGD-100 on cross_entropy, EOT 4, then 20",
+                    "APGD-100 on dlr, EOT 4, then 20",
                     "Square-5000",
-                    "PGD-100 x 5, EOT 20",
-                    "PGD-100, EOT 20",
+                    "PGD-100 x 5, EOT 4, then 20",
+                    "PGD-100, EOT 4, then 20",
                     "DeepFool, EOT 20",
                     "HopSkipJump",
                 ],
@@ -255,16 +255,16 @@ class TestCards:
 
     def test_draws_of_the_cards(self, make_plan):
         asked = [
-            "APGD-25 on cross_entropy, EOT 20",
-            "PGD-40, EOT 30",
-            "APGD-25 on cross_entropy, EOT 30",
+            "APGD-25 on cross_entropy, EOT 4, then 20",
+            "PGD-40, EOT 4, then 30",
+            "APGD-25 on cross_entropy, EOT 4, then 30",
             "Square-1000",
         ]
         defended = cards(RandomNoise, RandomResizePad)
         assert labels(make_plan(random(cards=defended))) == asked
         # The budget's own 20 draws are enough for this one.
         plan = make_plan(random(cards=cards(RandomNoise)))
-        assert labels(plan) == [asked[0], "PGD-40, EOT 20", asked[3]]
+        assert labels(plan) == [asked[0], "PGD-40, EOT 4, then 20", asked[3]]
 
     def test_past_pruning(self, make_plan):
         net = small_net(front=[StochasticActivationPruning()])
@@ -273,7 +273,7 @@ class TestCards:
         )
         plan = make_plan(probed)
         past = [stage for stage in plan.adaptive if stage.view.bpda_layers]
-        assert [stage.label for stage in past] == ["PGD-40, EOT 20, BPDA"]
+        assert [stage.label for stage in past] == ["PGD-40, EOT 4, then 20, BPDA"]
         assert past[0].view.bpda_layers == (net.layers[0],)
         masked = {**probed, **MASKED}
         assert not any(stage.view.bpda_layers for stage in make_plan(masked).adaptive)
@@ -305,10 +305,10 @@ class TestCards:
         probed = random(cards=cards(DefenseGAN), adaptive=ModelView(model))
         plan = make_plan(probed)
         assert labels(plan) == [
-            "APGD-25 on cross_entropy, EOT 20",
+            "APGD-25 on cross_entropy, EOT 4, then 20",
             "LatentSpaceAttack-100 x 4, EOT 20",
             "Square-1000",
-            "PGD-40, EOT 20, BPDA",
+            "PGD-40, EOT 4, then 20, BPDA",
         ]
         assert plan.adaptive[-1].view.bpda_layers == (model.projection,)
         assert plan.skipped == ()
