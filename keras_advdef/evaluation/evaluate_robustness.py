@@ -60,12 +60,12 @@ def evaluate_robustness(
         epsilon: Largest norm of a perturbation, in the units of `value_range`.
         norm: "linf", "l2" or "l1".
         value_range: Pair `(low, high)`, the range of the pixels.
-        budget: "quick": FGSM, PGD-20, APGD-25 and 200 queries of Square on the first
-            200 images. "standard": AutoAttack ("rand" for random models) and the
-            attacks named by the cards, on the first 1000 images. "full": the same on
-            all images, plus PGD-100 x 5, Carlini and Wagner's attack (for norms other
-            than l2, PGD on their loss), DeepFool, HopSkipJump and images transferred
-            from `surrogate`.
+        budget: "quick": FGSM, PGD-20, APGD-25 on the DLR and 200 queries of Square on
+            the first 200 images. "standard": AutoAttack ("rand" for random models) and
+            the attacks named by the cards, on the first 1000 images. "full": the same
+            on all images, plus PGD-100 x 5, Carlini and Wagner's attack (for norms
+            other than l2, PGD on their loss), DeepFool, HopSkipJump and images
+            transferred from `surrogate`.
         attacks: Attacks to run instead of the budget's; the checks run as well.
         reference: The undefended model, in a form that `model` can have, to measure
             the costs of the defence.

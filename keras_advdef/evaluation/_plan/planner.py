@@ -18,6 +18,7 @@ from keras_advdef.evaluation._plan.card_attacks import (
     CARD_ATTACKS,
     NO_GRADIENT,
     NO_SURROGATE,
+    QUICK_APGD,
     Target,
     early_draws,
     layers_to_pass,
@@ -211,7 +212,7 @@ class Planner:
             self._skipped.append(Skipped(attack="gradient attacks", reason=NO_GRADIENT))
             return []
         if self._request.budget.name == "quick":
-            return [APGD(steps=25, **self._stepped)]
+            return [APGD(**QUICK_APGD, **self._stepped)]
         return CARD_ATTACKS["AutoAttack"].make(self._target)
 
     def _of_cards(self, planned: list[Stage]) -> list[Stage]:

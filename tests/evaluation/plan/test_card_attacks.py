@@ -56,7 +56,7 @@ class TestCardAttack:
             ("PGD-200", "PGD-200"),
             ("SqueezingAware", "PGD-100"),
             ("MemberDLR", "PGD-200"),
-            ("APGD", "APGD-25 on cross_entropy"),
+            ("APGD", "APGD-25 on dlr"),
             ("CarliniWagner", "CarliniWagner"),
         ],
     )

@@ -62,7 +62,7 @@ class TestBudgets:
     @pytest.mark.parametrize(
         ("budget", "norm", "expected"),
         [
-            ("quick", "linf", ["APGD-25 on cross_entropy"]),
+            ("quick", "linf", ["APGD-25 on dlr"]),
             ("standard", "linf", AUTO),
             ("standard", "l2", AUTO),
             (
@@ -75,7 +75,7 @@ class TestBudgets:
                 "l2",
                 [*AUTO, "PGD-100 x 5", "CarliniWagner", "DeepFool", "HopSkipJump"],
             ),
-            ("quick", "l1", ["APGD-25 on cross_entropy"]),
+            ("quick", "l1", ["APGD-25 on dlr"]),
             (
                 "full",
                 "l1",
@@ -99,7 +99,7 @@ class TestBudgets:
     @pytest.mark.parametrize(
         ("budget", "expected"),
         [
-            ("quick", ["APGD-25 on cross_entropy, EOT 4, then 20", "Square-1000"]),
+            ("quick", ["APGD-25 on dlr, EOT 4, then 20", "Square-1000"]),
             (
                 "standard",
                 [
@@ -230,7 +230,7 @@ class TestFindings:
 
     def test_identity_behind_what_stops_gradients(self, make_plan):
         plan = make_plan(BPDA)
-        expected = ["APGD-25 on cross_entropy, BPDA", "Square-1000", "HopSkipJump"]
+        expected = ["APGD-25 on dlr, BPDA", "Square-1000", "HopSkipJump"]
         assert labels(plan) == expected
         assert plan.skipped == ()
 
@@ -251,13 +251,13 @@ class TestFindings:
 class TestCards:
     def test_deterministic_layer_asks_for_pgd(self, make_plan):
         plan = make_plan({"cards": cards(BitDepthReduction)})
-        assert labels(plan) == ["APGD-25 on cross_entropy", "PGD-40"]
+        assert labels(plan) == ["APGD-25 on dlr", "PGD-40"]
 
     def test_draws_of_the_cards(self, make_plan):
         asked = [
-            "APGD-25 on cross_entropy, EOT 4, then 20",
+            "APGD-25 on dlr, EOT 4, then 20",
             "PGD-40, EOT 4, then 30",
-            "APGD-25 on cross_entropy, EOT 4, then 30",
+            "APGD-25 on dlr, EOT 4, then 30",
             "Square-1000",
         ]
         defended = cards(RandomNoise, RandomResizePad)
@@ -297,7 +297,7 @@ class TestCards:
     def test_losses_that_know_of_the_defence(self, kind, inside, asked, make_plan):
         view = ModelView(kind(*inside()))
         plan = make_plan({"cards": cards(kind), "adaptive": view})
-        assert labels(plan) == ["APGD-25 on cross_entropy", *asked]
+        assert labels(plan) == ["APGD-25 on dlr", *asked]
         assert plan.missing == ()
 
     def test_projections_are_attacked_through_and_from_behind(self, make_plan):
@@ -305,7 +305,7 @@ class TestCards:
         probed = random(cards=cards(DefenseGAN), adaptive=ModelView(model))
         plan = make_plan(probed)
         assert labels(plan) == [
-            "APGD-25 on cross_entropy, EOT 4, then 20",
+            "APGD-25 on dlr, EOT 4, then 20",
             "LatentSpaceAttack-100 x 4, EOT 20",
             "Square-1000",
             "PGD-40, EOT 4, then 20, BPDA",
