@@ -1,5 +1,6 @@
 """Which attacks share a compiled function: those that run the same code alike."""
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -130,8 +131,9 @@ def view_key(view: ModelView) -> tuple[Any, ...]:
         view.smooth_gradients and reacts,
         view.has_gradient,
         view.is_random,
-        tuple(map(id, view.bpda_layers)),
-        tuple(map(id, layers)),
+        # Not identities, which a new layer may inherit from a removed one.
+        tuple(map(weakref.ref, view.bpda_layers)),
+        tuple(map(weakref.ref, layers)),
     )
 
 
