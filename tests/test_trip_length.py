@@ -24,7 +24,7 @@ def test_trip_of_an_attack(module, labels):
     attack = keras_advdef.attacks.FGSM(0.1)
     trip = module.trip(lambda net: attack(net, images, labels[:4]))
     assert trip.stack[0] == ("attacks/attack.py", "Attack.__call__")
-    assert ("attacks/gradient_attack.py", "GradientAttack.perturb") in trip.stack
+    assert ("attacks/stepped_attack.py", "SteppedAttack.perturb") in trip.stack
     assert set(trip.stack) <= trip.entered
     frames, files, functions, their_files = trip.row
     assert files < frames < functions

@@ -105,6 +105,8 @@ class CompiledAttack:
         self._temperature = tf.constant(view.temperature, tf.float32)
         self._view = dataclasses.replace(view, model=None, temperature=1.0)
         self._view_key = view_key(view)
+        # Whether the logits of a run's first points are finite, if that was seen.
+        self.first_look: tf.Tensor | None = None
         self._functions: dict[str, TracedFunction] = {}
         self._numbers: tuple[Any, Numbers] = None, {}
 
@@ -245,7 +247,10 @@ class CompiledAttack:
             lambda sample: look(seen, self._temperature, key, index, _index(sample)),
             self._attack.draws_at(taken),
         )
-        rows = state, slope, self._tensors(epsilon), epsilon
+        losses, probabilities, gradient, *is_finite = slope
+        if not taken:
+            self.first_look = is_finite[0] == 1.0 if is_finite else None
+        rows = state, (losses, probabilities, gradient), self._tensors(epsilon), epsilon
         return self.function("move")(rows, index, _number(self._attack.steps))
 
     def confirm(

@@ -76,7 +76,7 @@ def arguments_key(attack: "Attack", kind: type, name: str) -> tuple[Any, ...]:
     >>> from keras_advdef.attacks._trace_key import arguments_key
     >>> attack = keras_advdef.attacks.PGD(0.1)
     >>> arguments_key(attack, keras_advdef.attacks.GradientAttack, "keep")
-    (('norm', "'linf'"),)
+    (('norm', "'linf'"), ('targeted', 'False'))
     """
     names = vars(kind).get("trace_arguments", {}).get(name)
     if names is None:

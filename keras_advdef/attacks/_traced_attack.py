@@ -113,7 +113,12 @@ class TracedAttack:
         sample: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
         attack, logits_fn = self._parts(temperature)
-        return attack.look(logits_fn, seen, fold_in(fold_in(key, index), sample))
+        key = fold_in(fold_in(key, index), sample)
+        with watch_logits(seen["iterate"]) as looks:
+            found = attack.look(logits_fn, seen, key)
+        is_finite = finite_looks(logits_fn, looks)
+        # Floats, to be averaged over draws.
+        return found if is_finite is None else (*found, tf.cast(is_finite, tf.float32))
 
     def move(
         self,

@@ -81,9 +81,11 @@ def _run(
 ) -> None:
     progress = job.progress(job.count)
     for index, rows in enumerate(job.slices()):
-        job.check_batch(rows)
         batch = _Batch(attack, job, rows, fold_in(job.key, index))
         pixels = batch.pixels(find(batch, epsilon), epsilon)
+        # Without one more pass where the attack itself starts at the clean images.
+        first = job.compiled.first_look if attack.starts_clean else None
+        job.check_batch(rows, first)
         job.result[rows] = pixels[: len(job.result[rows])]
         progress.update(min(rows.stop, job.count))
 

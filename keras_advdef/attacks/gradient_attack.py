@@ -132,6 +132,7 @@ class GradientAttack(SteppedAttack):
             rule = "a loss of the labels when the attack is targeted"
             raise invalid(owner, "loss", rule, loss)
         self.random_start = checked_choice(owner, "random_start", random_start, STARTS)
+        self.starts_clean = self.random_start is False
         self.momentum = checked_number(owner, "momentum", momentum, low=0.0)
         self.return_best = bool(return_best)
 

@@ -49,6 +49,8 @@ class SteppedAttack(Attack):
     segment: ClassVar[int] = 10
     # Whether a few steps may be unrolled; not if a step holds a loop.
     unroll: ClassVar[bool] = True
+    # Whether the first look at the model is at the clean images.
+    starts_clean: bool = False
     # Whether the result is the last point of a single run, which nobody looks at.
     returns_last: bool = False
 

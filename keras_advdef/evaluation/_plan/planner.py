@@ -35,6 +35,8 @@ MORE_STEPS = 50
 # Random perturbations that the noise check tries for each image.
 NOISE_DRAWS = 20
 _CHECK_QUERIES = 200
+# Smaller than what a float32 pixel can tell from nothing.
+_NO_STEP = 1e-30
 _AUTO_DRAWS = 20
 _MOST_TARGETS = 9
 _DECISION_STEPS = 10
@@ -158,9 +160,12 @@ class Planner:
         stepped = self._stepped
         # The checks must show saturation, not compensate for it.
         view = dataclasses.replace(self._probed.adaptive, temperature=1.0)
-        blind = dataclasses.replace(view, has_gradient=False)
+        # Random points, which steps of no length do not move.
         noise = PGD(
-            steps=1, restarts=NOISE_DRAWS, **{**self._gradient, "precision": "float32"}
+            steps=1,
+            step_size=_NO_STEP,
+            restarts=NOISE_DRAWS,
+            **{**self._gradient, "precision": "float32"},
         )
         stages = [
             self._stage("fgsm", FGSM(**pgd), view=view),
@@ -174,7 +179,7 @@ class Planner:
             self._stage(
                 "noise",
                 noise,
-                view=blind,
+                view=view,
                 label=f"{NOISE_DRAWS} random images in the ball",
             ),
         ]

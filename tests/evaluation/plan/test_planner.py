@@ -199,7 +199,7 @@ class TestChecks:
         for name, stage in checks.items():
             expected = 7.0 if name == "temperature" else 1.0
             assert stage.view.temperature == expected
-            assert stage.view.has_gradient == (name != "noise")
+            assert stage.view.has_gradient
         assert checks["temperature"].label == "PGD-20, logits divided by 7"
 
     def test_temperature_never_sharpens(self, make_plan):
