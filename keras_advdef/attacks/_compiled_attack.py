@@ -157,22 +157,19 @@ class CompiledAttack:
         epsilon: tf.Tensor,
         key: tf.Tensor,
         run: tf.Tensor,
+        name: str = "start",
     ) -> "State":
-        """Returns the state before the first step; see `SteppedAttack.start`."""
-        return self._begun("start", (images, labels, epsilon, run), key)
+        """Returns the state before the first step; see `SteppedAttack.start`.
 
-    def begin(
-        self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        epsilon: tf.Tensor,
-        key: tf.Tensor,
-        run: tf.Tensor,
-    ) -> "State":
-        """Returns the state before the first step; see `SteppedAttack.begin`."""
-        return self._begun("begin", (images, labels, epsilon, run), key)
-
-    def _begun(self, name: str, rows: tuple[tf.Tensor, ...], key: tf.Tensor) -> "State":
+        Args:
+            images: Images in the attack's value range.
+            labels: Classes to leave or to reach, `(batch,)`.
+            epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`.
+            key: Key for the draws.
+            run: Number of the run of each image, int32, `(batch,)`.
+            name: "start", or "begin" for images that stay to the end.
+        """
+        rows = images, labels, epsilon, run
         return self.function(name)(rows, self._temperature, key)
 
     def advance(

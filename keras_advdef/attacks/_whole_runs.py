@@ -120,7 +120,7 @@ def _nearest(batch: _Batch, epsilon: tf.Tensor) -> tf.Tensor:
     for run in range(batch.runs):
         key = fold_in(batch.key, run)
         radius = tf.minimum(epsilon, -loss)
-        state = compiled.begin(*batch.given(run, radius, key))
+        state = compiled.start(*batch.given(run, radius, key), name="begin")
         state = compiled.repeat(state, radius, key, attack.steps)
         found = state["best_loss"]
         if batch.logits_fn.is_random:

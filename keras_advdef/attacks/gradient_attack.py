@@ -248,9 +248,9 @@ class GradientAttack(SteppedAttack):
 
     def looks_apart(self) -> bool:
         """Returns whether a step is a `slope` and a `move`, compiled one by one."""
-        kind = type(self)
-        is_own = kind.step is GradientAttack.step
-        return is_own and kind.evaluate is GradientAttack.evaluate
+        names = ("step", "slope", "evaluate")
+        own, base = type(self), GradientAttack
+        return all(getattr(own, name) is getattr(base, name) for name in names)
 
     def seen(self, state: State) -> State:
         """Returns the part of the state that `slope` and `glance` use."""

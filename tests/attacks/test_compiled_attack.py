@@ -120,6 +120,28 @@ def test_a_class_of_a_user_shares_nothing_with_its_base(net):
             assert own is not _function(cls(0.1, steps=3), net, name)
 
 
+def test_what_a_user_overrides_is_what_runs(net, images, labels):
+    class Backwards(PGD):
+        """Goes down where PGD goes up."""
+
+        def slope(self, *arguments):
+            losses, probabilities, gradient = super().slope(*arguments)
+            return losses, probabilities, -gradient
+
+    settings = {"steps": 3, "random_start": False, "return_best": False}
+    up, down = (
+        attack(0.1, **settings).generate(net, images, labels, verbose=0)
+        for attack in (PGD, Backwards)
+    )
+    losses = [
+        tf.nn.sparse_softmax_cross_entropy_with_logits(labels, net(each)).numpy()
+        for each in (up, images, down)
+    ]
+    assert np.all(losses[0] >= losses[1])
+    assert np.all(losses[1] >= losses[2])
+    assert losses[0].mean() > losses[2].mean()
+
+
 def test_a_changed_attack_or_model_gets_new_functions(net):
     attack = PGD(0.1)
     first = _function(attack, net)
