@@ -23,6 +23,11 @@ def pytest_collectstart(collector):
         keras.utils.set_random_seed(0)
 
 
+def pytest_collection_modifyitems(items):
+    """Puts the tests that take minutes first: last, the other worker would wait."""
+    items.sort(key=lambda item: item.path.name != "test_distribution.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible():
     """A shell makes what it starts in the background ignore Ctrl-C."""

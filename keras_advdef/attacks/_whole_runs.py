@@ -14,7 +14,7 @@ from keras_advdef.core.norms import norm_per_image, per_image
 from keras_advdef.core.random_numbers import fold_in
 
 if TYPE_CHECKING:
-    from keras_advdef.attacks.stepped_attack import SteppedAttack
+    from keras_advdef.attacks.stepped_attack import State, SteppedAttack
 
 # Float32 rounding of the images must not cost a success at exactly epsilon.
 _SLACK = 1.0 + 1e-6
@@ -41,11 +41,12 @@ class _Batch:
         self.images = job.batch(rows)
         self.labels = tf.constant(pad_rows(job.labels[rows], job.size))
 
-    def given(
-        self, run: int, epsilon: tf.Tensor, key: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
+    def start(
+        self, run: int, epsilon: tf.Tensor, key: tf.Tensor, name: str = "start"
+    ) -> "State":
         number = tf.fill([len(self.images)], run)
-        return self.images, self.labels, epsilon, key, number
+        images, labels = self.images, self.labels
+        return self.compiled.start(images, labels, epsilon, key, number, name)
 
     def pixels(self, found: tf.Tensor, epsilon: tf.Tensor) -> np.ndarray:
         return self.compiled.pixels(found, self.images, epsilon).numpy()
@@ -93,12 +94,12 @@ def _run(
 def _strongest(batch: _Batch, epsilon: tf.Tensor) -> tf.Tensor:
     attack, compiled = batch.attack, batch.compiled
     if attack.returns_last:
-        state = compiled.start(*batch.given(0, epsilon, batch.key))
+        state = batch.start(0, epsilon, batch.key)
         return compiled.repeat(state, epsilon, batch.key, attack.steps)["iterate"]
 
     def once(run: int) -> tuple[tf.Tensor, ...]:
         key = fold_in(batch.key, run)
-        state = compiled.start(*batch.given(run, epsilon, key))
+        state = batch.start(run, epsilon, key)
         state = compiled.advance(state, epsilon, key, attack.steps)
         broken = state["broken"]
         if needs_confirmation(batch.logits_fn):
@@ -120,7 +121,7 @@ def _nearest(batch: _Batch, epsilon: tf.Tensor) -> tf.Tensor:
     for run in range(batch.runs):
         key = fold_in(batch.key, run)
         radius = tf.minimum(epsilon, -loss)
-        state = compiled.start(*batch.given(run, radius, key), name="begin")
+        state = batch.start(run, radius, key, "begin")
         state = compiled.repeat(state, radius, key, attack.steps)
         found = state["best_loss"]
         if batch.logits_fn.is_random:
