@@ -108,7 +108,6 @@ class CompiledAttack:
         # Whether the logits of a run's first points are finite, if that was seen.
         self.first_look: tf.Tensor | None = None
         self._functions: dict[str, TracedFunction] = {}
-        self._numbers: tuple[Any, Numbers] = None, {}
 
     def function(self, name: str) -> TracedFunction:
         """Returns one of the functions.
@@ -210,45 +209,32 @@ class CompiledAttack:
         taken: int = 0,
     ) -> "State":
         """Returns the state some steps later; see `advance`."""
-        step = self._split_step if self._attack.looks_apart() else self._step
+        attack, numbers = self._attack, self._tensors(epsilon)
+        steps, looks_apart = _number(attack.steps), attack.looks_apart()
         for place in range(count):
-            state = {**state, **step(state, epsilon, key, place, taken + place)}
+            index = _index(place)
+            if looks_apart:
+                slope = self._slope(state, key, index, taken + place)
+                rows = state, slope, numbers, epsilon
+                moved = self.function("move")(rows, index, steps)
+            else:
+                more = self._temperature, key, index, steps
+                moved = self.function("step")((state, numbers, epsilon), *more)
+            state = {**state, **moved}
         return state
 
-    def _step(
-        self,
-        state: "State",
-        epsilon: tf.Tensor,
-        key: tf.Tensor,
-        place: int,
-        taken: int,
-    ) -> "State":
-        """One function looks at the model and moves."""
-        del taken
-        rows = state, self._tensors(epsilon), epsilon
-        more = self._temperature, key, _index(place), _number(self._attack.steps)
-        return self.function("step")(rows, *more)
-
-    def _split_step(
-        self,
-        state: "State",
-        epsilon: tf.Tensor,
-        key: tf.Tensor,
-        place: int,
-        taken: int,
-    ) -> "State":
-        """One function looks at the model, another, without the model, moves."""
+    def _slope(
+        self, state: "State", key: tf.Tensor, index: tf.Tensor, taken: int
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns what `GradientAttack.slope` does, of as many draws as it is time."""
         seen, look = self._attack.seen(state), self.function("look")
-        index = _index(place)
-        slope = mean_over_draws(
+        losses, probabilities, gradient, *is_finite = mean_over_draws(
             lambda sample: look(seen, self._temperature, key, index, _index(sample)),
             self._attack.draws_at(taken),
         )
-        losses, probabilities, gradient, *is_finite = slope
         if not taken:
             self.first_look = is_finite[0] == 1.0 if is_finite else None
-        rows = state, (losses, probabilities, gradient), self._tensors(epsilon), epsilon
-        return self.function("move")(rows, index, _number(self._attack.steps))
+        return losses, probabilities, gradient
 
     def confirm(
         self, images: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
@@ -264,13 +250,8 @@ class CompiledAttack:
 
     def _tensors(self, epsilon: tf.Tensor) -> Numbers:
         """The numbers that the attack's steps get as tensors."""
-        if self._numbers[0] is not epsilon:
-            kind = code_of(type(self._attack), "move")
-            numbers = {}
-            if "tensors" in vars(kind):
-                numbers = self._attack.tensors(epsilon)
-            self._numbers = epsilon, numbers
-        return self._numbers[1]
+        kind = code_of(type(self._attack), "move")
+        return self._attack.tensors(epsilon) if "tensors" in vars(kind) else {}
 
 
 def _same(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Runs a stepped attack batch by batch, each image to the end of all runs."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,14 +10,11 @@ from keras_advdef.attacks._job import Job
 from keras_advdef.attacks._success import needs_confirmation, stronger
 from keras_advdef.core import streams
 from keras_advdef.core.image_layout import pad_rows
-from keras_advdef.core.norms import norm_per_image, per_image
+from keras_advdef.core.norms import per_image
 from keras_advdef.core.random_numbers import fold_in
 
 if TYPE_CHECKING:
     from keras_advdef.attacks.stepped_attack import State, SteppedAttack
-
-# Float32 rounding of the images must not cost a success at exactly epsilon.
-_SLACK = 1.0 + 1e-6
 
 
 class _Batch:
@@ -33,7 +30,8 @@ class _Batch:
     def __init__(
         self, attack: "SteppedAttack", job: Job, rows: slice, key: tf.Tensor
     ) -> None:
-        self.attack = attack
+        # A `FAB` where its nearest points are looked for.
+        self.attack: Any = attack
         self.compiled = job.compiled
         self.key = key
         self.runs = attack.runs(job.classes)
@@ -132,7 +130,5 @@ def _nearest(batch: _Batch, epsilon: tf.Tensor) -> tf.Tensor:
         best = tf.where(per_image(nearer, images), state["best"], best)
         loss = tf.where(nearer, found, loss)
     best = tf.where(per_image(before, images), images, best)
-    norms = norm_per_image(best - images, attack.norm)
     success = before | compiled.confirm(best, labels, batch.key)
-    success &= norms <= epsilon * _SLACK
-    return tf.where(per_image(success, images), best, images)
+    return attack.within(images, best, success, epsilon).images

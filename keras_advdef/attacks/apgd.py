@@ -109,8 +109,7 @@ class APGD(GradientAttack):
     def tensors(self, epsilon: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns attributes that compiled steps get as tensors."""
         del epsilon
-        renewal = tf.constant(self.renewal, tf.float32)
-        return {"_schedule": tf.constant(self._schedule), "renewal": renewal}
+        return {"_schedule": tf.constant(self._schedule), **self.renewal_tensor()}
 
     def renewed(self, state: State, is_new: tf.Tensor) -> State:
         """Returns the state without what fewer draws have found."""

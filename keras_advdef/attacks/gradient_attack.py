@@ -37,8 +37,8 @@ from keras_advdef.core.random_state import draw_scope
 _TINY = 1e-12
 # Entries of the state that a look at the model uses.
 _SEEN = ("iterate", "labels", "rows", "reference")
-# Share of the steps that average over all draws.
-_LATE = 0.1
+# One of so many steps, the last ones, averages over all draws.
+_LATE = 10
 STARTS = (True, False, "gaussian", "surface")
 # TRADES starts from this much noise: at the clean image its loss has no gradient.
 _GAUSSIAN_STDDEV = 0.001
@@ -92,8 +92,9 @@ class GradientAttack(SteppedAttack):
         "keep": ("norm", "targeted"),
         "pixels": ("norm", "value_range"),
     }
-    # The length of a step where it is a tensor of a compiled function.
+    # Tensors of compiled functions: the length of a step; see `renewal_tensor`.
     fixed_step: tf.Tensor | None = None
+    renewal: tf.Tensor | None = None
 
     def __init__(
         self,
@@ -109,17 +110,12 @@ class GradientAttack(SteppedAttack):
     ) -> None:
         super().__init__(epsilon, **kwargs)
         owner = type(self).__name__
-        self.early_eot_samples = early_eot_samples
         if early_eot_samples is not None:
-            self.early_eot_samples = checked_integer(
-                owner,
-                "early_eot_samples",
-                early_eot_samples,
-                low=1,
-                high=self.eot_samples,
+            name, bounds = "early_eot_samples", {"low": 1, "high": self.eot_samples}
+            early_eot_samples = checked_integer(
+                owner, name, early_eot_samples, **bounds
             )
-        # Before this step the best point of fewer draws is forgotten.
-        self.renewal: float | tf.Tensor = float(self.early_steps or -1)
+        self.early_eot_samples = early_eot_samples
         self.step_size = step_size
         if step_size is not None:
             self.step_size = checked_number(
@@ -132,7 +128,6 @@ class GradientAttack(SteppedAttack):
             rule = "a loss of the labels when the attack is targeted"
             raise invalid(owner, "loss", rule, loss)
         self.random_start = checked_choice(owner, "random_start", random_start, STARTS)
-        self.starts_clean = self.random_start is False
         self.momentum = checked_number(owner, "momentum", momentum, low=0.0)
         self.return_best = bool(return_best)
 
@@ -162,8 +157,13 @@ class GradientAttack(SteppedAttack):
         return logits_fn(images).shape[-1] if self._loss.aims else 0
 
     @property
-    def returns_last(self) -> bool:  # type: ignore[override]
-        """Whether the result is the last point of a single run."""
+    def starts_clean(self) -> bool:
+        """Whether the first look at the model is at the clean images."""
+        return self.random_start is False
+
+    @property
+    def returns_last(self) -> bool:
+        """Whether the result is the last point of a single run, never looked at."""
         return not self.return_best and self.restarts == 1
 
     def tensors(self, epsilon: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -172,19 +172,22 @@ class GradientAttack(SteppedAttack):
         Args:
             epsilon: Radius on the `[0, 1]` scale.
         """
-        momentum = tf.constant(self.momentum, tf.float32)
-        return {
-            "fixed_step": self.step_length(epsilon),
-            "momentum": momentum,
-            "renewal": tf.constant(self.renewal, tf.float32),
-        }
+        step, momentum = (
+            self.step_length(epsilon),
+            tf.constant(self.momentum, tf.float32),
+        )
+        return {"fixed_step": step, "momentum": momentum, **self.renewal_tensor()}
+
+    def renewal_tensor(self) -> dict[str, tf.Tensor]:
+        """Returns before which step the best point is forgotten, by name; -1: never."""
+        return {"renewal": tf.constant(self.early_steps or -1, tf.float32)}
 
     @property
     def early_steps(self) -> int:
         """Number of steps that average over `early_eot_samples`."""
         if self.early_eot_samples is None:
             return 0
-        return self.steps - math.ceil(_LATE * self.steps)
+        return self.steps - math.ceil(self.steps / _LATE)
 
     def draws_vary(self) -> bool:
         """Returns whether steps differ in the draws over which they average."""
@@ -248,9 +251,8 @@ class GradientAttack(SteppedAttack):
 
     def looks_apart(self) -> bool:
         """Returns whether a step is a `slope` and a `move`, compiled one by one."""
-        names = ("step", "slope", "evaluate")
-        own, base = type(self), GradientAttack
-        return all(getattr(own, name) is getattr(base, name) for name in names)
+        base, names = GradientAttack, ("step", "slope", "evaluate")
+        return all(getattr(type(self), name) is getattr(base, name) for name in names)
 
     def seen(self, state: State) -> State:
         """Returns the part of the state that `slope` and `glance` use."""
@@ -272,7 +274,9 @@ class GradientAttack(SteppedAttack):
             taken: Steps taken before, float32, a scalar or `(batch,)`.
         """
         losses, probabilities, gradient = slope
-        state = self.renewed(state, taken == self.renewal)
+        renewal = float(self.early_steps) if self.renewal is None else self.renewal
+        if tf.is_tensor(renewal) or renewal:
+            state = self.renewed(state, taken == renewal)
         if self.return_best:
             state = self.keep(state, losses, probabilities)
         moved = self.update(state, losses, gradient, epsilon, taken)

@@ -112,9 +112,26 @@ class MinimalAttack(Attack):
         )
         candidates = self.look_for(logits_fn, images, labels, epsilon, seed)
         candidates = tf.where(per_image(before, images), images, candidates)
+        success = before | self.confirm(logits_fn, candidates, labels, seed)
+        return self.within(images, candidates, success, epsilon)
+
+    def within(
+        self,
+        images: tf.Tensor,
+        candidates: tf.Tensor,
+        success: tf.Tensor,
+        epsilon: tf.Tensor,
+    ) -> MinimalAttackResult:
+        """Returns the successful candidates within epsilon, and the other images.
+
+        Args:
+            images: Clean images, float32 in `[0, 1]`.
+            candidates: What was found for them.
+            success: Whether each candidate succeeds, `(batch,)`.
+            epsilon: Largest norm that counts, infinite for no limit.
+        """
         norms = norm_per_image(candidates - images, self.norm)
-        success = self.confirm(logits_fn, candidates, labels, seed)
-        success = (before | success) & (norms <= epsilon * _SLACK)
+        success &= norms <= epsilon * _SLACK
         adversarial = tf.where(per_image(success, images), candidates, images)
         return MinimalAttackResult(
             adversarial, tf.where(success, norms, np.inf), success

@@ -49,10 +49,6 @@ class SteppedAttack(Attack):
     segment: ClassVar[int] = 10
     # Whether a few steps may be unrolled; not if a step holds a loop.
     unroll: ClassVar[bool] = True
-    # Whether the first look at the model is at the clean images.
-    starts_clean: bool = False
-    # Whether the result is the last point of a single run, which nobody looks at.
-    returns_last: bool = False
 
     def __init__(
         self,
@@ -193,6 +189,16 @@ class SteppedAttack(Attack):
         unit = self.value_range.to_unit(images)
         state = self.init_state(logits_fn, unit, labels, epsilon, key, run)
         return {**state, "step": tf.zeros_like(state["labels"], tf.float32)}
+
+    @property
+    def starts_clean(self) -> bool:
+        """Whether the first look at the model is at the clean images."""
+        return False
+
+    @property
+    def returns_last(self) -> bool:
+        """Whether the result is the last point of a single run, never looked at."""
+        return False
 
     def looks_apart(self) -> bool:
         """Returns whether a step is a `slope` and a `move`, compiled one by one."""

@@ -312,6 +312,8 @@ class TestEarlySamples:
     def test_few_until_the_last_tenth(self, attack):
         assert attack.passes(2) == (20 * 2 + 3 * 6 + 6, 20 * 2 + 3 * 6)
         assert [attack.draws_at(each) for each in (0, 19, 20, 22)] == [2, 2, 6, 6]
+        # A tenth of 70 in floats is a little more than 7.
+        assert PGD(steps=70, eot_samples=6, early_eot_samples=2).early_steps == 63
         one_step = PGD(steps=1, eot_samples=6, early_eot_samples=2)
         assert one_step.draws_at(0) == 6
 
