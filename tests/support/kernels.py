@@ -28,25 +28,48 @@ def _kernels(operation: str):
     return kernels.get_registered_kernels_for_op(operation).kernel
 
 
-def _fits(kernel, operation) -> bool:
-    for constraint in kernel.constraint:
-        allowed = constraint.allowed_values.list.type
-        if not allowed:
-            continue
-        try:
-            wanted = operation.get_attr(constraint.name)
-        except ValueError:
-            continue
-        wanted = wanted if isinstance(wanted, list) else [wanted]
-        if any(tf.as_dtype(each).as_datatype_enum not in allowed for each in wanted):
-            return False
-    return True
+def _fits(kernel, types: dict[str, tuple[int, ...]]) -> bool:
+    return all(
+        set(types.get(constraint.name, ())) <= set(constraint.allowed_values.list.type)
+        for constraint in kernel.constraint
+        if constraint.allowed_values.list.type
+    )
+
+
+@functools.cache
+def _constrained(operation: str) -> frozenset[str]:
+    """The attributes whose types decide which kernels fit."""
+    return frozenset(
+        constraint.name
+        for kernel in _kernels(operation)
+        for constraint in kernel.constraint
+    )
+
+
+def _types(node) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """The types of the attributes of a node that decide which kernels fit."""
+    found = []
+    for name in _constrained(node.op):
+        if name in node.attr:
+            value = node.attr[name]
+            is_one = value.WhichOneof("value") == "type"
+            found.append((name, (value.type,) if is_one else tuple(value.list.type)))
+    return tuple(found)
+
+
+@functools.cache
+def _fitting(operation: str, types: tuple[tuple[str, tuple[int, ...]], ...]):
+    """The kernels that fit on a GPU, and whether one fits in XLA."""
+    fitting = [kernel for kernel in _kernels(operation) if _fits(kernel, dict(types))]
+    on_gpu = [kernel for kernel in fitting if kernel.device_type in _FLEXIBLE]
+    return on_gpu, any(kernel.device_type == "XLA_GPU_JIT" for kernel in fitting)
 
 
 def _operations(graph, seen=None):
-    """All operations of a graph and of the functions it calls."""
+    """All nodes and operations of a graph and of the functions it calls."""
     seen = set() if seen is None else seen
-    yield from graph.get_operations()
+    # One message for the whole graph: attributes asked one by one take long.
+    yield from zip(graph.as_graph_def().node, graph.get_operations(), strict=True)
     for name, function in graph._functions.items():
         if name not in seen:
             seen.add(name)
@@ -61,6 +84,8 @@ def _is_large(tensor, pixels: int) -> bool:
 
 def _host_tensors(kernel, operation):
     """Inputs of an operation that its kernel needs in host memory."""
+    if not kernel.host_memory_arg:
+        return
     position = 0
     for argument in operation.op_def.input_arg:
         count = 1
@@ -93,21 +118,20 @@ def missing_kernels_of(traced, *, pixels: int = 64) -> dict[str, str]:
     _register_xla_kernels()
     graph = traced.graph
     reasons = {}
-    for operation in _operations(graph):
-        if operation.type in _STRUCTURE:
+    for node, operation in _operations(graph):
+        if node.op in _STRUCTURE:
             continue
-        if operation.type in _HOST_OPERATIONS:
-            reasons[operation.type] = "runs Python"
+        if node.op in _HOST_OPERATIONS:
+            reasons[node.op] = "runs Python"
             continue
-        fitting = [k for k in _kernels(operation.type) if _fits(k, operation)]
-        on_gpu = [kernel for kernel in fitting if kernel.device_type in _FLEXIBLE]
+        on_gpu, has_xla = _fitting(node.op, _types(node))
         if not on_gpu:
-            reasons[operation.type] = "no GPU kernel"
+            reasons[node.op] = "no GPU kernel"
         elif all(
             any(_is_large(t, pixels) for t in _host_tensors(kernel, operation))
             for kernel in on_gpu
         ):
-            reasons[operation.type] = f"host memory: {operation.name}"
-        if not any(kernel.device_type == "XLA_GPU_JIT" for kernel in fitting):
-            reasons.setdefault(operation.type, "no XLA kernel")
+            reasons[node.op] = f"host memory: {node.name}"
+        if not has_xla:
+            reasons.setdefault(node.op, "no XLA kernel")
     return reasons
