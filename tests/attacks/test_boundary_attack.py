@@ -8,7 +8,7 @@ from keras_advdef.attacks.boundary_attack import BoundaryAttack, _proposals
 from keras_advdef.core.random_numbers import make_key
 from tests.attacks.test_decisions import halfspace, one_hot_of
 from tests.support.check_attack import distance
-from tests.support.kernels import missing_kernels_of
+from tests.support.modes import graph_and_xla
 
 CONTRACT = [{"epsilon": 6.0, "steps": 20, "spherical_step": 0.1, "source_step": 0.1}]
 
@@ -97,11 +97,7 @@ class TestBoundaryAttack:
         images, labels = map(tf.constant, (digits.x_test[:40], digits.y_test[:40]))
         craft = functools.partial(quick(steps=40), trained_net, seed=1)
         eager = distance(craft(images, labels), images, "l2")
-        for jit in (False, True):
-            compiled = tf.function(
-                craft, jit_compile=jit, autograph=False
-            ).get_concrete_function(images, labels)
-            assert missing_kernels_of(compiled) == {}
+        for compiled in graph_and_xla(craft, images, labels):
             result = compiled(images, labels)
             reached = trained_net(result).numpy().argmax(-1)
             assert np.mean(reached != labels) > 0.98

@@ -9,7 +9,7 @@ from keras_advdef.attacks.deep_fool import DeepFool
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import RandomNoise
-from tests.support.kernels import missing_kernels_of
+from tests.support.modes import graph_and_xla
 from tests.support.nets import linear_net, small_net
 
 CONTRACT = [{"epsilon": 3.0, "steps": 5}, {"epsilon": 0.4, "norm": "linf", "steps": 5}]
@@ -164,11 +164,7 @@ class TestDeepFool:
         attack = DeepFool(steps=12, differentiable=differentiable)
         craft = functools.partial(attack, trained_net, seed=1)
         eager = craft(images, labels)
-        for jit in (False, True):
-            compiled = tf.function(
-                craft, jit_compile=jit, autograph=False
-            ).get_concrete_function(images, labels)
-            assert missing_kernels_of(compiled) == {}
+        for compiled in graph_and_xla(craft, images, labels):
             np.testing.assert_allclose(compiled(images, labels), eager, atol=1e-4)
 
     def test_averages_over_draws_of_a_random_model(self, trained_net, digits):
@@ -285,9 +281,8 @@ class TestDifferentiableDeepFool:
         # Three steps are written out; twelve, of which most change nothing, loop.
         expected = gradients(3)
         for steps in (3, 12):
-            for jit in (False, True):
-                compiled = tf.function(gradients, jit_compile=jit, autograph=False)
-                for one, other in zip(expected, compiled(steps), strict=True):
+            for compiled in graph_and_xla(functools.partial(gradients, steps)):
+                for one, other in zip(expected, compiled(), strict=True):
                     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
 
     def test_dead_models_have_finite_gradients(self, images, labels):

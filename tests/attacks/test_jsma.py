@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.jsma import JSMA, best_pair
 from tests.attacks.test_deep_fool import linear_case, zero_net
-from tests.support.kernels import missing_kernels, missing_kernels_of
+from tests.support.modes import graph_and_xla
 from tests.support.nets import linear_net, small_net
 
 CONTRACT = [{"epsilon": 40, "theta": 1.0, "gamma": 0.5}]
@@ -182,11 +182,7 @@ class TestJSMA:
         images, labels = map(tf.constant, (digits.x_test[:70], digits.y_test[:70]))
         craft = functools.partial(JSMA(gamma=0.3), trained_net, seed=1)
         eager = craft(images, labels)
-        for jit in (False, True):
-            compiled = tf.function(
-                craft, jit_compile=jit, autograph=False
-            ).get_concrete_function(images, labels)
-            assert missing_kernels_of(compiled) == {}
+        for compiled in graph_and_xla(craft, images, labels):
             result = compiled(images, labels)
             same = np.all(np.abs(result - eager) < 1e-6, axis=(1, 2, 3))
             assert same.mean() > 0.9
@@ -313,8 +309,6 @@ class TestBestPair:
             tf.constant(each, tf.float32) for each in draws("opposed", 150)
         )
         arguments = first, second, tf.ones_like(first, tf.bool)
-        assert missing_kernels(best_pair, *arguments) == {}
         eager = best_pair(*arguments)
-        for jit in (False, True):
-            compiled = functools.partial(tf.function, jit_compile=jit)(best_pair)
+        for compiled in graph_and_xla(best_pair, *arguments):
             np.testing.assert_array_equal(eager, compiled(*arguments))

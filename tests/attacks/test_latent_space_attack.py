@@ -1,3 +1,4 @@
+import functools
 import json
 
 import keras
@@ -14,7 +15,7 @@ from keras_advdef.layers import GenerativeProjection
 from keras_advdef.models import DefenseGAN
 from tests.support.check_attack import inside
 from tests.support.generators import small_generator
-from tests.support.kernels import missing_kernels
+from tests.support.modes import graph_and_xla
 from tests.support.nets import linear_net, small_net, weights_of
 
 CONTRACT = [{"epsilon": 0.3, "steps": 10, "restarts": 2}]
@@ -181,15 +182,10 @@ class TestLatentSpaceAttack:
     def test_agrees_in_every_mode(self, model, bright):
         small = attack(0.12, steps=30)
         images, labels = map(tf.constant, bright)
-
-        def call(images):
-            return small(model, images, labels, seed=1)
-
-        eager = call(images)
-        for jit in (False, True):
-            traced = tf.function(call, jit_compile=jit, autograph=False)
-            np.testing.assert_allclose(traced(images), eager, atol=1e-4)
-        assert missing_kernels(call, images) == {}
+        craft = functools.partial(small, model, seed=1)
+        eager = craft(images, labels)
+        for compiled in graph_and_xla(craft, images, labels):
+            np.testing.assert_allclose(compiled(images, labels), eager, atol=1e-4)
 
     def test_half_precision(self, model, bright):
         assert broken(attack(0.15, precision="bfloat16"), model, *bright).all()
