@@ -20,6 +20,7 @@ from keras_advdef.attacks._draws import mean_over_draws
 from keras_advdef.attacks._trace_key import arguments_key, code_of, is_plain, view_key
 from keras_advdef.attacks._traced_attack import Numbers, TracedAttack
 from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.traced_function import TracedFunction
 
 if TYPE_CHECKING:
@@ -148,6 +149,13 @@ class CompiledAttack:
     def logits(self, images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """Returns the logits of images in the attack's value range."""
         return self.function("logits")(images, self._temperature, key)
+
+    def classes(self, images: tf.Tensor) -> int | None:
+        """Returns the number of classes; `None` if only a pass can tell."""
+        outputs = self.function("logits").outputs(
+            images, self._temperature, make_key(0)
+        )
+        return outputs.shape[-1]
 
     def start(
         self,

@@ -64,14 +64,20 @@ class Job:
         check_image_shape(owner, model, self.images)
         self.logits_fn.build(self.shape[1:])
         self.compiled = CompiledAttack(attack, model)
-        # The first forward pass also gives the number of classes.
-        self._first = self._logits(slice(0, self.size))
-        self.classes = self._first.shape[1]
+        self.classes = self._count_classes()
         if labels is None:
             self.labels = self.predictions()
         else:
             checked_labels(owner, labels, count=self.count, classes=self.classes)
             self.labels = given(attack, labels).numpy()
+
+    def _count_classes(self) -> int:
+        known = self.compiled.classes(self.batch(slice(0, self.size)))
+        return self._first.shape[1] if known is None else known
+
+    @functools.cached_property
+    def _first(self) -> np.ndarray:
+        return self._logits(slice(0, self.size))
 
     @functools.cached_property
     def result(self) -> np.ndarray:

@@ -34,7 +34,7 @@ class TracedFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._traced: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._traced: dict[tuple[Any, ...], Any] = {}
         self._needs_size = False
 
     @property
@@ -47,8 +47,15 @@ class TracedFunction:
         traced = self._traced.get(self._place(loose, fixed))
         if traced is None:
             traced = self._trace(rows, others)
-            self._traced[self._place(loose, fixed)] = traced
         return traced(*loose, *fixed)
+
+    def outputs(self, rows: Any, *others: Any) -> Any:
+        """Returns the `tf.TensorSpec` of each tensor that a call with these returns."""
+        place = self._place(tf.nest.flatten(rows), tf.nest.flatten(others))
+        traced = self._traced.get(place)
+        if traced is None:
+            traced = self._trace(rows, others)
+        return traced.structured_outputs
 
     def _place(self, loose: list[tf.Tensor], fixed: list[tf.Tensor]) -> tuple[Any, ...]:
         """Returns what the trace for some tensors depends on."""
@@ -56,23 +63,27 @@ class TracedFunction:
         rows = ((each.shape.rank, each.shape[first:], each.dtype) for each in loose)
         return (*rows, *((each.shape, each.dtype) for each in fixed))
 
-    def _trace(self, rows: Any, others: tuple[Any, ...]) -> Callable[..., Any]:
+    def _trace(self, rows: Any, others: tuple[Any, ...]) -> Any:
         began = time.perf_counter()
         meter.traces += 1
         try:
-            if not self._needs_size:
-                with contextlib.suppress(Exception):
-                    return self._concrete(rows, others, any_size=True)
-            # An error that does not come from the unknown size is raised here.
-            traced = self._concrete(rows, others, any_size=False)
-            self._needs_size = True
-            return traced
+            traced = self._of_any_size(rows, others)
         finally:
             meter.tracing += time.perf_counter() - began
+        place = self._place(tf.nest.flatten(rows), tf.nest.flatten(others))
+        self._traced[place] = traced
+        return traced
 
-    def _concrete(
-        self, rows: Any, others: tuple[Any, ...], *, any_size: bool
-    ) -> Callable[..., Any]:
+    def _of_any_size(self, rows: Any, others: tuple[Any, ...]) -> Any:
+        if not self._needs_size:
+            with contextlib.suppress(Exception):
+                return self._concrete(rows, others, any_size=True)
+        # An error that does not come from the unknown size is raised here.
+        traced = self._concrete(rows, others, any_size=False)
+        self._needs_size = True
+        return traced
+
+    def _concrete(self, rows: Any, others: tuple[Any, ...], *, any_size: bool) -> Any:
         structure = (rows, others)
 
         def function(*flat: tf.Tensor) -> Any:

@@ -102,3 +102,34 @@ def test_a_loss_of_its_own_passes_counts_twice():
 
 def test_a_transfer_costs_what_its_attack_does_on_the_surrogate():
     assert Transfer(len, PGD(0.1, steps=3)).passes(_CLASSES) == Passes(4, 3)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [FGSM(0.1), PGD(0.1, steps=3, random_start=False)],
+    ids=["FGSM", "PGD"],
+)
+def test_generate_makes_no_other_passes_from_a_clean_start(attack):
+    forward, backward = (tf.Variable(0, trainable=False) for _ in range(2))
+
+    @tf.custom_gradient
+    def counted(values):
+        forward.assign_add(1)
+
+        def gradient(upstream):
+            backward.assign_add(1)
+            return upstream
+
+        return tf.identity(values), gradient
+
+    def net(images):
+        means = counted(tf.reduce_mean(images, axis=(1, 2, 3)))
+        return tf.stack([10.0 + means, means, -means], axis=1)
+
+    images = np.full((2, 4, 4, 1), 0.5, "float32")
+    # The first call looks once more at how the net ends.
+    for _ in range(2):
+        forward.assign(0)
+        backward.assign(0)
+        attack.generate(net, images, [0, 0], verbose=0)
+    assert Passes(int(forward), int(backward)) == attack.passes(3)

@@ -39,6 +39,20 @@ def test_a_function_that_needs_the_size_gets_it():
     assert function.traces == 2
 
 
+def test_outputs_are_known_without_a_call():
+    ran = tf.Variable(0)
+
+    def doubled(rows):
+        ran.assign_add(1)
+        return {"twice": 2.0 * rows}
+
+    function = TracedFunction(doubled)
+    assert function.outputs(tf.ones((3, 2)))["twice"].shape.as_list() == [None, 2]
+    assert ran.numpy() == 0
+    np.testing.assert_array_equal(function(tf.ones((1, 2)))["twice"], [[2.0, 2.0]])
+    assert function.traces == ran.numpy() == 1
+
+
 def test_its_own_errors_are_raised():
     def refuse(rows):
         raise ValueError(f"expected fewer than {rows.shape[1]} columns")
