@@ -79,6 +79,8 @@ def test_gate_puts_the_fullest_case_of_each_class_through_all(kind):
     gated = [case.values for case in parameters if not case.marks]
     assert [case[:2] for case in gated] == cases
     fullest = {cls: arguments for cls, arguments, is_whole in gated if is_whole}
+    composed = {keras_advdef.attacks.AutoAttack}
+    cases = [case for case in cases if case[0] not in composed]
     assert list(fullest) == list(dict.fromkeys(cls for cls, _ in cases))
     for cls, arguments in cases:
         assert len(arguments) <= len(fullest[cls])
