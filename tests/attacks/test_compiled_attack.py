@@ -74,11 +74,10 @@ def test_numbers_count_though_the_trace_is_shared(net, images, labels):
         for epsilon, steps, step_size in settings:
             attack = PGD(epsilon, steps=steps, step_size=step_size, momentum=momentum)
             found = attack.generate(net, images, labels, seed=3, verbose=0)
-            function = tf.function(attack.perturb, autograph=False)
             key = fold_in(make_key(3), 0)
             unit, radius = tf.constant(images), tf.constant(epsilon)
             logits_fn = LogitsFunction(net)
-            expected = function(logits_fn, unit, tf.constant(labels), radius, key)
+            expected = attack.perturb(logits_fn, unit, tf.constant(labels), radius, key)
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -212,8 +211,11 @@ def test_a_model_without_weak_references():
     assert _function(attack, Plain()) is not _function(attack, model)
 
 
-@pytest.mark.parametrize("rounds", [4, pytest.param(100, marks=pytest.mark.nightly)])
-def test_threads_that_share_an_attack_get_their_own_models(rounds):
+@pytest.mark.parametrize(
+    ("rounds", "looks"),
+    [(4, 100), pytest.param(100, 1000, marks=pytest.mark.nightly)],
+)
+def test_threads_that_share_an_attack_get_their_own_models(rounds, looks):
     # Each net tells by which pixels move, and where to; more nets than are kept.
     slopes = [slope for slope in itertools.product((-1, 0, 1), repeat=2) if any(slope)]
     nets = [linear_net(np.outer([1.0, -1.0], slope), np.zeros(2)) for slope in slopes]
@@ -223,7 +225,7 @@ def test_threads_that_share_an_attack_get_their_own_models(rounds):
     def work(place):
         def alternate(turn):
             which = (place + turn) % len(nets)
-            for _ in range(1000):
+            for _ in range(looks):
                 _function(attack, nets[which])
             found = attack.generate(nets[which], _IMAGES, [0, 0], verbose=0)
             return np.abs(found - expected[which]).max()

@@ -77,11 +77,11 @@ def gate(kinds, *, nightly):
 @pytest.mark.slow
 # The warning about the probabilities of "steep" is expected.
 @pytest.mark.filterwarnings("ignore:.*returns probabilities")
-# Two masks are random.
-@pytest.mark.parametrize("mask", gate(MASKS, nightly=["dropping"]))
+# Two masks are random, and two have no gradient.
+@pytest.mark.parametrize("mask", gate(MASKS, nightly=["dropping", "stopped"]))
 def test_masks_are_named(mask, undefended, evaluate):
     name, most = MASKS[mask]
-    count = 60 if mask == "dropping" else COUNT
+    count = 60 if mask in {"dropping", "noisy"} else COUNT
     model = getattr(masked_nets, mask)(undefended)
     report = evaluate(model, count=count, curve=[])
     assert report.masking_suspected
@@ -127,7 +127,8 @@ def check_honest(report):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", gate(HONEST, nightly=["dense"]))
+# The undefended net of the next test is honest as well.
+@pytest.mark.parametrize("kind", gate(HONEST, nightly=["dense", "branches"]))
 def test_honest_nets_raise_no_alarm(kind, digits, evaluate):
     check_honest(evaluate(HONEST[kind](digits), curve=[]))
 
