@@ -66,7 +66,7 @@ class TestAttack:
     def test_epsilon_tensor_never_retraces(self, net, images, labels):
         traces = []
 
-        @tf.function
+        @tf.function(autograph=False)
         def craft(epsilon):
             traces.append(1)
             return FGSM()(net, images, labels, epsilon=epsilon)

@@ -259,7 +259,9 @@ class TestProjectOnHyperplane:
         eager = project_on_hyperplane(*arguments, norm)
         for jit in (False, True):
             compiled = tf.function(
-                lambda *each: project_on_hyperplane(*each, norm), jit_compile=jit
+                lambda *each: project_on_hyperplane(*each, norm),
+                jit_compile=jit,
+                autograph=False,
             )
             np.testing.assert_allclose(compiled(*arguments), eager, atol=1e-5)
         assert (

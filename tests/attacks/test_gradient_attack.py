@@ -175,7 +175,7 @@ class TestGradientAttack:
         rows = np.array([[0.5, 0.5, 0.0]], "float32")
         risen, fallen = np.array([0.6, 0.6]), np.array([0.4, 0.6])
         attack = FGSM(0.1)
-        by_hand = tf.function(lambda labels: attack(net, x, labels))
+        by_hand = tf.function(lambda labels: attack(net, x, labels), autograph=False)
         for found in (
             attack(net, x, rows),
             by_hand(tf.constant(rows)),

@@ -38,7 +38,8 @@ class TestHopSkipJump:
         net, images, _ = halfspace()
         blind = one_hot_of(net)
         attack = tf.function(
-            functools.partial(quick(norm=norm), labels=[0] * 4, seed=1)
+            functools.partial(quick(norm=norm), labels=[0] * 4, seed=1),
+            autograph=False,
         )
         one = attack(net, images)
         np.testing.assert_allclose(one, attack(blind, images))

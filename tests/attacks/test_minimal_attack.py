@@ -48,7 +48,8 @@ def test_in_a_graph(net):
     function = tf.function(
         lambda: attack.found(
             attack.logits_function(net), images, labels, attack.radius(None), key
-        )
+        ),
+        autograph=False,
     )
     assert function().success.numpy().tolist() == [True, False, True]
 

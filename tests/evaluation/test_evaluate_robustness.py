@@ -236,6 +236,8 @@ class TestEvaluateRobustness:
         assert one.clean["count"] == 1
         assert several.clean["accuracy"] == 1.0
 
+    # What the full budget plans is in plan/test_planner.py.
+    @pytest.mark.nightly
     @pytest.mark.filterwarnings("ignore:The targeted DLR needs 4 classes")
     def test_full_budget_uses_the_surrogate(self, undefended, digits):
         report = evaluate_robustness(
