@@ -77,9 +77,9 @@ STILL = {
     "BitDepthReduction": lambda: BitDepthReduction(3),
     "JPEGCompression": lambda: JPEGCompression(50),
     "MedianSmoothing": lambda: MedianSmoothing(3),
-    "NonLocalMeans": NonLocalMeans,
+    "NonLocalMeans": lambda: NonLocalMeans(search=5),
     "TotalVariationMinimization": lambda: TotalVariationMinimization(
-        keep_probability=1.0, steps=30
+        keep_probability=1.0, steps=8
     ),
     "ImageQuilting": quilting,
     "ConvexCombination": combination,

@@ -46,15 +46,26 @@ def _side_by_side(layers):
     return keras.Model(inputs, [layer(inputs) for layer in (*layers, _ensemble())])
 
 
-@pytest.fixture(scope="module")
-def every_layer():
-    """Every random layer side by side."""
+def _random_layers():
+    """Every random layer, with all arguments of the tests' cases."""
     keras.utils.set_random_seed(3)
     cases = [(cls, {**given, **_SHORT.get(cls, {})}) for cls, given in LAYERS]
     layers = [made(*case, _IMAGES) for case in cases]
     drawing = [layer for layer in layers if layer.draws]
     assert len({type(layer) for layer in drawing}) == 10
-    return _side_by_side(drawing)
+    return drawing
+
+
+@pytest.fixture(scope="module")
+def every_layer():
+    """Every random layer side by side."""
+    return _side_by_side(_random_layers())
+
+
+@pytest.fixture(scope="module")
+def every_class():
+    """A layer of each random class side by side."""
+    return _side_by_side({type(each): each for each in _random_layers()}.values())
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +77,14 @@ def two_layers():
 
 @pytest.fixture
 def model(request):
-    """One of these two models."""
+    """One of these models."""
     return request.getfixturevalue(request.param)
 
 
-def _cases(count, long):
-    """Two layers called a few times; nightly, every layer called often."""
+def _cases(short, count, long):
+    """A model called a few times; nightly, every layer called often."""
     every = pytest.param("every_layer", long, marks=pytest.mark.nightly)
-    cases = [("two_layers", count), every]
+    cases = [(short, count), every]
     return pytest.mark.parametrize(("model", "count"), cases, indirect=["model"])
 
 
@@ -102,25 +113,24 @@ def test_one_place_draws_for_all_layers():
 
 
 class TestNoDrawComesTwice:
-    @pytest.mark.parametrize(
-        "count", [_CALLS, pytest.param(_SLOW_CALLS, marks=pytest.mark.nightly)]
-    )
-    def test_eager(self, count, every_layer):
-        _assert_all_different(lambda: [_digests(every_layer(_IMAGES))], count)
+    @_cases("every_class", _CALLS, _SLOW_CALLS)
+    def test_eager(self, model, count):
+        _assert_all_different(lambda: [_digests(model(_IMAGES))], count)
 
     @pytest.mark.parametrize(
-        ("jit", "count"),
+        ("model", "jit", "count"),
         [
-            (False, _CALLS),
-            pytest.param(False, _ALL_CALLS, marks=pytest.mark.nightly),
-            pytest.param(True, _ALL_CALLS, marks=pytest.mark.nightly),
+            ("every_class", False, _CALLS),
+            pytest.param("every_layer", False, _ALL_CALLS, marks=pytest.mark.nightly),
+            pytest.param("every_layer", True, _ALL_CALLS, marks=pytest.mark.nightly),
         ],
+        indirect=["model"],
     )
-    def test_graph(self, jit, count, every_layer):
-        call = tf.function(every_layer, jit_compile=jit)
+    def test_graph(self, model, jit, count):
+        call = tf.function(model, jit_compile=jit)
         _assert_all_different(lambda: [_digests(call(_IMAGES))], count)
 
-    @_cases(8, _SLOW_CALLS)
+    @_cases("two_layers", 8, _SLOW_CALLS)
     def test_predict(self, model, count):
         images = np.tile(_IMAGES, (5, 1, 1, 1))
 
@@ -131,7 +141,7 @@ class TestNoDrawComesTwice:
 
         _assert_all_different(predict, count)
 
-    @_cases(_CALLS, _ALL_CALLS)
+    @_cases("two_layers", _CALLS, _ALL_CALLS)
     def test_served(self, model, count, tmp_path):
         model.export(tmp_path / "served", verbose=False)
         served = tf.saved_model.load(tmp_path / "served")

@@ -175,8 +175,15 @@ def left_without_weight(digits):
     return left_after_training(digits, 0.0, run_eagerly=True)
 
 
-@pytest.mark.parametrize("projections", [None, 1])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    ("projections", "jit"),
+    [
+        (None, False),
+        (1, True),
+        pytest.param(None, True, marks=pytest.mark.nightly),
+        pytest.param(1, False, marks=pytest.mark.nightly),
+    ],
+)
 def test_training_lowers_it(projections, jit, left_without_weight, digits):
     left = left_after_training(digits, 5.0, projections, jit_compile=jit)
     assert left < 0.8 * left_without_weight

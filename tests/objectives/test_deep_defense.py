@@ -199,7 +199,7 @@ def undefended(digits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_fine_tuning_enlarges_perturbations(jit, undefended, digits):
     start, before, plain = undefended
     # The gradients of further steps take long to compile.

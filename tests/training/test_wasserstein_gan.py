@@ -184,10 +184,12 @@ def test_divergence_keeps_the_last_finite_weights(images):
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize(("batch_size", "eager"), [(1, True), (7, False), (20, True)])
-def test_batches_that_do_not_divide(batch_size, eager, images):
+@pytest.mark.parametrize(
+    ("batch_size", "count", "eager"), [(1, 2, True), (7, 20, False), (20, 20, True)]
+)
+def test_batches_that_do_not_divide(batch_size, count, eager, images):
     gan = gan_of(critic_steps=3, eager=eager)
-    history = gan.fit(images, batch_size=batch_size, verbose=0)
+    history = gan.fit(images[:count], batch_size=batch_size, verbose=0)
     assert np.isfinite(list(history.history.values())).all()
 
 
