@@ -95,6 +95,8 @@ class TestBoundaryAttack:
         result = quick(starting_tries=3)(constant, images, [0] * 6, seed=1)
         np.testing.assert_array_equal(result, images)
 
+    # In the gate the contract compiles it.
+    @pytest.mark.nightly
     def test_is_the_same_compiled(self, trained_net, digits):
         images, labels = map(tf.constant, (digits.x_test[:40], digits.y_test[:40]))
         craft = functools.partial(quick(steps=40), trained_net, seed=1)

@@ -186,6 +186,8 @@ class TestCarliniWagner:
             counts.append(len(calls))
         assert counts == [3, 3]
 
+    # In the gate the contract compiles it.
+    @pytest.mark.nightly
     def test_is_the_same_compiled(self, trained_net, digits):
         images, labels = map(tf.constant, (digits.x_test[:20], digits.y_test[:20]))
         craft = functools.partial(quick(steps=20), trained_net, seed=1)

@@ -158,7 +158,10 @@ class TestDeepFool:
         part = DeepFool()(trained_net, images[:2], labels[:2])
         np.testing.assert_allclose(whole[:2], part, atol=1e-5)
 
-    @pytest.mark.parametrize("differentiable", [False, True])
+    # In the gate the contract compiles the other.
+    @pytest.mark.parametrize(
+        "differentiable", [pytest.param(False, marks=pytest.mark.nightly), True]
+    )
     def test_is_the_same_compiled(self, differentiable, trained_net, digits):
         images, labels = map(tf.constant, (digits.x_test[:20], digits.y_test[:20]))
         attack = DeepFool(steps=12, differentiable=differentiable)

@@ -254,13 +254,13 @@ class TestCandidates:
                 keras.Input((8, 8, 1)),
                 keras.layers.Flatten(),
                 keras.layers.Dense(64, activation="relu"),
-                keras.layers.Dense(60),
+                keras.layers.Dense(30),
             ]
         )
         labels = np.argmax(net(images), -1)
         few, more = (
             search(FAB(norm="l2", steps=10, candidates=each), net, images, labels)
-            for each in (10, 59)
+            for each in (10, 29)
         )
         assert few.success.all()
         assert np.median(few.norms / more.norms) <= 1.05
@@ -356,8 +356,8 @@ class TestEverywhere:
     @pytest.mark.parametrize(
         ("norm", "arguments"),
         [
-            ("linf", {"target_classes": 2}),
-            # In l2, the contract's whole case compiles it.
+            # In the gate the contract compiles l2, and runs linf as a graph.
+            pytest.param("linf", {"target_classes": 2}, marks=pytest.mark.nightly),
             pytest.param("l2", {"restarts": 2}, marks=pytest.mark.nightly),
             ("l1", {"restarts": 2}),
         ],

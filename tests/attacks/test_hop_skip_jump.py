@@ -15,6 +15,11 @@ CONTRACT = [
     {"epsilon": 0.5, "norm": "linf", "steps": 2, "initial_evaluations": 10},
 ]
 
+# Only steps and probes depend on the norm; these are tested in both in the gate.
+NORMS = pytest.mark.parametrize(
+    "norm", ["l2", pytest.param("linf", marks=pytest.mark.nightly)]
+)
+
 
 def quick(**arguments):
     return HopSkipJump(**{"steps": 8, "initial_evaluations": 40, **arguments})
@@ -33,7 +38,7 @@ class TestHopSkipJump:
         assert found.images.min() >= 0
         assert found.images.max() <= 1
 
-    @pytest.mark.parametrize("norm", ["l2", "linf"])
+    @NORMS
     def test_sees_decisions_only(self, norm):
         net, images, _ = halfspace()
         blind = one_hot_of(net)
@@ -77,7 +82,7 @@ class TestHopSkipJump:
         )
         assert np.abs(slope).max() > 0.01
 
-    @pytest.mark.parametrize("norm", ["l2", "linf"])
+    @NORMS
     def test_more_steps_never_lead_further_away(self, norm, trained_net, digits):
         images, labels = digits.x_test[:6], digits.y_test[:6]
         norms = [
@@ -102,7 +107,7 @@ class TestHopSkipJump:
             found.images[~found.success], images[~found.success]
         )
 
-    @pytest.mark.parametrize("norm", ["l2", "linf"])
+    @NORMS
     def test_reaches_targets(self, norm, trained_net, digits):
         images, labels = digits.x_test[:6], digits.y_test[:6]
         targets = (labels + 1) % 3
@@ -138,10 +143,9 @@ class TestHopSkipJump:
         result = attack(constant, images, [0] * 6, seed=1)
         np.testing.assert_array_equal(result, images)
 
-    # In linf, the contract's whole case compiles it.
-    @pytest.mark.parametrize(
-        "norm", ["l2", pytest.param("linf", marks=pytest.mark.nightly)]
-    )
+    # In the gate the contract compiles it.
+    @pytest.mark.nightly
+    @pytest.mark.parametrize("norm", ["l2", "linf"])
     def test_is_the_same_compiled(self, norm, trained_net, digits):
         images, labels = map(tf.constant, (digits.x_test[:40], digits.y_test[:40]))
         attack = quick(norm=norm, steps=3, initial_evaluations=12)

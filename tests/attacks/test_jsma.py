@@ -178,6 +178,8 @@ class TestJSMA:
         # The base looks twice, then the target, each pair, and the look that ends it.
         assert len(calls) == 4 + norms[0] / 2
 
+    # In the gate the contract compiles it.
+    @pytest.mark.nightly
     def test_is_the_same_compiled(self, trained_net, digits):
         images, labels = map(tf.constant, (digits.x_test[:70], digits.y_test[:70]))
         craft = functools.partial(JSMA(gamma=0.3), trained_net, seed=1)

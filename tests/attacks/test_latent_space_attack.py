@@ -179,6 +179,8 @@ class TestLatentSpaceAttack:
         nothing = small(model, images, labels, epsilon=0.0, seed=1)
         np.testing.assert_allclose(nothing, images, atol=1e-6)
 
+    # In the gate the contract compiles it.
+    @pytest.mark.nightly
     def test_agrees_in_every_mode(self, model, bright):
         small = attack(0.12, steps=30)
         images, labels = map(tf.constant, bright)

@@ -84,7 +84,14 @@ def test_pgd_gives_the_same_images(trained_net, digits, norm, epsilon, kind):
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "difference_logits_ratio"])
+# ART works out the other loss for one image after the other.
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "cross_entropy",
+        pytest.param("difference_logits_ratio", marks=pytest.mark.nightly),
+    ],
+)
 def test_apgd_is_as_strong(trained_net, digits, loss):
     images, labels = standing(trained_net, digits)
     theirs = evasion.AutoProjectedGradientDescent(

@@ -127,8 +127,9 @@ def check_honest(report):
 
 
 @pytest.mark.slow
-# The undefended net of the next test is honest as well.
-@pytest.mark.parametrize("kind", gate(HONEST, nightly=["dense", "branches"]))
+# The undefended net of the next test is honest as well, and test_model_forms.py
+# evaluates a softmax head.
+@pytest.mark.parametrize("kind", gate(HONEST, nightly=["dense", "branches", "softmax"]))
 def test_honest_nets_raise_no_alarm(kind, digits, evaluate):
     check_honest(evaluate(HONEST[kind](digits), curve=[]))
 
@@ -216,7 +217,7 @@ class TestEvaluateRobustness:
             assert abs(found - expected) <= 0.02
         assert "25.5 (0.1000 of the range)" in report.headline
 
-    @pytest.mark.parametrize("norm", ["l2", "l1"])
+    @pytest.mark.parametrize("norm", gate(["l2", "l1"], nightly=["l1"]))
     def test_other_norms(self, norm, undefended, evaluate):
         epsilon = {"l2": 0.6, "l1": 1.5}[norm]
         report = evaluate(undefended, norm=norm, epsilon=epsilon, curve=[])

@@ -125,7 +125,7 @@ def _attackable(cls, net) -> keras.Model:
     if cls is not LatentSpaceAttack:
         return net
     projection = GenerativeProjection(
-        small_generator(), steps=20, restarts=2, learning_rate=2.0, seed=0
+        small_generator(), steps=5, restarts=2, learning_rate=2.0, seed=0
     )
     return keras.Sequential([keras.Input((8, 8, 1)), projection, net])
 
