@@ -176,6 +176,7 @@ class TestEvaluation:
         assert (tmp_path / "report.json").read_text() == "{}"
 
     @pytest.mark.slow
+    @pytest.mark.nightly
     def test_random_model_goes_on_too(self, evaluate, digits, tmp_path, monkeypatch):
         model = defended_nets.fitted(noisy_net, digits)
         evaluate = functools.partial(evaluate, model=model, attacks=[], curve=[])
