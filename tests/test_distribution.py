@@ -345,7 +345,7 @@ policy = tf.data.experimental.AutoShardPolicy.DATA
 options.experimental_distribute.auto_shard_policy = policy
 data = tf.data.Dataset.from_tensor_slices((x, y)).batch(16, drop_remainder=True)
 data = data.with_options(options)
-history = model.fit(data, epochs=4, validation_data=data, verbose=0, shuffle=False)
+history = model.fit(data, epochs=2, validation_data=data, verbose=0, shuffle=False)
 weights = [float(w.sum()) for w in net.get_weights()]
 print(json.dumps({"history": history.history, "weights": weights}))
 """

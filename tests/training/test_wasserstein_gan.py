@@ -195,9 +195,9 @@ def test_batches_that_do_not_divide(batch_size, count, eager, images):
 
 def test_data_sets_labels_and_validation(images):
     pairs = tf.data.Dataset.from_tensor_slices((images, np.zeros(20))).batch(10)
-    logs = gan_of().fit(pairs, validation_data=pairs, verbose=0, shuffle=False).history
-    assert "val_distance" in logs
     gan = gan_of()
+    logs = gan.fit(pairs, validation_data=pairs, verbose=0, shuffle=False).history
+    assert "val_distance" in logs
     first, second = (gan.evaluate(pairs, verbose=0, return_dict=True) for _ in "ab")
     assert first == second
 
