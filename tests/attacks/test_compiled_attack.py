@@ -213,7 +213,7 @@ def test_a_model_without_weak_references():
 
 @pytest.mark.parametrize(
     ("rounds", "looks"),
-    [(4, 100), pytest.param(100, 1000, marks=pytest.mark.nightly)],
+    [(2, 100), pytest.param(100, 1000, marks=pytest.mark.nightly)],
 )
 def test_threads_that_share_an_attack_get_their_own_models(rounds, looks):
     # Each net tells by which pixels move, and where to; more nets than are kept.
