@@ -117,7 +117,7 @@ class TestFit:
             trainer = DistillationTrainer(small_net(), temperature=temperature)
             trainer.compile(keras.optimizers.Adam(0.02))
             for fit in (trainer.fit_teacher, trainer.fit):
-                fit(x, y, batch_size=50, epochs=2, verbose=0)
+                fit(x, y, batch_size=50, epochs=4, verbose=0)
             sizes.append(np.abs(trainer.predict(x, verbose=0)).mean())
         assert sizes[1] > 4 * sizes[0]
 
