@@ -54,7 +54,7 @@ class _Slots:
         draws they average.
         """
         taken = self.state["step"].astype(np.int64)
-        together = taken if self.attack.draws_vary() else np.zeros_like(taken)
+        together = taken if self.attack.draws_vary else np.zeros_like(taken)
         groups = [np.flatnonzero(together == each) for each in np.unique(together)]
         moved = [self._advanced(rows, int(taken[rows].min())) for rows in groups]
         order = np.argsort(np.concatenate(groups))

@@ -86,7 +86,7 @@ class APGD(GradientAttack):
     )
 
     trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = {
-        "start": (*MODEL_ARGUMENTS, "norm", "loss"),
+        "start": (*MODEL_ARGUMENTS, "norm", "loss", "draws_vary"),
         "move": ("norm", "targeted"),
         "keep": ("norm", "targeted"),
         "pixels": ("norm", "value_range"),

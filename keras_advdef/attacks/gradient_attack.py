@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_advdef.attacks._attack_loss import attack_loss
 from keras_advdef.attacks._draws import mean_over_draws
+from keras_advdef.attacks._early_draws import REMEMBERED, remembering, steadied
+from keras_advdef.attacks._first_iterate import STARTS, first_iterate
 from keras_advdef.attacks._success import is_broken, stronger
 from keras_advdef.attacks.attack import MODEL_ARGUMENTS, Passes
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
@@ -26,12 +28,10 @@ from keras_advdef.core.norms import (
     norm_per_image,
     per_image,
     project,
-    random_point,
-    random_surface_point,
     steepest_step,
 )
 from keras_advdef.core.predictions import bound_logits
-from keras_advdef.core.random_numbers import fold_in, normal
+from keras_advdef.core.random_numbers import fold_in
 from keras_advdef.core.random_state import draw_scope
 
 _TINY = 1e-12
@@ -39,9 +39,6 @@ _TINY = 1e-12
 _SEEN = ("iterate", "labels", "rows", "reference")
 # One of so many steps, the last ones, averages over all draws.
 _LATE = 10
-STARTS = (True, False, "gaussian", "surface")
-# TRADES starts from this much noise: at the clean image its loss has no gradient.
-_GAUSSIAN_STDDEV = 0.001
 
 
 class GradientAttack(SteppedAttack):
@@ -69,8 +66,9 @@ class GradientAttack(SteppedAttack):
         return_best: Whether to return the strongest point met instead of the last,
             which saves one forward pass.
         early_eot_samples: Draws of a random model for all but the last tenth of the
-            steps, from 1 to `eot_samples`; `None` for `eot_samples` throughout. Only
-            points of the last tenth are then returned.
+            steps, from 1 to `eot_samples`; `None` for `eot_samples` throughout. These
+            steps follow a mean over the steps before, too, of which each keeps nine
+            tenths. Only points of the last tenth are returned.
         **kwargs: `steps` and `restarts`, see `SteppedAttack`; `norm`, `targeted`,
             `training`, `precision`, `eot_samples` and `value_range`, see `Attack`.
 
@@ -83,18 +81,26 @@ class GradientAttack(SteppedAttack):
     'PGD-40'
     """
 
-    moving: ClassVar[tuple[str, ...]] = (*SteppedAttack.moving, "velocity")
+    moving: ClassVar[tuple[str, ...]] = (
+        *SteppedAttack.moving,
+        "velocity",
+        *REMEMBERED,
+    )
     trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = {
-        "start": (*MODEL_ARGUMENTS, "norm", "loss", "random_start", "momentum"),
+        "start": (
+            *MODEL_ARGUMENTS,
+            *("norm", "loss", "random_start", "momentum", "draws_vary"),
+        ),
         "look": (*MODEL_ARGUMENTS, "loss", "targeted"),
         "glance": (*MODEL_ARGUMENTS, "loss", "targeted"),
         "move": ("norm", "return_best", "targeted"),
         "keep": ("norm", "targeted"),
         "pixels": ("norm", "value_range"),
     }
-    # Tensors of compiled functions: the length of a step; see `renewal_tensor`.
+    # Tensors of compiled functions: the length of a step; before which step what few
+    # draws have found is forgotten.
     fixed_step: tf.Tensor | None = None
-    renewal: tf.Tensor | None = None
+    renewal: tf.Tensor | float | None = None
 
     def __init__(
         self,
@@ -179,8 +185,10 @@ class GradientAttack(SteppedAttack):
         return {"fixed_step": step, "momentum": momentum, **self.renewal_tensor()}
 
     def renewal_tensor(self) -> dict[str, tf.Tensor]:
-        """Returns before which step the best point is forgotten, by name; -1: never."""
-        return {"renewal": tf.constant(self.early_steps or -1, tf.float32)}
+        """Returns `renewal` by name, where draws vary."""
+        if not self.draws_vary:
+            return {}
+        return {"renewal": tf.constant(self.early_steps, tf.float32)}
 
     @property
     def early_steps(self) -> int:
@@ -189,8 +197,9 @@ class GradientAttack(SteppedAttack):
             return 0
         return self.steps - math.ceil(self.steps / _LATE)
 
+    @property
     def draws_vary(self) -> bool:
-        """Returns whether steps differ in the draws over which they average."""
+        """Whether steps differ in the draws over which they average."""
         return self.early_steps > 0
 
     def draws_at(self, taken: int) -> int:
@@ -236,7 +245,7 @@ class GradientAttack(SteppedAttack):
             state["reference"] = reference
         if self.momentum:
             state["velocity"] = tf.zeros_like(images)
-        return state
+        return remembering(state) if self.draws_vary else state
 
     def step(
         self,
@@ -274,9 +283,12 @@ class GradientAttack(SteppedAttack):
             taken: Steps taken before, float32, a scalar or `(batch,)`.
         """
         losses, probabilities, gradient = slope
-        renewal = float(self.early_steps) if self.renewal is None else self.renewal
-        if tf.is_tensor(renewal) or renewal:
+        if "steady_loss" in state:
+            renewal = float(self.early_steps) if self.renewal is None else self.renewal
             state = self.renewed(state, taken == renewal)
+            state, losses, gradient = steadied(
+                state, losses, gradient, taken=taken, is_early=taken < renewal
+            )
         if self.return_best:
             state = self.keep(state, losses, probabilities)
         moved = self.update(state, losses, gradient, epsilon, taken)
@@ -433,47 +445,7 @@ class GradientAttack(SteppedAttack):
         if early:
             few = copy.copy(self)
             few.eot_samples, few.early_eot_samples = self.draws_at(0), None
+            few.renewal = float(early)
             state = few.repeat(logits_fn, state, epsilon, key, early)
         later = count - early
         return super().repeat(logits_fn, state, epsilon, key, later, first + early)
-
-
-def first_iterate(
-    start: bool | str,
-    images: tf.Tensor,
-    epsilon: tf.Tensor,
-    *,
-    norm: str,
-    key: tf.Tensor,
-) -> tf.Tensor:
-    """Returns the first point of an attack, in the ball and in `[0, 1]`.
-
-    Args:
-        start: True for uniform in the ball, False for the image itself, "gaussian" for
-            a normal perturbation of standard deviation 0.001, "surface" for the surface
-            of the ball.
-        images: Clean images in `[0, 1]`, shape `(batch, ...)`.
-        epsilon: Radius.
-        norm: "linf", "l2" or "l1".
-        key: Int64 tensor of shape `(2,)`.
-
-    Returns:
-        Tensor of the shape of `images`.
-
-    Example:
-
-    >>> images = tf.fill((1, 2, 2, 1), 0.5)
-    >>> key = keras_advdef.core.random_numbers.make_key(0)
-    >>> points = keras_advdef.attacks.gradient_attack.first_iterate(
-    ...     False, images, tf.constant(0.1), norm="linf", key=key)
-    >>> bool(tf.reduce_all(points == images))
-    True
-    """
-    if start is False:
-        return images
-    if start is True:
-        return random_point(key, images, epsilon, norm)
-    if start == "surface":
-        return random_surface_point(key, images, epsilon, norm)
-    noise = _GAUSSIAN_STDDEV * normal(key, tf.unstack(tf.shape(images)))
-    return project(images + noise, images, epsilon, norm)

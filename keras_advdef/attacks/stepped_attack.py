@@ -204,8 +204,9 @@ class SteppedAttack(Attack):
         """Returns whether a step is a `slope` and a `move`, compiled one by one."""
         return False
 
+    @property
     def draws_vary(self) -> bool:
-        """Returns whether steps differ in the draws over which they average."""
+        """Whether steps differ in the draws over which they average."""
         return False
 
     def where_due(self, is_due: tf.Tensor, moved: State, state: State) -> State:

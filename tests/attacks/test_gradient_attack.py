@@ -4,20 +4,17 @@ import pytest
 import tensorflow as tf
 
 from keras_advdef.attacks import APGD, FGSM, PGD, _compiled_attack
-from keras_advdef.attacks.gradient_attack import STARTS, first_iterate
 from keras_advdef.attacks.losses import (
     AttackLoss,
 )
-from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import RandomNoise
-from tests.support.check_attack import distance, inside
+from tests.support.check_attack import inside
 from tests.support.nets import linear_net, small_net
 
 # At x = [.6, .2] the logits of the identity are .4 apart; with w = [1, -1] the boundary
 # is .4 / ||w||_1 = .2 away in linf, .4 / sqrt(2) in l2, .4 / ||w||_inf = .4 in l1.
 POINT = np.array([0.6, 0.2], "float32").reshape(1, 2, 1, 1)
 NEAREST = {"linf": 0.2, "l2": 0.28284271, "l1": 0.4}
-MIDDLE = np.full((400, 4, 4, 1), 0.5, "float32")
 
 
 class TestGradientAttack:
@@ -274,27 +271,19 @@ def test_keep_best_updates_the_best_only():
     assert (new["other"], state["best"].numpy().item()) == (3, 0.0)
 
 
-def _start(kind, epsilon=0.1, norm="linf", seed=0):
-    return first_iterate(
-        kind, tf.constant(MIDDLE), tf.constant(epsilon), norm=norm, key=make_key(seed)
-    )
+@keras.saving.register_keras_serializable("tests")
+class _NoisyWeights(RandomNoise):
+    """A linear map whose weights are drawn for each image."""
 
+    def __init__(self, weights, deviation):
+        super().__init__(deviation)
+        self.weight = weights
 
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("kind", STARTS)
-def test_starts_in_the_ball(kind, norm):
-    assert inside(_start(kind, norm=norm), MIDDLE, 0.1, norm)
-
-
-def test_surface_and_image():
-    np.testing.assert_allclose(distance(_start("surface"), MIDDLE, "linf"), 0.1, 1e-5)
-    np.testing.assert_array_equal(_start(False), MIDDLE)
-
-
-def test_gaussian_has_a_thousandth_of_deviation():
-    noise = _start("gaussian") - MIDDLE
-    # 6400 draws: four standard errors of the deviation are .001 * 4 / sqrt(12800).
-    assert np.std(noise) == pytest.approx(0.001, abs=3.6e-5)
+    def call(self, inputs):
+        rows = inputs[:, :, None] * self.weight
+        # Noise on the weights is noise on ones, times the inputs.
+        noise = super().call(tf.ones_like(rows)) - 1.0
+        return tf.reduce_sum(rows + noise * inputs[:, :, None], axis=1)
 
 
 class TestEarlySamples:
@@ -360,6 +349,24 @@ class TestEarlySamples:
         new = attack.renewed(state, tf.constant([True, False]))
         assert new["best_loss"].numpy().tolist() == [np.finfo(np.float32).min, 3.0]
         assert new["broken"].numpy().tolist() == [False, True]
+
+    @pytest.mark.parametrize("cls", [PGD, APGD])
+    def test_mean_over_steps_is_as_strong_as_many_draws(self, cls):
+        # Noise on the gradients of a linear net turns many signs of four draws.
+        weights = np.zeros((64, 2), "float32")
+        weights[:, 1] = np.linspace(0.05, 1.0, 64)
+        parts = keras.layers.Flatten(), _NoisyWeights(weights, deviation=1.0)
+        noisy = keras.Sequential([keras.Input((8, 8, 1)), *parts])
+        images = np.full((4, 8, 8, 1), 0.5, "float32")
+        both = cls(0.1, steps=40, loss="margin", eot_samples=20, early_eot_samples=4)
+        many = both.replace(early_eot_samples=None)
+        few = both.replace(eot_samples=4, early_eot_samples=None)
+
+        def gain(attack):
+            found = attack.generate(noisy, images, [0] * 4, seed=0, verbose=0)
+            return np.mean((found - images).reshape(4, 64) @ weights[:, 1])
+
+        assert gain(both) >= gain(many) > 1.1 * gain(few)
 
     def test_more_than_the_others_are_refused(self):
         with pytest.raises(ValueError, match=r"an integer in \[1, 3\]"):
