@@ -202,6 +202,8 @@ class Attack:
         """
         raise NotImplementedError(f"`{type(self).__name__}` must write `perturb`.")
 
+    # No code here needs AutoGraph, which would read and rewrite all of it.
+    @tf.autograph.experimental.do_not_convert
     def __call__(
         self,
         model: Any,

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.errors import checked_integer
@@ -14,8 +16,11 @@ SEED_LIMIT = 2**31
 PHILOX = 1
 # Derived keys start here in the stream of a key, apart from its numbers.
 KEYS = -(2**63)
+# An array: it wraps around as a tensor does.
+_PLACES = np.array([KEYS])
 # 24 bits fill the mantissa of a float32, so every draw is exact and below 1.
 _UNIFORM_BITS = 24
+_START = np.array([0])
 
 
 def make_key(seed: int | tf.Tensor | None = None) -> tf.Tensor:
@@ -60,15 +65,22 @@ def fold_in(key: tf.Tensor, data: int | tf.Tensor) -> tf.Tensor:
     >>> bool(np.all(fold_in(make_key(3), 1) == fold_in(make_key(3), 2)))
     False
     """
-    first, second = _words(key)
-    place = tf.reshape(tf.cast(data, tf.int64) + KEYS, [1])
-    return philox(first, tf.concat([place, second], axis=0), [2], tf.int64)
+    place: Any = (
+        tf.cast(data, tf.int64) + KEYS if tf.is_tensor(data) else _PLACES + data
+    )
+    return philox(*_key_and_counter(key, place), [2], tf.int64)
 
 
-def _words(key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns both words of a key by slicing: GPUs have no kernel to split them."""
+def _key_and_counter(
+    key: tf.Tensor, place: np.ndarray | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the first word of a key, and a counter of a place and the second word.
+
+    In few operations, since attacks trace this often.
+    """
     key = tf.cast(key, tf.int64)
-    return key[:1], key[1:]
+    # GPUs have no kernel to split integers.
+    return tf.slice(key, [0], [1]), tf.where([True, False], place, key)
 
 
 def philox(
@@ -120,9 +132,7 @@ def uniform(key: tf.Tensor, shape: Shape) -> tf.Tensor:
     """
     # TensorFlow's float draws differ between XLA and other backends; its integer
     # draws do not.
-    first, second = _words(key)
-    counter = tf.concat([tf.zeros([1], tf.int64), second], axis=0)
-    bits = philox(first, counter, shape, tf.uint32)
+    bits = philox(*_key_and_counter(key, _START), shape, tf.uint32)
     shift = tf.constant(32 - _UNIFORM_BITS, tf.uint32)
     return tf.cast(tf.bitwise.right_shift(bits, shift), tf.float32) * 2**-_UNIFORM_BITS
 
