@@ -121,6 +121,7 @@ class TestEpochShuffle:
         assert whole[0] != whole[1] != whole[2]
 
     @pytest.mark.slow
+    @pytest.mark.nightly
     def test_killed_run_ends_with_the_same_weights(self, tmp_path):
         whole, resumed = tmp_path / "whole.npz", tmp_path / "resumed.npz"
         _run(tmp_path, "none", whole, "whole")

@@ -127,7 +127,7 @@ class TestFeatureSqueezingDetector:
             np.testing.assert_array_equal(copy.predict(images, verbose=0)[name], value)
         assert float(copy.threshold.numpy()) < 2.0
 
-    @pytest.mark.slow
+    @pytest.mark.nightly
     def test_served_without_the_package(self, detector, images, tmp_path):
         detector.calibrate(images, 0.3)
         np.save(tmp_path / "images.npy", images)

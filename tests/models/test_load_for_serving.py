@@ -73,6 +73,7 @@ print(json.dumps(draws))
 """
 
 
+@pytest.mark.nightly
 def test_two_processes_draw_alike_only_where_they_resume(path):
     resumed, served = run_fresh(_BOTH, path)
     # The seed that both processes set governs nothing of it.

@@ -88,6 +88,7 @@ class TestAdaptiveDiversityPromoting:
         for name, old, new in zip(names, before, after, strict=True):
             assert not np.array_equal(old, new), name
 
+    @pytest.mark.nightly
     def test_diversity_grows_in_training(self, digits):
         def trained(**arguments):
             keras.utils.set_random_seed(0)

@@ -110,6 +110,7 @@ class TestFit:
         logits = trainer.predict(x[:8], verbose=0)
         np.testing.assert_allclose(logits, trainer.student(x[:8]), atol=1e-5)
 
+    @pytest.mark.nightly
     def test_logits_grow_with_the_temperature(self, epoch):
         (x, y), sizes = epoch, []
         for temperature in (1.0, 20.0):
