@@ -120,8 +120,8 @@ def in_every_mode():
     """Runs a function of tensors eagerly, as a graph and compiled by XLA."""
 
     def run(function, *arguments):
-        graph = tf.function(function)
-        compiled = tf.function(function, jit_compile=True)
+        graph = tf.function(function, autograph=False)
+        compiled = tf.function(function, jit_compile=True, autograph=False)
         return [mode(*arguments) for mode in (function, graph, compiled)]
 
     return run

@@ -223,11 +223,11 @@ found = {"loss": history, "draws": [each.tolist() for each in draws],
 PARTS = {
     "mirrored": MIRRORED,
     "diverged": DIVERGED,
-    "transforms": TRANSFORMS,
     "penalty_and_gan": PENALTY_AND_GAN,
     "ensemble": ENSEMBLE,
-    "variational": VARIATIONAL,
 }
+# More layers that draw, as `mirrored` and `ensemble` hold some.
+NIGHTLY_PARTS = {"transforms": TRANSFORMS, "variational": VARIATIONAL}
 
 RUN_PARTS = """
 shared, results = dict(globals()), {}
@@ -244,8 +244,18 @@ print(json.dumps(results))
 
 @pytest.fixture(scope="module")
 def mirrored():
-    """Runs every part in one process; returns a function that gives what one found."""
-    results = run_fresh(TWO_CPUS + RUN_PARTS, json.dumps(PARTS), timeout=900)
+    """Runs the gate's parts in one process; gives what each found."""
+    return _found_by(PARTS)
+
+
+@pytest.fixture(scope="module")
+def mirrored_at_night():
+    """The same with the other parts."""
+    return _found_by(NIGHTLY_PARTS)
+
+
+def _found_by(parts):
+    results = run_fresh(TWO_CPUS + RUN_PARTS, json.dumps(parts), timeout=900)
 
     def found(part):
         assert "error" not in results[part], results[part]["error"]
@@ -282,9 +292,11 @@ def test_a_step_of_one_replica_is_undone_on_all(mirrored):
     assert steep[1]
 
 
-@pytest.mark.slow
-def test_transforms_with_kernels_of_their_own_under_mirrored_strategy(mirrored):
-    found = mirrored("transforms")
+@pytest.mark.nightly
+def test_transforms_with_kernels_of_their_own_under_mirrored_strategy(
+    mirrored_at_night,
+):
+    found = mirrored_at_night("transforms")
     assert all(loss > 0 for loss in found["loss"])
     # Three batches in two epochs, whatever the number of replicas.
     assert found["states"] == [6, 6, 6]
@@ -310,9 +322,9 @@ def test_random_self_ensemble_under_mirrored_strategy(mirrored):
     assert one != other
 
 
-@pytest.mark.slow
-def test_variational_layers_under_mirrored_strategy(mirrored):
-    found = mirrored("variational")
+@pytest.mark.nightly
+def test_variational_layers_under_mirrored_strategy(mirrored_at_night):
+    found = mirrored_at_night("variational")
     assert found["loss"][-1] < found["loss"][0]
     one, other = found["draws"]
     assert one != other

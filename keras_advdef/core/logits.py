@@ -228,6 +228,7 @@ class LogitsFunction:
             if self._exact is not None:
                 self._exact._look_inside()
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
         pixels = self.view.seen(self.value_range.from_unit(images))
