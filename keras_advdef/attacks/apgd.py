@@ -158,7 +158,7 @@ class APGD(GradientAttack):
                 taken=taken,
                 schedule=self._schedule,
             )
-        return momentum_step(
+        moved = momentum_step(
             state,
             losses,
             gradient,
@@ -167,6 +167,11 @@ class APGD(GradientAttack):
             taken=taken,
             table=self._schedule,
         )
+        if "steady_loss" in state:
+            # A mean over steps lags behind the loss, so that it seems to stall.
+            least = tf.where(taken < self.renewal_step, epsilon, 0.0)
+            moved["step_size"] = tf.maximum(moved["step_size"], least)
+        return moved
 
     def __str__(self) -> str:
         loss = self.loss if isinstance(self.loss, str) else type(self.loss).__name__

@@ -202,6 +202,11 @@ class GradientAttack(SteppedAttack):
         """Whether steps differ in the draws over which they average."""
         return self.early_steps > 0
 
+    @property
+    def renewal_step(self) -> tf.Tensor | float:
+        """The step before which what few draws have found is forgotten."""
+        return float(self.early_steps) if self.renewal is None else self.renewal
+
     def draws_at(self, taken: int) -> int:
         """Returns over how many draws a step averages after so many others."""
         if self.early_eot_samples is None or taken >= self.early_steps:
@@ -284,10 +289,10 @@ class GradientAttack(SteppedAttack):
         """
         losses, probabilities, gradient = slope
         if "steady_loss" in state:
-            renewal = float(self.early_steps) if self.renewal is None else self.renewal
-            state = self.renewed(state, taken == renewal)
+            state = self.renewed(state, taken == self.renewal_step)
+            is_early = taken < self.renewal_step
             state, losses, gradient = steadied(
-                state, losses, gradient, taken=taken, is_early=taken < renewal
+                state, losses, gradient, taken=taken, is_early=is_early
             )
         if self.return_best:
             state = self.keep(state, losses, probabilities)

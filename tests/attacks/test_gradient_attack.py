@@ -7,6 +7,8 @@ from keras_advdef.attacks import APGD, FGSM, PGD, _compiled_attack
 from keras_advdef.attacks.losses import (
     AttackLoss,
 )
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import RandomNoise
 from tests.support.check_attack import inside
 from tests.support.nets import linear_net, small_net
@@ -367,6 +369,19 @@ class TestEarlySamples:
             return np.mean((found - images).reshape(4, 64) @ weights[:, 1])
 
         assert gain(both) >= gain(many) > 1.1 * gain(few)
+
+    def test_apgd_keeps_the_length_of_steps_of_few_draws(self):
+        flat = LogitsFunction(linear_net(np.zeros((2, 2)), np.zeros(2)))
+        epsilon, key, sizes = tf.constant(0.1), make_key(0), []
+        for early in (1, None):
+            attack = APGD(0.1, steps=20, eot_samples=2, early_eot_samples=early)
+            images, labels, run = tf.constant(POINT), tf.constant([0]), tf.constant(0)
+            state = attack.begin(flat, images, labels, epsilon, key, run)
+            state = attack.repeat(flat, state, epsilon, key, 18)
+            sizes.append(float(state["step_size"][0]))
+        # At each checkpoint the loss has not grown.
+        assert sizes[0] == pytest.approx(0.1)
+        assert sizes[1] < 0.05
 
     def test_more_than_the_others_are_refused(self):
         with pytest.raises(ValueError, match=r"an integer in \[1, 3\]"):
