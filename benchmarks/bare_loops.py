@@ -1,7 +1,7 @@
 """The passes that attacks cannot do without, in loops and nothing else.
 
-The loops are Python's, over one compiled step: in the body of a `tf.while_loop` the
-same passes take a fifth longer, because oneDNN's rewriting of graphs stops there.
+The loops are Python's, over one compiled step. In the body of a `tf.while_loop` the
+same passes are as fast at best, but of several instances of a loop more are slow.
 """
 
 from collections.abc import Callable

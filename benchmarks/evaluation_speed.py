@@ -41,10 +41,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
-    """Returns wall and processor seconds, and peak memory in MB, of one task."""
-    task, _, count = arguments.measure.partition("-")
+    """Returns wall and processor seconds, and peak memory in MB, of one task.
+
+    Of "start-" and a budget, what `start` returns.
+    """
+    task, _, size = arguments.measure.partition("-")
+    if task == "start":
+        return start(size)
     model = network(arguments)
-    images, labels = images_and_labels(arguments, int(count))
+    images, labels = images_and_labels(arguments, int(size))
     smoke = {"steps": 2, "queries": 10} if arguments.smoke else {}
     attack = AutoAttack(EPSILON, precision="bfloat16", **smoke)
     options = {"seed": 0, "batch_size": BATCH_SIZE, "verbose": 0}
@@ -114,9 +119,7 @@ def main() -> None:
         "Cost of an evaluation", rounds=1, add_options=add_options
     )
     if arguments.measure:
-        task, _, budget = arguments.measure.partition("-")
-        found = start(budget) if task == "start" else measure(arguments)
-        print(json.dumps(found))
+        print(json.dumps(measure(arguments)))
         return
     report_start(arguments)
     report_cost(arguments)

@@ -59,13 +59,16 @@ class APGD(GradientAttack):
     2020, ICML). In the l1 ball steps are sparse, without momentum, and start in balls
     of three and two epsilon (Croce and Hein 2021, ICML).
 
+    With `early_eot_samples`, steps of few draws are never shorter than epsilon, except
+    in the l1 ball.
+
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
         steps: Gradient steps of one run.
         **kwargs: `loss`, `restarts`, `norm`, `targeted`, `training`, `precision`,
-            `eot_samples` and `value_range`; see `GradientAttack`, `SteppedAttack` and
-            `Attack`.
+            `eot_samples`, `early_eot_samples` and `value_range`; see
+            `GradientAttack`, `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.

@@ -43,19 +43,21 @@ class TracedFunction:
         return len(self._traced)
 
     def __call__(self, rows: Any, *others: Any) -> Any:
+        traced, flat = self._find(rows, others)
+        return traced(*flat)
+
+    def outputs(self, rows: Any, *others: Any) -> Any:
+        """Returns the `tf.TensorSpec` of each tensor that a call with these returns."""
+        return self._find(rows, others)[0].structured_outputs
+
+    def _find(self, rows: Any, others: tuple[Any, ...]) -> tuple[Any, list[tf.Tensor]]:
+        """Returns the trace for some tensors, and all of them in one list."""
         loose, fixed = tf.nest.flatten(rows), tf.nest.flatten(others)
         traced = self._traced.get(self._place(loose, fixed))
         if traced is None:
             traced = self._trace(rows, others)
-        return traced(*loose, *fixed)
-
-    def outputs(self, rows: Any, *others: Any) -> Any:
-        """Returns the `tf.TensorSpec` of each tensor that a call with these returns."""
-        place = self._place(tf.nest.flatten(rows), tf.nest.flatten(others))
-        traced = self._traced.get(place)
-        if traced is None:
-            traced = self._trace(rows, others)
-        return traced.structured_outputs
+            self._traced[self._place(loose, fixed)] = traced
+        return traced, [*loose, *fixed]
 
     def _place(self, loose: list[tf.Tensor], fixed: list[tf.Tensor]) -> tuple[Any, ...]:
         """Returns what the trace for some tensors depends on."""
@@ -67,21 +69,15 @@ class TracedFunction:
         began = time.perf_counter()
         meter.traces += 1
         try:
-            traced = self._of_any_size(rows, others)
+            if not self._needs_size:
+                with contextlib.suppress(Exception):
+                    return self._concrete(rows, others, any_size=True)
+            # An error that does not come from the unknown size is raised here.
+            traced = self._concrete(rows, others, any_size=False)
+            self._needs_size = True
+            return traced
         finally:
             meter.tracing += time.perf_counter() - began
-        place = self._place(tf.nest.flatten(rows), tf.nest.flatten(others))
-        self._traced[place] = traced
-        return traced
-
-    def _of_any_size(self, rows: Any, others: tuple[Any, ...]) -> Any:
-        if not self._needs_size:
-            with contextlib.suppress(Exception):
-                return self._concrete(rows, others, any_size=True)
-        # An error that does not come from the unknown size is raised here.
-        traced = self._concrete(rows, others, any_size=False)
-        self._needs_size = True
-        return traced
 
     def _concrete(self, rows: Any, others: tuple[Any, ...], *, any_size: bool) -> Any:
         structure = (rows, others)

@@ -1,4 +1,5 @@
 import functools
+import traceback
 
 import keras
 import numpy as np
@@ -62,6 +63,20 @@ class TestAttack:
         for call in (FGSM(), FGSM().generate):
             with pytest.raises(ValueError, match="given in the constructor or in the"):
                 call(net, images, labels)
+
+    def test_autograph_rewrites_none_of_it(self, images):
+        stack = []
+
+        def model(pixels):
+            stack.extend(frame.name for frame in traceback.extract_stack())
+            return tf.reduce_mean(pixels, axis=(1, 2)) * [[-1.0, 1.0]]
+
+        attack = PGD(0.1, steps=2)
+        tf.function(lambda pixels: attack(model, pixels, [0] * 6))(images)
+        assert "perturb" in stack
+        # Not `tf__perturb`; only the wrapper that turns AutoGraph off is rewritten.
+        rewritten = {name for name in stack if name.startswith("tf__")}
+        assert rewritten <= {"tf__wrapper"}
 
     def test_epsilon_tensor_never_retraces(self, net, images, labels):
         traces = []

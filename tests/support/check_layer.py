@@ -153,7 +153,7 @@ def _check_in_model(cls, arguments, images) -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, jit_compile=True)
     data = tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)) % 3))
-    history = model.fit(data.batch(3), epochs=1, verbose=0, shuffle=False)
+    history = model.fit(data.batch(4), epochs=1, verbose=0, shuffle=False)
     assert np.isfinite(history.history["loss"]).all()
     mapped = data.map(lambda x, y: model.layers[0](x[None])).take(1)
     assert next(iter(mapped)).dtype.is_floating
