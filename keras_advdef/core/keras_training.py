@@ -19,8 +19,11 @@ from keras.src.losses.loss import (
 )
 from keras.src.trainers.compile_utils import MetricsList
 
+from keras_advdef.core.traced_function import outside_of_traces
+
 __all__ = [
     "MonitoredMetrics",
+    "build_metrics",
     "compiled_loss",
     "compiled_metric_names",
     "decays_weight",
@@ -109,6 +112,34 @@ def compiled_metric_names(model: keras.Model) -> list[str]:
     """
     metrics = model._compile_metrics
     return list(metrics.result()) if metrics is not None else []
+
+
+def build_metrics(model: keras.Model, labels: Any, outputs: Any) -> None:
+    """Creates the variables of the metrics given to `compile`.
+
+    Keras creates them while it traces the first step, and a function that creates
+    variables is traced twice.
+
+    Args:
+        model: A compiled model.
+        labels: Labels of a batch, eager or symbolic.
+        outputs: Outputs of the model for it.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse", metrics=["mae"])
+    >>> batch = np.zeros((3, 1))
+    >>> keras_advdef.core.keras_training.build_metrics(model, batch, batch)
+    >>> keras_advdef.core.keras_training.compiled_metric_names(model)
+    ['mae']
+    """
+    metrics = model._compile_metrics
+    # Under a strategy Keras does it before the first step.
+    if metrics is None or metrics.built or tf.distribute.has_strategy():
+        return
+    with outside_of_traces():
+        metrics.build(labels, outputs)
 
 
 def resolved_loss(

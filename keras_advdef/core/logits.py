@@ -35,6 +35,7 @@ from keras_advdef.core.softmax_head import (
     logits_of,
     single_output,
 )
+from keras_advdef.core.traced_function import outside_of_traces
 from keras_advdef.core.value_range import ValueRange
 
 # Constant: an optimizer's loss scale grows to 2**15, where input gradients overflow.
@@ -221,7 +222,7 @@ class LogitsFunction:
             shape: Shape of one image.
         """
         if self._is_keras and not self.model.built:
-            with tf.init_scope():
+            with outside_of_traces():
                 # `build` alone would leave the layers of a subclassed model unbuilt.
                 self.model(keras.KerasTensor((None, *shape)))
             self._look_inside()

@@ -1,8 +1,8 @@
-"""TracedFunction: a compiled function of batches of any size."""
+"""TracedFunction: a compiled function of batches of any size; variables of traces."""
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -97,3 +97,32 @@ def _spec(value: tf.Tensor, *, any_size: bool) -> tf.TensorSpec:
     if any_size and shape.rank:
         shape = [None, *shape[1:]]
     return tf.TensorSpec(shape, value.dtype)
+
+
+@contextlib.contextmanager
+def outside_of_traces() -> Iterator[None]:
+    """Creates the variables of the body as if no function were being traced.
+
+    A `tf.function` that creates variables is traced twice, even if `tf.init_scope`
+    lifts them out of it.
+
+    Example:
+
+    >>> from keras_advdef.core.traced_function import outside_of_traces
+    >>> variables, traces = [], []
+    >>> @tf.function
+    ... def step():
+    ...     traces.append(1)
+    ...     with outside_of_traces():
+    ...         variables.append(tf.Variable(2.0))
+    ...     return 1.0 * variables[0]
+    >>> float(step()), len(traces)
+    (2.0, 1)
+    """
+
+    def create(next_creator: Callable[..., tf.Variable], **given: Any) -> tf.Variable:
+        given["experimental_enable_variable_lifting"] = False
+        return next_creator(**given)
+
+    with tf.init_scope(), tf.variable_creator_scope(create):
+        yield

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.traced_function import outside_of_traces
 from keras_advdef.training._batches import StepFunction
 
 DATA = ("images", "labels", "sample_weight")
@@ -80,7 +81,7 @@ class FiniteGuard(keras.callbacks.Callback):
         """
         trained = model.trainable_variables
         if not model.optimizer.built:
-            with tf.init_scope():
+            with outside_of_traces():
                 model.optimizer.build(trained)
         known = {id(each) for each in trained}
         others = [each for each in variables if id(each) not in known]

@@ -12,6 +12,7 @@ from keras_advdef.constraints import check_weight_decay
 from keras_advdef.core.errors import checked_instance
 from keras_advdef.core.export_model import export_model
 from keras_advdef.core.keras_training import (
+    build_metrics,
     loss_tracker,
     prepare_for_workers,
     unscale_loss_for_distribution,
@@ -19,6 +20,7 @@ from keras_advdef.core.keras_training import (
 )
 from keras_advdef.core.logits import LogitsModel, classifier_logits, logits_from_outputs
 from keras_advdef.core.model_inputs import call_classifier, image_spec
+from keras_advdef.core.traced_function import outside_of_traces
 from keras_advdef.training._batches import (
     FirstBatchCheck,
     StepFunction,
@@ -166,7 +168,8 @@ class TrainingModel(LogitsModel):
         """
         images, labels, weights = unpack_batch(data)
         if not self.built:
-            self(images)
+            with outside_of_traces():
+                self(keras.KerasTensor(images.shape, images.dtype.name))
         batch = {"images": images, "labels": labels, "sample_weight": weights}
         step = self._guard.begin_model_step(self, batch, self.step_variables())
         labels = zeros_for_nonfinite(labels)
@@ -368,6 +371,20 @@ class TrainingModel(LogitsModel):
             **kwargs: As in Keras.
         """
         return super().compute_loss(x, y, only_value(y_pred), *args, **kwargs)
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Returns the metrics of a batch; see `keras.Model.compute_metrics`.
+
+        Args:
+            x: Images.
+            y: Labels.
+            y_pred: Outputs.
+            sample_weight: As in Keras.
+        """
+        build_metrics(self, y, y_pred)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def defences(self) -> list[object]:
         """Returns what trains the classifier and may have a card: itself."""

@@ -77,6 +77,24 @@ def test_compiled_metric_names():
     assert keras_training.compiled_metric_names(model) == ["mae", "mse"]
 
 
+def test_build_metrics():
+    model = _model()
+    model.compile("sgd", "mse", metrics=["mae"])
+    model.mean = keras.metrics.Mean()
+    batch, traces = np.ones((2, 1)), []
+
+    @tf.function
+    def record(labels, outputs):
+        traces.append(1)
+        keras_training.build_metrics(model, labels, outputs)
+        model.compute_metrics(None, labels, outputs)
+
+    record(batch, 3.0 * batch)
+    record(batch, batch)
+    assert len(traces) == 1
+    assert model.get_metrics_result()["mae"] == 1.0
+
+
 def test_decays_weight():
     layer = keras.layers.Dense(2)
     layer.build((None, 3))

@@ -146,6 +146,33 @@ class TestTrainingModel:
         copy = keras.models.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(copy(images), net(images))
 
+    @pytest.mark.parametrize("is_built", [True, False])
+    def test_a_step_is_traced_once(self, is_built, images, labels):
+        # Keras's own step is traced twice, for the variables that the first trace made.
+        traced = []
+
+        class Counted(AdversarialTrainingModel):
+            def train_step(self, data):
+                traced.append("train")
+                return super().train_step(data)
+
+            def test_step(self, data):
+                traced.append("test")
+                return super().test_step(data)
+
+        inputs = [keras.Input((8, 8, 1))] if is_built else []
+        net = keras.Sequential([*inputs, keras.layers.Flatten(), keras.layers.Dense(3)])
+        data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(3)
+        model = Counted(net, FGSM(0.1), validation_attack=FGSM(0.1))
+        model.compile("adam", sparse_loss(), metrics=["accuracy"])
+        model.fit(data, shuffle=False, verbose=0)
+        logs = model.evaluate(data, return_dict=True, verbose=0)
+        assert traced == ["train", "test"]
+        model = Counted(net, validation_attack=FGSM(0.1))
+        model.compile("adam", sparse_loss(), metrics=["accuracy"])
+        assert model.evaluate(data, return_dict=True, verbose=0) == logs
+        assert traced == ["train", "test", "test"]
+
     def test_base_trains_nothing(self, net, images, labels):
         model = TrainingModel(net)
         model.compile("sgd", sparse_loss(), run_eagerly=True)
