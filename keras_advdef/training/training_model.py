@@ -80,6 +80,7 @@ class TrainingModel(LogitsModel):
         self.classifier = checked_instance(owner, "classifier", classifier, keras.Model)
         self.built = classifier.built
         self._guard = FiniteGuard(owner)
+        self._is_checked = False
         prepare_for_workers(self)
 
     # What `fit` does, in its order.
@@ -105,7 +106,7 @@ class TrainingModel(LogitsModel):
                 `constraints.Parseval`; or if a batch, its loss or the weights after it
                 are not finite.
         """
-        self._check_arrays(self.check_training, x, y)
+        is_checked = self._check_arrays(self.check_training, x, y)
         held_out = kwargs.get("validation_data")
         if isinstance(held_out, (tuple, list)):
             self._check_arrays(self.check_test, *held_out[:2])
@@ -118,15 +119,21 @@ class TrainingModel(LogitsModel):
                 self(x[:1])
         check_weight_decay(self, self.optimizer)
         given = self._guard.among_callbacks(x, y, *args, **kwargs)
-        return super().fit(**given)
+        self._is_checked = is_checked
+        try:
+            return super().fit(**given)
+        finally:
+            self._is_checked = False
 
     def _check_arrays(
         self, check: Callable[[Any, Any], None], images: Any, labels: Any = None
-    ) -> None:
-        """Checks all images that lie in memory, not just those of the first batch."""
+    ) -> bool:
+        """Checks images that lie in memory, all of them; returns whether they do."""
         images, labels = only_value(images), only_value(labels)
-        if isinstance(images, (np.ndarray, tf.Tensor)) and labels is not None:
-            check(np.asarray(images), np.asarray(labels))
+        if labels is None or not isinstance(images, (np.ndarray, tf.Tensor)):
+            return False
+        check(np.asarray(images), np.asarray(labels))
+        return True
 
     def check_training(self, images: np.ndarray, labels: Any) -> None:
         """Raises if nobody can train on images of `fit`; the first batch or all."""
@@ -147,7 +154,10 @@ class TrainingModel(LogitsModel):
         function = self.train_function
         if not isinstance(function, FirstBatchCheck):
             function = self._guard.raising(function)
-        self.train_function = check_first_batch(self, function, self.check_training)
+        function = check_first_batch(self, function, self.check_training)
+        # Under a strategy the step is traced once more for a batch taken out first.
+        function.is_due = not self._is_checked
+        self.train_function = function
 
     def make_test_function(self, force: bool = False) -> None:
         """Makes the function of a test step, which checks its first batch.
