@@ -398,7 +398,7 @@ def reserved_ports(count: int) -> Iterator[list[int]]:
         yield [each.getsockname()[1] for each in sockets]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_adversarial_training_on_two_workers():
     def run(workers, index):
         task = {"type": "worker", "index": index}

@@ -78,6 +78,8 @@ class TestOutput:
         layer = _adapted(neighbors=1)
         np.testing.assert_array_equal(layer(images), layer(images))
 
+    # In the gate the contract compiles it.
+    @pytest.mark.nightly
     def test_agrees_in_every_mode(self):
         # 8-bit levels, for which many rows have equal distances.
         clean = np.round(_clean() * 15) / 15

@@ -152,6 +152,8 @@ def _check_in_model(cls, arguments, images) -> None:
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, jit_compile=True)
+    # A first step that creates variables is traced twice.
+    model.optimizer.build(model.trainable_variables)
     data = tf.data.Dataset.from_tensor_slices((images, np.arange(len(images)) % 3))
     history = model.fit(data.batch(4), epochs=1, verbose=0, shuffle=False)
     assert np.isfinite(history.history["loss"]).all()
