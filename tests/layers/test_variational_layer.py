@@ -315,18 +315,24 @@ class TestDeterministic:
 
 
 class TestTraining:
-    def test_repeats_with_the_seed(self, images, labels):
+    # In the gate the contracts train with XLA.
+    compiled = pytest.mark.parametrize(
+        "jit", [False, pytest.param(True, marks=pytest.mark.nightly)]
+    )
+
+    @compiled
+    def test_repeats_with_the_seed(self, jit, images, labels):
         runs = []
         for _ in range(2):
             keras.utils.set_random_seed(3)
             model = bayesian_net(estimator="flipout")
-            model.compile("adam", sparse_loss(), jit_compile=True)
+            model.compile("adam", sparse_loss(), jit_compile=jit)
             model.fit(images, labels, epochs=2, batch_size=2, verbose=0)
             runs.append(model.get_weights())
         for one, other in zip(*runs, strict=True):
             np.testing.assert_array_equal(one, other)
 
-    @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
+    @compiled
     def test_lowers_the_loss(self, jit, digits):
         options = {"kl_weight": 1e-4, "variational_bias": True}
         layers = [
