@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.golden.refresh import public_names
+from tests.support.fresh_process import run_fresh
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGE = _ROOT / "keras_advdef"
@@ -274,28 +275,22 @@ def _run(script, **environment):
     )
 
 
-@pytest.mark.slow
+_LOADED = """
+import json, sys, keras, tensorflow
+before = set(sys.modules)
+import keras_advdef
+print(json.dumps([sorted(set(sys.modules) - before), "scipy.stats" in sys.modules]))
+"""
+
+
 def test_import_loads_nothing_heavy():
     # Keras itself loads some of these if they are installed.
-    done = _run(
-        "import sys, keras, tensorflow; before = set(sys.modules); import keras_advdef;"
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    loaded = set(done.stdout.strip().splitlines()[-1].split())
+    modules, has_statistics = run_fresh(_LOADED)
+    loaded = {name.partition(".")[0] for name in modules}
     heavy = {"PIL", "jinja2", "matplotlib", "rich", "sklearn", "typer"}
     assert "keras_advdef" in loaded
     assert not loaded & {*heavy, "scipy", "tensorflow_probability", "tf_keras"}
-
-
-@pytest.mark.slow
-def test_import_loads_no_statistics():
-    # Keras itself loads them if scikit-learn is installed.
-    done = _run(
-        "import sys; sys.modules['sklearn'] = None; import keras_advdef;"
-        "print('scipy.stats' in sys.modules)"
-    )
-    assert done.stdout.strip().splitlines()[-1] == "False", done.stderr[-2000:]
+    assert not has_statistics
 
 
 REFUSAL = (

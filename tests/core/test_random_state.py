@@ -1,5 +1,4 @@
 import inspect
-import json
 import threading
 
 import keras
@@ -17,6 +16,7 @@ from keras_advdef.core.random_state import (
     shared_pass_key,
 )
 from keras_advdef.layers import BitDepthReduction, RandomNoise
+from tests.support.fresh_process import run_fresh
 from tests.support.nets import small_net
 
 
@@ -331,14 +331,14 @@ print(json.dumps(_served_draws(sys.argv[1])))
 
 @pytest.mark.slow
 class TestServing:
-    def test_every_server_draws_its_own_noise(self, tmp_path, in_fresh_process):
+    def test_every_server_draws_its_own_noise(self, tmp_path):
         model = _drawn_model(seed=1)
         model.export(tmp_path / "served", verbose=False)
         assert _state(model.layers[0]) == [768, 0, 1]
 
         # One server without the package, and this process as another.
         folder = str(tmp_path / "served")
-        draws = json.loads(in_fresh_process(_SERVE, folder)) + _served_draws(folder)
+        draws = run_fresh(_SERVE, folder) + _served_draws(folder)
         # Two processes, plain and compiled, two calls, two images, three pixels: 48
         # uniforms out of 2^24, of which two would be equal once in 15000 runs.
         assert np.shape(draws) == (4, 2, 2, 3)
@@ -392,8 +392,8 @@ def test_formats_in_which_a_server_could_not_draw_are_refused(tmp_path):
 
 @pytest.mark.slow
 class TestReplicas:
-    def test_draw_differently_and_count_together(self, in_fresh_process):
-        draws, states = json.loads(in_fresh_process(_REPLICAS))
+    def test_draw_differently_and_count_together(self):
+        draws, states = run_fresh(_REPLICAS)
         # Inside a scope and outside, two replicas, three numbers.
         assert np.shape(draws) == (2, 2, 3)
         assert len(np.unique(draws)) == 12

@@ -1,5 +1,3 @@
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from keras_advdef.core.random_stream import (
     upgrade_random_states,
 )
 from keras_advdef.layers import RandomNoise
+from tests.support.fresh_process import run_fresh
 from tests.support.threads import called_by_threads
 
 
@@ -229,8 +228,8 @@ class TestFreshAtLoad:
         _even_bits(self._initialized(64))
 
     @pytest.mark.slow
-    def test_under_op_determinism(self, served, in_fresh_process):
-        states, draws = json.loads(in_fresh_process(_DETERMINISTIC, served))
+    def test_under_op_determinism(self, served):
+        states, draws = run_fresh(_DETERMINISTIC, served)
         assert np.shape(states) == (2, 3)
         assert len(np.unique(states)) == 5
         # Two loads, three ways to call, two calls, two numbers.
@@ -295,8 +294,8 @@ print(json.dumps([*workers, draws(), of_a_worker()]))
 
 class TestOwnStateAfterFork:
     @pytest.mark.slow
-    def test_each_process_draws_for_itself(self, served, in_fresh_process):
-        draws = np.array(json.loads(in_fresh_process(_FORK, served)))
+    def test_each_process_draws_for_itself(self, served):
+        draws = np.array(run_fresh(_FORK, served))
         # Two workers, their parent, a later worker: three ways, two numbers each.
         assert draws.shape == (4, 6)
         assert len(np.unique(draws)) == draws.size

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import scipy.special
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import has_graph
@@ -15,9 +14,18 @@ from keras_advdef.evaluation._certify.lipschitz_bound import EXACT
 # The public function that is called.
 OWNER = "certify_cross_lipschitz"
 _Slope = Callable[[np.ndarray], np.ndarray]
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    # Imported here, or whatever loads the package would wait for it.
+    from scipy.special import expit
+
+    return expit(z)
+
+
 # Activations with a nonnegative, nondecreasing slope, and that slope.
 _SLOPES: dict[Callable[..., object], _Slope] = {
-    keras.activations.softplus: scipy.special.expit,
+    keras.activations.softplus: _sigmoid,
     keras.activations.elu: lambda z: np.exp(np.minimum(z, 0.0)),
     keras.activations.exponential: np.exp,
     # The limit of steeper and steeper softplus.
