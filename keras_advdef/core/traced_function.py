@@ -1,4 +1,4 @@
-"""TracedFunction: a compiled function of batches of any size; variables of traces."""
+"""TracedFunction: a compiled function of batches of any size; and outside_of_traces."""
 
 import contextlib
 import time

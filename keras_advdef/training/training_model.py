@@ -179,7 +179,7 @@ class TrainingModel(LogitsModel):
         images, labels, weights = unpack_batch(data)
         if not self.built:
             with outside_of_traces():
-                self(keras.KerasTensor(images.shape, images.dtype.name))
+                self(keras.tree.map_structure(_symbolic, images))
         batch = {"images": images, "labels": labels, "sample_weight": weights}
         step = self._guard.begin_model_step(self, batch, self.step_variables())
         labels = zeros_for_nonfinite(labels)
@@ -433,3 +433,7 @@ class TrainingModel(LogitsModel):
                 for name, value in config.items()
             }
         )
+
+
+def _symbolic(batch: tf.Tensor | np.ndarray) -> keras.KerasTensor:
+    return keras.KerasTensor(batch.shape, batch.dtype.name)
