@@ -176,13 +176,17 @@ class TestDeepFool:
         )
         images, labels = digits.x_test[:30], digits.y_test[:30]
         shares = []
-        for samples in (1, 8):
+        for samples in (1, 32):
             attack = DeepFool(eot_samples=samples, overshoot=0.1)
-            result = attack(noisy, images, labels, seed=1)
-            np.testing.assert_array_equal(result, attack(noisy, images, labels, seed=1))
+            result, again = (
+                attack.generate(noisy, images, labels, seed=1, verbose=0)
+                for _ in range(2)
+            )
+            np.testing.assert_array_equal(result, again)
             # How many cross the boundary of the model without noise.
             shares.append(np.mean(trained_net(result).numpy().argmax(-1) != labels))
-        assert shares[1] > shares[0]
+        # Whatever the seed: at least 0.16 apart for six of them.
+        assert shares[1] > shares[0] + 0.1
 
     def test_bfloat16_ends_behind_the_exact_boundary(self, trained_net, digits):
         images, labels = digits.x_test[:20], digits.y_test[:20]
