@@ -240,7 +240,7 @@ def test_benchmark(name, run):
 @pytest.mark.parametrize("script", STRENGTHS, ids=lambda path: path.stem)
 def test_strength(script):
     printed = _run(script)
-    assert "keras_advdef" in printed or "AutoAttack" in printed
+    assert "PGD" in printed or "AutoAttack" in printed
     assert "CPU cores" in printed
 
 
