@@ -234,7 +234,8 @@ def _read_served(name, served):
         (folder / "served" / name).write_bytes(content)
         model = load_model(folder / "served")
         assert isinstance(model, ServedModel)
-        assert model.image_shape == (8, 8, 1)
+        # A graph may also lose the rank of its input, and then takes any.
+        assert model.image_shape in {(8, 8, 1), ()}
         keras.backend.clear_session()
 
     return read
