@@ -239,6 +239,7 @@ NIGHTLY_PARTS = {
     "transforms": TRANSFORMS,
     "variational": VARIATIONAL,
     "diverged_half": DIVERGED + HALF,
+    "mirrored_data": MIRRORED.replace("x, y, batch_size=16,", "data,"),
 }
 
 RUN_PARTS = """
@@ -278,7 +279,15 @@ def _found_by(parts):
 
 @pytest.mark.slow
 def test_adversarial_training_under_mirrored_strategy(mirrored):
-    found = mirrored("mirrored")
+    _assert_trained(mirrored("mirrored"))
+
+
+@pytest.mark.nightly
+def test_adversarial_training_from_a_data_set(mirrored_at_night):
+    _assert_trained(mirrored_at_night("mirrored_data"))
+
+
+def _assert_trained(found):
     losses = found["history"]["loss"]
     assert losses[-1] < losses[0]
     assert 0 <= found["history"]["val_adversarial_accuracy"][-1] <= 1

@@ -25,23 +25,23 @@ print(json.dumps([[each.numpy().tolist() for each in call] for call in calls]))
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("cases", "modes"),
+    ("cases", "processes"),
     [
-        pytest.param(first_of_each_class(LAYERS), (), id="classes"),
-        pytest.param(LAYERS, ("jit",), id="cases", marks=pytest.mark.nightly),
+        pytest.param(first_of_each_class(LAYERS), [()], id="classes"),
+        pytest.param(LAYERS, [("jit",), ()], id="cases", marks=pytest.mark.nightly),
     ],
 )
-def test_every_layer_serves_without_the_package(cases, modes, images, tmp_path):
+def test_every_layer_serves_without_the_package(cases, processes, images, tmp_path):
     np.save(tmp_path / "images.npy", images)
     layers = [made(*case, images) for case in cases]
     inputs = keras.Input(images.shape[1:])
     net = keras.Model(inputs, [layer(inputs) for layer in layers])
     net.export(tmp_path / "served", verbose=False)
-    found = run_fresh(SERVE, tmp_path, *modes)
+    found = [call for modes in processes for call in run_fresh(SERVE, tmp_path, *modes)]
     for layer, expected, *each in zip(layers, net(images), *found, strict=True):
         calls = np.array(each)
         if layer.draws:
-            # The draws of two loaded models, also with XLA: all different.
+            # The draws of all models and processes, also with XLA: all different.
             assert len({call.tobytes() for call in calls}) == len(calls), layer
             spread = np.abs(calls - calls.mean(axis=0)).max()
             assert np.abs(calls.mean(axis=0) - expected).max() < 5 * spread, layer

@@ -18,7 +18,7 @@ from keras_advdef.core.keras_private import (
     preserve_losses,
     seed_state_variables,
 )
-from keras_advdef.core.model_inputs import call_classifier, single_input
+from keras_advdef.core.model_inputs import build_model, call_classifier, single_input
 from keras_advdef.core.model_view import ModelView, inline_calls, inline_function
 from keras_advdef.core.precision import (
     PRECISIONS,
@@ -35,7 +35,6 @@ from keras_advdef.core.softmax_head import (
     logits_of,
     single_output,
 )
-from keras_advdef.core.traced_function import outside_of_traces
 from keras_advdef.core.value_range import ValueRange
 
 # Constant: an optimizer's loss scale grows to 2**15, where input gradients overflow.
@@ -222,9 +221,7 @@ class LogitsFunction:
             shape: Shape of one image.
         """
         if self._is_keras and not self.model.built:
-            with outside_of_traces():
-                # `build` alone would leave the layers of a subclassed model unbuilt.
-                self.model(keras.KerasTensor((None, *shape)))
+            build_model(self.model, shape)
             self._look_inside()
             if self._exact is not None:
                 self._exact._look_inside()

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import FloatFunctional, has_graph
 from keras_advdef.core.model_view import unwrap_view
+from keras_advdef.core.traced_function import outside_of_traces
 
 Images = TypeVar("Images", np.ndarray, tf.Tensor)
 
@@ -123,6 +124,28 @@ def image_spec(model: keras.Model) -> tf.TensorSpec:
         advice += "`get_build_config`."
         raise invalid(type(model).__name__, "model", rule, model, advice=advice)
     return tf.TensorSpec(shape)
+
+
+def build_model(
+    model: keras.Model, shape: tuple[int | None, ...], dtype: str = "float32"
+) -> None:
+    """Creates the weights of a model that has none yet, also during a trace.
+
+    Args:
+        model: A model of images.
+        shape: Shape of one image.
+        dtype: Of the images.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    >>> keras_advdef.core.model_inputs.build_model(model, (2, 2, 1))
+    >>> model.count_params()
+    15
+    """
+    with outside_of_traces():
+        # `build` alone would leave the layers of a subclassed model unbuilt.
+        model(keras.KerasTensor((None, *shape), dtype))
 
 
 def call_classifier(model: keras.Model, images: Any, **arguments: Any) -> Any:

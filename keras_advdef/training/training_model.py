@@ -19,8 +19,12 @@ from keras_advdef.core.keras_training import (
     worker_logs,
 )
 from keras_advdef.core.logits import LogitsModel, classifier_logits, logits_from_outputs
-from keras_advdef.core.model_inputs import call_classifier, image_spec
-from keras_advdef.core.traced_function import outside_of_traces
+from keras_advdef.core.model_inputs import (
+    build_model,
+    call_classifier,
+    image_spec,
+    single_input,
+)
 from keras_advdef.training._batches import (
     FirstBatchCheck,
     StepFunction,
@@ -178,8 +182,8 @@ class TrainingModel(LogitsModel):
         """
         images, labels, weights = unpack_batch(data)
         if not self.built:
-            with outside_of_traces():
-                self(keras.tree.map_structure(_symbolic, images))
+            single_input(type(self).__name__, images)
+            build_model(self, images.shape[1:], images.dtype.name)
         batch = {"images": images, "labels": labels, "sample_weight": weights}
         step = self._guard.begin_model_step(self, batch, self.step_variables())
         labels = zeros_for_nonfinite(labels)
@@ -433,7 +437,3 @@ class TrainingModel(LogitsModel):
                 for name, value in config.items()
             }
         )
-
-
-def _symbolic(batch: tf.Tensor | np.ndarray) -> keras.KerasTensor:
-    return keras.KerasTensor(batch.shape, batch.dtype.name)

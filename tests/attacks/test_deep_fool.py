@@ -187,6 +187,9 @@ class TestDeepFool:
             shares.append(np.mean(trained_net(result).numpy().argmax(-1) != labels))
         # Whatever the seed: at least 0.16 apart for six of them.
         assert shares[1] > shares[0] + 0.1
+        eager = attack.replace(eot_samples=2)
+        one, other = (eager(noisy, images, labels, seed=1) for _ in range(2))
+        np.testing.assert_array_equal(one, other)
 
     def test_bfloat16_ends_behind_the_exact_boundary(self, trained_net, digits):
         images, labels = digits.x_test[:20], digits.y_test[:20]

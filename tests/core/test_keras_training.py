@@ -80,7 +80,6 @@ def test_compiled_metric_names():
 def test_build_metrics():
     model = _model()
     model.compile("sgd", "mse", metrics=["mae"])
-    model.mean = keras.metrics.Mean()
     batch, traces = np.ones((2, 1)), []
 
     @tf.function

@@ -146,7 +146,7 @@ class TestRandomSelfEnsemble:
             options = {"value_range": ValueRange(), "seed": 0}
             return probe(subject, images, labels, **options).draws
 
-        # Of 20 without the ensemble.
+        assert draws(noisy) == 20
         assert draws(RandomSelfEnsemble(noisy, samples=10)) == 2
         assert draws(RandomSelfEnsemble(noisy, samples=50)) == 1
 

@@ -173,6 +173,15 @@ class TestTrainingModel:
         assert model.evaluate(data, return_dict=True, verbose=0) == logs
         assert traced == ["train", "test", "test"]
 
+    def test_several_inputs_are_refused(self, images, labels):
+        net = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+        model = AdversarialTrainingModel(net)
+        model.compile("sgd", sparse_loss())
+        both = {"one": images, "other": images}
+        data = tf.data.Dataset.from_tensor_slices((both, labels)).batch(3)
+        with pytest.raises(ValueError, match=r"^`AdversarialTrainingModel` expects"):
+            model.fit(data, shuffle=False, verbose=0)
+
     def test_base_trains_nothing(self, net, images, labels):
         model = TrainingModel(net)
         model.compile("sgd", sparse_loss(), run_eagerly=True)
