@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Optimizing small kernels that run once would take a third of the tests' time.
@@ -24,8 +25,26 @@ def pytest_collectstart(collector):
 
 
 def pytest_collection_modifyitems(items):
-    """Puts the tests that take minutes first: last, the other worker would wait."""
-    items.sort(key=lambda item: item.path.name != "test_distribution.py")
+    """Puts the tests of replicas after the first, beside which their process runs.
+
+    Last, the other worker would wait for it.
+    """
+    first = ["test_contracts.py", "test_distribution.py"]
+    items.sort(key=lambda item: (*first, item.path.name).index(item.path.name))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started_early(request):
+    """The process of replicas, which waits half of its time, or None if not needed.
+
+    It is started in the first worker, which gets its tests.
+    """
+    tests = [each for each in request.session.items if "mirrored" in each.fixturenames]
+    if not tests or os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        yield None
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(tests[0].module.run_parts)
 
 
 @pytest.fixture(scope="session", autouse=True)

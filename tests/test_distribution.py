@@ -255,21 +255,24 @@ print(json.dumps(results))
 """
 
 
+def run_parts(parts=PARTS):
+    """Returns what each part found, or its error."""
+    return run_fresh(TWO_CPUS + RUN_PARTS, json.dumps(parts), timeout=900)
+
+
 @pytest.fixture(scope="module")
-def mirrored():
-    """Runs the gate's parts in one process; gives what each found."""
-    return _found_by(PARTS)
+def mirrored(started_early):
+    """Gives what each of the gate's parts found."""
+    return _found_by(started_early.result() if started_early else run_parts())
 
 
 @pytest.fixture(scope="module")
 def mirrored_at_night():
     """The same with the other parts."""
-    return _found_by(NIGHTLY_PARTS)
+    return _found_by(run_parts(NIGHTLY_PARTS))
 
 
-def _found_by(parts):
-    results = run_fresh(TWO_CPUS + RUN_PARTS, json.dumps(parts), timeout=900)
-
+def _found_by(results):
     def found(part):
         assert "error" not in results[part], results[part]["error"]
         return results[part]["found"]
