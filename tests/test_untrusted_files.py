@@ -34,8 +34,8 @@ from keras_advdef.evaluation._run.sealed import (
     write_sealed,
 )
 from keras_advdef.layers import RandomNoise
+from tests.golden import served
 from tests.support import hostile_files
-from tests.support.fresh_process import run_fresh
 from tests.support.hostile_files import formats_of, npz_of
 from tests.support.nets import small_net
 from tests.support.report_values import small_report
@@ -228,9 +228,9 @@ def _read_model(ending):
     return read
 
 
-def _read_served(name, served):
+def _read_served(name):
     def read(content, folder):
-        shutil.copytree(served, folder / "served", dirs_exist_ok=True)
+        shutil.copytree(served.FOLDER, folder / "served", dirs_exist_ok=True)
         (folder / "served" / name).write_bytes(content)
         model = load_model(folder / "served")
         assert isinstance(model, ServedModel)
@@ -287,16 +287,6 @@ def _light(folder):
     yield formats_of("graph", [graph], "graph"), _read_graph(folder / "assets")
 
 
-_EXPORT = """
-import sys, keras
-from keras_advdef.layers import RandomNoise
-keras.utils.set_random_seed(0)
-layers = [RandomNoise(0.1), keras.layers.Flatten(), keras.layers.Dense(3)]
-keras.Sequential([keras.Input((8, 8, 1)), *layers]).export(sys.argv[1], verbose=False)
-print("null")
-"""
-
-
 def _heavy(folder):
     """Formats of models, and their readers."""
     nets = [small_net(), small_net(front=[RandomNoise(0.1)])]
@@ -310,13 +300,10 @@ def _heavy(folder):
     for each in hostile_files.keras_formats(sound["keras"]):
         yield each, _read_model("keras")
     yield formats_of("h5", sound["h5"], "hdf5"), _read_model("h5")
-    served = folder / "served"
-    # What a graph holds, and so what is drawn, depends on what a process did before.
-    run_fresh(_EXPORT, served)
     for name in SERVED:
         kind = "graph" if name == "saved_model.pb" else "protobuf"
-        content = [(served / name).read_bytes()]
-        yield formats_of(name, content, kind), _read_served(name, served)
+        content = [(served.FOLDER / name).read_bytes()]
+        yield formats_of(name, content, kind), _read_served(name)
 
 
 @pytest.fixture(scope="session")

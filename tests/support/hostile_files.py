@@ -474,7 +474,7 @@ def changed_graph(content, generator):
     for _ in range(int(generator.integers(1, 4))):
         fields = [*_fields(saved)]
         _change_field(*fields[int(generator.integers(len(fields)))], generator)
-    return saved.SerializeToString()
+    return saved.SerializeToString(deterministic=True)
 
 
 def _fields(message):
@@ -488,7 +488,8 @@ def _fields(message):
         if _is_list(value):
             inner = list(value)
         elif kind.GetOptions().map_entry:
-            inner = list(value.values())
+            # The order of a map differs from process to process.
+            inner = [value[key] for key in sorted(value)]
         for each in inner:
             if isinstance(each, Message):
                 yield from _fields(each)
