@@ -16,8 +16,8 @@ from keras_advdef.evaluation.accuracy_estimate import percent as percent_of
 
 WIDTHS = (16, 32, 64)
 BATCH_SIZE = 128
-# An attack on a random model takes about a thousand passes per image.
-ATTACKED, SMOKE_ATTACKED = 40, 4
+# An attack on a random model takes hundreds of passes per image.
+ATTACKED, SMOKE_ATTACKED = 200, 4
 
 
 def small_network() -> keras.Model:
