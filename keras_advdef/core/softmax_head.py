@@ -36,15 +36,14 @@ _TOLERANCE = 1e-3
 _UNKNOWN_SIZE = 32
 _UNKNOWN_CHANNELS = 3
 _PROBES = 16
-# What a model returns: logits; the result of a head that its graph shows; or
-# probabilities of unknown origin.
-_LOGITS = "logits"
-_HEAD = "head"
-_PROBABILITIES = "probabilities"
+# What a model returns: logits; the result of a head that its graph shows; or, as the
+# sum of each row, scores of unknown origin: probabilities, or votes.
+_LOGITS = 0.0
+_HEAD = -1.0
 # Loss names that Keras resolves by the shapes of labels and outputs.
 _NAMED_BY_SHAPE = ("crossentropy", "ce")
-# One of these three for each model that was looked at, by its id, while it lives.
-_known: dict[int, str] = {}
+# One of these for each model that was looked at, by its id, while it lives.
+_known: dict[int, float] = {}
 
 
 def single_output(owner: str, outputs: Any) -> tf.Tensor:
@@ -223,48 +222,61 @@ def _left_by_keras(outputs: tf.Tensor) -> tuple[str, tf.Tensor] | None:
     return min(gaps, key=gaps.__getitem__), logits
 
 
-def are_probabilities(outputs: np.ndarray) -> bool:
-    """Returns whether a classifier's outputs look like probabilities.
+def row_total(outputs: np.ndarray) -> float:
+    """Returns what each row of scores sums to: 1 for probabilities, 7 for seven votes.
+
+    Rows with NaN do not count. A single unit is one probability of two.
 
     Args:
-        outputs: Its outputs for some images, `(batch, units)`.
+        outputs: A classifier's outputs for some images, `(batch, units)`.
+
+    Returns:
+        The sum; 0 for logits, which are negative or have sums that differ.
 
     Example:
 
-    >>> check = keras_advdef.core.softmax_head.are_probabilities
-    >>> check(np.array([[0.25, 0.75]])), check(np.array([[0.25, 0.25]]))
-    (True, False)
+    >>> total = keras_advdef.core.softmax_head.row_total
+    >>> total(np.array([[0.25, 0.75], [1.0, 0.0]])), total(np.array([[3.0], [0.2]]))
+    (1.0, 0.0)
     """
     outputs = np.asarray(outputs, np.float32)
-    is_between = outputs.min() >= 0.0 and outputs.max() <= 1.0 + _TOLERANCE
+    outputs = outputs[~np.isnan(outputs).any(axis=-1)]
+    if not outputs.size or outputs.min() < 0.0 or np.isinf(outputs).any():
+        return 0.0
     if outputs.shape[1] == 1:
         # A sigmoid is never exactly 0 everywhere; an untrained logit may be.
-        return bool(is_between and outputs.any())
-    if not is_between:
-        # Their sum may overflow.
-        return False
-    return bool(np.abs(outputs.sum(axis=-1) - 1.0).max() < _TOLERANCE)
+        return float(outputs.max() <= 1.0 + _TOLERANCE and outputs.any())
+    # In float64, where they do not overflow.
+    sums = outputs.sum(axis=-1, dtype=np.float64)
+    total = float(np.median(sums))
+    if np.abs(sums - 1.0).max() < _TOLERANCE:
+        return 1.0
+    return total if np.abs(sums - total).max() < _TOLERANCE * total else 0.0
 
 
-def log_probabilities(probabilities: tf.Tensor) -> tf.Tensor:
-    """Returns the logarithm of probabilities, to be used as logits.
+def log_scores(scores: tf.Tensor, total: float = 1.0) -> tf.Tensor:
+    """Returns the logarithm of probabilities or votes, to be used as logits.
 
     Args:
-        probabilities: Tensor `(batch, units)`; a single unit is that of class 1.
+        scores: Tensor `(batch, units)`; a single unit is the probability of class 1.
+        total: What each row sums to.
 
     Returns:
         Float32 tensor `(batch, classes)`.
 
     Example:
 
-    >>> log_probabilities = keras_advdef.core.softmax_head.log_probabilities
-    >>> tf.exp(log_probabilities(tf.constant([[0.25]]))).numpy().tolist()
+    >>> log_scores = keras_advdef.core.softmax_head.log_scores
+    >>> tf.exp(log_scores(tf.constant([[0.25]]))).numpy().tolist()
     [[0.75, 0.25]]
     """
-    probabilities = tf.cast(probabilities, tf.float32)
-    if probabilities.shape[1] == 1:
-        probabilities = tf.concat([1.0 - probabilities, probabilities], axis=1)
-    return tf.math.log(tf.maximum(probabilities, _SMALLEST))
+    scores = tf.cast(scores, tf.float32)
+    if scores.shape[1] == 1:
+        scores = tf.concat([1.0 - scores, scores], axis=1)
+    if total != 1.0:
+        scores /= total
+    # Unlike `tf.maximum`, it keeps NaN also where it is compiled.
+    return tf.math.log(tf.where(scores < _SMALLEST, _SMALLEST, scores))
 
 
 def expects_probabilities(loss: Any) -> bool | None:
@@ -293,16 +305,16 @@ def logits_of(
 ) -> tf.Tensor:
     """Returns the logits for a classifier's outputs, whatever their form.
 
-    If the outputs are probabilities and the head cannot be undone, their logarithm
-    serves as logits; the user is warned once per model.
+    If the outputs are probabilities whose head cannot be undone, or votes, their
+    logarithm serves as logits; the user is warned once per model.
 
     Args:
         owner: Name of the class or function that calls the classifier.
         model: The classifier.
         images: Its inputs.
         outputs: Its outputs for them.
-        run: Calls the classifier without side effects. It is called once, on a few
-            probe images, if the outputs alone do not show what they are.
+        run: Calls the classifier without side effects. It is traced once and called
+            on a few probe images, if the outputs alone do not show what they are.
 
     Returns:
         Float32 tensor of shape `(batch, classes)`, with at least two classes.
@@ -323,9 +335,13 @@ def logits_of(
     logits = undo_head(owner, outputs)
     if logits is not None:
         return logits
-    if _show_logits(outputs) or _returns(owner, model, images, run) == _LOGITS:
+    total = _LOGITS
+    if not _show_logits(model, outputs):
+        total = _returns(owner, model, images, run)
+    if total == _LOGITS:
         return two_class_logits(tf.cast(outputs, tf.float32))
-    return log_probabilities(outputs)
+    # A head that shows only in the graph, but not here, gave probabilities.
+    return log_scores(outputs, 1.0 if total == _HEAD else total)
 
 
 def hides_head(
@@ -351,32 +367,35 @@ def hides_head(
     if not tf.executing_eagerly():
         return False
     outputs = single_output(owner, outputs)
-    if undo_head(owner, outputs) is not None or _show_logits(outputs):
+    if undo_head(owner, outputs) is not None or _show_logits(model, outputs):
         return False
     return _returns(owner, model, images, run) == _HEAD
 
 
-def _show_logits(outputs: tf.Tensor) -> bool:
+def _show_logits(model: object, outputs: tf.Tensor) -> bool:
     if tf.executing_eagerly():
-        return not are_probabilities(outputs)
+        return not (row_total(outputs) or _known.get(id(model)))
     return is_unbounded(outputs)
 
 
-def uses_log_probabilities(model: object) -> bool:
-    """Returns whether log probabilities serve as the logits of a model.
+def score_total(model: object) -> float:
+    """Returns what the scores sum to whose logarithms serve as a model's logits.
 
     Args:
         model: A classifier that `logits_of` was called on.
 
+    Returns:
+        1 for probabilities, the number of votes for votes; 0 if the model gives logits.
+
     Example:
 
-    >>> keras_advdef.core.softmax_head.uses_log_probabilities(len)
-    False
+    >>> keras_advdef.core.softmax_head.score_total(len)
+    0.0
     """
-    return _known.get(id(model)) == _PROBABILITIES
+    return max(0.0, _known.get(id(model), _LOGITS))
 
 
-def _returns(owner: str, model: Any, images: tf.Tensor, run: Run) -> str:
+def _returns(owner: str, model: Any, images: tf.Tensor, run: Run) -> float:
     found = _known.get(id(model))
     if found is None:
         found = _look(owner, model, images, run)
@@ -384,12 +403,12 @@ def _returns(owner: str, model: Any, images: tf.Tensor, run: Run) -> str:
         with contextlib.suppress(TypeError):
             weakref.finalize(model, _known.pop, id(model), None)
             _known[id(model)] = found
-        if found == _PROBABILITIES:
-            _tell(model)
+        if found > 0.0:
+            _tell(model, found)
     return found
 
 
-def _look(owner: str, model: Any, images: tf.Tensor, run: Run) -> str:
+def _look(owner: str, model: Any, images: tf.Tensor, run: Run) -> float:
     """Traces a model to find its head; if none shows, looks at its outputs."""
     seen = []
 
@@ -401,43 +420,56 @@ def _look(owner: str, model: Any, images: tf.Tensor, run: Run) -> str:
 
     # Works during a trace and on one of several replicas, too.
     with tf.init_scope(), draw_scope(make_key(0)):
-        probes = _probes(images)
-        function = tf.function(traced, autograph=False).get_concrete_function(probes)
-        if seen[-1]:
+        batches = _probes(images)
+        function = tf.function(traced, autograph=False)
+        function = function.get_concrete_function(batches[0])
+        if seen[-1] is not None:
             return seen[-1]
-        outputs = function(probes).numpy()
-    is_sure = are_probabilities(outputs) and _loss_agrees(model, outputs)
-    return _PROBABILITIES if is_sure else _LOGITS
+        outputs = np.concatenate([function(probes) for probes in batches])
+    total = row_total(outputs)
+    is_sure = total == 1.0 and outputs.shape[1] != 1
+    return total if is_sure or _loss_agrees(model) else _LOGITS
 
 
-def _loss_agrees(model: object, outputs: np.ndarray) -> bool:
-    """Returns whether the model's loss allows its outputs to be probabilities.
+def _loss_agrees(model: object) -> bool:
+    """Returns whether the model's loss allows its outputs to be scores.
 
-    The logits of a single unit may look like probabilities by chance.
+    The logits of a single unit may look like probabilities by chance, and trained
+    logits may have one sum.
     """
-    if outputs.shape[1] != 1 or not isinstance(model, keras.Model):
+    if not isinstance(model, keras.Model):
         return True
     losses = keras.tree.flatten(compiled_loss(model) if model.compiled else None)
     return all(expects_probabilities(each) is not False for each in losses)
 
 
-def _probes(images: tf.Tensor) -> tf.Tensor:
-    """Returns probe images of many brightness levels and contrasts."""
+def _probes(images: tf.Tensor) -> list[tf.Tensor]:
+    """Returns batches of probe images of many brightness levels and contrasts.
+
+    They have the shape of the images, which the model may need. One row alone would not
+    show whether all have the same sum.
+    """
     count, *sizes = images.shape
     *sides, channels = sizes
     sides = [side or _UNKNOWN_SIZE for side in sides]
     generator = np.random.default_rng(0)
     shape = (count or _PROBES, *sides, channels or _UNKNOWN_CHANNELS)
     ones = (shape[0],) + (1,) * len(sizes)
-    contrast, level = generator.uniform(size=(2, *ones))
-    made = level + contrast * (generator.uniform(size=shape) - level)
-    return tf.cast(made, images.dtype)
+    batches = []
+    for _ in range(-(-_PROBES // shape[0])):
+        contrast, level = generator.uniform(size=(2, *ones))
+        made = level + contrast * (generator.uniform(size=shape) - level)
+        batches.append(tf.cast(made, images.dtype))
+    return batches
 
 
-def _tell(model: object) -> None:
+def _tell(model: object, total: float) -> None:
     name = getattr(model, "name", None) or getattr(model, "__name__", "model")
+    what = "probabilities, but does not show how it made them"
+    if total != 1.0:
+        what = f"scores that sum to {total:.4g}, such as votes"
     warnings.warn(
-        f"`{name}` returns probabilities, but does not show how it made them. Their "
+        f"`{name}` returns {what}. Their "
         "logarithm serves as logits, which loses gradients where the model is certain. "
         "Return logits, or end the model in a Keras softmax or sigmoid.",
         stacklevel=2,

@@ -8,16 +8,17 @@ import tensorflow as tf
 
 from keras_advdef.attacks import FGSM
 from keras_advdef.core.logits import LogitsFunction, classifier_logits
+from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.softmax_head import (
-    are_probabilities,
     expects_probabilities,
     is_unbounded,
-    log_probabilities,
+    log_scores,
     logits_spec,
+    row_total,
+    score_total,
     single_output,
     two_class_logits,
     undo_head,
-    uses_log_probabilities,
 )
 
 _Z = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -30.0]], "float32")
@@ -202,7 +203,7 @@ class TestHiddenHeads:
             logits = run(LogitsFunction(model))
         assert len(told) == 1
         np.testing.assert_allclose(logits, expected, atol=1e-5)
-        assert uses_log_probabilities(model)
+        assert score_total(model) == 1.0
         run(LogitsFunction(model))
         np.testing.assert_allclose(
             run(lambda x: classifier_logits(model, x)), expected, atol=1e-5
@@ -222,7 +223,7 @@ class TestHiddenHeads:
         expected = model.dense(model.flat(images))
         run = _modes(images)[mode]
         np.testing.assert_allclose(run(LogitsFunction(model)), expected, atol=1e-6)
-        assert not uses_log_probabilities(model)
+        assert score_total(model) == 0.0
 
     def test_logits_stay_logits(self, mode, images):
         for units, expected_units in ((3, 3), (1, 2)):
@@ -231,7 +232,7 @@ class TestHiddenHeads:
             logits = _modes(images)[mode](LogitsFunction(model)).numpy()
             assert logits.shape[1] == expected_units
             np.testing.assert_allclose(logits[:, -units:], expected, atol=1e-5)
-            assert not uses_log_probabilities(model)
+            assert score_total(model) == 0.0
 
 
 def test_plain_functions_in_a_users_own_graph(images):
@@ -327,22 +328,116 @@ class TestOneUnit:
             np.testing.assert_allclose(LogitsFunction(net)(images)[:, 1], np.ones(6))
 
 
-def test_are_probabilities():
-    assert are_probabilities(np.array([[0.2, 0.8], [1.0, 0.0]]))
-    assert are_probabilities(np.array([[0.2], [1.0]]))
-    # Rows that sum to one are not probabilities if an entry is negative.
-    assert not are_probabilities(np.array([[1.5, -0.5]]))
-    assert not are_probabilities(np.array([[0.5, 0.5], [0.5, 0.6]]))
-    assert not are_probabilities(np.array([[0.2], [1.2]]))
-    assert not are_probabilities(np.zeros((4, 1)))
+@pytest.mark.parametrize(
+    ("outputs", "total"),
+    [
+        ([[0.2, 0.8], [1.0, 0.0]], 1.0),
+        ([[0.2], [1.0]], 1.0),
+        ([[3, 4, 0], [7, 0, 0]], 7.0),
+        ([[3e38, 0.0], [1e38, 2e38]], 3e38),
+        # A sum of rows that a model cannot score.
+        ([[np.nan, np.nan], [1.0, 0.0]], 1.0),
+        # Logits that sum to one.
+        ([[1.5, -0.5]], 0.0),
+        ([[0.5, 0.5], [0.5, 0.6]], 0.0),
+        ([[np.inf, 0.0], [np.inf, 1.0]], 0.0),
+        ([[np.nan, 0.0]], 0.0),
+        ([[0.2], [1.2]], 0.0),
+        (np.zeros((4, 1)), 0.0),
+        (np.zeros((4, 2)), 0.0),
+    ],
+)
+def test_sums_of_rows(outputs, total):
+    assert row_total(np.array(outputs)) == pytest.approx(total)
 
 
 def test_logarithms():
-    found = log_probabilities(tf.constant([[0.25, 0.75], [0.0, 1.0]], tf.float16))
+    found = log_scores(tf.constant([[0.25, 0.75], [0.0, 1.0]], tf.float16))
     np.testing.assert_allclose(found, np.log([[0.25, 0.75], [1e-30, 1.0]]), rtol=1e-5)
-    np.testing.assert_allclose(
-        log_probabilities(tf.constant([[1.0]])), np.log([[1e-30, 1.0]])
-    )
+    np.testing.assert_allclose(log_scores(tf.constant([[1.0]])), np.log([[1e-30, 1.0]]))
+    votes = log_scores(tf.constant([[3, 4, 0]]), 7.0)
+    np.testing.assert_allclose(votes, np.log([[3 / 7, 4 / 7, 1e-30]]), rtol=1e-5)
+
+
+def test_a_score_that_is_not_a_number_stays_so(in_every_mode):
+    scores = tf.constant([[np.nan, 0.5]])
+    for found in in_every_mode(log_scores, scores):
+        np.testing.assert_allclose(found, [[np.nan, np.log(0.5)]], rtol=1e-6)
+
+
+def _votes(z):
+    """Five committees' votes, which have no gradient."""
+    members = [tf.roll(z, shift, axis=1) + shift * z for shift in range(5)]
+    return tf.add_n([tf.one_hot(tf.argmax(each, axis=1), 3) for each in members])
+
+
+def _kernel_density(z):
+    """Weights of neighbours; where none is near, zero by zero."""
+    weights = tf.exp(-tf.square(30.0 * z))
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+SCORES = {
+    "votes": (_votes, 5.0),
+    "shares of votes": (lambda z: _votes(z) / 5.0, 1.0),
+    "counts": (lambda z: tf.cast(_votes(z), tf.int32), 5.0),
+    "scaled softmax": (lambda z: 4.0 * tf.nn.softmax(z), 4.0),
+    "kernel density": (_kernel_density, 1.0),
+}
+
+
+@pytest.mark.parametrize("kind", SCORES)
+class TestScores:
+    """Models whose rows have one sum and that end in no softmax."""
+
+    @pytest.mark.parametrize("mode", ["eager", "graph", "compiled"])
+    def test_their_logarithm_serves(self, kind, mode, images):
+        head, total = SCORES[kind]
+        model = Opaque(head)
+        scores = model(images).numpy()
+        expected = np.log(np.maximum(scores / total, 1e-30))
+        with pytest.warns(UserWarning, match="logarithm serves as logits") as told:
+            # A single image, for which every model has one sum.
+            logits = _modes(images[:1])[mode](LogitsFunction(model))
+        np.testing.assert_allclose(logits, expected[:1], atol=1e-4)
+        logits = _modes(images)[mode](LogitsFunction(model))
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+        assert len(told) == 1
+        assert score_total(model) == pytest.approx(total, rel=1e-3)
+
+    # Divided by these, the logits of some would sum to one.
+    @pytest.mark.parametrize("temperature", [0.2, 1.0, 4.0, 5.0])
+    def test_a_view_is_of_the_models_logits(self, kind, temperature, images):
+        model = Opaque(SCORES[kind][0])
+        view = ModelView(model, temperature=temperature)
+        with pytest.warns(UserWarning, match="logarithm serves as logits"):
+            own = LogitsFunction(model)(images)
+        for mode in _modes(images).values():
+            found = mode(LogitsFunction(view))
+            np.testing.assert_allclose(found, own / temperature, atol=1e-4)
+
+
+def test_views_of_logits_that_look_like_probabilities(images):
+    """The guards look at the model's logits, not at those of the view."""
+
+    def model(x):
+        z = x[:, 0, :3, 0]
+        return tf.stack([1.0 + z[:, 0], z[:, 1], 3.0 - z[:, 0] - z[:, 1]], axis=1) @ (
+            tf.eye(3)
+        )
+
+    for mode in _modes(images).values():
+        viewed = mode(LogitsFunction(ModelView(model, temperature=4.0)))
+        np.testing.assert_allclose(tf.reduce_sum(viewed, axis=1), np.ones(6), 1e-5)
+        np.testing.assert_allclose(viewed, model(images) / 4.0, atol=1e-6)
+
+
+def test_trained_logits_of_one_sum_stay_logits(images):
+    model = Opaque(lambda z: 4.0 * tf.nn.softmax(z))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    np.testing.assert_allclose(LogitsFunction(model)(images), model(images), atol=1e-5)
+    assert score_total(model) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def make_probe_result():
             "cards": {},
             "is_random": False,
             "spread": 0.0,
-            "probabilities": False,
+            "score_total": 0.0,
             "certain": 0.0,
             "no_gradient": 0.0,
             "no_gradient_by_identity": 0.0,

@@ -62,7 +62,7 @@ MASKS = {
     "quantised": ("input_gradients", 0.35),
     "noisy": ("deterministic", 0.5),
     "stopped": ("input_gradients", 0.3),
-    "steep": ("logits_not_probabilities", 0.45),
+    "steep": ("saturated_logits", 0.45),
     "dropping": ("deterministic", 0.5),
     "detecting": ("no_detector", 0.35),
 }

@@ -13,7 +13,7 @@ from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
-from keras_advdef.core.softmax_head import uses_log_probabilities
+from keras_advdef.core.softmax_head import score_total
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._plan.offending_operations import (
     LARGEST_SHARE,
@@ -39,7 +39,9 @@ class ProbeResult:
         cards: Cards of this package's defences inside, by class name.
         is_random: Whether runs on the same images differ.
         spread: Largest difference of a logit between five runs.
-        probabilities: Whether it returns probabilities without recoverable logits.
+        score_total: What each row sums to if it returns scores without recoverable
+            logits: 1 for probabilities, 7 for seven votes. Their logarithms are the
+            logits. 0 if it returns logits.
         certain: Share of images for which one class has all the probability, which
             hides how close the others are.
         no_gradient: Share of images without a usable input gradient.
@@ -59,7 +61,7 @@ class ProbeResult:
     cards: dict[str, DefenceCard]
     is_random: bool
     spread: float
-    probabilities: bool
+    score_total: float
     certain: float
     no_gradient: float
     no_gradient_by_identity: float
@@ -138,7 +140,7 @@ def probe(
     mends = float(repaired.missing.mean())
     top = np.sort(look.logits(plain).numpy(), axis=-1)
     gap = float(np.median(top[:, -1] - top[:, -2]))
-    probabilities = uses_log_probabilities(model)
+    total = score_total(model)
     saturated = float((repaired.flat & ~repaired.missing).mean())
     adaptive = dataclasses.replace(
         adaptive,
@@ -150,8 +152,8 @@ def probe(
         cards=evaluated.cards,
         is_random=is_random,
         spread=spread,
-        probabilities=probabilities,
-        certain=float((top[:, -2] < _CERTAIN).mean()) if probabilities else 0.0,
+        score_total=total,
+        certain=float((top[:, -2] < _CERTAIN).mean()) if total else 0.0,
         no_gradient=no_gradient,
         no_gradient_by_identity=mends,
         bpda_layers=bpda_layers,

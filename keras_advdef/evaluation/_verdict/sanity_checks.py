@@ -223,19 +223,23 @@ def _saturated(evidence: Evidence) -> Check:
 
 
 def _probabilities(probed: ProbeResult) -> Check:
+    """Only tells: gradients that probabilities hide are the affair of other checks."""
     detail = "The model returns logits."
-    if probed.probabilities:
+    if probed.score_total:
+        what = "probabilities, and its softmax cannot be removed"
+        if probed.score_total != 1.0:
+            what = f"scores that sum to {probed.score_total:.4g}, such as votes"
         detail = (
-            "The model returns probabilities, and its softmax cannot be removed; their "
+            f"The model returns {what}; their "
             f"logarithm was attacked. For {100 * probed.certain:.0f} % of the images "
-            "one class has all the probability, which hides how close the others are. "
+            "one class has all of the sum, which hides how close the others are. "
             "Return logits instead."
         )
     return Check(
         name="logits_not_probabilities",
-        passed=probed.certain <= LARGEST_SHARE,
+        passed=True,
         detail=detail,
-        reason="the model returns saturated probabilities instead of logits",
+        reason="the model returns probabilities instead of logits",
     )
 
 

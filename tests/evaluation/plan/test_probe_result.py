@@ -40,7 +40,7 @@ class TestProbe:
         probed = probe_of(trained_net)
         assert probed.is_plain
         assert not probed.is_random
-        assert not probed.probabilities
+        assert probed.score_total == 0.0
         assert probed.has_gradient
         assert (probed.no_gradient, probed.saturated, probed.bpda_layers) == (0, 0, ())
         assert (probed.classes, probed.draws) == (3, 1)
@@ -97,7 +97,7 @@ class TestProbe:
     def test_probabilities(self, trained_net, probe_of):
         with pytest.warns(UserWarning, match="returns probabilities"):
             probed = probe_of(masked_nets.steep(trained_net))
-        assert probed.probabilities
+        assert probed.score_total == 1.0
         assert probed.certain > 0.5
 
     def test_probabilities_that_leave_their_digits(self, probe_of):
@@ -106,11 +106,11 @@ class TestProbe:
         net = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(maps))
         with pytest.warns(UserWarning, match="returns probabilities"):
             probed = probe_of(net)
-        assert probed.probabilities
+        assert probed.score_total == 1.0
         assert probed.certain == 0.0
 
     def test_softmax_of_keras_is_undone(self, probe_of):
-        assert not probe_of(small_net(head="softmax")).probabilities
+        assert probe_of(small_net(head="softmax")).score_total == 0.0
 
     def test_declared_randomness(self, probe_of):
         probed = probe_of(small_net(front=[RandomNoise(0.3)]))

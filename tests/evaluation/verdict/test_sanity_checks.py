@@ -83,7 +83,6 @@ FAILURES = {
     "noise_vs_attack": {"broken": {"noise": first(70)}},
     "input_gradients": {"probed": {"no_gradient": 0.2}},
     "saturated_logits": {"broken": {"temperature": first(70)}},
-    "logits_not_probabilities": {"probed": {"probabilities": True, "certain": 0.5}},
     "deterministic": {"probed": {"is_random": True, "spread": 0.5}},
     "no_detector": {"rejected": 9, "rejections": 0.8},
     "naive_vs_adaptive": {"naive": first(49).astype(float)},
@@ -144,12 +143,17 @@ class TestSanityChecks:
             assert check.detail.endswith(end)
         assert check.reason.endswith("as the model rounds images to uint8")
 
-    def test_a_logarithm_is_mentioned_and_is_no_mask(self, make_evidence):
-        probed = {"probabilities": True, "certain": 0.0}
+    @pytest.mark.parametrize(
+        ("total", "text"),
+        [(1.0, "returns probabilities, and its"), (7.0, "scores that sum to 7, such")],
+    )
+    def test_a_logarithm_is_mentioned_and_is_no_mask(self, total, text, make_evidence):
+        probed = {"score_total": total, "certain": 0.5}
         checks = sanity_checks(make_evidence(probed=probed))
         (check,) = (each for each in checks if each.name == "logits_not_probabilities")
         assert check.passed
-        assert "their logarithm was attacked" in check.detail
+        assert text in check.detail
+        assert "their logarithm was attacked. For 50 % of the images" in check.detail
 
     def test_no_image_is_right_when_clean(self, verdicts):
         none = dict.fromkeys(ATTACKS, np.zeros(0, bool))
