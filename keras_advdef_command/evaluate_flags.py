@@ -49,12 +49,19 @@ class EvaluateFlags:
         str,
         typer.Option(
             help="Largest perturbation allowed, in the units of --value-range, such as "
-            "8/255."
+            "8/255; with --norms, one for each, such as 8/255,0.5."
         ),
     ]
     norm: Annotated[
         str, typer.Option(help="Norm of the perturbation: linf, l2 or l1.")
     ] = "linf"
+    norms: Annotated[
+        str | None,
+        typer.Option(
+            help="Several norms instead of --norm, such as linf,l2; the report is "
+            "about the first, and adds the accuracy under each and under any of them."
+        ),
+    ] = None
     value_range: Annotated[
         str,
         typer.Option(help="Pixel range that the model expects, such as 0,255."),
@@ -69,8 +76,8 @@ class EvaluateFlags:
     minimum_robust_accuracy: Annotated[
         str | None,
         typer.Option(
-            help="Exit with code 1 if the accuracy under all attacks is below this, "
-            "such as 0.4."
+            help="Exit with code 1 if the accuracy under all attacks, of all norms, "
+            "is below this, such as 0.4."
         ),
     ] = None
     reference: Annotated[
@@ -104,13 +111,15 @@ class EvaluateFlags:
         """
         for flag, typed, choices in (
             ("--norm", self.norm, _NORMS),
+            *(("--norms", each, _NORMS) for each in self._names() or ()),
             ("--budget", self.budget, _BUDGETS),
             ("--precision", self.precision, _PRECISIONS),
         ):
             if typed not in choices:
                 rule = f"one of {', '.join(choices)}"
                 raise refusal(flag, rule, typed)
-        self._check_epsilon()
+        for norm, epsilon in self._epsilons().items():
+            self._check_epsilon(norm, epsilon)
         self.minimum()
         check_model("MODEL", self.model)
         for flag, spec in (
@@ -128,9 +137,11 @@ class EvaluateFlags:
         Raises:
             RefusedArgument: If a number cannot be read.
         """
+        names, numbers = self._names(), self._epsilons()
         return {
             **{name: each for name, each in vars(self).items() if name not in _OWN},
-            "epsilon": self._epsilon(),
+            "epsilon": numbers if names else numbers[self.norm],
+            "norms": names,
             "value_range": _parse_value_range(self.value_range),
         }
 
@@ -148,18 +159,36 @@ class EvaluateFlags:
             raise refusal(flag, rule, self.minimum_robust_accuracy)
         return number
 
-    def _epsilon(self) -> float:
-        rule = "a number above 0, such as 8/255"
-        number = parse_number("--epsilon", self.epsilon, rule=rule)
-        if number <= 0.0:
-            raise self._refused_epsilon(rule)
-        return number
+    def _names(self) -> list[str] | None:
+        """Returns the norms of --norms."""
+        if self.norms is None:
+            return None
+        names = [each.strip() for each in self.norms.split(",")]
+        if len({*names}) < len(names):
+            raise refusal("--norms", "norms that differ", self.norms)
+        if self.norm not in (_NORMS[0], names[0]):
+            rule = "left out beside --norms"
+            raise refusal("--norm", rule, self.norm)
+        return names
 
-    def _check_epsilon(self) -> None:
-        """Raises if epsilon is probably in other units than the pixels."""
-        number, (low, high) = self._epsilon(), _parse_value_range(self.value_range)
+    def _epsilons(self) -> dict[str, float]:
+        """Returns each norm's epsilon."""
+        rule = "a number above 0, such as 8/255"
+        names, texts = self._names() or [self.norm], self.epsilon.split(",")
+        if len(texts) != len(names):
+            many = f"one number for each of the norms {', '.join(names)}"
+            advice = "Separate them by commas, and name the norms with --norms."
+            raise self._refused_epsilon(many, advice)
+        numbers = [parse_number("--epsilon", each, rule=rule) for each in texts]
+        if min(numbers) <= 0.0:
+            raise self._refused_epsilon(rule)
+        return dict(zip(names, numbers, strict=True))
+
+    def _check_epsilon(self, norm: str, number: float) -> None:
+        """Raises if an epsilon is probably in other units than the pixels."""
+        low, high = _parse_value_range(self.value_range)
         span = high - low
-        if self.norm == "linf" and number > span:
+        if norm == "linf" and number > span:
             raise self._refused_epsilon(
                 f"at most {span:g}, the width of --value-range",
                 f"Did you mean {number:g}/255 = {number / 255:.4f}?",

@@ -116,6 +116,7 @@ def make_request():
             "labels": [0, 1, 0, 1],
             "epsilon": 0.1,
             "norm": "linf",
+            "norms": None,
             "value_range": (0, 1),
             "budget": "quick",
             "attacks": None,

@@ -46,7 +46,7 @@ def run_evaluate(flags: EvaluateFlags, console: Console) -> RobustnessReport:
             **arguments,
         )
     _print_report(report, flags.output, console)
-    accuracy = report.adaptive["accuracy"]
+    accuracy = report.data.get("union", report.adaptive)["accuracy"]
     if minimum is not None and accuracy < minimum:
         print_line(
             console,
@@ -64,10 +64,18 @@ def _print_report(report: RobustnessReport, output: Path, console: Console) -> N
     table.add_row("clean", percent(report.clean))
     table.add_row("under the naive attack", percent(report.naive))
     table.add_row("under all attacks", percent(report.adaptive))
+    # The attacks above are those of the first norm.
+    for each in report.data.get("norms", [])[1:]:
+        ball = f"{each['norm']}, epsilon {each['epsilon']:.4g}"
+        table.add_row(f"under all attacks, {ball}", percent(each["adaptive"]))
+    if "union" in report.data:
+        table.add_row("under any of the norms", percent(report.data["union"]))
     console.print(table)
     for check in report.checks:
         if check["passed"] is False:
             name = check["name"].replace("_", " ")
             print_line(console, f"Check failed: {name}. {check['detail']}")
     print_line(console, report.headline)
+    if "union" in report.data:
+        print_line(console, report.data["union"]["finding"])
     print_line(console, f"Written to {output}: report.html, .md, .json, .png")

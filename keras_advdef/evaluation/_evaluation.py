@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._plan.probe_result import probe
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._report.findings import Findings, Measurements, Record
+from keras_advdef.evaluation._report.norms_data import norms_data
 from keras_advdef.evaluation._report.report_data import report_data, run_facts
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.expected_work import ExpectedWork
@@ -94,7 +96,12 @@ class Evaluation:
         self._plan = self._planner.plan()
 
     def run(self) -> RobustnessReport:
-        """Runs the planned attacks, measures, checks, and returns the report."""
+        """Evaluates the model under every norm, and returns the report."""
+        findings = self.findings()
+        return self._report(findings, [(self._request, findings), *self._further()])
+
+    def findings(self) -> Findings:
+        """Runs the planned attacks, measures and checks, for the main norm alone."""
         self._check_room()
         speed = self._seconds_per_pass()
         self._announce(speed)
@@ -102,15 +109,35 @@ class Evaluation:
         chance = self._better_than_chance(clean)
         attacked = self._attack(self._runner(clean, speed))
         measured = self._measure(attacked.runner)
-        checks = self._sanity_checks(chance, attacked, measured)
-        return self._report(attacked, measured, checks)
+        runner = attacked.runner
+        return Findings(
+            plan=self._plan,
+            classes=self._probed.classes,
+            labels=self._labels,
+            clean=runner.clean.wrong / runner.draws,
+            naive=attacked.naive,
+            chosen=runner.wrong / runner.draws,
+            records=attacked.records,
+            checks=self._sanity_checks(chance, attacked, measured),
+            measured=measured,
+            seconds=runner.seconds,
+        )
+
+    def _further(self) -> Iterator[tuple[Request, Findings]]:
+        """Evaluates the model under the further norms, in sections of the ledger."""
+        for ball in self._request.further:
+            request = self._request.under(ball)
+            with self._ledger.section(ball.norm):
+                further = Evaluation(request, self._ledger, self._progress)
+                yield request, further.findings()
 
     def _check_room(self) -> None:
         """Raises if the disk has no room for the images in the parts."""
         request = self._request
         images = min(request.count, request.budget.searched)
         if self._probed.is_random:
-            images += request.count * len(self._plan.stages)
+            balls = 1 + len(request.further)
+            images += request.count * len(self._plan.stages) * balls
         size = request.images[0].size * np.dtype(np.float32).itemsize
         self._ledger.check_room(images * size)
 
@@ -250,20 +277,8 @@ class Evaluation:
         return sanity_checks(evidence)
 
     def _report(
-        self, attacked: _Attacked, measured: Measurements, checks: list[Check]
+        self, findings: Findings, under: list[tuple[Request, Findings]]
     ) -> RobustnessReport:
-        runner = attacked.runner
-        findings = Findings(
-            plan=self._plan,
-            classes=self._probed.classes,
-            labels=self._labels,
-            clean=runner.clean.wrong / runner.draws,
-            naive=attacked.naive,
-            records=attacked.records,
-            checks=checks,
-            measured=measured,
-            seconds=runner.seconds,
-        )
         facts = run_facts(
             self._request,
             findings,
@@ -272,7 +287,9 @@ class Evaluation:
             traces=meter.traces - self._traces,
         )
         data = {**report_data(self._request, findings), "run": facts}
-        return RobustnessReport(data, gallery=measured.gallery)
+        if len(under) > 1:
+            data |= norms_data(under)
+        return RobustnessReport(data, gallery=findings.measured.gallery)
 
 
 def _record(runner: Runner, stage: Stage, images: int) -> Record:

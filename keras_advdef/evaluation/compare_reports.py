@@ -54,11 +54,31 @@ def compare_reports(
         ["clean images", *(percent(each["clean"]) for each in data)],
         ["naive attack", *(percent(each["naive"]) for each in data)],
         ["all attacks", *(percent(each["adaptive"]) for each in data)],
+        *_norms(data),
         ["gradient masking suspected", *(_yes(each) for each in data)],
         ["failed checks", *(_failed(each) for each in data)],
         ["median smallest perturbation", *(_median(each) for each in data)],
     ]
     return markdown_table(["", *names], rows)
+
+
+def _norms(data: list[dict[str, Any]]) -> list[list[str]]:
+    """The rows of further norms, if all reports have the same ones."""
+    balls = [
+        [(each["norm"], each["epsilon"]) for each in one.get("norms", [])]
+        for one in data
+    ]
+    if not balls[0] or any(each != balls[0] for each in balls):
+        return []
+    rows = [
+        [
+            f"all attacks, {norm} {epsilon:.4g}",
+            *(percent(one["norms"][place]["adaptive"]) for one in data),
+        ]
+        for place, (norm, epsilon) in enumerate(balls[0])
+        if place
+    ]
+    return [*rows, ["any of the norms", *(percent(one["union"]) for one in data)]]
 
 
 def _yes(data: dict[str, Any]) -> str:

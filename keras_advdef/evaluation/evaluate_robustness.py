@@ -1,6 +1,6 @@
 """evaluate_robustness: attacks a model as its critics would, and reports honestly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ def evaluate_robustness(
     images: Any,
     labels: Any = None,
     *,
-    epsilon: float,
+    epsilon: float | Mapping[str, float] | Sequence[float],
     norm: str = "linf",
+    norms: Sequence[str] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     budget: str = "standard",
     attacks: Sequence[Attack] | None = None,
@@ -57,8 +58,12 @@ def evaluate_robustness(
             labels, which is read only as far as the budget needs.
         labels: True classes, integer `(count,)` or one-hot `(count, classes)`; `None`
             if the data set holds them.
-        epsilon: Largest norm of a perturbation, in the units of `value_range`.
+        epsilon: Largest norm of a perturbation, in the units of `value_range`. With
+            `norms`, one for each: `{"linf": 8 / 255, "l2": 0.5}`, or a list in their
+            order.
         norm: "linf", "l2" or "l1".
+        norms: Several norms instead of `norm`. The report is about the first; the
+            accuracy under each and under any of them is added.
         value_range: Pair `(low, high)`, the range of the pixels.
         budget: "quick": FGSM, PGD-20, APGD-25 on the DLR and 200 queries of Square on
             the first 200 images. "standard": AutoAttack ("rand" for random models) and
@@ -105,6 +110,7 @@ def evaluate_robustness(
         labels=labels,
         epsilon=epsilon,
         norm=norm,
+        norms=norms,
         value_range=value_range,
         budget=budget,
         attacks=attacks,

@@ -55,6 +55,25 @@ class TestArguments:
         with pytest.raises(RefusedArgument, match="--epsilon` to be a number above 0"):
             _flags(epsilon=text).arguments()
 
+    def test_norms(self):
+        arguments = _flags(norms="l2, linf", epsilon="0.5,8/255").arguments()
+        assert arguments["norms"] == ["l2", "linf"]
+        assert arguments["epsilon"] == {"l2": 0.5, "linf": 8 / 255}
+
+    @pytest.mark.parametrize(
+        ("flags", "text"),
+        [
+            ({"norms": "linf,l2"}, "one number for each of the norms linf, l2"),
+            ({"norms": "linf", "epsilon": "0.1,0.2"}, "one number for each"),
+            ({"epsilon": "0.1,0.2"}, "one number for each of the norms linf"),
+            ({"norms": "linf,linf", "epsilon": "0.1,0.2"}, "norms that differ"),
+            ({"norms": "linf,l2", "norm": "l1", "epsilon": "0.1,1"}, "left out"),
+        ],
+    )
+    def test_norms_refuse(self, flags, text):
+        with pytest.raises(RefusedArgument, match=text):
+            _flags(**flags).arguments()
+
     def test_minimum(self):
         assert _flags().minimum() is None
         assert _flags(minimum_robust_accuracy="0.4").minimum() == 0.4
@@ -87,6 +106,16 @@ class TestCheck:
                 _is_refused(checked_epsilon, "f", number, pixels, norm=norm)
                 or small_epsilon_error("f", number, pixels) is not None
             )
+
+    def test_every_norm_is_checked(self, check):
+        check(norms="linf,l2", epsilon="8/255,3")
+        for flags in (
+            {"norms": "linf,l3", "epsilon": "0.1,0.1"},
+            {"norms": "l2,linf", "epsilon": "3,3"},
+            {"norms": "linf,l2", "epsilon": "0.1,0.0005"},
+        ):
+            with pytest.raises(RefusedArgument):
+                check(**flags)
 
     def test_advice_on_units(self, check):
         with pytest.raises(RefusedArgument, match=r"Did you mean 8/255 = 0\.0314\?"):

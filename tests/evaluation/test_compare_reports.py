@@ -4,6 +4,7 @@ from keras_advdef.core.text import printable
 from keras_advdef.evaluation import RobustnessReport, compare_reports
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.rendered_markdown import only_text, rendered
+from tests.support.report_values import several_norms
 
 
 def made_up(**changes):
@@ -38,6 +39,14 @@ def test_two_reports_side_by_side():
     assert "| gradient masking suspected | yes | no |" in lines
     assert "| failed checks | a | none |" in lines
     assert "| median smallest perturbation | 0.1235 | 0.1235 |" in lines
+
+
+def test_several_norms_side_by_side():
+    several = made_up(**several_norms())
+    lines = compare_reports([several, several]).splitlines()
+    assert "| all attacks, l2 0.5 | 10.0 % [0.0, 45.0] | 10.0 % [0.0, 45.0] |" in lines
+    assert "| any of the norms | 0.0 % [0.0, 31.0] | 0.0 % [0.0, 31.0] |" in lines
+    assert "any of the norms" not in compare_reports([several, made_up()])
 
 
 def test_names():

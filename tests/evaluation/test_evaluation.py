@@ -9,9 +9,10 @@ import shutil
 import types
 
 import keras
+import numpy as np
 import pytest
 
-from keras_advdef.attacks import PGD, LatentSpaceAttack
+from keras_advdef.attacks import APGD, PGD, LatentSpaceAttack
 from keras_advdef.evaluation import evaluate_robustness
 from keras_advdef.evaluation._run import runner
 from keras_advdef.evaluation._run.ledger import Ledger
@@ -20,7 +21,7 @@ from keras_advdef.models import DefenseGAN
 from tests.support import defended_nets
 from tests.support.damages import BYTES
 from tests.support.generators import small_generator
-from tests.support.nets import small_net
+from tests.support.nets import linear_net, small_net
 
 ATTACKS = [PGD(0.1, steps=3), PGD(0.1, steps=5, loss="margin")]
 
@@ -225,3 +226,82 @@ def test_searches_of_a_latent_space_are_told(evaluate, trained_net, capsys):
     names = [attack["name"] for attack in report.data["attacks"]]
     assert "LatentSpaceAttack-2" in names
     assert report.data["defences"] == ["DefenseGAN", "GenerativeProjection"]
+
+
+# Weights of a net of two classes, and an epsilon for each norm.
+_WEIGHTS = np.random.default_rng(3).normal(size=16)
+_BALLS = {"linf": 0.01, "l2": 0.25}
+
+
+def _two_classes(count):
+    """A linear net, images near the middle of the range, labels, and their margins."""
+    net = linear_net([np.zeros(16), _WEIGHTS], [0.0, -0.5 * _WEIGHTS.sum()], (4, 4, 1))
+    images = np.random.default_rng(4).uniform(0.4, 0.6, (count, 4, 4, 1))
+    margins = (images.reshape(count, 16) - 0.5) @ _WEIGHTS
+    return net, images, (margins > 0).astype(int), abs(margins)
+
+
+@pytest.fixture(scope="module")
+def evaluate_norms():
+    """Evaluates the linear net under both norms."""
+    net, images, labels, _ = _two_classes(40)
+    attacks = [APGD(each, norm=norm, steps=5) for norm, each in _BALLS.items()]
+
+    def run(output=None, **changes):
+        arguments = {"epsilon": _BALLS, "norms": [*_BALLS], "attacks": attacks}
+        arguments |= {"output": output, "curve": [], "verbose": 0, **changes}
+        return evaluate_robustness(net, images, labels, **arguments)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def under_norms(evaluate_norms):
+    return evaluate_norms()
+
+
+class TestNorms:
+    def test_accuracies_are_those_of_a_linear_net(self, under_norms):
+        """The best perturbation moves a margin by epsilon times the dual norm."""
+        duals = {"linf": 1, "l2": 2}
+        *_, margins = _two_classes(40)
+        broken = {
+            norm: margins < each * np.linalg.norm(_WEIGHTS, duals[norm])
+            for norm, each in _BALLS.items()
+        }
+        for found in under_norms.data["norms"]:
+            assert found["epsilon"] == _BALLS[found["norm"]]
+            expected = 1.0 - broken[found["norm"]].mean()
+            assert found["adaptive"]["accuracy"] == pytest.approx(expected)
+            assert found["clean"]["accuracy"] == 1.0
+        union = np.any([*broken.values()], axis=0)
+        found = under_norms.data["union"]
+        assert found["accuracy"] == pytest.approx(1.0 - union.mean())
+
+    def test_the_first_norm_is_the_main_one(self, under_norms):
+        first = under_norms.data["norms"][0]
+        assert first["norm"] == under_norms.data["norm"] == "linf"
+        assert first["headline"] == under_norms.headline
+        assert first["adaptive"] == under_norms.adaptive
+
+    def test_says_where_accuracy_is_left(self, under_norms):
+        finding = under_norms.data["union"]["finding"]
+        assert finding.startswith("Accuracy is left in linf only: under l2 0.25 it ")
+
+    def test_goes_on_where_it_was_stopped(
+        self, evaluate_norms, under_norms, tmp_path, monkeypatch
+    ):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 16)
+            with pytest.raises(Stopped):
+                evaluate_norms(tmp_path)
+        # It was stopped in the second section.
+        parts = {path.stem for path in tmp_path.glob("progress/*.part")}
+        assert "clean" in parts
+        assert "l2-clean" in parts
+        with monkeypatch.context() as patch:
+            computed = stop_after(patch, 1000)
+            report = evaluate_norms(tmp_path)
+        assert "clean" not in computed
+        assert without_run(report) == without_run(under_norms)
+        assert not (tmp_path / "progress").exists()

@@ -5,6 +5,29 @@ def _estimate(correct, low, high):
     return {"accuracy": correct / 10, "interval": [low, high], "count": 10}
 
 
+def several_norms():
+    """What a report on two norms holds besides."""
+    under = {
+        "clean": _estimate(9, 0.55, 1.0),
+        "headline": "Accuracy under c",
+        "masking_suspected": False,
+        "failed_checks": [],
+        "attacks": [
+            {"name": "PGD-20", "role": "naive", "images": 10, "accuracy_after": 0.5}
+        ],
+    }
+    linf = {**_estimate(3, 0.07, 0.65), "attacks": ["PGD-20"]}
+    l2 = {**_estimate(1, 0.0, 0.45), "attacks": ["PGD-20"]}
+    failed = {"masking_suspected": True, "failed_checks": ["more_steps", "no_detector"]}
+    return {
+        "norms": [
+            {**under, "norm": "linf", "epsilon": 0.1, "adaptive": linf},
+            {**under, "norm": "l2", "epsilon": 0.5, "adaptive": l2, **failed},
+        ],
+        "union": {**_estimate(0, 0.0, 0.31), "finding": "Accuracy is left | in linf."},
+    }
+
+
 def small_report():
     """A report with a reference and without randomness."""
     clean, naive, adaptive = (

@@ -101,7 +101,8 @@ class Planner:
     def _adaptive(self) -> list[Stage]:
         """The user's own attacks, or those of the budget, the cards and the probe."""
         if self._request.attacks is not None:
-            return self._numbered(self._request.attacks)
+            own, norm = self._request.attacks, self._request.norm
+            return self._numbered([each for each in own if each.norm == norm])
         stages = self._numbered(self._of_budget())
         stages += self._of_cards(stages)
         more = self._of_probe()

@@ -46,6 +46,7 @@ class Findings:
         labels: Integer labels.
         clean: Share of the draws in which each clean image is misclassified.
         naive: The same under the naive attack, on fresh draws.
+        chosen: The same under the worst of all attacks, on the draws that chose it.
         records: The entries of the attacks, in order.
         checks: The results of the sanity checks.
         measured: The measurements after the attacks.
@@ -57,6 +58,7 @@ class Findings:
     labels: np.ndarray
     clean: np.ndarray
     naive: np.ndarray
+    chosen: np.ndarray
     records: list[Record]
     checks: list[Check]
     measured: Measurements

@@ -29,29 +29,9 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         request: The checked arguments.
         findings: The measurements.
     """
-    names = [record["name"] for record in findings.records]
     attacked = findings.measured.adaptive.mean(axis=0)
-    clean, adaptive = _estimate(findings.clean), _estimate(attacked)
     return {
-        "headline": headline(
-            request,
-            findings.plan,
-            findings.checks,
-            clean=clean,
-            adaptive=adaptive,
-        ),
-        "masking_suspected": not is_at_chance(findings.checks)
-        and any(check.passed is False for check in findings.checks),
-        "clean": {**clean.to_json(), "attacks": []},
-        "naive": {
-            **_estimate(findings.naive).to_json(),
-            "attacks": [findings.plan.naive.label],
-        },
-        "adaptive": {
-            **adaptive.to_json(),
-            "attacks": names,
-            **_over_draws(findings.measured.adaptive),
-        },
+        **outcome(request, findings),
         "interval_method": "clopper-pearson",
         "checks": [check.to_json() for check in findings.checks],
         "curve": _curve(findings.measured.curve),
@@ -78,6 +58,39 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         "budget": request.budget.name,
         "precision": request.precision,
         "versions": versions(),
+    }
+
+
+def outcome(request: Request, findings: Findings) -> dict[str, Any]:
+    """Returns the headline and the accuracies under one norm.
+
+    Args:
+        request: The checked arguments, with this norm.
+        findings: The measurements.
+    """
+    names = [record["name"] for record in findings.records]
+    clean = estimate(findings.clean)
+    adaptive = estimate(findings.measured.adaptive.mean(axis=0))
+    return {
+        "headline": headline(
+            request,
+            findings.plan,
+            findings.checks,
+            clean=clean,
+            adaptive=adaptive,
+        ),
+        "masking_suspected": not is_at_chance(findings.checks)
+        and any(check.passed is False for check in findings.checks),
+        "clean": {**clean.to_json(), "attacks": []},
+        "naive": {
+            **estimate(findings.naive).to_json(),
+            "attacks": [findings.plan.naive.label],
+        },
+        "adaptive": {
+            **adaptive.to_json(),
+            "attacks": names,
+            **_over_draws(findings.measured.adaptive),
+        },
     }
 
 
@@ -114,8 +127,12 @@ def run_facts(
     }
 
 
-def _estimate(wrong: np.ndarray) -> AccuracyEstimate:
-    """Estimates accuracy from each image's share of misclassified draws."""
+def estimate(wrong: np.ndarray) -> AccuracyEstimate:
+    """Estimates accuracy.
+
+    Args:
+        wrong: Share of the draws in which each image is misclassified.
+    """
     return AccuracyEstimate(round(float((1.0 - wrong).sum())), len(wrong))
 
 
@@ -142,7 +159,7 @@ def _per_class(
     rows = []
     for label in np.unique(labels):
         mine = labels == label
-        values = {key: _estimate(each[mine]).to_json() for key, each in wrong.items()}
+        values = {key: estimate(each[mine]).to_json() for key, each in wrong.items()}
         rows.append({"class": int(label), "count": int(mine.sum()), **values})
     return rows
 

@@ -126,6 +126,18 @@ _CHECK = {"name": _TEXT, "passed": _OrNone(_FLAG), "detail": _TEXT}
 _CLASS = {"class": _WHOLE, "count": _WHOLE, "clean": _ESTIMATE, "adaptive": _ESTIMATE}
 _ATTACK = {"name": _TEXT, "role": _TEXT, "images": _WHOLE, "accuracy_after": _SHARE}
 _SKIPPED = {"attack": _TEXT, "reason": _TEXT}
+_BALL = {
+    "norm": _NORM,
+    "epsilon": _AMOUNT,
+    "clean": _ESTIMATE,
+    "adaptive": _ATTACKED,
+    "headline": _TEXT,
+    "masking_suspected": _FLAG,
+    "failed_checks": _List(_TEXT),
+    "attacks": _List(_Object(_ATTACK)),
+}
+_UNION = {**_ACCURACY, "finding": _TEXT}
+_SEVERAL = {"norms": _List(_Object(_BALL), least=2), "union": _Object(_UNION)}
 _RUN = {
     "command": _TEXT,
     "started": _TEXT,
@@ -181,3 +193,5 @@ def check_report(data: Any) -> None:
     _REPORT.check(data, "it")
     if _DRAWS.keys() & data["adaptive"].keys():
         _Object(_DRAWS).check(data["adaptive"], "adaptive")
+    if _SEVERAL.keys() & data.keys():
+        _Object(_SEVERAL).check(data, "it")

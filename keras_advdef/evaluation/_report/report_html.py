@@ -23,6 +23,7 @@ def report_html(data: dict[str, Any], figure: Any) -> str:
     figure.savefig(buffer, format="png", dpi=150)
     return template.render(
         headline=printable(data["headline"]),
+        finding=printable(data["union"]["finding"]) if "union" in data else "",
         alarmed=any(check["passed"] is False for check in data["checks"]),
         tables=report_tables(data),
         picture=base64.b64encode(buffer.getvalue()).decode(),

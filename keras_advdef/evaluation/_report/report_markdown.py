@@ -18,6 +18,7 @@ def report_tables(data: dict[str, Any]) -> list[Table]:
     """
     tables = (
         _accuracies(data),
+        *_norms(data),
         _checks(data),
         _attacks(data),
         _defence_costs(data),
@@ -55,9 +56,31 @@ def _accuracies(data: dict[str, Any]) -> Table:
     return title, ["", "accuracy", "images"], rows
 
 
+def _norms(data: dict[str, Any]) -> list[Table]:
+    """The accuracy under each norm and under any of them, if there are several."""
+    if "norms" not in data:
+        return []
+    rows = [
+        [
+            each["norm"],
+            f"{each['epsilon']:.4g}",
+            percent(each["adaptive"]),
+            ", ".join(map(_spaced, each["failed_checks"])) or "none",
+        ]
+        for each in data["norms"]
+    ]
+    rows.append(["any of them", "", percent(data["union"]), ""])
+    title = "Accuracy under each norm, worst case for each image"
+    return [(title, ["norm", "epsilon", "accuracy", "failed checks"], rows)]
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _checks(data: dict[str, Any]) -> Table:
     rows = [
-        [check["name"].replace("_", " "), _VERDICTS[check["passed"]], check["detail"]]
+        [_spaced(check["name"]), _VERDICTS[check["passed"]], check["detail"]]
         for check in data["checks"]
     ]
     return "Sanity checks", ["check", "verdict", "finding"], rows
@@ -201,6 +224,8 @@ def report_markdown(data: dict[str, Any]) -> str:
         data: The contents of `report.json`.
     """
     parts = ["# Robustness report", f"**{escape_markdown(data['headline']).strip()}**"]
+    if "union" in data:
+        parts.append(f"**{escape_markdown(data['union']['finding']).strip()}**")
     for title, header, rows in report_tables(data):
         parts += [f"## {escape_markdown(title)}", markdown_table(header, rows)]
     return "\n\n".join(parts) + "\n"

@@ -24,6 +24,7 @@ def identity_of(request: Request) -> dict[str, object]:
         "data": _digest(request.images, np.asarray(request.labels)),
         "epsilon": request.epsilon,
         "norm": request.norm,
+        "further norms": [list(ball) for ball in request.further],
         "value range": list(request.value_range),
         "budget": request.budget.name,
         "seed": request.seed,

@@ -16,15 +16,10 @@ from keras_advdef.core.errors import (
 )
 from keras_advdef.core.image_source import load_images
 from keras_advdef.core.labels import checked_class_labels
-from keras_advdef.core.norms import NORMS
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import SEED_LIMIT
-from keras_advdef.core.value_range import (
-    ValueRange,
-    checked_epsilon,
-    checked_images,
-    small_epsilon_error,
-)
+from keras_advdef.core.value_range import ValueRange, checked_images
+from keras_advdef.evaluation._request.balls import Ball, parse_balls
 from keras_advdef.evaluation._request.budget import BUDGETS, Budget
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 
@@ -43,9 +38,11 @@ class Request:
             as far as needed.
         epsilon: Largest norm of a perturbation, in the units of `value_range`.
         norm: "linf", "l2" or "l1".
+        further: The norms that are evaluated besides, with their epsilons.
         value_range: Range of the pixels.
         budget: The budget.
-        attacks: The user's own attacks instead of the budget's, or `None`.
+        attacks: The user's own attacks instead of the budget's, of all norms, or
+            `None`.
         reference: Undefended model to compare with, or `None`.
         surrogate: Model from which images are transferred, or `None`.
         curve: Epsilons of the curve, or `None` for the default ones.
@@ -60,6 +57,7 @@ class Request:
     given: int | None
     epsilon: float
     norm: str
+    further: tuple[Ball, ...]
     value_range: ValueRange
     budget: Budget
     attacks: tuple[Attack, ...] | None
@@ -77,8 +75,9 @@ class Request:
         model: Any,
         images: Any,
         labels: Any,
-        epsilon: float,
+        epsilon: Any,
         norm: str,
+        norms: Sequence[str] | None,
         value_range: tuple[float, float],
         budget: str,
         attacks: Sequence[Attack] | None,
@@ -107,7 +106,14 @@ class Request:
         if np.shape(labels)[:1] != (len(images),):
             rule = f"as many as the images, {len(images)}"
             raise invalid(OWNER, "labels", rule, np.asarray(labels))
-        norm = checked_choice(OWNER, "norm", norm, NORMS)
+        main, *further = parse_balls(
+            OWNER,
+            epsilon,
+            norm=norm,
+            norms=norms,
+            value_range=pixels,
+            allow_small=allow_small_epsilon,
+        )
         evaluated = EvaluatedModel.of(model)
         _check_shape("model", images, evaluated.image_shape)
         companions = {
@@ -122,15 +128,14 @@ class Request:
             images=images[:most],
             labels=np.asarray(labels)[:most],
             given=len(images) if source.is_whole else None,
-            epsilon=_checked_epsilon(
-                epsilon, pixels, norm=norm, small=allow_small_epsilon
-            ),
-            norm=norm,
+            epsilon=main.epsilon,
+            norm=main.norm,
+            further=tuple(further),
             value_range=pixels,
             budget=plan,
             attacks=None
             if attacks is None
-            else _checked_attacks(attacks, pixels, norm),
+            else _checked_attacks(attacks, pixels, [main, *further]),
             reference=companions["reference"],
             surrogate=companions["surrogate"],
             curve=None if curve is None else _checked_curve(curve),
@@ -148,6 +153,23 @@ class Request:
     def size(self) -> int:
         """Images per compiled call, at most the number of images."""
         return min(self.batch_size, self.count)
+
+    def under(self, ball: Ball) -> "Request":
+        """Returns the request for one of the further norms, without what is shown only.
+
+        Curve and smallest perturbations are measured for the main norm alone.
+
+        Args:
+            ball: The norm, with its epsilon.
+        """
+        return dataclasses.replace(
+            self,
+            epsilon=ball.epsilon,
+            norm=ball.norm,
+            further=(),
+            budget=dataclasses.replace(self.budget, searched=0),
+            curve=(),
+        )
 
     def classes_of(self, classes: int) -> np.ndarray:
         """Returns the labels as integers, for a model with the given number of classes.
@@ -175,17 +197,6 @@ def _check_shape(
         raise invalid(OWNER, "images", rule, images)
 
 
-def _checked_epsilon(
-    epsilon: float, pixels: ValueRange, *, norm: str, small: bool
-) -> float:
-    number = checked_epsilon(OWNER, epsilon, pixels, norm=norm, low_open=True)
-    otherwise = "To keep it, pass `allow_small_epsilon=True`."
-    error = small_epsilon_error(OWNER, number, pixels, otherwise=otherwise)
-    if error is not None and not small:
-        raise error
-    return number
-
-
 def _checked_list(argument: str, value: Sequence[Any]) -> list[Any]:
     if not isinstance(value, (list, tuple, np.ndarray)):
         raise invalid(OWNER, argument, "a list", value)
@@ -193,18 +204,25 @@ def _checked_list(argument: str, value: Sequence[Any]) -> list[Any]:
 
 
 def _checked_attacks(
-    attacks: Sequence[Attack], pixels: ValueRange, norm: str
+    attacks: Sequence[Attack], pixels: ValueRange, balls: Sequence[Ball]
 ) -> tuple[Attack, ...]:
-    for attack in _checked_list("attacks", attacks):
+    norms = [ball.norm for ball in balls]
+    given = _checked_list("attacks", attacks)
+    for attack in given:
         checked_instance(OWNER, "attacks", attack, Attack)
         if attack.value_range != pixels:
             rule = f"attacks with value_range={tuple(pixels)}, the evaluation's"
             raise invalid(OWNER, "attacks", rule, attack)
-        if attack.norm != norm:
-            raise invalid(OWNER, "attacks", f"of the norm {norm}", attack)
+        if attack.norm not in norms:
+            rule = f"of the norm {' or '.join(norms)}"
+            raise invalid(OWNER, "attacks", rule, attack)
         if attack.targeted:
             raise invalid(OWNER, "attacks", "untargeted", attack)
-    return tuple(attacks)
+    if len(norms) > 1:
+        for norm in {*norms} - {attack.norm for attack in given}:
+            rule = f"at least one attack of each norm, {', '.join(norms)}"
+            raise invalid(OWNER, "attacks", rule, given, advice=f"Add one of {norm}.")
+    return tuple(given)
 
 
 def _checked_curve(curve: Sequence[float]) -> tuple[float, ...]:

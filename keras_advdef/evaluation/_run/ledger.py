@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class Ledger:
         self._progress = progress
         self._lock: Any = None
         self._resumed = 0
+        self._section = ""
         self._is_ours = False
         self._is_new = output is not None and not output.exists()
         if output is not None:
@@ -122,6 +123,19 @@ class Ledger:
         """Whether there is a folder for the parts and the report."""
         return self._output is not None
 
+    @contextlib.contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Keeps the parts inside apart from those of the same names outside.
+
+        Args:
+            name: Name of the section, fit for a file name.
+        """
+        self._section = f"{name}-"
+        try:
+            yield
+        finally:
+            self._section = ""
+
     def check_room(self, needed: int) -> None:
         """Raises before the attacks if the disk has too little room.
 
@@ -146,7 +160,7 @@ class Ledger:
         """Returns the arrays of a part, read from its file or computed and written.
 
         Args:
-            name: Name of the part, unique in the evaluation.
+            name: Name of the part, unique in its section.
             compute: Makes the arrays.
             what: Name of the part, for readers.
 
@@ -155,6 +169,7 @@ class Ledger:
         """
         if self._output is None:
             return compute()
+        name = self._section + name
         path = self._output / _FOLDER / f"{name}{_SUFFIX}"
         about = f"{name} of {record_digest(self.identity, _IDENTITY)}"
         found = _arrays(read_sealed(path, about))

@@ -7,6 +7,7 @@ from keras_advdef.evaluation import RobustnessReport, compare_reports
 from keras_advdef.evaluation._report.report_form import check_report
 from keras_advdef.evaluation._report.report_markdown import report_markdown
 from keras_advdef.evaluation._report.report_plot import report_plot
+from tests.support.report_values import several_norms
 
 # One value of each JSON type, and numbers too large to plot.
 OTHERS = [None, True, -1, 0.5, 10**300, "$", [], [[]], {}, {"a": 1}]
@@ -36,8 +37,16 @@ def changed(values, path, other):
     return values
 
 
+@pytest.fixture(params=["one norm", "several norms"])
+def any_values(request, report_values):
+    """The reports on one norm and on several."""
+    several = several_norms() if request.param == "several norms" else {}
+    return {**report_values, **several}
+
+
 def test_takes_reports(report, report_values):
     check_report(report_values)
+    check_report({**report_values, **several_norms()})
     check_report(report.data)
     check_report(json.loads(report.to_json()))
 
@@ -56,6 +65,8 @@ def test_takes_reports(report, report_values):
         (("seed",), places, "it lacks seed"),
         (("duties", "architecture"), [], "architecture is not an object"),
         (("adaptive", "worst"), 0.1, "adaptive lacks evaluations"),
+        (("union",), 0, "it lacks norms"),
+        (("norms",), [0, 0], r"norms\[0\] is not an object"),
         ((), [], "it is not an object"),
     ],
 )
@@ -64,12 +75,12 @@ def test_says_what_is_wrong(report_values, path, value, said):
         check_report(changed(report_values, path, value))
 
 
-def test_what_is_taken_can_be_shown(report_values):
+def test_what_is_taken_can_be_shown(any_values):
     """Any value at any place is either refused or shown without an error."""
     shown = 0
-    for path in [*places(report_values)]:
+    for path in [*places(any_values)]:
         for other in (*OTHERS, places):
-            values = changed(report_values, path, other)
+            values = changed(any_values, path, other)
             try:
                 check_report(values)
             except ValueError:

@@ -11,6 +11,7 @@ from keras_advdef.evaluation._report.report_markdown import (
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.hostile_values import with_text
 from tests.support.rendered_markdown import only_text, rendered
+from tests.support.report_values import several_norms
 
 
 @pytest.fixture
@@ -45,6 +46,22 @@ def test_certified_accuracy(data):
     assert rows == {"0.25": ["50.0 % [25.0, 75.0]", "8"]}
 
 
+def test_several_norms(data):
+    text = report_markdown({**data, **several_norms()})
+    assert (
+        "**Accuracy under a \\| b**\n\n**Accuracy is left \\| in linf.**\n\n## " in text
+    )
+    rows = rows_of(
+        {**data, **several_norms()},
+        "Accuracy under each norm, worst case for each image",
+    )
+    assert rows == {
+        "linf": ["0.1", "30.0 % [7.0, 65.0]", "none"],
+        "l2": ["0.5", "10.0 % [0.0, 45.0]", "more steps, no detector"],
+        "any of them": ["", "0.0 % [0.0, 31.0]", ""],
+    }
+
+
 def test_verdicts_and_draws(data):
     text = report_markdown(data)
     for check in data["checks"]:
@@ -65,7 +82,7 @@ def test_percent():
 def test_text_stays_text(data, text):
     point = {"radius": 0.25, "accuracy": 0.5, "interval": [0.25, 0.75], "count": 8}
     data["certified"] = {"method": "a bound", "norm": "l2", "curve": [point]}
-    data = with_text(data, text)
+    data = with_text({**data, **several_norms()}, text)
     tables = report_tables(data)
     markdown = report_markdown(data)
     assert set(filterfalse(str.isprintable, markdown)) == {"\n"}
@@ -73,8 +90,9 @@ def test_text_stays_text(data, text):
     kinds -= {"paragraph", "inline"}
     assert kinds == {"heading", "table", "thead", "tbody", "tr", "th", "td"}
     inlines = [token for token in rendered(markdown) if token.type == "inline"]
-    headline = "".join(each.content for each in inlines.pop(1).children)
-    assert headline == printable(text).strip()
+    for _ in ("headline", "finding"):
+        bold = "".join(each.content for each in inlines.pop(1).children)
+        assert bold == printable(text).strip()
     expected = ["Robustness report"]
     for title, header, rows in tables:
         expected += [title, *header, *(cell for row in rows for cell in row)]

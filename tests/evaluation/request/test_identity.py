@@ -24,6 +24,7 @@ CHANGES = {
     "data": {"images": BASE["images"] + 0.01},
     "epsilon": {"epsilon": 0.11},
     "norm": {"norm": "l2"},
+    "further norms": {"norms": ["linf", "l2"], "epsilon": [0.1, 0.5]},
     "value range": {"value_range": (0, 2)},
     "budget": {"budget": "full"},
     "seed": {"seed": 1},

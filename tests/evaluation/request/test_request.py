@@ -50,6 +50,26 @@ class TestRequest:
         assert make_request(curve=[0.2, 0, 0.1, 0.2]).curve == (0.0, 0.1, 0.2)
         assert make_request(curve=[]).curve == ()
 
+    def test_further_norms(self, make_request):
+        own = [FGSM(0.1), PGD(0.5, norm="l2")]
+        request = make_request(
+            norms=["linf", "l2"], epsilon=[0.1, 0.5], attacks=own, curve=[0.2]
+        )
+        assert (request.norm, request.epsilon) == ("linf", 0.1)
+        assert request.further == (("l2", 0.5),)
+        under = request.under(request.further[0])
+        assert (under.norm, under.epsilon, under.further) == ("l2", 0.5, ())
+        assert (under.curve, under.budget.searched) == ((), 0)
+        assert under.attacks == tuple(own)
+        with pytest.raises(ValueError, match=r"of the norm linf or l2"):
+            make_request(
+                norms=["linf", "l2"],
+                epsilon=[0.1, 0.5],
+                attacks=[*own, PGD(0.5, norm="l1")],
+            )
+        with pytest.raises(ValueError, match=r"at least one .*Add one of l2\."):
+            make_request(norms=["linf", "l2"], epsilon=[0.1, 0.5], attacks=own[:1])
+
     def test_models_that_take_any_size(self, make_request):
         pooled = keras.layers.GlobalAveragePooling2D()
         model = keras.Sequential([keras.Input((None, None, 1)), pooled])

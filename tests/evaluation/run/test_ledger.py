@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import shutil
@@ -50,6 +51,21 @@ class TestLedger:
         assert again["a"].tolist() == [1]
         ledger.close(finished=False)
         later = opened()
+        assert later.part("one", values(3), "one")["a"].tolist() == [1]
+        later.close(finished=True)
+        assert not (tmp_path / "progress").exists()
+
+    def test_sections_keep_their_parts_apart(self, opened, tmp_path):
+        ledger = opened()
+        ledger.part("one", values(1), "one")
+        with ledger.section("l2"):
+            assert ledger.part("one", values(2), "one")["a"].tolist() == [2]
+        assert ledger.part("one", values(3), "one")["a"].tolist() == [1]
+        ledger.close(finished=False)
+        later = opened()
+        with contextlib.suppress(ZeroDivisionError), later.section("l2"):
+            assert later.part("one", values(3), "one")["a"].tolist() == [2]
+            raise ZeroDivisionError
         assert later.part("one", values(3), "one")["a"].tolist() == [1]
         later.close(finished=True)
         assert not (tmp_path / "progress").exists()
