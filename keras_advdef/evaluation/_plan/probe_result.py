@@ -15,6 +15,11 @@ from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.softmax_head import score_total
 from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation._plan.differing_rows import (
+    differences,
+    differing_rows,
+    rounding_share,
+)
 from keras_advdef.evaluation._plan.offending_operations import (
     LARGEST_SHARE,
     defective,
@@ -25,8 +30,6 @@ from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 
 _RUNS = 5
 _DEFAULT_DRAWS = 20
-# Logits of two runs of a deterministic function differ only by rounding.
-_SAME = 1e-4
 # Logarithm that stands for a probability of zero.
 _CERTAIN = -60.0
 
@@ -123,9 +126,9 @@ def probe(
         _logits(model, images, value_range, seed=derived_seed(seed, run))
         for run in range(_RUNS)
     ]
-    first = runs[0]
-    spread = max(float(np.abs(run - first).max()) for run in runs)
-    is_random = spread > _SAME * (1.0 + float(np.abs(first).max()))
+    first, share = runs[0], rounding_share(model)
+    spread = max(float(differences(first, run).max()) for run in runs)
+    is_random = any(differing_rows(first, run, share).any() for run in runs)
     plain = ModelView(model, is_random=is_random)
     look = _Look(images, labels, pixels=value_range, seed=seed)
     slopes = look.slopes(plain)

@@ -94,6 +94,17 @@ class TestProbe:
         assert not probed.naive.is_random
         assert not probed.is_plain
 
+    # The noise of a thousandth of the gap is far below one.
+    @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+    @pytest.mark.parametrize("is_random", [True, False])
+    def test_small_logits_hide_no_noise(self, factor, is_random, trained_net, probe_of):
+        def model(images):
+            logits = trained_net(images)
+            noise = tf.random.normal(tf.shape(logits), stddev=0.01 * is_random)
+            return factor * (logits + noise) @ tf.eye(3)
+
+        assert probe_of(model).is_random == is_random
+
     def test_probabilities(self, trained_net, probe_of):
         with pytest.warns(UserWarning, match="returns probabilities"):
             probed = probe_of(masked_nets.steep(trained_net))
