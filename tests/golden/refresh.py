@@ -7,6 +7,7 @@
 - `docs/command_line.md`: the commands and their flags.
 - `keras_advdef_command/_names.py`: the names that `keras-advdef defences` tells apart.
 - `docs/model_forms.md`: the recorded outcomes of `tests/golden/model_forms.py`.
+- `docs/trick_models.md`: what `benchmarks/trick_models.py` recorded.
 
 Review the difference, and add a line to `CHANGELOG.md` where users will notice it.
 `--check` writes nothing, names the files that are out of date and exits with 1.
@@ -28,6 +29,7 @@ import keras_advdef
 from keras_advdef.cli.defences import defences_table
 from keras_advdef.core.cards import all_cards
 from keras_advdef_command.app import app
+from tests.golden import trick_models
 from tests.golden.exports import INITS, export_imported_names, exports_text
 from tests.golden.model_forms import PAGE, outcomes, page
 
@@ -152,6 +154,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     COMMANDS: commands_text,
     KNOWN: known_text,
     PAGE: lambda: page(outcomes()),
+    trick_models.PAGE: lambda: trick_models.page(trick_models.recorded()),
     **{path: partial(exports_text, path) for path in INITS},
 }
 
