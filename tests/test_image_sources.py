@@ -9,6 +9,7 @@ from keras_advdef.attacks import FGSM
 from keras_advdef.evaluation import (
     certify_cross_lipschitz,
     certify_lipschitz_margin,
+    evaluate_corruptions,
     evaluate_detector,
 )
 from keras_advdef.evaluation._request.identity import identity_of
@@ -53,6 +54,11 @@ def operations(net, hidden, detector, attack, make_request):
         report = evaluate_detector(detector, images, attacked, labels=LABELS)
         return report.clean
 
+    def corrupted(images, labels=None):
+        settings = {"corruptions": ["fog"], "severities": [5], "verbose": 0}
+        report = evaluate_corruptions(net, images, labels, **settings)
+        return np.array([report.accuracies["fog"][5].correct])
+
     def request(images, labels=None):
         identity = identity_of(make_request(model=net, images=images, labels=labels))
         return np.array([identity["data"]])
@@ -66,6 +72,7 @@ def operations(net, hidden, detector, attack, make_request):
         "certify": lambda images, *_: smoothed.certify(images, samples=20, seed=0)[1],
         "classify": lambda images, *_: smoothed.classify(images, seed=0),
         "calibrate": lambda images, *_: np.array(detector.calibrate(images, 0.2)),
+        "evaluate_corruptions": corrupted,
         "evaluate_detector": detect,
     }
 
@@ -79,6 +86,7 @@ NAMES = [
     "certify",
     "classify",
     "calibrate",
+    "evaluate_corruptions",
     "evaluate_detector",
 ]
 

@@ -55,6 +55,23 @@ class LineProgress(Progress):
         self.line(f"{attack}: {left} images left{time_left(seconds)}")
 
 
+def progress_of(verbose: str | int | Progress) -> Progress:
+    """Returns the listener for a user's `verbose`.
+
+    Args:
+        verbose: 1 or "auto" for printed lines, anything else that is no listener for
+            silence.
+
+    Example:
+
+    >>> from keras_advdef.core.progress import progress_of
+    >>> progress_of(0).line("nothing is printed")
+    """
+    if isinstance(verbose, Progress):
+        return verbose
+    return LineProgress() if verbose in ("auto", 1) else Progress()
+
+
 def time_left(seconds: float | None) -> str:
     """Returns the end of a progress line: the time left.
 

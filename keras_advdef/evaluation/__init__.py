@@ -6,8 +6,10 @@ from keras_advdef.evaluation.certify_cross_lipschitz import certify_cross_lipsch
 from keras_advdef.evaluation.certify_lipschitz_margin import certify_lipschitz_margin
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.compare_reports import compare_reports
+from keras_advdef.evaluation.corruption_report import CorruptionReport
 from keras_advdef.evaluation.detection_report import DetectionReport
 from keras_advdef.evaluation.draw_curve import draw_curve
+from keras_advdef.evaluation.evaluate_corruptions import evaluate_corruptions
 from keras_advdef.evaluation.evaluate_detector import evaluate_detector
 from keras_advdef.evaluation.evaluate_robustness import evaluate_robustness
 from keras_advdef.evaluation.robustness_report import RobustnessReport
@@ -15,6 +17,7 @@ from keras_advdef.evaluation.robustness_report import RobustnessReport
 __all__ = [
     "AccuracyEstimate",
     "Check",
+    "CorruptionReport",
     "DetectionReport",
     "RobustnessReport",
     "better_than_chance",
@@ -22,6 +25,7 @@ __all__ = [
     "certify_lipschitz_margin",
     "compare_reports",
     "draw_curve",
+    "evaluate_corruptions",
     "evaluate_detector",
     "evaluate_robustness",
 ]

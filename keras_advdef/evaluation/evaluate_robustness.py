@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.core.progress import LineProgress, Progress
+from keras_advdef.core.progress import Progress, progress_of
 from keras_advdef.evaluation._evaluation import Evaluation
 from keras_advdef.evaluation._report.finished_report import finished_report, save_report
 from keras_advdef.evaluation._request.identity import identity_of
@@ -122,13 +122,7 @@ def evaluate_robustness(
         seed=seed,
         allow_small_epsilon=allow_small_epsilon,
     )
-    return _run(request, None if output is None else Path(output), _progress(verbose))
-
-
-def _progress(verbose: str | int | Progress) -> Progress:
-    if isinstance(verbose, Progress):
-        return verbose
-    return LineProgress() if verbose in ("auto", 1) else Progress()
+    return _run(request, None if output is None else Path(output), progress_of(verbose))
 
 
 def _run(request: Request, output: Path | None, progress: Progress) -> RobustnessReport:

@@ -4,7 +4,13 @@ import threading
 import numpy as np
 
 from keras_advdef.attacks import PGD
-from keras_advdef.core.progress import LineProgress, Progress, meter, time_left
+from keras_advdef.core.progress import (
+    LineProgress,
+    Progress,
+    meter,
+    progress_of,
+    time_left,
+)
 
 
 def test_silence(capsys):
@@ -68,3 +74,12 @@ def test_threads_count_for_themselves():
     assert seen == [5]
     assert meter.rows == before
     assert np.isfinite(meter.tracing)
+
+
+def test_progress_of_a_users_argument():
+    for verbose in ("auto", 1, True):
+        assert isinstance(progress_of(verbose), LineProgress)
+    for verbose in (0, False, "no"):
+        assert type(progress_of(verbose)) is Progress
+    mine = Progress()
+    assert progress_of(mine) is mine

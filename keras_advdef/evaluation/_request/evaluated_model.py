@@ -18,6 +18,7 @@ from keras_advdef.evaluation._request.read_keras import read_keras
 from keras_advdef.evaluation._request.served_model import ServedModel
 from keras_advdef.training.training_model import TrainingModel
 
+_OWNER = "evaluate_robustness"
 # Only rows and columns.
 _MAP_RANK = 2
 # These hold no defences that a pass could bypass.
@@ -39,24 +40,25 @@ class EvaluatedModel:
     can_bypass: bool
 
     @classmethod
-    def of(cls, model: Any) -> "EvaluatedModel":
+    def of(cls, model: Any, *, owner: str = _OWNER) -> "EvaluatedModel":
         """Returns the record of what a user evaluates.
 
         Args:
             model: A Keras model, a training model of this package, the path of a
                 `.keras` file or of a SavedModel, or any function from images to logits.
+            owner: Name of the function that takes the model.
 
         Raises:
             ValueError: If there is no model at a path, or if the model has no layers
                 or several inputs.
         """
         if isinstance(model, (str, Path)):
-            return cls.of(load_model(model))
+            return cls.of(load_model(model), owner=owner)
         if isinstance(model, ServedModel):
             return cls(model=model, cards=model.cards, can_bypass=False)
         cards = {}
         if isinstance(model, keras.Model):
-            _check_structure(model)
+            _check_structure(owner, model)
         if isinstance(model, TrainingModel):
             cards, model = _cards(model.defences()), model.classifier
         layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
@@ -111,14 +113,14 @@ class EvaluatedModel:
         return digest.hexdigest()
 
 
-def _check_structure(model: keras.Model) -> None:
+def _check_structure(owner: str, model: keras.Model) -> None:
     """Raises if a model cannot be an image classifier."""
     inputs = len(getattr(model, "inputs", None) or [None])
     empty = isinstance(model, keras.Sequential) and not model.layers
     if empty or inputs != 1:
         rule = "a classifier with one image input"
         advice = "It has no layers." if empty else f"It has {inputs} inputs."
-        raise invalid("evaluate_robustness", "model", rule, model.name, advice=advice)
+        raise invalid(owner, "model", rule, model.name, advice=advice)
 
 
 def _cards(defended: Iterable[object]) -> dict[str, DefenceCard]:

@@ -14,14 +14,17 @@ from keras_advdef.core.errors import (
     checked_number,
     invalid,
 )
-from keras_advdef.core.image_source import load_images
 from keras_advdef.core.labels import checked_class_labels
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import SEED_LIMIT
-from keras_advdef.core.value_range import ValueRange, checked_images
+from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._request.balls import Ball, parse_balls
 from keras_advdef.evaluation._request.budget import BUDGETS, Budget
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
+from keras_advdef.evaluation._request.image_data import (
+    check_image_shape,
+    checked_data,
+)
 
 OWNER = "evaluate_robustness"
 
@@ -97,15 +100,10 @@ class Request:
         """
         pixels = ValueRange.parse(OWNER, value_range)
         plan = BUDGETS[checked_choice(OWNER, "budget", budget, tuple(BUDGETS))]
-        source = load_images(OWNER, images, labels, most=plan.images)
-        images, labels = checked_images(OWNER, source.images, pixels), source.labels
+        images, labels, is_whole = checked_data(
+            OWNER, images, labels, value_range=pixels, most=plan.images
+        )
         most = len(images) if plan.images is None else plan.images
-        if labels is None:
-            advice = "Pass the true classes; predictions would hide every mistake."
-            raise invalid(OWNER, "labels", "given", labels, advice=advice)
-        if np.shape(labels)[:1] != (len(images),):
-            rule = f"as many as the images, {len(images)}"
-            raise invalid(OWNER, "labels", rule, np.asarray(labels))
         main, *further = parse_balls(
             OWNER,
             epsilon,
@@ -115,19 +113,21 @@ class Request:
             allow_small=allow_small_epsilon,
         )
         evaluated = EvaluatedModel.of(model)
-        _check_shape("model", images, evaluated.image_shape)
+        check_image_shape(OWNER, "model", images=images, expected=evaluated.image_shape)
         companions = {
             name: None if given is None else EvaluatedModel.of(given)
             for name, given in (("reference", reference), ("surrogate", surrogate))
         }
         for name, companion in companions.items():
             if companion is not None:
-                _check_shape(name, images, companion.image_shape)
+                check_image_shape(
+                    OWNER, name, images=images, expected=companion.image_shape
+                )
         return cls(
             evaluated=evaluated,
             images=images[:most],
-            labels=np.asarray(labels)[:most],
-            given=len(images) if source.is_whole else None,
+            labels=labels[:most],
+            given=len(images) if is_whole else None,
             epsilon=main.epsilon,
             norm=main.norm,
             further=tuple(further),
@@ -183,18 +183,6 @@ class Request:
         return checked_class_labels(
             OWNER, self.labels, count=self.count, classes=classes
         )
-
-
-def _check_shape(
-    taker: str, images: np.ndarray, expected: tuple[int | None, ...]
-) -> None:
-    given = images.shape[1:]
-    fits = len(expected) == len(given) and all(
-        want in (None, size) for size, want in zip(given, expected, strict=True)
-    )
-    if expected and not fits:
-        rule = f"of the shape that the {taker} takes, {expected}"
-        raise invalid(OWNER, "images", rule, images)
 
 
 def _checked_list(argument: str, value: Sequence[Any]) -> list[Any]:
