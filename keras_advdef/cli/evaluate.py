@@ -42,6 +42,8 @@ def run_evaluate(flags: EvaluateFlags, console: Console) -> RobustnessReport:
         report = evaluate_robustness(
             images=pixels.from_unit(data.images),
             labels=data.labels,
+            class_names=data.classes,
+            data_name=data.source,
             verbose=progress,
             **arguments,
         )
@@ -78,4 +80,6 @@ def _print_report(report: RobustnessReport, output: Path, console: Console) -> N
     print_line(console, report.headline)
     if "union" in report.data:
         print_line(console, report.data["union"]["finding"])
-    print_line(console, f"Written to {output}: report.html, .md, .json, .png")
+    print_line(
+        console, f"Written to {output}: report.html, .md, .json, .png; images.csv"
+    )

@@ -60,6 +60,8 @@ _LONGEST_REASON = 300
 # Far above the size and nesting of our own files.
 _LARGEST_JSON = 2**24
 _DEEPEST_JSON = 100
+# Some hundred bytes for each of a million images.
+_LARGEST_TEXT = 2**28
 _MEMORY_SHARE = 0.5
 _UNKNOWN_MEMORY = 8 * 2**30
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -226,15 +228,39 @@ def read_json(path: Path, refuse: Refusal) -> Any:
     >>> keras_advdef.core.untrusted.read_json(path, ValueError)
     [1, 2]
     """
+    text = read_text(path, refuse, most=_LARGEST_JSON)
+    with read_errors_as(refuse, "It is not JSON ({})."):
+        values = json.loads(text, object_pairs_hook=_named_once)
+        _check_values(values)
+    return values
+
+
+def read_text(path: Path, refuse: Refusal, *, most: int = _LARGEST_TEXT) -> str:
+    """Returns the contents of a UTF-8 text file.
+
+    Args:
+        path: Path of the file.
+        refuse: Maps a sentence to the error to raise.
+        most: Largest size in bytes.
+
+    Raises:
+        Exception: The error from `refuse`.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp()) / "a.csv"
+    >>> _ = path.write_text("a,b")
+    >>> keras_advdef.core.untrusted.read_text(path, ValueError)
+    'a,b'
+    """
     with open_regular_file(path, refuse) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > _LARGEST_JSON:
-            raise refuse(f"It is larger than {size_text(_LARGEST_JSON)}.")
-        with read_errors_as(refuse, "It is not JSON ({})."):
-            text = file.read(size).decode("utf-8")
-            values = json.loads(text, object_pairs_hook=_named_once)
-            _check_values(values)
-    return values
+        if size > most:
+            raise refuse(f"It is larger than {size_text(most)}.")
+        with read_errors_as(refuse, "It is not UTF-8 text ({})."):
+            return file.read(size).decode("utf-8")
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._plan.probe_result import probe
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._report.findings import Findings, Measurements, Record
+from keras_advdef.evaluation._report.images_csv import images_csv
 from keras_advdef.evaluation._report.norms_data import norms_data
 from keras_advdef.evaluation._report.report_data import report_data, run_facts
 from keras_advdef.evaluation._request.request import Request
@@ -118,6 +119,7 @@ class Evaluation:
             naive=attacked.naive,
             chosen=runner.wrong / runner.draws,
             records=attacked.records,
+            images=runner.records,
             checks=self._sanity_checks(chance, attacked, measured),
             measured=measured,
             seconds=runner.seconds,
@@ -258,6 +260,13 @@ class Evaluation:
             gallery=Gallery.of(
                 smallest, request.images, labels, value_range=request.value_range
             ),
+            example=Gallery.of_example(
+                runner.records.example,
+                request.images,
+                labels,
+                norm=request.norm,
+                value_range=request.value_range,
+            ),
         )
 
     def _sanity_checks(
@@ -289,13 +298,19 @@ class Evaluation:
         data = {**report_data(self._request, findings), "run": facts}
         if len(under) > 1:
             data |= norms_data(under)
-        return RobustnessReport(data, gallery=findings.measured.gallery)
+        return RobustnessReport(
+            data,
+            gallery=findings.measured.gallery,
+            example=findings.measured.example,
+            images=images_csv(under),
+        )
 
 
 def _record(runner: Runner, stage: Stage, images: int) -> Record:
     """The report's entry for a stage that has just ended."""
     wrong = runner.wrong / runner.draws
     return {
+        "key": stage.key,
         "name": stage.label,
         "role": stage.role,
         "images": images,

@@ -7,11 +7,17 @@ from typing import Any
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.progress import Progress, progress_of
 from keras_advdef.evaluation._evaluation import Evaluation
-from keras_advdef.evaluation._report.finished_report import finished_report, save_report
+from keras_advdef.evaluation._report.finished_report import (
+    finished_report,
+    renamed,
+    save_report,
+)
 from keras_advdef.evaluation._request.identity import identity_of
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.ledger import Ledger, remove_parts
 from keras_advdef.evaluation.robustness_report import RobustnessReport
+
+_NAMES = ("class_names", "data_name")
 
 
 def evaluate_robustness(
@@ -34,6 +40,8 @@ def evaluate_robustness(
     seed: int = 0,
     verbose: str | int | Progress = "auto",
     allow_small_epsilon: bool = False,
+    class_names: Sequence[str] | None = None,
+    data_name: str = "",
 ) -> RobustnessReport:
     """Inspects a model, runs the attacks that fit it, and reports what they found.
 
@@ -86,6 +94,10 @@ def evaluate_robustness(
         verbose: 0 for silence; 1 or "auto" for lines about the plan and the progress;
             or a `keras_advdef.core.progress.Progress` that shows them another way.
         allow_small_epsilon: Confirms an epsilon below 0.1 % of the range.
+        class_names: Names of the classes in the order of their numbers, for tables and
+            pictures; `None` for numbers.
+        data_name: What the images are, such as "the test images of MNIST", for the
+            top of the report.
 
     Returns:
         A `RobustnessReport`.
@@ -121,6 +133,8 @@ def evaluate_robustness(
         precision=precision,
         seed=seed,
         allow_small_epsilon=allow_small_epsilon,
+        class_names=class_names,
+        data_name=data_name,
     )
     return _run(request, None if output is None else Path(output), progress_of(verbose))
 
@@ -132,7 +146,8 @@ def _run(request: Request, output: Path | None, progress: Progress) -> Robustnes
         finished = finished_report(output, identity, progress)
         if finished is not None:
             remove_parts(output, identity)
-            return finished
+            names = {name: getattr(request, name) for name in _NAMES}
+            return renamed(finished, output, **names)
     ledger = Ledger(output, identity, progress)
     is_finished = False
     try:

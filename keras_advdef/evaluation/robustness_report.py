@@ -8,19 +8,33 @@ from typing import Any
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.files import atomic_write, atomic_write_text
-from keras_advdef.core.untrusted import Refusal, read_errors_as, read_json
+from keras_advdef.core.untrusted import (
+    Refusal,
+    read_errors_as,
+    read_json,
+    read_text,
+)
 from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._report.curve_figure import curve_figure
 from keras_advdef.evaluation._report.report_form import check_report
-from keras_advdef.evaluation._report.report_html import report_html
+from keras_advdef.evaluation._report.report_html import Pictures, report_html
 from keras_advdef.evaluation._report.report_markdown import report_markdown
 from keras_advdef.evaluation._report.report_plot import report_plot
 from keras_advdef.evaluation._report.seal import Seal
 
 REPORT = "report.json"
-_GALLERY = "gallery.npz"
-FILES = (REPORT, _GALLERY, "report.png", "report.md", "report.html")
+_GALLERY, _EXAMPLE, _IMAGES = "gallery.npz", "example.npz", "images.csv"
+FILES = (
+    REPORT,
+    _GALLERY,
+    _EXAMPLE,
+    _IMAGES,
+    "report.png",
+    "report.md",
+    "report.html",
+)
 # The files from which the others can be redrawn.
-KEPT = frozenset({REPORT, _GALLERY})
+KEPT = frozenset({REPORT, _GALLERY, _EXAMPLE, _IMAGES})
 
 
 class RobustnessReport:
@@ -30,6 +44,9 @@ class RobustnessReport:
         data: JSON values with the keys of `report.json`; everything that differs
             between equal runs is under "run".
         gallery: The most fragile and the most robust images, or `None`.
+        example: One image under an attack at epsilon, or `None`.
+        images: The contents of `images.csv`, with the result of each attack for each
+            image, or `None`.
 
     Example:
 
@@ -42,9 +59,18 @@ class RobustnessReport:
     True
     """
 
-    def __init__(self, data: dict[str, Any], gallery: Gallery | None = None) -> None:
+    def __init__(
+        self,
+        data: dict[str, Any],
+        gallery: Gallery | None = None,
+        *,
+        example: Gallery | None = None,
+        images: str | None = None,
+    ) -> None:
         self.data = data
         self.gallery = gallery
+        self.example = example
+        self.images = images
 
     @property
     def headline(self) -> str:
@@ -90,7 +116,13 @@ class RobustnessReport:
 
     def to_html(self) -> str:
         """Returns the report as one self-contained HTML page."""
-        return report_html(self.data, self.plot())
+        pictures = Pictures(
+            wide=curve_figure(self.data),
+            narrow=curve_figure(self.data, is_narrow=True),
+            gallery=self.gallery,
+            example=self.example,
+        )
+        return report_html(self.data, pictures)
 
     def plot(self) -> Any:
         """Returns a matplotlib figure of the curve and the gallery."""
@@ -99,8 +131,9 @@ class RobustnessReport:
     def save(self, folder: str | Path) -> None:
         """Writes report.json, report.md, report.html and report.png.
 
-        It also writes gallery.npz, with the images of the figure, and seal.json, with
-        a checksum for each file.
+        It also writes images.csv, with the results image by image; gallery.npz and
+        example.npz, with the images of the figures; and seal.json, with a checksum for
+        each file.
 
         Args:
             folder: The folder; created if missing. Each file is written atomically,
@@ -111,17 +144,20 @@ class RobustnessReport:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.gallery is not None:
-            atomic_write(folder / _GALLERY, self.gallery.save)
+        shown = {_GALLERY: self.gallery, _EXAMPLE: self.example}
+        arrays = {name: each for name, each in shown.items() if each is not None}
+        for name, each in arrays.items():
+            atomic_write(folder / name, each.save)
         atomic_write(folder / "report.png", lambda p: self.plot().savefig(p, dpi=150))
         texts = {
+            **({} if self.images is None else {_IMAGES: self.images}),
             "report.md": self.to_markdown(),
             "report.html": self.to_html(),
             REPORT: self.to_json(),
         }
         for name, text in texts.items():
             atomic_write_text(folder / name, text)
-        written = [*texts, "report.png", *([_GALLERY] if self.gallery else [])]
+        written = [*texts, "report.png", *arrays]
         Seal.write(folder, self.data["run"].get("identity"), written)
 
     @classmethod
@@ -130,7 +166,7 @@ class RobustnessReport:
 
         Args:
             folder: The folder. Without a seal.json, report.json is read unchecked and
-                the images are not loaded.
+                nothing else is loaded.
 
         Raises:
             OSError: If there is no report.
@@ -148,10 +184,17 @@ class RobustnessReport:
         data = read_json(path, refuse)
         with read_errors_as(refuse, "It is not a report: {}."):
             check_report(data)
-        gallery = None
-        if seal is not None and _GALLERY in seal.files:
-            gallery = Gallery.load(folder / _GALLERY, _damaged(folder, _GALLERY))
-        return cls(data, gallery=gallery)
+        sealed = () if seal is None else seal.files
+        gallery, example = (
+            Gallery.load(folder / name, _damaged(folder, name))
+            if name in sealed
+            else None
+            for name in (_GALLERY, _EXAMPLE)
+        )
+        images = None
+        if _IMAGES in sealed:
+            images = read_text(folder / _IMAGES, _damaged(folder, _IMAGES))
+        return cls(data, gallery=gallery, example=example, images=images)
 
     def __repr__(self) -> str:
         return f"RobustnessReport({self.headline!r})"

@@ -93,7 +93,12 @@ def make_runner(make_judge):
 @pytest.fixture
 def report(shared_report):
     """What an evaluation of ten digits with a weak attack found."""
-    return RobustnessReport(copy.deepcopy(shared_report.data), shared_report.gallery)
+    return RobustnessReport(
+        copy.deepcopy(shared_report.data),
+        shared_report.gallery,
+        example=shared_report.example,
+        images=shared_report.images,
+    )
 
 
 @pytest.fixture(scope="session")

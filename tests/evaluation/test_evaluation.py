@@ -124,7 +124,10 @@ class TestEvaluation:
         assert without_run(resumed.report) == without_run(whole)
         names = sorted(path.name for path in resumed.folder.iterdir())
         files = [f"report.{suffix}" for suffix in ("html", "json", "md", "png")]
-        assert names == ["gallery.npz", *files, "seal.json"]
+        kept = ["example.npz", "gallery.npz", "images.csv"]
+        assert names == [*kept, *files, "seal.json"]
+        assert resumed.report.images == whole.images
+        assert (resumed.report.example.adversarial == whole.example.adversarial).all()
 
     def test_damaged_parts_change_nothing(
         self, evaluate, whole, stopped_folder, capsys

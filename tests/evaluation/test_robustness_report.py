@@ -16,6 +16,9 @@ class TestRobustnessReport:
         loaded = RobustnessReport.load(tmp_path / "new" / "folder")
         assert loaded.data == report.data
         np.testing.assert_array_equal(loaded.gallery.norms, report.gallery.norms)
+        np.testing.assert_array_equal(loaded.example.clean, report.example.clean)
+        assert loaded.images == report.images
+        assert len(report.images.splitlines()) == 11
         assert loaded.to_markdown() == report.to_markdown()
 
     def test_properties_are_those_of_the_data(self, report):
@@ -35,7 +38,9 @@ class TestRobustnessReport:
         with pytest.raises(OSError, match=r"report\.json"):
             RobustnessReport.load(tmp_path)
 
-    @pytest.mark.parametrize("name", ["report.json", "gallery.npz"])
+    @pytest.mark.parametrize(
+        "name", ["report.json", "gallery.npz", "example.npz", "images.csv"]
+    )
     def test_load_what_is_damaged(self, name, report, tmp_path, monkeypatch):
         monkeypatch.setattr(RobustnessReport, "plot", lambda self: Figure())
         report.save(tmp_path)

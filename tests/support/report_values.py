@@ -49,8 +49,30 @@ def small_report():
         "curve": [{"epsilon": 0.0, **clean}, {"epsilon": 0.1, **adaptive}],
         "per_class": [{"class": 7, "count": 10, "clean": clean, "adaptive": adaptive}],
         "attacks": [
-            {"name": "PGD-20", "role": "naive", "images": 10, "accuracy_after": 0.5}
+            {
+                "key": "naive",
+                "name": "PGD-20",
+                "role": "naive",
+                "images": 9,
+                "accuracy_after": 0.5,
+            },
+            {
+                "key": "check-black-box",
+                "name": "Square-200",
+                "role": "check",
+                "images": 9,
+                "accuracy_after": 0.4,
+            },
+            {
+                "key": "check-iterative",
+                "name": "PGD-20",
+                "role": "check",
+                "images": 9,
+                "accuracy_after": 0.3,
+            },
         ],
+        "class_names": [f"number {each}" for each in range(8)],
+        "is_robust_accuracy": False,
         "skipped": [{"attack": "transfer", "reason": "no surrogate given"}],
         "defences": ["RandomNoise"],
         "duties": {
@@ -68,6 +90,8 @@ def small_report():
         "versions": {"keras": "3", "numpy": "2"},
         "run": {
             "command": "python run.py",
+            "model": {"name": "net.keras", "parameters": 1200},
+            "data": {"name": "the digits", "shape": [8, 8, 1]},
             "started": "2026-01-01T00:00:00+00:00",
             "seconds": 12.3,
             "inference": {"inference_time_ratio": 1.25},

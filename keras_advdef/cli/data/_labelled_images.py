@@ -101,11 +101,15 @@ class LabelledImages:
         images: Images of shape `(count, rows, cols, channels)`, float32 in `[0, 1]`.
         labels: Labels of shape `(count,)`, int64, from 0.
         description: Which images these are, for the user.
+        source: Where they come from, such as "the test part of digits".
+        classes: Names of the classes in the order of their numbers, or `None`.
     """
 
     images: np.ndarray
     labels: np.ndarray
     description: str
+    source: str
+    classes: tuple[str, ...] | None
 
     @classmethod
     def from_arrays(
@@ -145,7 +149,13 @@ class LabelledImages:
         description = f"all {len(pixels)} images of {source}"
         if classes:
             description += f"; classes by name: {_numbered(classes)}"
-        return cls(images=pixels, labels=checked, description=description)
+        return cls(
+            images=pixels,
+            labels=checked,
+            description=description,
+            source=source,
+            classes=classes or None,
+        )
 
 
 def _numbered(names: tuple[str, ...]) -> str:

@@ -16,6 +16,33 @@ from keras_advdef_command.paths import BUNDLED, DOWNLOADED, is_data_folder
 _DIGITS_TEST_COUNT = 400
 _DIGITS_LEVELS = 16
 _SPLIT_SEED = 0
+# In the order of their numbers; the other data sets are of digits.
+_CLASSES = {
+    "fashion_mnist": (
+        "T-shirt",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    ),
+    "cifar10": (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
+}
 
 
 def _load_digits() -> Dataset:
@@ -95,6 +122,7 @@ def load_test_images(spec: str) -> LabelledImages:
             images=dataset.x_test,
             labels=dataset.y_test,
             source=f"the test part of {spec}",
+            classes=_CLASSES.get(spec, ()),
         )
     if is_data_folder(spec):
         return load_folder_test_images(spec)

@@ -18,7 +18,7 @@ from keras_advdef.models import SmoothedClassifier
 _POINTS = 8
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class CertifiedCurve:
     """Certified accuracies for increasing l2 radii.
 
@@ -26,11 +26,13 @@ class CertifiedCurve:
         radii: In increasing order from 0, in the units of the images.
         estimates: One for each radius.
         method: Name of the certificate.
+        by_image: The radius of each of the first images, 0 for misclassified ones.
     """
 
     radii: tuple[float, ...]
     estimates: tuple[AccuracyEstimate, ...]
     method: str
+    by_image: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
         """Returns the curve as JSON values."""
@@ -76,7 +78,9 @@ def measure_certified(
         AccuracyEstimate(int(((radii > 0) & (radii >= each)).sum()), count)
         for each in grid
     )
-    return CertifiedCurve(radii=grid, estimates=estimates, method=method)
+    return CertifiedCurve(
+        radii=grid, estimates=estimates, method=method, by_image=radii
+    )
 
 
 def _radii(

@@ -37,7 +37,7 @@ def architecture_change(model: Any, reference: Any) -> dict[str, Any]:
         layers = len(_leaves(model)) - len(_leaves(reference))
         return {
             "layers_added": layers,
-            "parameters_added": _parameters(model) - _parameters(reference),
+            "parameters_added": parameter_count(model) - parameter_count(reference),
         }
     added = [
         layer
@@ -46,7 +46,7 @@ def architecture_change(model: Any, reference: Any) -> dict[str, Any]:
     ]
     return {
         "layers_added": len(added),
-        "parameters_added": sum(_parameters(layer) for layer in added),
+        "parameters_added": sum(parameter_count(layer) for layer in added),
     }
 
 
@@ -59,7 +59,12 @@ def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
     ]
 
 
-def _parameters(layer: keras.layers.Layer) -> int:
+def parameter_count(layer: keras.layers.Layer) -> int:
+    """Returns the number of parameters of a layer or model, without random states.
+
+    Args:
+        layer: A layer or model that is built.
+    """
     # The state of a random stream is not a parameter.
     weights = [w for w in layer.weights if "random_state" not in w.name]
     return sum(math.prod(weight.shape) for weight in weights)

@@ -2,16 +2,18 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from keras_advdef.core.norms import norm_per_image
 from keras_advdef.core.untrusted import Refusal, read_npz
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._measure.smallest_perturbations import (
     SmallestPerturbations,
 )
+from keras_advdef.evaluation._run.image_records import Example
 
 _EACH = 4
 _RANK = 4
@@ -53,10 +55,14 @@ class Gallery:
             labels: Their classes.
             value_range: Range of the pixels.
         """
-        if smallest is None or not np.isfinite(smallest.norms).any():
+        if smallest is None:
             return None
         order = np.argsort(smallest.norms, kind="stable")
-        order = order[np.isfinite(smallest.norms[order])]
+        # A random model may be right about an image that it mostly gets wrong.
+        told = smallest.predicted != labels[smallest.rows]
+        order = order[(np.isfinite(smallest.norms) & told)[order]]
+        if not len(order):
+            return None
         ends = np.unique(np.r_[: min(_EACH, len(order)), -_EACH:0] % len(order))
         chosen = order[ends]
         rows = smallest.rows[chosen]
@@ -66,6 +72,38 @@ class Gallery:
             norms=smallest.norms[chosen],
             labels=labels[rows],
             predicted=smallest.predicted[chosen],
+        )
+
+    @classmethod
+    def of_example(
+        cls,
+        example: Example | None,
+        images: np.ndarray,
+        labels: np.ndarray,
+        *,
+        norm: str,
+        value_range: ValueRange,
+    ) -> "Gallery | None":
+        """Returns one image and what an attack within epsilon made of it.
+
+        Args:
+            example: The image, or `None`.
+            images: All images in the value range.
+            labels: Their classes.
+            norm: Norm of the perturbation.
+            value_range: Range of the pixels.
+        """
+        if example is None:
+            return None
+        rows = [example.row]
+        clean = images[rows].astype(np.float32)
+        change = tf.constant(example.image[None] - clean)
+        return cls(
+            clean=value_range.to_unit(clean),
+            adversarial=value_range.to_unit(example.image[None]),
+            norms=norm_per_image(change, norm).numpy(),
+            labels=labels[rows],
+            predicted=np.array([example.predicted]),
         )
 
     def save(self, path: Path) -> None:
@@ -101,33 +139,33 @@ class Gallery:
             raise refuse("Its arrays are not images with their classes.")
         return cls(**arrays)
 
-    def draw(self, axes: Any) -> None:
-        """Draws clean images, perturbations and adversarial images, one column each.
+    def panels(self, column: int) -> list[np.ndarray]:
+        """Returns an image clean, its magnified perturbation, and it adversarial.
 
         Args:
-            axes: Array of matplotlib axes, three rows and as many columns as images.
+            column: Place of the image.
+
+        Returns:
+            Three arrays in `[0, 1]` as matplotlib shows them: `(rows, cols)` for grey
+            values, else `(rows, cols, 3)` or `(rows, cols, 4)`.
         """
-        for column, clean in enumerate(self.clean):
-            adversarial = self.adversarial[column]
-            change = adversarial - clean
-            largest = max(float(np.abs(change).max()), 1e-12)
-            _show(axes[0, column], clean)
-            _show(axes[1, column], 0.5 + 0.5 * change / largest)
-            _show(axes[2, column], adversarial)
-            axes[0, column].set_title(f"{self.labels[column]}", fontsize=8)
-            axes[1, column].set_title(f"x {0.5 / largest:.3g}", fontsize=8)
-            axes[2, column].set_title(
-                f"{self.predicted[column]}, at {self.norms[column]:.3g}", fontsize=8
-            )
-        names = ("clean", "perturbation", "adversarial")
-        for row, name in enumerate(names):
-            axes[row, 0].set_ylabel(name, fontsize=8)
+        clean, adversarial = self.clean[column], self.adversarial[column]
+        scaled = 0.5 + self.magnification(column) * (adversarial - clean)
+        return [_shown(each) for each in (clean, scaled, adversarial)]
+
+    def magnification(self, column: int) -> float:
+        """Returns the factor at which the largest change of a pixel is half the range.
+
+        Args:
+            column: Place of the image.
+        """
+        change = np.abs(self.adversarial[column] - self.clean[column])
+        return 0.5 / max(float(change.max()), 1e-12)
 
 
-def _show(axes: Any, image: np.ndarray) -> None:
+def _shown(image: np.ndarray) -> np.ndarray:
     if keras.config.image_data_format() == "channels_first":
         image = np.moveaxis(image, 0, -1)
     # An image of two channels cannot be drawn: show its first channel.
     shown = image if image.shape[-1] in (3, 4) else image[..., 0]
-    axes.imshow(shown.clip(0.0, 1.0), cmap="gray", vmin=0.0, vmax=1.0)
-    axes.set(xticks=[], yticks=[])
+    return shown.clip(0.0, 1.0)

@@ -11,6 +11,7 @@ from keras_advdef.evaluation._measure.smallest_perturbations import (
     SmallestPerturbations,
 )
 from keras_advdef.evaluation._plan.plan import Plan
+from keras_advdef.evaluation._run.image_records import ImageRecords
 from keras_advdef.evaluation.check import Check
 
 # The entry of one attack in a report.
@@ -27,6 +28,7 @@ class Measurements:
         certified: Certified accuracy against radius, or `None`.
         smallest: The smallest perturbations, or `None`.
         gallery: The most fragile and the most robust images, or `None`.
+        example: One image at epsilon, or `None` if none was attacked.
     """
 
     adaptive: np.ndarray
@@ -34,6 +36,7 @@ class Measurements:
     certified: CertifiedCurve | None
     smallest: SmallestPerturbations | None
     gallery: Gallery | None
+    example: Gallery | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,6 +51,7 @@ class Findings:
         naive: The same under the naive attack, on fresh draws.
         chosen: The same under the worst of all attacks, on the draws that chose it.
         records: The entries of the attacks, in order.
+        images: What each attack did to each image.
         checks: The results of the sanity checks.
         measured: The measurements after the attacks.
         seconds: Duration of each stage.
@@ -60,6 +64,7 @@ class Findings:
     naive: np.ndarray
     chosen: np.ndarray
     records: list[Record]
+    images: ImageRecords
     checks: list[Check]
     measured: Measurements
     seconds: dict[str, float]

@@ -1,5 +1,6 @@
 """Returns, repairs or rejects the report in an evaluation's folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,37 @@ def finished_report(
         progress.line(_said(drawn, "missing, damaged or changed; rewriting"))
         save_report(report, output)
     progress.line("This evaluation has already finished; returning its report.")
+    return report
+
+
+def renamed(
+    report: RobustnessReport,
+    output: Path,
+    *,
+    class_names: Sequence[str] | None,
+    data_name: str,
+) -> RobustnessReport:
+    """Writes a finished report again if classes or data are given other names.
+
+    Names change no result, so they do not identify an evaluation.
+
+    Args:
+        report: The report in the folder.
+        output: The folder.
+        class_names: Names of the classes; `None` leaves them as they are.
+        data_name: What the images are; "" leaves it as it is.
+
+    Returns:
+        The report with these names.
+    """
+    data, about = report.data, report.data["run"].get("data", {})
+    before = data.get("class_names"), about.get("name")
+    if class_names is not None:
+        data["class_names"] = list(class_names)
+    if data_name and about:
+        about["name"] = data_name
+    if (data.get("class_names"), about.get("name")) != before:
+        save_report(report, output)
     return report
 
 

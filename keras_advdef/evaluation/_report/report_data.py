@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_advdef.core.text import printable
@@ -13,11 +14,13 @@ from keras_advdef.core.versions import versions
 from keras_advdef.evaluation._measure.defence_costs import (
     inference_time,
     measure_defence_costs,
+    parameter_count,
 )
 from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
 from keras_advdef.evaluation._report.findings import Findings
+from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._verdict.headline import headline
+from keras_advdef.evaluation._verdict.headline import headline, is_robust_accuracy
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import is_at_chance
 
@@ -50,6 +53,7 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
             curve=findings.measured.curve,
             smallest=findings.measured.smallest,
         ),
+        "class_names": request.class_names and list(request.class_names),
         "images": {"evaluated": request.count, "given": request.given},
         "seed": request.seed,
         "epsilon": request.epsilon,
@@ -78,6 +82,9 @@ def outcome(request: Request, findings: Findings) -> dict[str, Any]:
             findings.checks,
             clean=clean,
             adaptive=adaptive,
+        ),
+        "is_robust_accuracy": is_robust_accuracy(
+            request, findings.plan, findings.checks
         ),
         "masking_suspected": not is_at_chance(findings.checks)
         and any(check.passed is False for check in findings.checks),
@@ -117,6 +124,8 @@ def run_facts(
     return {
         "command": printable(shlex.join(sys.argv)),
         "identity": identity,
+        "model": _model(request.evaluated),
+        "data": {"name": request.data_name, "shape": list(request.images.shape[1:])},
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((now - started).total_seconds(), 2),
         "seconds_by_stage": seconds,
@@ -124,6 +133,15 @@ def run_facts(
         "passes_per_image": {s.key: s.passes(findings.classes) for s in stages},
         "inference": inference_time(request),
         "peak_memory_mib": _peak_memory(),
+    }
+
+
+def _model(evaluated: EvaluatedModel) -> dict[str, Any]:
+    model = evaluated.model
+    is_keras = isinstance(model, keras.Model)
+    return {
+        "name": evaluated.name,
+        "parameters": parameter_count(model) if is_keras else None,
     }
 
 

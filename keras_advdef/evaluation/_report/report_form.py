@@ -124,7 +124,10 @@ _DEFENCE_COSTS = {
 }
 _CHECK = {"name": _TEXT, "passed": _OrNone(_FLAG), "detail": _TEXT}
 _CLASS = {"class": _WHOLE, "count": _WHOLE, "clean": _ESTIMATE, "adaptive": _ESTIMATE}
-_ATTACK = {"name": _TEXT, "role": _TEXT, "images": _WHOLE, "accuracy_after": _SHARE}
+_ATTACK = _Object(
+    {"name": _TEXT, "role": _TEXT, "images": _WHOLE, "accuracy_after": _SHARE},
+    if_there={"key": _TEXT},
+)
 _SKIPPED = {"attack": _TEXT, "reason": _TEXT}
 _BALL = {
     "norm": _NORM,
@@ -134,7 +137,7 @@ _BALL = {
     "headline": _TEXT,
     "masking_suspected": _FLAG,
     "failed_checks": _List(_TEXT),
-    "attacks": _List(_Object(_ATTACK)),
+    "attacks": _List(_ATTACK),
 }
 _UNION = {**_ACCURACY, "finding": _TEXT}
 _SEVERAL = {"norms": _List(_Object(_BALL), least=2), "union": _Object(_UNION)}
@@ -144,6 +147,8 @@ _RUN = {
     "seconds": _AMOUNT,
     "traces": _WHOLE,
     "inference": _Object({}, if_there={"inference_time_ratio": _AMOUNT}),
+    "model": _Object({"name": _TEXT, "parameters": _OrNone(_WHOLE)}),
+    "data": _Object({"name": _TEXT, "shape": _List(_WHOLE, most=3)}),
 }
 _REPORT = _Object(
     {
@@ -155,7 +160,7 @@ _REPORT = _Object(
         "checks": _List(_Object(_CHECK)),
         "curve": _List(_POINT, least=1),
         "per_class": _List(_Object(_CLASS)),
-        "attacks": _List(_Object(_ATTACK)),
+        "attacks": _List(_ATTACK),
         "skipped": _List(_Object(_SKIPPED)),
         "defences": _List(_TEXT),
         "duties": _Object(_DEFENCE_COSTS),
@@ -168,7 +173,11 @@ _REPORT = _Object(
         "versions": _Object({}),
         "run": _Object({}, if_there=_RUN),
     },
-    if_there={"certified": _OrNone(_Object(_CERTIFIED))},
+    if_there={
+        "certified": _OrNone(_Object(_CERTIFIED)),
+        "class_names": _OrNone(_List(_TEXT)),
+        "is_robust_accuracy": _FLAG,
+    },
 )
 
 

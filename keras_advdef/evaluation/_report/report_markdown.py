@@ -3,6 +3,10 @@
 from typing import Any
 
 from keras_advdef.core.text import escape_markdown, markdown_table, printable
+from keras_advdef.evaluation._report.attack_rows import attack_rows
+from keras_advdef.evaluation._report.class_label import class_label
+from keras_advdef.evaluation._report.epsilon_words import epsilon_label
+from keras_advdef.evaluation._report.plain_words import plain_words
 from keras_advdef.evaluation.accuracy_estimate import percent
 
 _VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
@@ -87,24 +91,17 @@ def _checks(data: dict[str, Any]) -> Table:
 
 
 def _attacks(data: dict[str, Any]) -> Table:
-    rows = [
-        [
-            each["name"],
-            each["role"],
-            str(each["images"]),
-            f"{100 * each['accuracy_after']:.1f} %",
-        ]
-        for each in data["attacks"]
-    ]
+    rows = attack_rows(data)
     rows += [
-        [each["attack"], "skipped", "-", each["reason"]] for each in data["skipped"]
+        [each["attack"], f"skipped: {each['reason']}", "-", "-"]
+        for each in data["skipped"]
     ]
-    after = "accuracy after this attack"
+    took = "accuracy it took"
     if "worst" in data["adaptive"]:
         # The worst of several noisy numbers is biased low.
-        after += " (biased low: the same draws chose the images)"
-    header = ["attack", "role", "images attacked", after]
-    return "Attacks in order", header, rows
+        took += " (biased high: the same draws chose the images)"
+    header = ["attack", "what it is for", "images attacked", took]
+    return "Attacks", header, rows
 
 
 def _defence_costs(data: dict[str, Any]) -> Table:
@@ -126,10 +123,10 @@ def _defence_costs(data: dict[str, Any]) -> Table:
         ],
     ]
     rows += [
-        [f"accuracy at epsilon {point['epsilon']:.4g}", percent(point)]
+        [f"accuracy at epsilon {_epsilon(data, point['epsilon'])}", percent(point)]
         for point in costs["small_epsilons"]
     ]
-    rows.append(["median smallest perturbation", _smallest(smallest)])
+    rows.append(["median smallest perturbation", _smallest(data, smallest)])
     return "Costs and benefits of the defence", ["quantity", "measured"], rows
 
 
@@ -145,18 +142,22 @@ def _change(change: dict[str, Any] | None) -> str:
     return f"{points} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
-def _smallest(smallest: dict[str, Any] | None) -> str:
+def _epsilon(data: dict[str, Any], epsilon: float) -> str:
+    return epsilon_label(epsilon, data["norm"], data["value_range"])
+
+
+def _smallest(data: dict[str, Any], smallest: dict[str, Any] | None) -> str:
     if smallest is None:
         return "not measured"
     source = f"{smallest['attack']}, {smallest['count']} images"
     if smallest["median"] is None:
         return f"none found for at least half of the images ({source})"
-    return f"{smallest['median']:.4g} ({source})"
+    return f"{_epsilon(data, smallest['median'])} ({source})"
 
 
 def _curve(data: dict[str, Any]) -> Table:
     rows = [
-        [f"{point['epsilon']:.4g}", percent(point), str(point["count"])]
+        [_epsilon(data, point["epsilon"]), percent(point), str(point["count"])]
         for point in data["curve"]
     ]
     accuracy = "accuracy"
@@ -183,7 +184,7 @@ def _certified(data: dict[str, Any]) -> list[Table]:
 def _classes(data: dict[str, Any]) -> Table:
     rows = [
         [
-            str(each["class"]),
+            class_label(each["class"], data.get("class_names")),
             str(each["count"]),
             percent(each["clean"]),
             percent(each["adaptive"]),
@@ -200,7 +201,7 @@ def _facts(data: dict[str, Any]) -> Table:
         ["command", run.get("command", "")],
         ["seed", str(data["seed"])],
         ["budget", data["budget"]],
-        ["threat model", f"{data['norm']}, epsilon {data['epsilon']:.6g}"],
+        ["threat model", _threat(data)],
         ["value range", f"{data['value_range'][0]:g} to {data['value_range'][1]:g}"],
         [
             "images",
@@ -217,13 +218,50 @@ def _facts(data: dict[str, Any]) -> Table:
     return "How it was measured", ["", ""], rows
 
 
+def _threat(data: dict[str, Any]) -> str:
+    plain = f"{data['epsilon']:.6g}"
+    label = _epsilon(data, data["epsilon"])
+    both = f"{plain} ({label})" if "/" in label else plain
+    return f"{data['norm']}, epsilon {both}"
+
+
+def about(data: dict[str, Any]) -> list[tuple[str, str]]:
+    """Returns what a report is about: names and values, as plain text.
+
+    Args:
+        data: The contents of `report.json`.
+    """
+    run = data["run"]
+    model, images = run.get("model"), run.get("data")
+    facts = []
+    if model is not None:
+        count = model["parameters"]
+        size = "" if count is None else f" ({count:,} parameters)"
+        facts.append(("model", (model["name"] or "unnamed") + size))
+    if images is not None:
+        shape = " x ".join(map(str, images["shape"]))
+        facts.append(("data", f"{images['name'] or 'images'} ({shape})"))
+    facts += [
+        ("images", str(data["images"]["evaluated"])),
+        ("attacker", _threat(data)),
+        ("date", run.get("started", "").partition("T")[0] or "unknown"),
+    ]
+    return [(name, printable(value)) for name, value in facts]
+
+
 def report_markdown(data: dict[str, Any]) -> str:
     """Returns the report as Markdown.
 
     Args:
         data: The contents of `report.json`.
     """
-    parts = ["# Robustness report", f"**{escape_markdown(data['headline']).strip()}**"]
+    words = plain_words(data)
+    facts = [f"{name}: {value}" for name, value in about(data)]
+    parts = [
+        "# Robustness report",
+        *map(escape_markdown, ("; ".join(facts), words.result, words.trust)),
+        f"**{escape_markdown(data['headline']).strip()}**",
+    ]
     if "union" in data:
         parts.append(f"**{escape_markdown(data['union']['finding']).strip()}**")
     for title, header, rows in report_tables(data):

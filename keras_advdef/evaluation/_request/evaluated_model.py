@@ -33,11 +33,13 @@ class EvaluatedModel:
         model: A Keras model or a function from images to its outputs.
         cards: By class name, alphabetical.
         can_bypass: Whether a pass can bypass the defences inside.
+        name: What readers call the model: the name of its file, or its own.
     """
 
     model: Any
     cards: dict[str, DefenceCard]
     can_bypass: bool
+    name: str = ""
 
     @classmethod
     def of(cls, model: Any, *, owner: str = _OWNER) -> "EvaluatedModel":
@@ -53,7 +55,8 @@ class EvaluatedModel:
                 or several inputs.
         """
         if isinstance(model, (str, Path)):
-            return cls.of(load_model(model), owner=owner)
+            loaded = cls.of(load_model(model), owner=owner)
+            return dataclasses.replace(loaded, name=Path(model).absolute().name)
         if isinstance(model, ServedModel):
             return cls(model=model, cards=model.cards, can_bypass=False)
         cards = {}
@@ -69,6 +72,10 @@ class EvaluatedModel:
             model=model,
             cards={name: both[name] for name in sorted(both)},
             can_bypass=aside,
+            name=str(
+                getattr(model, "name", "")
+                or getattr(model, "__name__", type(model).__name__)
+            ),
         )
 
     @property

@@ -52,6 +52,8 @@ class Request:
         batch_size: Images per compiled call.
         precision: Precision of the attacks' passes.
         seed: Seed of every draw.
+        class_names: Names of the classes in the order of their numbers, or `None`.
+        data_name: What the images are, for readers; may be empty.
     """
 
     evaluated: EvaluatedModel
@@ -70,6 +72,8 @@ class Request:
     batch_size: int
     precision: str
     seed: int
+    class_names: tuple[str, ...] | None
+    data_name: str
 
     @classmethod
     def parse(
@@ -91,6 +95,8 @@ class Request:
         precision: str,
         seed: int,
         allow_small_epsilon: bool,
+        class_names: Sequence[str] | None = None,
+        data_name: str = "",
     ) -> "Request":
         """Checks the user's arguments and returns the request.
 
@@ -142,6 +148,8 @@ class Request:
             batch_size=checked_integer(OWNER, "batch_size", batch_size, low=1),
             precision=checked_choice(OWNER, "precision", precision, PRECISIONS),
             seed=checked_integer(OWNER, "seed", seed, low=0, high=SEED_LIMIT - 1),
+            class_names=None if class_names is None else _checked_names(class_names),
+            data_name=checked_instance(OWNER, "data_name", data_name, str),
         )
 
     @property
@@ -178,11 +186,18 @@ class Request:
             classes: Number of logits.
 
         Raises:
-            ValueError: If a label is not a class of the model, or not one class.
+            ValueError: If a label is not a class of the model, or not one class; or if
+                there are more names than classes, or a label without a name.
         """
-        return checked_class_labels(
+        labels = checked_class_labels(
             OWNER, self.labels, count=self.count, classes=classes
         )
+        names = self.class_names
+        # A class for "adversarial" may come after those with names.
+        if names is not None and not labels.max() < len(names) <= classes:
+            rule = f"one name for each of the {classes} classes of the model"
+            raise invalid(OWNER, "class_names", rule, list(names))
+        return labels
 
 
 def _checked_list(argument: str, value: Sequence[Any]) -> list[Any]:
@@ -211,6 +226,14 @@ def _checked_attacks(
             rule = f"at least one attack of each norm, {', '.join(norms)}"
             raise invalid(OWNER, "attacks", rule, given, advice=f"Add one of {norm}.")
     return tuple(given)
+
+
+def _checked_names(names: Sequence[str]) -> tuple[str, ...]:
+    given = _checked_list("class_names", names)
+    if not given or not all(isinstance(each, str) and each.strip() for each in given):
+        rule = "a list of texts, one for each class"
+        raise invalid(OWNER, "class_names", rule, given)
+    return tuple(map(str, given))
 
 
 def _checked_curve(curve: Sequence[float]) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import OWNER, Request
 from keras_advdef.evaluation._run.forecast import Forecast, SoFar, Work, stage_work
+from keras_advdef.evaluation._run.image_records import ImageRecords
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 
@@ -121,6 +122,7 @@ class Runner:
         is_random = clean.draws > 1
         self.worst = request.images.astype(np.float32) if is_random else None
         self.seconds: dict[str, float] = {}
+        self.records = ImageRecords(labels, clean.draws)
         # The last block that was computed, not read from the ledger.
         self._computed = ""
 
@@ -156,6 +158,7 @@ class Runner:
                 self.forecast.skip(stage.key, self._whole(stage, len(block)))
             if stage.role != "curve":
                 self._merge(block, part)
+                self.records.note(stage.key, block, part)
             for key, values in found.items():
                 values.append(part[key])
             left -= len(block)
@@ -222,6 +225,8 @@ class Runner:
             adversarial, self._labels[block], draws=self.draws, seed=seed
         )
         arrays = {"wrong": wrong, "predicted": predicted}
+        shown = self.records.shown(arrays, block)
+        arrays["shown"] = adversarial[shown : shown + 1]
         return arrays if self.worst is None else {**arrays, "images": adversarial}
 
     def _targets(self, rows: np.ndarray, rank: int) -> np.ndarray | None:
@@ -291,4 +296,5 @@ class Runner:
         other.judge = self.judge.rejecting(label)
         other.wrong = self.wrong.copy()
         other.wrong[rows] = self.clean.wrong[rows]
+        other.records = self.records.rejecting(label, rows)
         return other

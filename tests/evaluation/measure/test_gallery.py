@@ -2,13 +2,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._measure.gallery import Gallery
 from keras_advdef.evaluation._measure.smallest_perturbations import (
     SmallestPerturbations,
 )
+from keras_advdef.evaluation._run.image_records import Example
 
 COUNT = 12
 IMAGES = np.linspace(0, 255, COUNT * 4).reshape(COUNT, 2, 2, 1)
@@ -58,6 +58,13 @@ class TestGallery:
         assert gallery.labels.tolist() == LABELS[expected].tolist()
         assert gallery.predicted.tolist() == ((LABELS[expected] + 1) % 3).tolist()
 
+    def test_images_of_their_true_class_are_no_examples(self):
+        """A random model may be right, in one draw, about what it mostly gets wrong."""
+        nearest = nearest_of([0, 1, 2], [1.0, 2.0, 3.0])
+        nearest.predicted[1] = LABELS[1]
+        found = Gallery.of(nearest, IMAGES, LABELS, value_range=ValueRange(0.0, 255.0))
+        assert found.norms.tolist() == [1.0, 3.0]
+
     def test_nothing_found(self):
         assert Gallery.of(None, IMAGES, LABELS, value_range=ValueRange()) is None
         assert gallery_of([0, 1], [np.inf, np.inf]) is None
@@ -95,35 +102,15 @@ class TestGallery:
             Gallery.load(tmp_path / "gallery.npz", ValueError)
 
 
-def shown(axes):
-    (image,) = axes.get_images()
-    return np.asarray(image.get_array())
-
-
-class TestDraw:
-    def test_rows_and_titles(self, gallery):
-        axes = Figure().subplots(3, 3, squeeze=False)
-        gallery.draw(axes)
-        assert [each.get_ylabel() for each in axes[:, 0]] == [
-            "clean",
-            "perturbation",
-            "adversarial",
-        ]
-        titles = [[each.get_title() for each in row] for row in axes]
-        assert titles[0] == ["0", "1", "2"]
-        assert titles[2] == ["1, at 10", "2, at 20", "0, at 30"]
-        np.testing.assert_allclose(shown(axes[0, 1]), gallery.clean[1, ..., 0])
-        np.testing.assert_allclose(shown(axes[2, 1]), gallery.adversarial[1, ..., 0])
-
+class TestPanels:
     def test_change_fills_the_grey_scale(self, gallery):
-        axes = Figure().subplots(3, 3, squeeze=False)
-        gallery.draw(axes)
-        # Every pixel gets darker by half its value: the largest change is black.
+        clean, change, adversarial = gallery.panels(2)
         image = gallery.clean[2, ..., 0]
-        expected = 0.5 - 0.5 * image / image.max()
-        np.testing.assert_allclose(shown(axes[1, 2]), expected, atol=1e-6)
-        factor = 0.5 / (gallery.clean[2].max() / 2)
-        assert axes[1, 2].get_title() == f"x {factor:.3g}"
+        np.testing.assert_allclose(clean, image)
+        np.testing.assert_allclose(adversarial, image / 2)
+        # Every pixel gets darker by half its value: the largest change is black.
+        np.testing.assert_allclose(change, 0.5 - 0.5 * image / image.max(), atol=1e-6)
+        assert gallery.magnification(2) == pytest.approx(1 / image.max())
 
     @pytest.mark.parametrize("channels", [1, 2, 3, 4])
     def test_channels(self, channels):
@@ -132,9 +119,29 @@ class TestDraw:
         gallery = Gallery(
             clean=clean, adversarial=clean, norms=np.array([0.0]), **classes
         )
-        axes = Figure().subplots(3, 1, squeeze=False)
-        gallery.draw(axes)
+        shown, change, _ = gallery.panels(0)
         colours = (channels,) if channels in (3, 4) else ()
-        assert shown(axes[0, 0]).shape == (5, 4, *colours)
+        assert shown.shape == (5, 4, *colours)
         # A perturbation of zero is grey, not a division by zero.
-        assert (shown(axes[1, 0]) == 0.5).all()
+        assert (change == 0.5).all()
+
+
+class TestOfExample:
+    def test_shows_the_image_at_epsilon(self):
+        example = Example(
+            row=2, image=IMAGES[2].astype("float32") + 8, predicted=1, is_broken=True
+        )
+        found = Gallery.of_example(
+            example, IMAGES, LABELS, norm="linf", value_range=ValueRange(0.0, 255.0)
+        )
+        np.testing.assert_allclose(found.clean[0], IMAGES[2] / 255, rtol=1e-6)
+        np.testing.assert_allclose(found.adversarial - found.clean, 8 / 255, rtol=1e-4)
+        assert found.norms.tolist() == pytest.approx([8.0])
+        assert (found.labels.tolist(), found.predicted.tolist()) == ([2], [1])
+
+    def test_nothing_attacked(self):
+        pixels = ValueRange()
+        nothing = Gallery.of_example(
+            None, IMAGES, LABELS, norm="l2", value_range=pixels
+        )
+        assert nothing is None

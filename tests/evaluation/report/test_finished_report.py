@@ -10,12 +10,17 @@ import pytest
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import RobustnessReport
 from keras_advdef.evaluation._measure.gallery import Gallery
-from keras_advdef.evaluation._report.finished_report import finished_report, save_report
+from keras_advdef.evaluation._report.finished_report import (
+    finished_report,
+    renamed,
+    save_report,
+)
 from tests.support.damages import BYTES, DAMAGES
 from tests.support.told import Told
 
 IDENTITY = {"model": "a", "seed": 0}
-FILES = ["gallery.npz", *(f"report.{each}" for each in ("html", "json", "md", "png"))]
+KEPT = ["example.npz", "gallery.npz", "images.csv"]
+FILES = [*KEPT, *(f"report.{each}" for each in ("html", "json", "md", "png"))]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,8 @@ def finished(tmp_path_factory, report_values_of):
     folder = tmp_path_factory.mktemp("finished")
     data = report_values_of()
     data["run"]["identity"] = IDENTITY
-    RobustnessReport(data, gallery=_gallery()).save(folder)
+    shown = {"gallery": _gallery(), "example": _gallery()}
+    RobustnessReport(data, images="index\n0\n", **shown).save(folder)
     return folder
 
 
@@ -66,7 +72,7 @@ class TestFinishedReport:
         assert finished_report(tmp_path / "none", IDENTITY, told) is None
         assert told.lines == []
 
-    @pytest.mark.parametrize("name", ["report.json", "gallery.npz", "seal.json"])
+    @pytest.mark.parametrize("name", ["report.json", *KEPT, "seal.json"])
     @pytest.mark.parametrize("damage", [*BYTES, "gone"])
     def test_without_what_it_is_drawn_from_it_is_lost(self, name, damage, folder):
         DAMAGES[damage](folder / name)
@@ -142,3 +148,23 @@ def test_full_disk_is_a_sentence(folder, monkeypatch):
     with pytest.raises(ValueError, match=r"No space left on device\. Finished par"):
         save_report(report, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+class TestRenamed:
+    def test_other_names_are_written(self, folder):
+        report = RobustnessReport.load(folder)
+        names = [f"class {each}" for each in range(8)]
+        renamed(report, folder, class_names=names, data_name="photographs")
+        again = RobustnessReport.load(folder)
+        assert again.data["class_names"] == names
+        assert again.data["run"]["data"]["name"] == "photographs"
+        assert "class 7" in (folder / "report.html").read_text(encoding="utf-8")
+
+    def test_the_same_names_write_nothing(self, folder):
+        report = RobustnessReport.load(folder)
+        before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        names = tuple(report.data["class_names"])
+        renamed(report, folder, class_names=names, data_name="")
+        renamed(report, folder, class_names=None, data_name="the digits")
+        after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        assert after == before

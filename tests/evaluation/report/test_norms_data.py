@@ -9,6 +9,7 @@ from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._report.findings import Findings
 from keras_advdef.evaluation._report.norms_data import norms_data
+from keras_advdef.evaluation._run.image_records import ImageRecords
 from keras_advdef.evaluation.check import Check
 
 COUNT = 40
@@ -29,6 +30,7 @@ def findings(draws, chosen=None, *, passed=True):
         naive=np.zeros(COUNT),
         chosen=draws.mean(axis=0) if chosen is None else chosen,
         records=[],
+        images=ImageRecords(np.zeros(COUNT, int), 1),
         checks=[Check(name="any", passed=passed, detail=".", reason="so")],
         measured=types.SimpleNamespace(adaptive=draws),
         seconds={},

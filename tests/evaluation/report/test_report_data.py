@@ -24,9 +24,18 @@ KEYS = {
     "budget",
     "versions",
     "run",
+    "class_names",
+    "is_robust_accuracy",
 }
-RUN = {"command", "started", "seconds", "traces", "seconds_by_stage"} | {
-    "passes_per_image"
+RUN = {
+    "command",
+    "started",
+    "seconds",
+    "traces",
+    "seconds_by_stage",
+    "passes_per_image",
+    "model",
+    "data",
 }
 
 
@@ -58,3 +67,14 @@ def test_numbers_agree(data):
     assert data["curve"][0]["accuracy"] == data["clean"]["accuracy"]
     assert data["curve"][-1]["accuracy"] == data["adaptive"]["accuracy"]
     assert data["images"] == {"evaluated": 10, "given": 10}
+
+
+def test_what_the_report_is_about(data, trained_net):
+    assert data["run"]["model"] == {
+        "name": trained_net.name,
+        "parameters": trained_net.count_params(),
+    }
+    assert data["run"]["data"] == {"name": "", "shape": [8, 8, 1]}
+    assert data["class_names"] is None
+    assert data["is_robust_accuracy"] is False
+    assert [each["key"] for each in data["attacks"]][:2] == ["naive", "check-fgsm"]

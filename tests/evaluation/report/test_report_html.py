@@ -10,18 +10,24 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_advdef.evaluation._report.report_html import report_html
+from keras_advdef.evaluation._report.report_html import Pictures, report_html
 from keras_advdef.evaluation._report.report_markdown import report_tables
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.hostile_values import with_text
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_VOID = {"meta", "img"}
+_VOID = {"meta", "img", "source"}
 
 
 @pytest.fixture
 def page(report):
     return report.to_html()
+
+
+def drawn(data):
+    """The page with pictures of one pixel."""
+    tiny = Figure(figsize=(0.02, 0.02))
+    return report_html(data, Pictures(wide=tiny, narrow=tiny))
 
 
 class _Checker(html.parser.HTMLParser):
@@ -34,7 +40,7 @@ class _Checker(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, attributes))
-        self.sources += [v for k, v in attributes if k in ("src", "href")]
+        self.sources += [v for k, v in attributes if k in ("src", "srcset", "href")]
         if tag not in _VOID:
             self.open.append(tag)
 
@@ -42,12 +48,13 @@ class _Checker(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_page_is_well_formed_and_alone(page):
+def test_page_is_well_formed_and_alone(page, report):
     checker = _Checker()
     checker.feed(page)
     assert checker.open == []
-    assert len(checker.sources) == 1
-    assert checker.sources[0].startswith("data:image/png;base64,")
+    # Two curves; the example and the gallery clean, perturbed and adversarial.
+    assert len(checker.sources) == 2 + 3 * (1 + len(report.gallery.clean))
+    assert all(each.startswith("data:image/png;base64,") for each in checker.sources)
     assert "<script" not in page
     assert not re.search(r"https?:|@import|url\(", page)
     assert 'name="viewport"' in page
@@ -57,7 +64,7 @@ def test_page_is_well_formed_and_alone(page):
 def test_text_stays_text(text, report_values):
     def tags_of(data):
         checker = _Checker()
-        checker.feed(report_html(data, Figure(figsize=(0.1, 0.1))))
+        checker.feed(drawn(data))
         return checker.tags, "\n".join(checker.text)
 
     data = with_text(report_values, text)
@@ -65,6 +72,42 @@ def test_text_stays_text(text, report_values):
     assert tags == tags_of(with_text(report_values, "x"))[0]
     for _, _, rows in report_tables(data):
         assert all(cell.strip() in shown for row in rows for cell in row)
+
+
+def test_says_what_it_is_about(report_values):
+    page = drawn(report_values)
+    top = page[: page.index('class="result"')]
+    assert "<dt>model</dt><dd>net.keras (1,200 parameters)</dd>" in top
+    assert "<dt>data</dt><dd>the digits (8 x 8 x 1)</dd>" in top
+    assert "<dt>date</dt><dd>2026-01-01</dd>" in top
+    assert "<dt>attacker</dt><dd>linf, epsilon 0.1 (25.5/255)</dd>" in top
+
+
+def test_bar_shows_all_images(report_values):
+    page = drawn(report_values)
+    # 9 of 10 are right, 3 under attack.
+    for style, share in (("kept", 30.0), ("lost", 60.0), ("wrong", 10.0)):
+        assert f'<span class="{style}" style="flex: {share}">' in page
+    for text in ("3 right, whatever", "6 right, but some", "1 wrong without"):
+        assert text in page
+
+
+def test_colour_is_about_trust_alone(report_values):
+    assert 'class="trust doubt"' in drawn(report_values)
+    for check in report_values["checks"]:
+        check["passed"] = True
+    page = drawn(report_values)
+    assert 'class="trust"' in page
+    assert "green" not in page
+
+
+def test_long_tables_are_folded(report_values):
+    assert "<details>" not in drawn(report_values)
+    (row,) = report_values["per_class"]
+    report_values["per_class"] = [{**row, "class": each} for each in range(26)]
+    page = drawn(report_values)
+    assert page.count("<details><summary>26 rows</summary>") == 1
+    assert page.count("</details>") == 1
 
 
 @pytest.mark.slow
@@ -92,9 +135,9 @@ def test_page_is_shown_by_a_browser(page, width, tmp_path):
     )
     pixels = np.asarray(Image.open(shot).convert("RGB")).astype(int)
     assert pixels.shape[1] == width
-    # The banner's green edge is on the left; text and picture span the page.
-    edge = np.abs(pixels - [0x2A, 0x7D, 0x4F]).sum(axis=2) < 30
-    assert edge[:400, : width // 4].any()
+    # The blue edge of the result is on the left; text and picture span the page.
+    edge = np.abs(pixels - [0x2F, 0x5D, 0x8A]).sum(axis=2) < 30
+    assert edge[:600, : width // 4].any()
     dark = (pixels.sum(axis=2) < 200).any(axis=0)
     assert dark[: width // 4].any()
     assert dark[width // 2 :].any()

@@ -3,7 +3,9 @@ from itertools import filterfalse
 import pytest
 
 from keras_advdef.core.text import printable
+from keras_advdef.evaluation._report.plain_words import plain_words
 from keras_advdef.evaluation._report.report_markdown import (
+    about,
     percent,
     report_markdown,
     report_tables,
@@ -25,7 +27,30 @@ def data(report_values):
 
 def test_headline_comes_first(data):
     text = report_markdown(data)
-    assert text.startswith("# Robustness report\n\n**Accuracy under a \\| b**\n\n## ")
+    opening, _, _ = text.partition("\n\n## ")
+    assert opening.split("\n\n") == [
+        "# Robustness report",
+        "model: net.keras (1,200 parameters); data: the digits (8 x 8 x 1); images: "
+        "10; attacker: linf, epsilon 0.1 (25.5/255); date: 2026-01-01",
+        "Of 10 images, the model gets 9 right on average; 3 of them survive an "
+        "attacker who may change every pixel by up to 25.5 of 255 levels.",
+        "Do not trust the second number: 1 of 2 checks found that the attacks may "
+        "have failed (input gradients), so a better attack may leave fewer images.",
+        "**Accuracy under a \\| b**",
+    ]
+
+
+def test_opens_without_what_old_reports_lack(data):
+    data["run"] = {}
+    text = report_markdown(data)
+    expected = "images: 10; attacker: linf, epsilon 0.1 (25.5/255); date: unknown"
+    assert text.split("\n\n")[1] == expected
+
+
+def test_classes_have_names(data):
+    assert list(rows_of(data, "Accuracy per class")) == ["number 7"]
+    data["class_names"] = None
+    assert list(rows_of(data, "Accuracy per class")) == ["7"]
 
 
 def test_every_row_is_as_long_as_its_header(data):
@@ -91,9 +116,11 @@ def test_text_stays_text(data, text):
     assert kinds == {"heading", "table", "thead", "tbody", "tr", "th", "td"}
     inlines = [token for token in rendered(markdown) if token.type == "inline"]
     for _ in ("headline", "finding"):
-        bold = "".join(each.content for each in inlines.pop(1).children)
+        bold = "".join(each.content for each in inlines.pop(4).children)
         assert bold == printable(text).strip()
-    expected = ["Robustness report"]
+    facts = "; ".join(f"{name}: {value}" for name, value in about(data))
+    words = plain_words(data)
+    expected = ["Robustness report", facts, words.result, words.trust]
     for title, header, rows in tables:
         expected += [title, *header, *(cell for row in rows for cell in row)]
     assert [*map(only_text, inlines)] == [each.strip() for each in expected]
@@ -114,8 +141,8 @@ class TestDefenceCosts:
             "parameters added": ["unknown"],
             "clean accuracy relative to the reference": ["-10.0 points [-25.0, +5.0]"],
             "inference time relative to the reference": ["1.25 times"],
-            "accuracy at epsilon 0.05": ["50.0 % [19.0, 81.0]"],
-            "median smallest perturbation": ["0.0123 (FAB-20, 8 images)"],
+            "accuracy at epsilon 12.8/255": ["50.0 % [19.0, 81.0]"],
+            "median smallest perturbation": ["3.14/255 (FAB-20, 8 images)"],
         }
 
     def test_without(self, report_values):
@@ -136,14 +163,16 @@ class TestDefenceCosts:
 
 
 def test_attacks_and_skipped_attacks(report_values):
-    rows = rows_of(report_values, "Attacks in order")
-    assert rows["PGD-20"] == ["naive", "10", "50.0 %"]
-    assert rows["transfer"] == ["skipped", "-", "no surrogate given"]
+    rows = rows_of(report_values, "Attacks")
+    purposes = "ignores the defence; many steps, to compare with one"
+    assert rows["PGD-20"] == [purposes, "9", "50.0 points"]
+    assert rows["Square-200"] == ["needs no gradient", "9", "10.0 points"]
+    assert rows["transfer"] == ["skipped: no surrogate given", "-", "-"]
 
 
 def test_facts(report_values):
     rows = rows_of(report_values, "How it was measured")
-    assert rows["threat model"] == ["linf, epsilon 0.1"]
+    assert rows["threat model"] == ["linf, epsilon 0.1 (25.5/255)"]
     assert rows["images"] == ["10 of 12 given"]
     assert rows["versions"] == ["keras 3, numpy 2"]
     assert rows["duration"] == ["12 s"]

@@ -5,6 +5,7 @@ from keras_advdef.evaluation._measure.gallery import Gallery
 from keras_advdef.evaluation._report.report_plot import report_plot
 
 DATA = {
+    "class_names": ["cat", "dog"],
     "epsilon": 0.1,
     "norm": "linf",
     "value_range": [0.0, 1.0],
@@ -32,7 +33,7 @@ def test_curve_shows_the_data():
     np.testing.assert_allclose(line.get_xdata(), [0.0, 0.1])
     np.testing.assert_allclose(line.get_ydata(), [90.0, 40.0])
     assert axes.get_ylim() == (0.0, 100.0)
-    assert "linf, pixels from 0 to 1" in axes.get_xlabel()
+    assert axes.get_xlabel() == "epsilon: largest change of a pixel, of its range"
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
@@ -40,8 +41,8 @@ def test_gallery_stands_below(channels):
     figure = report_plot(DATA, gallery(channels))
     assert len(figure.axes) == 1 + 3 * 3
     titles = [axes.get_title() for axes in figure.axes[1:]]
-    assert titles[:3] == ["0", "1", "2"]
-    assert titles[6] == "1, at 0.1"
+    assert titles[:3] == ["cat", "dog", "2"]
+    assert titles[6] == "dog\n25.5/255"
 
 
 def test_curve_alone():
@@ -78,5 +79,5 @@ def test_labels_are_drawn_as_they_are():
     certified = {"method": "a bound", "norm": "$x", "curve": points}
     figure = report_plot({**DATA, "norm": "$y$", "certified": certified}, None)
     attacked, proved = (axes.get_xlabel() for axes in figure.axes)
-    assert attacked == r"epsilon (\$y\$, pixels from 0 to 1)"
+    assert attacked == (r"epsilon: \$y\$ norm of the change, pixels from 0 to 1")
     assert proved == r"\$x radius"

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -194,3 +196,16 @@ def test_whole_numbers_that_a_model_takes(net, tmp_path):
     assert served.whole_input == "uint8"
     assert EvaluatedModel.of(net).whole_input == ""
     assert EvaluatedModel.of(len).whole_input == ""
+
+
+class TestName:
+    def test_of_a_file(self, tmp_path):
+        small_net().save(tmp_path / "net of mine.keras")
+        found = EvaluatedModel.of(str(tmp_path / "net of mine.keras"))
+        assert found.name == "net of mine.keras"
+
+    def test_of_what_is_no_file(self):
+        net = small_net()
+        assert EvaluatedModel.of(net).name == net.name
+        assert EvaluatedModel.of(len).name == "len"
+        assert EvaluatedModel.of(functools.partial(len)).name == "partial"

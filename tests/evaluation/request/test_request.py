@@ -169,3 +169,28 @@ class TestRefusals:
 def test_other_kinds_of_values_are_refused(changes, message, make_request):
     with pytest.raises(ValueError, match=message):
         make_request(**changes)
+
+
+class TestClassNames:
+    def test_one_for_each_class(self, make_request):
+        request = make_request(class_names=["cat", "dog"])
+        assert request.class_names == ("cat", "dog")
+        assert request.classes_of(2).tolist() == [0, 1, 0, 1]
+        # A third class may stand for "adversarial".
+        assert request.classes_of(3).tolist() == [0, 1, 0, 1]
+
+    @pytest.mark.parametrize("names", [["cat"], ["cat", "dog", "frog"]])
+    def test_other_numbers_are_refused(self, make_request, names):
+        request = make_request(class_names=names)
+        with pytest.raises(ValueError, match="one name for each of the 2 classes"):
+            request.classes_of(2)
+
+    @pytest.mark.parametrize("names", ["cat", [], [0, 1], ["cat", " "], {"cat": 0}])
+    def test_other_values_are_refused(self, make_request, names):
+        with pytest.raises(ValueError, match=r"`class_names`.*a list"):
+            make_request(class_names=names)
+
+    def test_name_of_the_data_is_text(self, make_request):
+        assert make_request(data_name="photographs").data_name == "photographs"
+        with pytest.raises(TypeError, match=r"`data_name`.*a `str`"):
+            make_request(data_name=3)

@@ -1,0 +1,79 @@
+"""The result of a report in plain sentences, for readers from outside the field."""
+
+from typing import Any, NamedTuple
+
+from keras_advdef.core.text import printable
+from keras_advdef.evaluation._report.epsilon_words import attacker_words
+
+_CHANCE = "better_than_chance"
+_CLAIM = "Robust accuracy"
+
+
+class PlainWords(NamedTuple):
+    """Two sentences.
+
+    Args:
+        result: How many images the model gets right, without and with an attacker.
+        trust: Whether these numbers can be believed.
+        is_doubtful: Whether they cannot.
+    """
+
+    result: str
+    trust: str
+    is_doubtful: bool
+
+
+def plain_words(data: dict[str, Any]) -> PlainWords:
+    """Returns the result of a report in two sentences.
+
+    Args:
+        data: The contents of `report.json`.
+    """
+    failed = [check for check in data["checks"] if check["passed"] is False]
+    result, trust = map(printable, (_result(data), _trust(data, failed)))
+    return PlainWords(result, trust, bool(failed))
+
+
+def right_of(estimate: dict[str, Any]) -> int:
+    """Returns the number of images behind an accuracy, rounded for random models.
+
+    Args:
+        estimate: A dictionary with the keys `accuracy` and `count`.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._report.plain_words import right_of
+    >>> right_of({"accuracy": 0.3, "count": 10})
+    3
+    """
+    return round(estimate["accuracy"] * estimate["count"])
+
+
+def _result(data: dict[str, Any]) -> str:
+    clean, adaptive = data["clean"], data["adaptive"]
+    attacker = attacker_words(data["epsilon"], data["norm"], data["value_range"])
+    average = " on average" if "worst" in adaptive else ""
+    return (
+        f"Of {clean['count']} images, the model gets {right_of(clean)} right"
+        f"{average}; {right_of(adaptive)} of them survive an attacker {attacker}."
+    )
+
+
+def _trust(data: dict[str, Any], failed: list[dict[str, Any]]) -> str:
+    ran = sum(check["passed"] is not None for check in data["checks"])
+    if any(check["name"] == _CHANCE for check in failed):
+        return (
+            "It is hardly better than guessing, so its robustness means nothing: look "
+            "at the labels, the value range and the training first."
+        )
+    if failed:
+        names = ", ".join(check["name"].replace("_", " ") for check in failed)
+        return (
+            f"Do not trust the second number: {len(failed)} of {ran} checks found "
+            f"that the attacks may have failed ({names}), so a better attack may leave "
+            "fewer images."
+        )
+    found = f"None of the {ran} checks that ran found a fault in the attacks"
+    if not data.get("is_robust_accuracy", data["headline"].startswith(_CLAIM)):
+        return f"{found}, but more and stronger attacks may leave fewer images."
+    return f"{found}, and all attacks that are due for such a model ran."

@@ -1,0 +1,67 @@
+import pytest
+
+from keras_advdef.evaluation._report.plain_words import plain_words, right_of
+
+
+@pytest.fixture
+def sound(report_values):
+    """A report in which no check failed."""
+    checks = [each for each in report_values["checks"] if each["passed"] is not False]
+    return {**report_values, "checks": checks}
+
+
+def test_result_counts_images(report_values):
+    assert plain_words(report_values).result == (
+        "Of 10 images, the model gets 9 right; 3 of them survive an attacker who may "
+        "change every pixel by up to 25.5 of 255 levels."
+    )
+
+
+def test_random_models_are_right_on_average(report_values):
+    spread = {"worst": 0.2, "mean": 0.3, "evaluations": [0.2, 0.4]}
+    report_values["adaptive"] |= spread
+    assert "gets 9 right on average;" in plain_words(report_values).result
+
+
+def test_failed_checks_are_named(report_values):
+    words = plain_words(report_values)
+    assert words.is_doubtful
+    assert words.trust.startswith("Do not trust the second number: 1 of 2 checks")
+    assert "(input gradients)" in words.trust
+
+
+def test_at_chance_there_is_nothing_to_trust(report_values):
+    report_values["checks"][0] = {
+        "name": "better_than_chance",
+        "passed": False,
+        "detail": ".",
+    }
+    words = plain_words(report_values)
+    assert words.is_doubtful
+    assert words.trust.startswith("It is hardly better than guessing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"is_robust_accuracy": True}, "all attacks that are due"),
+        ({"is_robust_accuracy": False}, "more and stronger attacks may leave fewer"),
+    ],
+)
+def test_without_failed_checks(sound, changes, said):
+    words = plain_words({**sound, **changes})
+    assert not words.is_doubtful
+    assert words.trust.startswith("None of the 1 checks that ran found a fault")
+    assert said in words.trust
+
+
+def test_old_reports_claim_it_in_the_headline(sound):
+    del sound["is_robust_accuracy"]
+    assert "may leave fewer" in plain_words(sound).trust
+    sound["headline"] = "Robust accuracy 30.0 % under AutoAttack."
+    assert "are due" in plain_words(sound).trust
+
+
+def test_counts_are_rounded():
+    assert right_of({"accuracy": 0.29, "count": 100}) == 29
+    assert right_of({"accuracy": 0.125, "count": 20}) == 2
