@@ -90,6 +90,13 @@ class EvaluateFlags:
             help="A model to transfer adversarial images from, in the same formats."
         ),
     ] = None
+    corruptions: Annotated[
+        bool,
+        typer.Option(
+            "--corruptions",
+            help="Measure the accuracy with noise, blur, weather and compression, too.",
+        ),
+    ] = False
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 128
     precision: Annotated[
         str, typer.Option(help="float32, or bfloat16 for faster attacks.")

@@ -119,6 +119,7 @@ def make_request():
             "norms": None,
             "value_range": (0, 1),
             "budget": "quick",
+            "corruptions": False,
             "attacks": None,
             "reference": None,
             "surrogate": None,

@@ -72,6 +72,9 @@ def _print_report(report: RobustnessReport, output: Path, console: Console) -> N
         table.add_row(f"under all attacks, {ball}", percent(each["adaptive"]))
     if "union" in report.data:
         table.add_row("under any of the norms", percent(report.data["union"]))
+    if report.corruptions is not None:
+        mean = percent(report.corruptions.mean)
+        table.add_row("with common corruptions, on average", mean)
     console.print(table)
     for check in report.checks:
         if check["passed"] is False:

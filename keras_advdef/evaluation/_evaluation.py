@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_advdef.core.progress import Progress, meter
+from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS, SEVERITIES
 from keras_advdef.evaluation._measure.certified_curve import measure_certified
+from keras_advdef.evaluation._measure.corrupted_accuracy import measure_corruptions
 from keras_advdef.evaluation._measure.gallery import Gallery
 from keras_advdef.evaluation._measure.robustness_curve import measure_curve
 from keras_advdef.evaluation._measure.smallest_perturbations import (
@@ -21,9 +23,13 @@ from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._report.findings import Findings, Measurements, Record
 from keras_advdef.evaluation._report.images_csv import images_csv
 from keras_advdef.evaluation._report.norms_data import norms_data
-from keras_advdef.evaluation._report.report_data import report_data, run_facts
+from keras_advdef.evaluation._report.report_data import (
+    estimate,
+    report_data,
+    run_facts,
+)
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._run.expected_work import ExpectedWork
+from keras_advdef.evaluation._run.expected_work import ExpectedWork, corruption_key
 from keras_advdef.evaluation._run.forecast import Forecast
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Ledger
@@ -33,6 +39,7 @@ from keras_advdef.evaluation._verdict.check_outputs import check_outputs
 from keras_advdef.evaluation._verdict.sanity_checks import Evidence, sanity_checks
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef.evaluation.check import Check
+from keras_advdef.evaluation.corruption_report import CorruptionReport, title_of
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 _PROBED = 50
@@ -257,6 +264,7 @@ class Evaluation:
             smallest=smallest,
             adaptive=runner.evaluate_worst("all"),
             certified=measure_certified(request, labels, self._ledger),
+            corrupted=self._corrupted(runner),
             gallery=Gallery.of(
                 smallest, request.images, labels, value_range=request.value_range
             ),
@@ -267,6 +275,31 @@ class Evaluation:
                 norm=request.norm,
                 value_range=request.value_range,
             ),
+        )
+
+    def _corrupted(self, runner: Runner) -> CorruptionReport | None:
+        """Measures the accuracy with common corruptions, if it is asked for."""
+        request, forecast = self._request, runner.forecast
+        if not request.corruptions:
+            return None
+
+        def begin(kind: str) -> None:
+            self._progress.update(
+                title_of(kind), left=request.count, seconds=forecast.seconds
+            )
+            forecast.end(corruption_key(kind))
+
+        return measure_corruptions(
+            # Unlike an attacked image, one that is taken for attacked counts as wrong.
+            self._judge,
+            request.images,
+            self._labels,
+            clean=estimate(runner.clean.wrong / runner.draws),
+            kinds=CORRUPTIONS,
+            severities=SEVERITIES,
+            seed=request.seed,
+            ledger=self._ledger,
+            begin=begin,
         )
 
     def _sanity_checks(
@@ -298,11 +331,13 @@ class Evaluation:
         data = {**report_data(self._request, findings), "run": facts}
         if len(under) > 1:
             data |= norms_data(under)
+        corrupted = findings.measured.corrupted
         return RobustnessReport(
             data,
             gallery=findings.measured.gallery,
             example=findings.measured.example,
             images=images_csv(under),
+            corrupted=None if corrupted is None else corrupted.examples,
         )
 
 

@@ -1,6 +1,7 @@
 """An accuracy with its uncertainty."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -39,13 +40,7 @@ class AccuracyEstimate:
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper end of the interval, in `[0, 1]`."""
-        # Imported here, as in `sanity_checks`: `scipy.stats` is slow to import.
-        from scipy.stats import binomtest
-
-        interval = binomtest(self.correct, self.count).proportion_ci(
-            confidence_level=_CONFIDENCE, method="exact"
-        )
-        return float(interval.low), float(interval.high)
+        return _interval(self.correct, self.count)
 
     def __str__(self) -> str:
         return percent(self.to_json())
@@ -57,6 +52,17 @@ class AccuracyEstimate:
             "interval": list(self.interval),
             "count": self.count,
         }
+
+
+@functools.lru_cache(maxsize=1024)
+def _interval(correct: int, count: int) -> tuple[float, float]:
+    # Imported here, as in `sanity_checks`: `scipy.stats` is slow to import.
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, count).proportion_ci(
+        confidence_level=_CONFIDENCE, method="exact"
+    )
+    return float(interval.low), float(interval.high)
 
 
 def percent(estimate: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.text import markdown_table
 from keras_advdef.evaluation.accuracy_estimate import percent
+from keras_advdef.evaluation.corruption_report import CorruptionReport
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 # What must agree for accuracies to be comparable.
@@ -55,6 +56,7 @@ def compare_reports(
         ["naive attack", *(percent(each["naive"]) for each in data)],
         ["all attacks", *(percent(each["adaptive"]) for each in data)],
         *_norms(data),
+        *_corruptions(data),
         ["gradient masking suspected", *(_yes(each) for each in data)],
         ["failed checks", *(_failed(each) for each in data)],
         ["median smallest perturbation", *(_median(each) for each in data)],
@@ -79,6 +81,15 @@ def _norms(data: list[dict[str, Any]]) -> list[list[str]]:
         if place
     ]
     return [*rows, ["any of the norms", *(percent(one["union"]) for one in data)]]
+
+
+def _corruptions(data: list[dict[str, Any]]) -> list[list[str]]:
+    """The row of common corruptions, if all reports have measured them."""
+    if any(each.get("corruptions") is None for each in data):
+        return []
+    reports = [CorruptionReport.from_json(each["corruptions"]) for each in data]
+    means = [percent(each.mean) for each in reports]
+    return [["common corruptions, on average", *means]]
 
 
 def _yes(data: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from keras_advdef.core.text import markdown_table
 from keras_advdef.evaluation._report.corruption_plot import corruption_plot
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate, percent
 
+# The name of the clean image among the examples.
+CLEAN = "none"
 _NAME = "corruptions"
 # Named after a person.
 _NAMED = ("gaussian",)
@@ -27,8 +29,8 @@ class CorruptionReport:
         accuracies: For each corruption, the accuracy at each severity; every
             corruption at the same severities.
         seed: Seed of the draws.
-        example: A clean image in `[0, 1]`, channels last; `None` for none.
-        examples: The same image for each corruption, at the middle severity.
+        examples: One image for each corruption, at the middle severity, and clean as
+            "none"; in `[0, 1]`, channels last. May be empty.
 
     Example:
 
@@ -44,7 +46,6 @@ class CorruptionReport:
     clean: AccuracyEstimate
     accuracies: Mapping[str, Mapping[int, AccuracyEstimate]]
     seed: int = 0
-    example: np.ndarray | None = None
     examples: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
@@ -103,26 +104,56 @@ class CorruptionReport:
             "seed": self.seed,
         }
 
-    def to_markdown(self) -> str:
-        """Returns a sentence and a table of all accuracies as Markdown."""
+    @classmethod
+    def from_json(
+        cls, values: dict[str, Any], examples: Mapping[str, np.ndarray] | None = None
+    ) -> "CorruptionReport":
+        """Returns the report of the values that `to_json` returned.
+
+        Args:
+            values: The values, for example those under "corruptions" in `report.json`.
+            examples: See above; `None` for none.
+        """
+        return cls(
+            clean=_estimate(values["clean"]),
+            accuracies={
+                each["name"]: {
+                    cell["severity"]: _estimate(cell) for cell in each["severities"]
+                }
+                for each in values["corruptions"]
+            },
+            seed=values["seed"],
+            examples=examples or {},
+        )
+
+    @property
+    def finding(self) -> str:
+        """The mean and the lowest accuracy in one sentence."""
         kind, severity = self.lowest
         lowest = percent(self.accuracies[kind][severity].to_json())
-        sentence = (
-            f"On {self.clean.count} images: {self.clean} clean, "
-            f"{percent(self.mean)} on average with the corruptions below, lowest with "
-            f"{title_of(kind)} of severity {severity}: {lowest}."
+        return (
+            f"With common corruptions instead of an attack: {percent(self.mean)} on "
+            f"average, against {self.clean} without; lowest with {title_of(kind)} of "
+            f"severity {severity}: {lowest}."
         )
-        header = ["corruption", *(f"severity {each}" for each in self.severities)]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Returns the header and the rows of a table of all accuracies."""
+        titles = [f"severity {each}" for each in self.severities]
         rows = [
             [title_of(kind), *map(str, row.values()), percent(self.mean_of(kind))]
             for kind, row in self.accuracies.items()
         ]
-        return f"{sentence}\n\n{markdown_table([*header, 'mean'], rows)}"
+        return ["corruption", *titles, "mean"], rows
+
+    def to_markdown(self) -> str:
+        """Returns the finding and the table as Markdown."""
+        return f"{self.finding}\n\n{markdown_table(*self.table())}"
 
     def plot(self) -> Any:
         """Returns a matplotlib figure: an example and the accuracies of each kind."""
         rows = [
-            ("none", self.example, [], 100 * self.clean.accuracy),
+            (CLEAN, self.examples.get(CLEAN), [], 100 * self.clean.accuracy),
             *(
                 (
                     title_of(kind),
@@ -170,6 +201,11 @@ def title_of(kind: str) -> str:
     """
     words = kind.replace("jpeg", "JPEG").split("_")
     return " ".join(each.capitalize() if each in _NAMED else each for each in words)
+
+
+def _estimate(values: dict[str, Any]) -> AccuracyEstimate:
+    count = values["count"]
+    return AccuracyEstimate(round(values["accuracy"] * count), count)
 
 
 def _mean(estimates: Sequence[AccuracyEstimate]) -> dict[str, Any]:

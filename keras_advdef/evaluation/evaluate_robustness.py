@@ -34,6 +34,7 @@ def evaluate_robustness(
     reference: Any = None,
     surrogate: Any = None,
     curve: Sequence[float] | None = None,
+    corruptions: bool = False,
     batch_size: int = 128,
     precision: str = "float32",
     output: str | Path | None = None,
@@ -85,6 +86,8 @@ def evaluate_robustness(
         surrogate: A model, in a form that `model` can have, whose adversarial images
             are also tried.
         curve: Epsilons of the accuracy curve; `None` for multiples of `epsilon`.
+        corruptions: Whether to measure the accuracy with common corruptions as well,
+            such as noise, blur and fog; see `evaluate_corruptions`.
         batch_size: Images per compiled call.
         precision: "float32", or "bfloat16" for faster attacks on hardware that
             supports it; success is always decided in float32.
@@ -129,6 +132,7 @@ def evaluate_robustness(
         reference=reference,
         surrogate=surrogate,
         curve=curve,
+        corruptions=corruptions,
         batch_size=batch_size,
         precision=precision,
         seed=seed,

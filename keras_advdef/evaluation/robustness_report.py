@@ -1,10 +1,14 @@
 """RobustnessReport: the findings of an evaluation, to read, save and compare."""
 
 import errno
+import functools
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.files import atomic_write, atomic_write_text
@@ -15,26 +19,34 @@ from keras_advdef.core.untrusted import (
     read_text,
 )
 from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._report.corruption_examples import (
+    load_examples,
+    save_examples,
+)
 from keras_advdef.evaluation._report.curve_figure import curve_figure
 from keras_advdef.evaluation._report.report_form import check_report
 from keras_advdef.evaluation._report.report_html import Pictures, report_html
 from keras_advdef.evaluation._report.report_markdown import report_markdown
 from keras_advdef.evaluation._report.report_plot import report_plot
 from keras_advdef.evaluation._report.seal import Seal
+from keras_advdef.evaluation.corruption_report import CLEAN, CorruptionReport
 
 REPORT = "report.json"
 _GALLERY, _EXAMPLE, _IMAGES = "gallery.npz", "example.npz", "images.csv"
+_CORRUPTED, _HEATMAP = "corruptions.npz", "corruptions.png"
 FILES = (
     REPORT,
     _GALLERY,
     _EXAMPLE,
     _IMAGES,
+    _CORRUPTED,
+    _HEATMAP,
     "report.png",
     "report.md",
     "report.html",
 )
 # The files from which the others can be redrawn.
-KEPT = frozenset({REPORT, _GALLERY, _EXAMPLE, _IMAGES})
+KEPT = frozenset({REPORT, _GALLERY, _EXAMPLE, _IMAGES, _CORRUPTED})
 
 
 class RobustnessReport:
@@ -47,6 +59,8 @@ class RobustnessReport:
         example: One image under an attack at epsilon, or `None`.
         images: The contents of `images.csv`, with the result of each attack for each
             image, or `None`.
+        corrupted: An image under each corruption, as in `CorruptionReport.examples`,
+            or `None`.
 
     Example:
 
@@ -66,11 +80,13 @@ class RobustnessReport:
         *,
         example: Gallery | None = None,
         images: str | None = None,
+        corrupted: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.data = data
         self.gallery = gallery
         self.example = example
         self.images = images
+        self.corrupted = corrupted
 
     @property
     def headline(self) -> str:
@@ -106,6 +122,12 @@ class RobustnessReport:
         """Verdicts of the sanity checks: `name`, `passed`, `detail`."""
         return self.data["checks"]
 
+    @property
+    def corruptions(self) -> CorruptionReport | None:
+        """The accuracy with common corruptions, `None` if it was not measured."""
+        values = self.data.get("corruptions")
+        return values and CorruptionReport.from_json(values, self.corrupted)
+
     def to_json(self) -> str:
         """Returns the contents of `report.json`."""
         return json.dumps(self.data, indent=2, allow_nan=False) + "\n"
@@ -116,11 +138,13 @@ class RobustnessReport:
 
     def to_html(self) -> str:
         """Returns the report as one self-contained HTML page."""
+        corruptions = self.corruptions
         pictures = Pictures(
             wide=curve_figure(self.data),
             narrow=curve_figure(self.data, is_narrow=True),
             gallery=self.gallery,
             example=self.example,
+            corruptions=corruptions and corruptions.plot(),
         )
         return report_html(self.data, pictures)
 
@@ -131,9 +155,9 @@ class RobustnessReport:
     def save(self, folder: str | Path) -> None:
         """Writes report.json, report.md, report.html and report.png.
 
-        It also writes images.csv, with the results image by image; gallery.npz and
-        example.npz, with the images of the figures; and seal.json, with a checksum for
-        each file.
+        It also writes images.csv, with the results image by image; corruptions.png, if
+        corruptions were measured; gallery.npz, example.npz and corruptions.npz, with
+        the images of the figures; and seal.json, with a checksum for each file.
 
         Args:
             folder: The folder; created if missing. Each file is written atomically,
@@ -148,7 +172,7 @@ class RobustnessReport:
         arrays = {name: each for name, each in shown.items() if each is not None}
         for name, each in arrays.items():
             atomic_write(folder / name, each.save)
-        atomic_write(folder / "report.png", lambda p: self.plot().savefig(p, dpi=150))
+        figures = self._save_pictures(folder)
         texts = {
             **({} if self.images is None else {_IMAGES: self.images}),
             "report.md": self.to_markdown(),
@@ -157,8 +181,22 @@ class RobustnessReport:
         }
         for name, text in texts.items():
             atomic_write_text(folder / name, text)
-        written = [*texts, "report.png", *arrays]
+        written = [*texts, *figures, *arrays]
         Seal.write(folder, self.data["run"].get("identity"), written)
+
+    def _save_pictures(self, folder: Path) -> list[str]:
+        """Writes the pictures, and the corrupted images in one of them."""
+        figures, names = {"report.png": self.plot()}, []
+        if self.corruptions is not None:
+            figures[_HEATMAP] = self.corruptions.plot()
+        for name, figure in figures.items():
+            save = functools.partial(figure.savefig, dpi=150)
+            atomic_write(folder / name, save)
+        if self.corrupted is not None:
+            save = functools.partial(save_examples, examples=self.corrupted)
+            atomic_write(folder / _CORRUPTED, save)
+            names.append(_CORRUPTED)
+        return [*figures, *names]
 
     @classmethod
     def load(cls, folder: str | Path) -> "RobustnessReport":
@@ -194,7 +232,17 @@ class RobustnessReport:
         images = None
         if _IMAGES in sealed:
             images = read_text(folder / _IMAGES, _damaged(folder, _IMAGES))
-        return cls(data, gallery=gallery, example=example, images=images)
+        corrupted = None
+        if _CORRUPTED in sealed and data.get("corruptions") is not None:
+            kinds = [each["name"] for each in data["corruptions"]["corruptions"]]
+            corrupted = load_examples(
+                folder / _CORRUPTED,
+                _damaged(folder, _CORRUPTED),
+                names=[CLEAN, *kinds],
+            )
+        return cls(
+            data, gallery=gallery, example=example, images=images, corrupted=corrupted
+        )
 
     def __repr__(self) -> str:
         return f"RobustnessReport({self.headline!r})"

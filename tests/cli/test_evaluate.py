@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from keras_advdef_command.app import app
 from tests.cli.conftest import two_classes
 
-FLAGS = ("--epsilon", "0.45", "--budget", "quick", "--batch-size", "4")
+FLAGS = ("--epsilon", "0.45", "--budget", "quick", "--batch-size", "4", "--corruptions")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,8 @@ def test_writes_a_report(whole, sound):
     result, output = whole
     assert result.exit_code == 0, result.stderr
     assert "under all attacks" in result.stdout
+    assert "with common corruptions, on average" in result.stdout
+    assert (output / "corruptions.png").stat().st_size > 1000
     taken = f"Data: all 12 images of x_test in {sound / 'data.npz'}."
     assert taken in result.stdout.splitlines()
     report = json.loads((output / "report.json").read_text())

@@ -4,7 +4,7 @@ from keras_advdef.core.text import printable
 from keras_advdef.evaluation import RobustnessReport, compare_reports
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.rendered_markdown import only_text, rendered
-from tests.support.report_values import several_norms
+from tests.support.report_values import corruptions, several_norms
 
 
 def made_up(**changes):
@@ -47,6 +47,15 @@ def test_several_norms_side_by_side():
     assert "| all attacks, l2 0.5 | 10.0 % [0.0, 45.0] | 10.0 % [0.0, 45.0] |" in lines
     assert "| any of the norms | 0.0 % [0.0, 31.0] | 0.0 % [0.0, 31.0] |" in lines
     assert "any of the norms" not in compare_reports([several, made_up()])
+
+
+def test_corruptions_side_by_side():
+    measured = made_up(corruptions=corruptions())
+    row = (
+        "| common corruptions, on average | 50.0 % [18.7, 81.3] | 50.0 % [18.7, 81.3] |"
+    )
+    assert row in compare_reports([measured, measured]).splitlines()
+    assert "corruptions" not in compare_reports([measured, made_up()])
 
 
 def test_names():

@@ -22,12 +22,22 @@ def report():
             "jpeg_compression": estimates(19, 3, 16),
         },
         seed=7,
-        example=image,
-        examples={"gaussian_noise": image, "jpeg_compression": image},
+        examples={
+            "none": image,
+            "gaussian_noise": image,
+            "jpeg_compression": image,
+        },
     )
 
 
 class TestCorruptionReport:
+    def test_from_json(self, report):
+        values = json.loads(json.dumps(report.to_json()))
+        again = CorruptionReport.from_json(values, report.examples)
+        assert again.to_json() == report.to_json()
+        assert again.examples == report.examples
+        assert CorruptionReport.from_json(values).examples == {}
+
     def test_means(self, report):
         assert report.severities == (1, 3, 5)
         assert report.mean["accuracy"] == pytest.approx(81 / 120)
@@ -52,10 +62,9 @@ class TestCorruptionReport:
         assert found["seed"] == 7
 
     def test_markdown(self, report):
-        sentence, header, _, first, second = (
-            report.to_markdown().replace("\n\n", "\n").splitlines()
-        )
-        assert "On 20 images: 95.0 % [75.1, 99.9] clean, 67.5 %" in sentence
+        sentence, _, header, _, first, second = report.to_markdown().splitlines()
+        assert sentence == report.finding
+        assert "67.5 % [45.7, 88.1] on average, against 95.0 % [75.1" in sentence
         assert "lowest with JPEG compression of severity 3: 15.0 %" in sentence
         assert header == (
             "| corruption | severity 1 | severity 3 | severity 5 | mean |"

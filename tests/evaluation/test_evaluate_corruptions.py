@@ -42,7 +42,7 @@ class TestEvaluateCorruptions:
             assert report.accuracies[kind][5].correct == (found == labels).sum()
         assert report.mean["accuracy"] < report.clean.accuracy
         assert report.examples["fog"].shape == (8, 8, 1)
-        np.testing.assert_array_equal(report.example, images[0])
+        np.testing.assert_array_equal(report.examples["none"], images[0])
 
     def test_batches_value_range_and_dtype_do_not_matter(self, trained_net, digits):
         images, labels = digits.x_test[:COUNT], digits.y_test[:COUNT]

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import APGD, PGD, LatentSpaceAttack
-from keras_advdef.evaluation import evaluate_robustness
+from keras_advdef.evaluation import evaluate_corruptions, evaluate_robustness
+from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS
 from keras_advdef.evaluation._run import runner
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.layers import RandomNoise
@@ -128,6 +129,35 @@ class TestEvaluation:
         assert names == [*kept, *files, "seal.json"]
         assert resumed.report.images == whole.images
         assert (resumed.report.example.adversarial == whole.example.adversarial).all()
+
+    def test_corruptions_are_those_of_their_function(
+        self, evaluate, whole, trained_net, digits, tmp_path
+    ):
+        folder = tmp_path / "corrupted"
+        with pytest.MonkeyPatch.context() as patch:
+            part = Ledger.part
+
+            def until_fog(self, name, compute, what):
+                if name == "corruption-fog":
+                    raise Stopped
+                return part(self, name, compute, what)
+
+            patch.setattr(Ledger, "part", until_fog)
+            with pytest.raises(Stopped):
+                evaluate(folder, corruptions=True)
+        with pytest.MonkeyPatch.context() as patch:
+            names = stop_after(patch, 1000)
+            report = evaluate(folder, corruptions=True)
+        assert names == [f"corruption-{kind}" for kind in CORRUPTIONS[9:]]
+        expected = evaluate_corruptions(
+            trained_net, digits.x_test[:14], digits.y_test[:14], batch_size=7, verbose=0
+        )
+        assert report.data["corruptions"] == expected.to_json()
+        assert (report.corrupted["fog"] == expected.examples["fog"]).all()
+        assert (folder / "corruptions.png").exists()
+        # All else is as without.
+        report.data["corruptions"] = None
+        assert without_run(report) == without_run(whole)
 
     def test_damaged_parts_change_nothing(
         self, evaluate, whole, stopped_folder, capsys

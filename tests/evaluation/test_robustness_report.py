@@ -8,6 +8,7 @@ from keras_advdef.evaluation import RobustnessReport
 from keras_advdef.evaluation._report.seal import Seal
 from tests.support.damages import BYTES
 from tests.support.marks import needs_pipes
+from tests.support.report_values import corruptions
 
 
 class TestRobustnessReport:
@@ -20,6 +21,25 @@ class TestRobustnessReport:
         assert loaded.images == report.images
         assert len(report.images.splitlines()) == 11
         assert loaded.to_markdown() == report.to_markdown()
+
+    def test_save_and_load_corruptions(self, report, tmp_path, monkeypatch):
+        monkeypatch.setattr(RobustnessReport, "plot", lambda self: Figure())
+        monkeypatch.setattr(RobustnessReport, "to_html", lambda self: "")
+        assert report.corruptions is None
+        report.data["corruptions"] = corruptions()
+        report.corrupted = {
+            name: np.full((4, 4, 1), share)
+            for name, share in (("none", 0.0), ("gaussian_noise", 0.2), ("fog", 1.0))
+        }
+        report.save(tmp_path)
+        assert (tmp_path / "corruptions.png").stat().st_size > 1000
+        loaded = RobustnessReport.load(tmp_path)
+        assert loaded.corruptions.lowest == ("gaussian_noise", 5)
+        for name, image in report.corrupted.items():
+            np.testing.assert_allclose(loaded.corruptions.examples[name], image)
+        BYTES["flipped"](tmp_path / "corruptions.npz")
+        with pytest.raises(ValueError, match=r"corruptions\.npz in it is damaged"):
+            RobustnessReport.load(tmp_path)
 
     def test_properties_are_those_of_the_data(self, report):
         for name in ("headline", "masking_suspected", "clean", "naive", "adaptive"):

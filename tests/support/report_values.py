@@ -97,3 +97,21 @@ def small_report():
             "inference": {"inference_time_ratio": 1.25},
         },
     }
+
+
+def corruptions():
+    """What a report with corruptions holds under their name."""
+    severities = [
+        {"severity": 1, **_estimate(8, 0.44, 0.97)},
+        {"severity": 5, **_estimate(2, 0.03, 0.56)},
+    ]
+    mean = _estimate(5, 0.19, 0.81)
+    return {
+        "clean": _estimate(9, 0.55, 1.0),
+        "mean": mean,
+        "corruptions": [
+            {"name": name, "mean": mean, "severities": severities}
+            for name in ("gaussian_noise", "fog")
+        ],
+        "seed": 3,
+    }

@@ -11,7 +11,7 @@ from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
-from keras_advdef.evaluation.corruption_report import CorruptionReport
+from keras_advdef.evaluation.corruption_report import CLEAN, CorruptionReport
 
 
 def measure_corruptions(
@@ -59,8 +59,7 @@ def measure_corruptions(
         clean=clean,
         accuracies=accuracies,
         seed=seed,
-        example=first[0],
-        examples=examples,
+        examples={CLEAN: first[0], **examples},
     )
 
 

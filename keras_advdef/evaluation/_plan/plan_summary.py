@@ -2,6 +2,7 @@
 
 from keras_advdef.attacks.latent_space_attack import projection_of
 from keras_advdef.core.text import duration
+from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS, SEVERITIES
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._request.request import Request
 
@@ -49,6 +50,12 @@ def plan_summary(
         lines.append(
             f"Each model pass searches a latent space with {searched} generator "
             "passes. If this takes too long, evaluate fewer images."
+        )
+    if request.corruptions:
+        kinds, each = len(CORRUPTIONS), len(SEVERITIES)
+        lines.append(
+            f"Then {kinds} common corruptions at {each} severities each: "
+            f"{_rounded(kinds * each * request.count)} forward passes."
         )
     skipped = [f"Skipped: {each.attack} ({each.reason})." for each in plan.skipped]
     return lines + skipped

@@ -13,6 +13,7 @@ from keras_advdef.evaluation._measure.smallest_perturbations import (
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._run.image_records import ImageRecords
 from keras_advdef.evaluation.check import Check
+from keras_advdef.evaluation.corruption_report import CorruptionReport
 
 # The entry of one attack in a report.
 Record = dict[str, str | int | float]
@@ -26,6 +27,7 @@ class Measurements:
         adaptive: Which of the worst images are misclassified, for each fresh draw.
         curve: Accuracy against epsilon.
         certified: Certified accuracy against radius, or `None`.
+        corrupted: Accuracy with common corruptions, or `None`.
         smallest: The smallest perturbations, or `None`.
         gallery: The most fragile and the most robust images, or `None`.
         example: One image at epsilon, or `None` if none was attacked.
@@ -34,6 +36,7 @@ class Measurements:
     adaptive: np.ndarray
     curve: RobustnessCurve
     certified: CertifiedCurve | None
+    corrupted: CorruptionReport | None
     smallest: SmallestPerturbations | None
     gallery: Gallery | None
     example: Gallery | None

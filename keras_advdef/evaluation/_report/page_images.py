@@ -84,7 +84,7 @@ def figure_url(figure: Any, *, dpi: int) -> str:
 def _image_url(image: np.ndarray) -> str:
     from matplotlib.image import imsave
 
-    scaled = _reduced(image)
+    scaled = reduced(image)
     return _url(
         lambda buffer: imsave(
             buffer, scaled, format="png", cmap="gray", vmin=0.0, vmax=1.0
@@ -92,8 +92,12 @@ def _image_url(image: np.ndarray) -> str:
     )
 
 
-def _reduced(image: np.ndarray) -> np.ndarray:
-    """Averages blocks of pixels so that the sides fit a page."""
+def reduced(image: np.ndarray) -> np.ndarray:
+    """Averages blocks of pixels so that the sides fit a page.
+
+    Args:
+        image: Array `(rows, cols)` or `(rows, cols, channels)`.
+    """
     step = -(-max(image.shape[:2]) // _LARGEST_SIDE)
     rows, cols = (max(side // step, 1) for side in image.shape[:2])
     height, width = min(step, image.shape[0]), min(step, image.shape[1])

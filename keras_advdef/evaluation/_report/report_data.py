@@ -40,6 +40,8 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         "curve": _curve(findings.measured.curve),
         "certified": findings.measured.certified
         and findings.measured.certified.to_json(),
+        "corruptions": findings.measured.corrupted
+        and findings.measured.corrupted.to_json(),
         "per_class": _per_class(
             findings.labels, {"clean": findings.clean, "adaptive": attacked}
         ),

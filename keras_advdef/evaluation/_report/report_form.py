@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from keras_advdef.core.norms import NORMS
+from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS
 
 # Limits that matplotlib's axes can handle.
 _LARGEST = 1e15
 _LONGEST = 10**6
+# As many corruptions, and severities of each, fit into a picture.
+_MOST = 15
 
 
 class _Form:
@@ -96,10 +99,17 @@ def _pair(form: _Form) -> _Form:
 _TEXT = _Kind("text", lambda value: isinstance(value, str))
 _FLAG = _Kind("true or false", lambda value: isinstance(value, bool))
 _WHOLE = _Kind("a whole number", lambda value: type(value) is int)
+_COUNT = _Kind(
+    "a number of images",
+    lambda value: type(value) is int and 0 < value <= _LARGEST,
+)
 _SHARE = _Kind("a number in [0, 1]", _number(0.0, 1.0))
 _CHANGE = _Kind("a number in [-1, 1]", _number(-1.0, 1.0))
 _AMOUNT = _Kind(f"a number in [0, {_LARGEST:g}]", _number(0.0, _LARGEST))
 _PIXEL = _Kind("a number", _number(-_LARGEST, _LARGEST))
+_KIND = _Kind(
+    "a corruption", lambda value: isinstance(value, str) and value in CORRUPTIONS
+)
 _NORM = _Kind("a norm", lambda value: isinstance(value, str) and value in NORMS)
 
 _ACCURACY = {
@@ -113,6 +123,14 @@ _DRAWS = {"evaluations": _List(_SHARE), "mean": _SHARE, "worst": _SHARE}
 _POINT = _Object({"epsilon": _AMOUNT, **_ACCURACY})
 _RADIUS = _Object({"radius": _AMOUNT, **_ACCURACY})
 _CERTIFIED = {"norm": _NORM, "method": _TEXT, "curve": _List(_RADIUS, least=1)}
+_COUNTED = {"accuracy": _SHARE, "count": _COUNT}
+_SEVERITY = _Object({"severity": _WHOLE, **_COUNTED})
+_CORRUPTION = {"name": _KIND, "severities": _List(_SEVERITY, least=1, most=_MOST)}
+_CORRUPTED = {
+    "clean": _Object(_COUNTED),
+    "corruptions": _List(_Object(_CORRUPTION), least=1, most=_MOST),
+    "seed": _WHOLE,
+}
 _ADDED = {"layers_added": _OrNone(_WHOLE), "parameters_added": _OrNone(_WHOLE)}
 _COST = _Object({"difference": _CHANGE, "interval": _pair(_CHANGE)})
 _NEAREST = {"median": _OrNone(_AMOUNT), "count": _WHOLE, "attack": _TEXT}
@@ -175,6 +193,7 @@ _REPORT = _Object(
     },
     if_there={
         "certified": _OrNone(_Object(_CERTIFIED)),
+        "corruptions": _OrNone(_Object(_CORRUPTED)),
         "class_names": _OrNone(_List(_TEXT)),
         "is_robust_accuracy": _FLAG,
     },

@@ -13,6 +13,7 @@ from keras_advdef.evaluation._report.page_images import (
 )
 from keras_advdef.evaluation._report.plain_words import plain_words, right_of
 from keras_advdef.evaluation._report.report_markdown import about, report_tables
+from keras_advdef.evaluation.corruption_report import CorruptionReport
 
 # Twice the pixels that a page of this width shows, for sharp screens.
 _WIDE_DPI, _NARROW_DPI = 150, 200
@@ -29,12 +30,14 @@ class Pictures:
         narrow: The same for a phone.
         gallery: The most fragile and the most robust images, or `None`.
         example: One image at epsilon, or `None`.
+        corruptions: Accuracies with common corruptions, a matplotlib figure or `None`.
     """
 
     wide: Any
     narrow: Any
     gallery: Gallery | None = None
     example: Gallery | None = None
+    corruptions: Any = None
 
 
 def report_html(data: dict[str, Any], pictures: Pictures) -> str:
@@ -60,8 +63,19 @@ def report_html(data: dict[str, Any], pictures: Pictures) -> str:
         groups=_groups(triptychs(pictures.gallery, data)),
         wide=figure_url(pictures.wide, dpi=_WIDE_DPI),
         narrow=figure_url(pictures.narrow, dpi=_NARROW_DPI),
+        corruption_finding=_finding(data),
+        corruptions=None
+        if pictures.corruptions is None
+        else figure_url(pictures.corruptions, dpi=_NARROW_DPI),
         tables=report_tables(data),
         long=_LONG,
+    )
+
+
+def _finding(data: dict[str, Any]) -> str:
+    values = data.get("corruptions")
+    return (
+        "" if values is None else printable(CorruptionReport.from_json(values).finding)
     )
 
 

@@ -8,6 +8,7 @@ from keras_advdef.evaluation._report.class_label import class_label
 from keras_advdef.evaluation._report.epsilon_words import epsilon_label
 from keras_advdef.evaluation._report.plain_words import plain_words
 from keras_advdef.evaluation.accuracy_estimate import percent
+from keras_advdef.evaluation.corruption_report import CorruptionReport
 
 _VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
 
@@ -28,6 +29,7 @@ def report_tables(data: dict[str, Any]) -> list[Table]:
         _defence_costs(data),
         _curve(data),
         *_certified(data),
+        *_corrupted(data),
         _classes(data),
         _facts(data),
     )
@@ -181,6 +183,15 @@ def _certified(data: dict[str, Any]) -> list[Table]:
     return [(title, ["radius", "correct under any attack", "images"], rows)]
 
 
+def _corrupted(data: dict[str, Any]) -> list[Table]:
+    """The table of accuracy with common corruptions, if it was measured."""
+    values = data.get("corruptions")
+    if values is None:
+        return []
+    header, rows = CorruptionReport.from_json(values).table()
+    return [("Accuracy with common corruptions", header, rows)]
+
+
 def _classes(data: dict[str, Any]) -> Table:
     rows = [
         [
@@ -264,6 +275,9 @@ def report_markdown(data: dict[str, Any]) -> str:
     ]
     if "union" in data:
         parts.append(f"**{escape_markdown(data['union']['finding']).strip()}**")
+    if data.get("corruptions") is not None:
+        found = CorruptionReport.from_json(data["corruptions"]).finding
+        parts.append(escape_markdown(found))
     for title, header, rows in report_tables(data):
         parts += [f"## {escape_markdown(title)}", markdown_table(header, rows)]
     return "\n\n".join(parts) + "\n"

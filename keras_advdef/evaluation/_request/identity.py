@@ -32,6 +32,7 @@ def identity_of(request: Request) -> dict[str, object]:
         "reference": _fingerprint(request.reference),
         "surrogate": _fingerprint(request.surrogate),
         "curve": None if request.curve is None else list(request.curve),
+        "corruptions": request.corruptions,
         "batch size": request.batch_size,
         "precision": request.precision,
         "version of keras_advdef": keras_advdef.__version__,

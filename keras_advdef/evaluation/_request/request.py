@@ -49,6 +49,7 @@ class Request:
         reference: Undefended model to compare with, or `None`.
         surrogate: Model from which images are transferred, or `None`.
         curve: Epsilons of the curve, or `None` for the default ones.
+        corruptions: Whether to measure the accuracy with common corruptions as well.
         batch_size: Images per compiled call.
         precision: Precision of the attacks' passes.
         seed: Seed of every draw.
@@ -69,6 +70,7 @@ class Request:
     reference: EvaluatedModel | None
     surrogate: EvaluatedModel | None
     curve: tuple[float, ...] | None
+    corruptions: bool
     batch_size: int
     precision: str
     seed: int
@@ -91,6 +93,7 @@ class Request:
         reference: Any,
         surrogate: Any,
         curve: Sequence[float] | None,
+        corruptions: bool,
         batch_size: int,
         precision: str,
         seed: int,
@@ -145,6 +148,7 @@ class Request:
             reference=companions["reference"],
             surrogate=companions["surrogate"],
             curve=None if curve is None else _checked_curve(curve),
+            corruptions=_checked_flag("corruptions", corruptions),
             batch_size=checked_integer(OWNER, "batch_size", batch_size, low=1),
             precision=checked_choice(OWNER, "precision", precision, PRECISIONS),
             seed=checked_integer(OWNER, "seed", seed, low=0, high=SEED_LIMIT - 1),
@@ -165,7 +169,8 @@ class Request:
     def under(self, ball: Ball) -> "Request":
         """Returns the request for one of the further norms, without what is shown only.
 
-        Curve and smallest perturbations are measured for the main norm alone.
+        Curve, smallest perturbations and corruptions are measured for the main norm
+        alone.
 
         Args:
             ball: The norm, with its epsilon.
@@ -177,6 +182,7 @@ class Request:
             further=(),
             budget=dataclasses.replace(self.budget, searched=0),
             curve=(),
+            corruptions=False,
         )
 
     def classes_of(self, classes: int) -> np.ndarray:
@@ -198,6 +204,12 @@ class Request:
             rule = f"one name for each of the {classes} classes of the model"
             raise invalid(OWNER, "class_names", rule, list(names))
         return labels
+
+
+def _checked_flag(argument: str, value: bool) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise invalid(OWNER, argument, "True or False", value)
+    return bool(value)
 
 
 def _checked_list(argument: str, value: Sequence[Any]) -> list[Any]:

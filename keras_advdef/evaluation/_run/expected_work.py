@@ -1,6 +1,7 @@
 """ExpectedWork: what the stages of an evaluation are expected to cost."""
 
 from keras_advdef.attacks.pgd import PGD
+from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS, SEVERITIES
 from keras_advdef.evaluation._measure.robustness_curve import (
     CURVE_STEPS,
     curve_epsilons,
@@ -27,6 +28,8 @@ _SMALLEST_COMPILES = 2.0
 _REPORT_SECONDS = 1.5
 # Share of its steps that a larger epsilon needs to break an image.
 _UNTIL_BROKEN = 0.5
+# Seconds to corrupt one value of an image: a mean over all corruptions and sizes.
+_CORRUPTING = 1e-7
 # Draws for the certificate of a smoothed classifier.
 _CERTIFIED_DRAWS = 1100
 
@@ -111,4 +114,23 @@ class ExpectedWork:
             works["nearest"] = Work(passes, _SMALLEST_COMPILES)
         if isinstance(request.evaluated.model, SmoothedClassifier):
             works["certified"] = Work(FORWARD * _CERTIFIED_DRAWS * checked)
-        return works
+        return works | self._corrupted()
+
+    def _corrupted(self) -> dict[str, Work]:
+        """The work of the corruptions, all of which take about as long."""
+        request = self._request
+        if not request.corruptions:
+            return {}
+        images = request.count * len(SEVERITIES)
+        seconds = _CORRUPTING * images * request.images[0].size
+        each = Work(FORWARD * images, compiles=0.0, seconds=seconds)
+        return {corruption_key(kind): each for kind in CORRUPTIONS}
+
+
+def corruption_key(kind: str) -> str:
+    """Returns the key of the stage that measures a corruption.
+
+    Args:
+        kind: Name of the corruption.
+    """
+    return f"corruption-{kind}"

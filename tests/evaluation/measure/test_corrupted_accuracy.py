@@ -5,6 +5,7 @@ import pytest
 from keras_advdef.core.progress import Progress
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation import AccuracyEstimate
+from keras_advdef.evaluation._corrupt.corrupt import corrupt
 from keras_advdef.evaluation._measure.corrupted_accuracy import (
     measure_corruptions,
     to_corrupt,
@@ -61,8 +62,10 @@ class TestMeasureCorruptions:
 
     def test_examples_are_of_the_middle_severity(self, measured, images):
         report = measured(Ledger(None, {}, Progress()), lambda kind: None)
-        assert [*report.examples] == ["fog", "snow"]
-        np.testing.assert_array_equal(report.example, images[0])
+        assert [*report.examples] == ["none", "fog", "snow"]
+        np.testing.assert_array_equal(report.examples["none"], images[0])
+        expected = corrupt(images[:1], "fog", 5, seed=4)[0]
+        np.testing.assert_array_equal(report.examples["fog"], expected)
         assert report.seed == 4
 
 

@@ -37,3 +37,11 @@ def test_searches_and_skipped_attacks(summary):
     )
     assert "a latent space with 6 generator passes" in lines[2]
     assert lines[3].startswith("Skipped: PGD-9999 (10000 passes per image, but ")
+
+
+def test_corruptions(summary):
+    (line,) = set(summary(corruptions=True)) - set(summary())
+    # Fifteen at five severities, of four images.
+    assert (
+        line == "Then 15 common corruptions at 5 severities each: 300 forward passes."
+    )

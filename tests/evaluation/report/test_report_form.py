@@ -7,7 +7,7 @@ from keras_advdef.evaluation import RobustnessReport, compare_reports
 from keras_advdef.evaluation._report.report_form import check_report
 from keras_advdef.evaluation._report.report_markdown import report_markdown
 from keras_advdef.evaluation._report.report_plot import report_plot
-from tests.support.report_values import several_norms
+from tests.support.report_values import corruptions, several_norms
 
 # One value of each JSON type, and numbers too large to plot.
 OTHERS = [None, True, -1, 0.5, 10**300, "$", [], [[]], {}, {"a": 1}]
@@ -47,6 +47,7 @@ def any_values(request, report_values):
 def test_takes_reports(report, report_values):
     check_report(report_values)
     check_report({**report_values, **several_norms()})
+    check_report({**report_values, "corruptions": corruptions()})
     check_report(report.data)
     check_report(json.loads(report.to_json()))
 
@@ -66,6 +67,7 @@ def test_takes_reports(report, report_values):
         (("duties", "architecture"), [], "architecture is not an object"),
         (("adaptive", "worst"), 0.1, "adaptive lacks evaluations"),
         (("union",), 0, "it lacks norms"),
+        (("corruptions",), 0, "corruptions is not an object"),
         (("norms",), [0, 0], r"norms\[0\] is not an object"),
         ((), [], "it is not an object"),
     ],
@@ -88,6 +90,25 @@ def test_what_is_taken_can_be_shown(any_values):
             assert report_markdown(values).startswith("# Robustness report")
             report = RobustnessReport(values)
             assert "clean images" in compare_reports([report, report])
+            shown += 1
+    assert shown > 100
+
+
+def test_corruptions_that_are_taken_can_be_shown(report_values):
+    whole = {**report_values, "corruptions": corruptions()}
+    shown = 0
+    for path in [*places(whole["corruptions"], ("corruptions",))]:
+        for other in (*OTHERS, places):
+            values = changed(whole, path, other)
+            try:
+                check_report(values)
+            except ValueError:
+                continue
+            report = RobustnessReport(values)
+            assert report.to_markdown().startswith("# Robustness report")
+            assert "clean images" in compare_reports([report, report])
+            if shown % 20 == 0 and report.corruptions is not None:
+                report.corruptions.plot()
             shown += 1
     assert shown > 100
 

@@ -14,6 +14,7 @@ from keras_advdef.evaluation._report.report_html import Pictures, report_html
 from keras_advdef.evaluation._report.report_markdown import report_tables
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.hostile_values import with_text
+from tests.support.report_values import corruptions
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _VOID = {"meta", "img", "source"}
@@ -58,6 +59,21 @@ def test_page_is_well_formed_and_alone(page, report):
     assert "<script" not in page
     assert not re.search(r"https?:|@import|url\(", page)
     assert 'name="viewport"' in page
+
+
+def test_corruptions_have_a_picture(report_values):
+    report_values["corruptions"] = corruptions()
+    tiny = Figure(figsize=(0.02, 0.02))
+    page = report_html(
+        report_values, Pictures(wide=tiny, narrow=tiny, corruptions=tiny)
+    )
+    checker = _Checker()
+    checker.feed(page)
+    assert len(checker.sources) == 3
+    assert "lowest with Gaussian noise of severity 5: 20.0 %" in page
+    # The table alone, where there is no picture.
+    assert "Accuracy with common corruptions" in drawn(report_values)
+    assert "lowest with" not in drawn(report_values)
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXT)

@@ -13,7 +13,7 @@ from keras_advdef.evaluation._report.report_markdown import (
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.hostile_values import with_text
 from tests.support.rendered_markdown import only_text, rendered
-from tests.support.report_values import several_norms
+from tests.support.report_values import corruptions, several_norms
 
 
 @pytest.fixture
@@ -69,6 +69,19 @@ def test_certified_accuracy(data):
         "Certified accuracy against l2 radius: a bound",
     )
     assert rows == {"0.25": ["50.0 % [25.0, 75.0]", "8"]}
+
+
+def test_corruptions(data):
+    data["corruptions"] = corruptions()
+    rows = rows_of(data, "Accuracy with common corruptions")
+    mild, severe, mean = "80.0 % [44.4, 97.5]", "20.0 % [2.5, 55.6]", "50.0 % [18.7"
+    assert [*rows] == ["Gaussian noise", "fog"]
+    assert rows["fog"][:2] == [mild, severe]
+    assert rows["fog"][2].startswith(mean)
+    text = report_markdown(data)
+    assert f"With common corruptions instead of an attack: {mean}" in text
+    data["corruptions"] = None
+    assert "corruptions" not in report_markdown(data)
 
 
 def test_several_norms(data):

@@ -32,6 +32,7 @@ CHANGES = {
     "reference": {"reference": BASE["model"]},
     "surrogate": {"surrogate": BASE["model"]},
     "curve": {"curve": [0.2]},
+    "corruptions": {"corruptions": True},
     "batch size": {"batch_size": 2},
     "precision": {"precision": "bfloat16"},
 }

@@ -159,6 +159,7 @@ class TestRefusals:
         ({"labels": 3}, "`labels` to be as many as the images, 4"),
         ({"attacks": FGSM(0.1)}, "`attacks` to be a list"),
         ({"curve": 0.1}, "`curve` to be a list"),
+        ({"corruptions": ["fog"]}, "`corruptions` to be True or False"),
         ({"attacks": [FGSM(0.1, norm="l2")]}, "`attacks` to be of the norm linf"),
         (
             {"model": keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])},

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
+from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS
 from keras_advdef.evaluation._measure.robustness_curve import curve_epsilons
 from keras_advdef.evaluation._plan.planner import Planner
-from keras_advdef.evaluation._run.expected_work import ExpectedWork
-from keras_advdef.evaluation._run.forecast import SoFar, Work
+from keras_advdef.evaluation._run.expected_work import ExpectedWork, corruption_key
+from keras_advdef.evaluation._run.forecast import FORWARD, SoFar, Work
 from keras_advdef.models import SmoothedClassifier
 from tests.support.nets import linear_net
 
@@ -67,6 +68,18 @@ class TestExpectedWork:
         for is_written, seconds in ((True, 1.5), (False, 0.0)):
             expected, *_ = expected_work_of(is_written=is_written)
             assert expected()["report"] == Work(0.0, 0.0, seconds)
+
+    def test_corruptions_take_forward_passes_and_time_of_their_own(
+        self, expected_work_of
+    ):
+        without, works = (
+            expected_work_of(corruptions=asked)[0]() for asked in (False, True)
+        )
+        added = works.keys() - without.keys()
+        assert added == {corruption_key(kind) for kind in CORRUPTIONS}
+        # Five severities of eight images of two pixels.
+        each = works[corruption_key("fog")]
+        assert each == Work(40 * FORWARD, 0.0, pytest.approx(80e-7))
 
     def test_learns_from_what_was_broken(self, expected_work_of):
         expected, plan, runner = expected_work_of()
