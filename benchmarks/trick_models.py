@@ -29,8 +29,9 @@ from tests.support.trick_models.hand_attack import hand_attack
 
 # An undefended net of each data set has no image left in a ball of this radius.
 EPSILON = {"digits": 0.2, "mnist": 0.15}
-EPOCHS = {"digits": 20, "mnist": 4}
-_TRAINED = {"digits": 1400, "mnist": 12000}
+EPOCHS = {"digits": 20, "mnist": 3}
+_TRAINED = {"digits": 1400, "mnist": 30000}
+_FEW = {"digits": None, "mnist": 10000}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -137,6 +138,7 @@ def run(arguments: argparse.Namespace) -> None:
         classes=10,
         epsilon=EPSILON[name],
         epochs=EPOCHS[name],
+        few=_FEW[name],
     )
     attacked = tuple(part[: arguments.count] for part in parts[2:])
     chosen = {key: getattr(arguments, key) for key in ("budget", "count", "seed")}
