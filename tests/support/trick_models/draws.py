@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tests.support.trick_models.operations import patches
+from tests.support.trick_models.operations import flat, patches, principal
 from tests.support.trick_models.trick import Built, Trick, fronted, model_of
 
 
@@ -166,6 +166,23 @@ def _noisy_scores(ground):
     return model_of(ground, forward, net)
 
 
+def _langevin(ground):
+    """Ten noisy steps down the energy of a linear model of the images."""
+    mean, parts = principal(ground.images, 20)
+    net = ground.net
+
+    def forward(images):
+        found = images
+        for _ in range(10):
+            rows = flat(found) - mean
+            left = tf.reshape(rows - (rows @ parts.T) @ parts, tf.shape(images))
+            noise = tf.random.normal(tf.shape(images))
+            found = found - 0.2 * left + 0.03 * noise
+        return net(found)
+
+    return Built(model=model_of(ground, forward, net), inside=(_averaged(forward), net))
+
+
 def _dropped(images):
     kept = tf.random.uniform(tf.shape(images)) < 0.8
     return tf.where(kept, images / 0.8, 0.0)
@@ -223,6 +240,11 @@ TRICKS = [
             "median of noisy scales",
             "ensemble everything everywhere (Fort 2024; Zhang 2024)",
             _every_scale,
+        ),
+        (
+            "ten noisy steps down an energy",
+            "purification by an energy-based model (Hill 2021)",
+            _langevin,
         ),
         (
             "noise on the logits",
