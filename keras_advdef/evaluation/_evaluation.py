@@ -12,6 +12,10 @@ from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS, SEVERITIES
 from keras_advdef.evaluation._measure.certified_curve import measure_certified
 from keras_advdef.evaluation._measure.corrupted_accuracy import measure_corruptions
 from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._measure.reference_robustness import (
+    ReferenceRobustness,
+    measure_reference,
+)
 from keras_advdef.evaluation._measure.robustness_curve import measure_curve
 from keras_advdef.evaluation._measure.smallest_perturbations import (
     find_smallest_perturbations,
@@ -24,7 +28,6 @@ from keras_advdef.evaluation._report.findings import Findings, Measurements, Rec
 from keras_advdef.evaluation._report.images_csv import images_csv
 from keras_advdef.evaluation._report.norms_data import norms_data
 from keras_advdef.evaluation._report.report_data import (
-    estimate,
     report_data,
     run_facts,
 )
@@ -37,6 +40,7 @@ from keras_advdef.evaluation._run.rejection import Rejection, find_rejection
 from keras_advdef.evaluation._run.runner import CleanImages, Runner, measure_clean
 from keras_advdef.evaluation._verdict.check_outputs import check_outputs
 from keras_advdef.evaluation._verdict.sanity_checks import Evidence, sanity_checks
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.corruption_report import CorruptionReport, title_of
@@ -106,7 +110,9 @@ class Evaluation:
     def run(self) -> RobustnessReport:
         """Evaluates the model under every norm, and returns the report."""
         findings = self.findings()
-        return self._report(findings, [(self._request, findings), *self._further()])
+        reference = measure_reference(self._request, self._ledger, self._progress)
+        under = [(self._request, findings), *self._further()]
+        return self._report(findings, under, reference)
 
     def findings(self) -> Findings:
         """Runs the planned attacks, measures and checks, for the main norm alone."""
@@ -294,7 +300,7 @@ class Evaluation:
             self._judge,
             request.images,
             self._labels,
-            clean=estimate(runner.clean.wrong / runner.draws),
+            clean=AccuracyEstimate.of_wrong(runner.clean.wrong / runner.draws),
             kinds=CORRUPTIONS,
             severities=SEVERITIES,
             seed=request.seed,
@@ -319,7 +325,10 @@ class Evaluation:
         return sanity_checks(evidence)
 
     def _report(
-        self, findings: Findings, under: list[tuple[Request, Findings]]
+        self,
+        findings: Findings,
+        under: list[tuple[Request, Findings]],
+        reference: ReferenceRobustness | None,
     ) -> RobustnessReport:
         facts = run_facts(
             self._request,
@@ -329,6 +338,7 @@ class Evaluation:
             traces=meter.traces - self._traces,
         )
         data = {**report_data(self._request, findings), "run": facts}
+        data["reference"] = reference and reference.to_json()
         if len(under) > 1:
             data |= norms_data(under)
         corrupted = findings.measured.corrupted

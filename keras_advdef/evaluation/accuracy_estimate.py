@@ -32,6 +32,15 @@ class AccuracyEstimate:
     correct: int
     count: int
 
+    @classmethod
+    def of_wrong(cls, wrong: np.ndarray) -> "AccuracyEstimate":
+        """Returns the estimate for images of which a random model gets some wrong.
+
+        Args:
+            wrong: Share of the draws in which each image is misclassified.
+        """
+        return cls(round(float((1.0 - wrong).sum())), len(wrong))
+
     @property
     def accuracy(self) -> float:
         """Share of images classified correctly, in `[0, 1]`."""

@@ -71,6 +71,11 @@ def small_report():
                 "accuracy_after": 0.3,
             },
         ],
+        "reference": {
+            "clean": {**clean, "attacks": []},
+            "adaptive": {**_estimate(0, 0.0, 0.31), "attacks": ["PGD-20", "APGD-25"]},
+            "curve": [{"epsilon": 0.0, **clean}, {"epsilon": 0.1, **naive}],
+        },
         "class_names": [f"number {each}" for each in range(8)],
         "is_robust_accuracy": False,
         "skipped": [{"attack": "transfer", "reason": "no surrogate given"}],
@@ -91,6 +96,7 @@ def small_report():
         "run": {
             "command": "python run.py",
             "model": {"name": "net.keras", "parameters": 1200},
+            "reference": {"name": "plain.keras", "parameters": None},
             "data": {"name": "the digits", "shape": [8, 8, 1]},
             "started": "2026-01-01T00:00:00+00:00",
             "seconds": 12.3,

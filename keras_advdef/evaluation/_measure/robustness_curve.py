@@ -35,6 +35,11 @@ class RobustnessCurve:
     attack: str
     at_full_range: AccuracyEstimate
 
+    def to_json(self) -> list[dict[str, Any]]:
+        """Returns the points as JSON values."""
+        points = zip(self.epsilons, self.estimates, strict=True)
+        return [{"epsilon": epsilon, **each.to_json()} for epsilon, each in points]
+
 
 def full_range(request: Request) -> float:
     """Returns the epsilon whose ball contains all images.

@@ -58,7 +58,14 @@ def draw_curves(figure: Any, data: dict[str, Any], *, is_narrow: bool = False) -
 
 
 def _draw_attacked(axes: Any, data: dict[str, Any]) -> None:
-    draw_curve(axes, data["curve"], color="C0", marker="o")
+    other = data.get("reference")
+    if other is None:
+        draw_curve(axes, data["curve"], color="C0", marker="o")
+    else:
+        draw_curve(axes, data["curve"], color="C0", marker="o", label="model")
+        style = {"color": "C7", "marker": "s", "linestyle": "--"}
+        draw_curve(axes, other["curve"], label="reference", **style)
+        axes.legend()
     epsilon, norm, pixels = data["epsilon"], data["norm"], data["value_range"]
     axes.axvline(epsilon, color="0.4", linestyle="--", linewidth=1)
     largest = max(point["epsilon"] for point in data["curve"]) or 1

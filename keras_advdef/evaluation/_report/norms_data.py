@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from keras_advdef.evaluation._report.findings import Findings
-from keras_advdef.evaluation._report.report_data import estimate, outcome
+from keras_advdef.evaluation._report.report_data import outcome
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._verdict.headline import is_robust_accuracy, listed
 from keras_advdef.evaluation._verdict.held_norms import held_norms
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 _Evaluated = list[tuple[Request, Findings]]
 
@@ -19,7 +20,9 @@ def norms_data(evaluated: _Evaluated) -> dict[str, Any]:
     Args:
         evaluated: The request and the measurements for each norm, the main one first.
     """
-    union = estimate(_under_any([findings for _, findings in evaluated]))
+    union = AccuracyEstimate.of_wrong(
+        _under_any([findings for _, findings in evaluated])
+    )
     names = listed([_ball(request) for request, _ in evaluated])
     finding = f"Under the worst of {names} for each image, accuracy is {union}."
     said = _held(evaluated)

@@ -10,28 +10,36 @@ _CLAIM = "Robust accuracy"
 
 
 class PlainWords(NamedTuple):
-    """Two sentences.
+    """Two sentences, and one about the reference.
 
     Args:
         result: How many images the model gets right, without and with an attacker.
-        trust: Whether these numbers can be believed.
+        beside: The same for the reference; empty if there is none.
+        trust: Whether the numbers of the model can be believed.
         is_doubtful: Whether they cannot.
     """
 
     result: str
+    beside: str
     trust: str
     is_doubtful: bool
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The sentences in their order."""
+        return self.result, self.beside, self.trust
+
 
 def plain_words(data: dict[str, Any]) -> PlainWords:
-    """Returns the result of a report in two sentences.
+    """Returns the result of a report in plain sentences.
 
     Args:
         data: The contents of `report.json`.
     """
     failed = [check for check in data["checks"] if check["passed"] is False]
-    result, trust = map(printable, (_result(data), _trust(data, failed)))
-    return PlainWords(result, trust, bool(failed))
+    result, beside = printable(_result(data)), printable(_beside(data))
+    trust = printable(_trust(data, failed))
+    return PlainWords(result, beside, trust, is_doubtful=bool(failed))
 
 
 def right_of(estimate: dict[str, Any]) -> int:
@@ -56,6 +64,17 @@ def _result(data: dict[str, Any]) -> str:
     return (
         f"Of {clean['count']} images, the model gets {right_of(clean)} right"
         f"{average}; {right_of(adaptive)} of them survive an attacker {attacker}."
+    )
+
+
+def _beside(data: dict[str, Any]) -> str:
+    other = data.get("reference")
+    if other is None:
+        return ""
+    clean, attacked = right_of(other["clean"]), right_of(other["adaptive"])
+    return (
+        f"The reference, without the defence, gets {clean} right; {attacked} of them "
+        "survive such an attacker."
     )
 
 

@@ -16,7 +16,6 @@ from keras_advdef.evaluation._measure.defence_costs import (
     measure_defence_costs,
     parameter_count,
 )
-from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
 from keras_advdef.evaluation._report.findings import Findings
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
@@ -37,7 +36,7 @@ def report_data(request: Request, findings: Findings) -> dict[str, Any]:
         **outcome(request, findings),
         "interval_method": "clopper-pearson",
         "checks": [check.to_json() for check in findings.checks],
-        "curve": _curve(findings.measured.curve),
+        "curve": findings.measured.curve.to_json(),
         "certified": findings.measured.certified
         and findings.measured.certified.to_json(),
         "corruptions": findings.measured.corrupted
@@ -75,8 +74,8 @@ def outcome(request: Request, findings: Findings) -> dict[str, Any]:
         findings: The measurements.
     """
     names = [record["name"] for record in findings.records]
-    clean = estimate(findings.clean)
-    adaptive = estimate(findings.measured.adaptive.mean(axis=0))
+    clean = AccuracyEstimate.of_wrong(findings.clean)
+    adaptive = AccuracyEstimate.of_wrong(findings.measured.adaptive.mean(axis=0))
     return {
         "headline": headline(
             request,
@@ -92,7 +91,7 @@ def outcome(request: Request, findings: Findings) -> dict[str, Any]:
         and any(check.passed is False for check in findings.checks),
         "clean": {**clean.to_json(), "attacks": []},
         "naive": {
-            **estimate(findings.naive).to_json(),
+            **AccuracyEstimate.of_wrong(findings.naive).to_json(),
             "attacks": [findings.plan.naive.label],
         },
         "adaptive": {
@@ -127,6 +126,7 @@ def run_facts(
         "command": printable(shlex.join(sys.argv)),
         "identity": identity,
         "model": _model(request.evaluated),
+        "reference": request.reference and _model(request.reference),
         "data": {"name": request.data_name, "shape": list(request.images.shape[1:])},
         "started": started.isoformat(timespec="seconds"),
         "seconds": round((now - started).total_seconds(), 2),
@@ -147,15 +147,6 @@ def _model(evaluated: EvaluatedModel) -> dict[str, Any]:
     }
 
 
-def estimate(wrong: np.ndarray) -> AccuracyEstimate:
-    """Estimates accuracy.
-
-    Args:
-        wrong: Share of the draws in which each image is misclassified.
-    """
-    return AccuracyEstimate(round(float((1.0 - wrong).sum())), len(wrong))
-
-
 def _over_draws(wrong: np.ndarray) -> dict[str, Any]:
     """For random models: accuracy on each set of fresh draws, their mean and worst."""
     if len(wrong) == 1:
@@ -168,18 +159,16 @@ def _over_draws(wrong: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _curve(curve: RobustnessCurve) -> list[dict[str, Any]]:
-    points = zip(curve.epsilons, curve.estimates, strict=True)
-    return [{"epsilon": epsilon, **each.to_json()} for epsilon, each in points]
-
-
 def _per_class(
     labels: np.ndarray, wrong: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     rows = []
     for label in np.unique(labels):
         mine = labels == label
-        values = {key: estimate(each[mine]).to_json() for key, each in wrong.items()}
+        values = {
+            key: AccuracyEstimate.of_wrong(each[mine]).to_json()
+            for key, each in wrong.items()
+        }
         rows.append({"class": int(label), "count": int(mine.sum()), **values})
     return rows
 

@@ -159,13 +159,20 @@ _BALL = {
 }
 _UNION = {**_ACCURACY, "finding": _TEXT}
 _SEVERAL = {"norms": _List(_Object(_BALL), least=2), "union": _Object(_UNION)}
+_REFERENCE = {
+    "clean": _ATTACKED,
+    "adaptive": _ATTACKED,
+    "curve": _List(_POINT, least=1),
+}
+_MODEL = _Object({"name": _TEXT, "parameters": _OrNone(_WHOLE)})
 _RUN = {
     "command": _TEXT,
     "started": _TEXT,
     "seconds": _AMOUNT,
     "traces": _WHOLE,
     "inference": _Object({}, if_there={"inference_time_ratio": _AMOUNT}),
-    "model": _Object({"name": _TEXT, "parameters": _OrNone(_WHOLE)}),
+    "model": _MODEL,
+    "reference": _OrNone(_MODEL),
     "data": _Object({"name": _TEXT, "shape": _List(_WHOLE, most=3)}),
 }
 _REPORT = _Object(
@@ -194,6 +201,7 @@ _REPORT = _Object(
     if_there={
         "certified": _OrNone(_Object(_CERTIFIED)),
         "corruptions": _OrNone(_Object(_CORRUPTED)),
+        "reference": _OrNone(_Object(_REFERENCE)),
         "class_names": _OrNone(_List(_TEXT)),
         "is_robust_accuracy": _FLAG,
     },

@@ -55,7 +55,7 @@ def report_html(data: dict[str, Any], pictures: Pictures) -> str:
     return template.render(
         about=about(data),
         words=plain_words(data),
-        shares=_shares(data),
+        bars=_bars(data),
         headline=printable(data["headline"]),
         finding=printable(data["union"]["finding"]) if "union" in data else "",
         epsilon=epsilon,
@@ -79,8 +79,19 @@ def _finding(data: dict[str, Any]) -> str:
     )
 
 
-def _shares(data: dict[str, Any]) -> list[tuple[str, str, int, float]]:
-    """The kinds of images in the bar: class of style, name, number and percentage."""
+_Share = tuple[str, str, int, float]
+
+
+def _bars(data: dict[str, Any]) -> list[tuple[str, list[_Share]]]:
+    """The bars of the model and of the reference, with their names."""
+    other = data.get("reference")
+    if other is None:
+        return [("", _shares(data))]
+    return [("the model", _shares(data)), ("the reference", _shares(other))]
+
+
+def _shares(data: dict[str, Any]) -> list[_Share]:
+    """The kinds of images in a bar: class of style, name, number and percentage."""
     count, clean, left = (
         data["clean"]["count"],
         right_of(data["clean"]),

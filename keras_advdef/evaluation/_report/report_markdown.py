@@ -22,6 +22,7 @@ def report_tables(data: dict[str, Any]) -> list[Table]:
         data: The contents of `report.json`.
     """
     tables = (
+        *_beside_reference(data),
         _accuracies(data),
         *_norms(data),
         _checks(data),
@@ -60,6 +61,23 @@ def _accuracies(data: dict[str, Any]) -> Table:
         rows.append([fresh, ends, str(spread["count"])])
     title = "Accuracy, with 95 % Clopper-Pearson intervals"
     return title, ["", "accuracy", "images"], rows
+
+
+def _beside_reference(data: dict[str, Any]) -> list[Table]:
+    """The model and the reference side by side, if there is a reference."""
+    other = data.get("reference")
+    if other is None:
+        return []
+    named = (data["run"].get(name) or {} for name in ("model", "reference"))
+    names = [each.get("name") or "unnamed" for each in named]
+    at = f"attacked, at epsilon {_epsilon(data, data['epsilon'])}"
+    rows = [
+        ["clean images", percent(data["clean"]), percent(other["clean"])],
+        [at, percent(data["adaptive"]), percent(other["adaptive"])],
+        ["attacks", "all of this report", ", ".join(other["adaptive"]["attacks"])],
+    ]
+    header = ["", f"model: {names[0]}", f"reference: {names[1]}"]
+    return [("The model beside the reference", [*map(printable, header)], rows)]
 
 
 def _norms(data: dict[str, Any]) -> list[Table]:
@@ -162,11 +180,17 @@ def _curve(data: dict[str, Any]) -> Table:
         [_epsilon(data, point["epsilon"]), percent(point), str(point["count"])]
         for point in data["curve"]
     ]
+    other = data.get("reference") or {"curve": []}
+    beside = {point["epsilon"]: percent(point) for point in other["curve"]}
+    if beside:
+        for row, point in zip(rows, data["curve"], strict=True):
+            row.insert(2, beside.get(point["epsilon"], "-"))
     accuracy = "accuracy"
     if "worst" in data["adaptive"]:
         # The headline counts each image by its share of draws instead.
         accuracy += " (by the majority of draws)"
-    return "Accuracy against epsilon", ["epsilon", accuracy, "images"], rows
+    header = ["epsilon", accuracy, *["reference"] * bool(beside), "images"]
+    return "Accuracy against epsilon", header, rows
 
 
 def _certified(data: dict[str, Any]) -> list[Table]:
@@ -270,7 +294,7 @@ def report_markdown(data: dict[str, Any]) -> str:
     facts = [f"{name}: {value}" for name, value in about(data)]
     parts = [
         "# Robustness report",
-        *map(escape_markdown, ("; ".join(facts), words.result, words.trust)),
+        *map(escape_markdown, filter(None, ("; ".join(facts), *words.sentences))),
         f"**{escape_markdown(data['headline']).strip()}**",
     ]
     if "union" in data:

@@ -65,3 +65,14 @@ def test_old_reports_claim_it_in_the_headline(sound):
 def test_counts_are_rounded():
     assert right_of({"accuracy": 0.29, "count": 100}) == 29
     assert right_of({"accuracy": 0.125, "count": 20}) == 2
+
+
+def test_reference_is_told_beside(report_values):
+    words = plain_words(report_values)
+    assert words.beside == (
+        "The reference, without the defence, gets 9 right; 0 of them survive such an "
+        "attacker."
+    )
+    assert words.sentences == (words.result, words.beside, words.trust)
+    report_values["reference"] = None
+    assert plain_words(report_values).beside == ""

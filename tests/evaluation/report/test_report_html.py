@@ -106,6 +106,11 @@ def test_bar_shows_all_images(report_values):
         assert f'<span class="{style}" style="flex: {share}">' in page
     for text in ("3 right, whatever", "6 right, but some", "1 wrong without"):
         assert text in page
+    # The reference has a bar beside.
+    for text in ("0 right, whatever", "9 right, but some"):
+        assert text in page
+    report_values["reference"] = None
+    assert drawn(report_values).count('<div class="bar"') == 1
 
 
 def test_colour_is_about_trust_alone(report_values):

@@ -34,6 +34,8 @@ def test_headline_comes_first(data):
         "10; attacker: linf, epsilon 0.1 (25.5/255); date: 2026-01-01",
         "Of 10 images, the model gets 9 right on average; 3 of them survive an "
         "attacker who may change every pixel by up to 25.5 of 255 levels.",
+        "The reference, without the defence, gets 9 right; 0 of them survive such an "
+        "attacker.",
         "Do not trust the second number: 1 of 2 checks found that the attacks may "
         "have failed (input gradients), so a better attack may leave fewer images.",
         "**Accuracy under a \\| b**",
@@ -55,7 +57,7 @@ def test_classes_have_names(data):
 
 def test_every_row_is_as_long_as_its_header(data):
     tables = report_tables(data)
-    assert len(tables) == 7
+    assert len(tables) == 8
     for _, header, rows in tables:
         assert rows
         assert {len(row) for row in rows} == {len(header)}
@@ -107,7 +109,8 @@ def test_verdicts_and_draws(data):
         assert check["detail"] in text
     assert "| not run |" in text
     assert "10 evaluations on fresh draws | mean 40.0 %, worst 20.0 % | 10 |" in text
-    assert "| epsilon | accuracy (by the majority of draws) | images |" in text
+    header = "| epsilon | accuracy (by the majority of draws) | reference | images |"
+    assert header in text
     assert "| defences in the model | RandomNoise |" in text
 
 
@@ -129,11 +132,11 @@ def test_text_stays_text(data, text):
     assert kinds == {"heading", "table", "thead", "tbody", "tr", "th", "td"}
     inlines = [token for token in rendered(markdown) if token.type == "inline"]
     for _ in ("headline", "finding"):
-        bold = "".join(each.content for each in inlines.pop(4).children)
+        bold = "".join(each.content for each in inlines.pop(5).children)
         assert bold == printable(text).strip()
     facts = "; ".join(f"{name}: {value}" for name, value in about(data))
     words = plain_words(data)
-    expected = ["Robustness report", facts, words.result, words.trust]
+    expected = ["Robustness report", facts, *filter(None, words.sentences)]
     for title, header, rows in tables:
         expected += [title, *header, *(cell for row in rows for cell in row)]
     assert [*map(only_text, inlines)] == [each.strip() for each in expected]
@@ -192,3 +195,32 @@ def test_facts(report_values):
     report_values["defences"] = []
     rows = rows_of(report_values, "How it was measured")
     assert rows["defences in the model"] == ["none of this package"]
+
+
+class TestReference:
+    TITLE = "The model beside the reference"
+
+    def test_both_accuracies(self, report_values):
+        assert rows_of(report_values, self.TITLE) == {
+            "clean images": ["90.0 % [55.0, 100.0]"] * 2,
+            "attacked, at epsilon 25.5/255": [
+                "30.0 % [7.0, 65.0]",
+                "0.0 % [0.0, 31.0]",
+            ],
+            "attacks": ["all of this report", "PGD-20, APGD-25"],
+        }
+        text = report_markdown(report_values)
+        assert "|  | model: net.keras | reference: plain.keras |" in text
+
+    def test_both_curves(self, report_values):
+        del report_values["reference"]["curve"][0]
+        rows = rows_of(report_values, "Accuracy against epsilon")
+        assert rows["0"] == ["90.0 % [55.0, 100.0]", "-", "10"]
+        assert rows["25.5/255"] == ["30.0 % [7.0, 65.0]", "50.0 % [19.0, 81.0]", "10"]
+
+    def test_none(self, report_values):
+        report_values["reference"] = None
+        titles = [title for title, *_ in report_tables(report_values)]
+        assert self.TITLE not in titles
+        rows = rows_of(report_values, "Accuracy against epsilon")
+        assert rows["0"] == ["90.0 % [55.0, 100.0]", "10"]

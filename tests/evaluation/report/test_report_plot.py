@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._report.curve_figure import curve_figure
 from keras_advdef.evaluation._report.report_plot import report_plot
 
 DATA = {
@@ -81,3 +82,51 @@ def test_labels_are_drawn_as_they_are():
     attacked, proved = (axes.get_xlabel() for axes in figure.axes)
     assert attacked == (r"epsilon: \$y\$ norm of the change, pixels from 0 to 1")
     assert proved == r"\$x radius"
+
+
+def test_reference_has_a_curve_beside():
+    points = [{**each, "accuracy": each["interval"][0]} for each in DATA["curve"]]
+    (axes,) = report_plot({**DATA, "reference": {"curve": points}}, None).axes
+    model, reference, _ = axes.lines
+    np.testing.assert_allclose(model.get_ydata(), [90.0, 40.0])
+    np.testing.assert_allclose(reference.get_ydata(), [80.0, 30.0])
+    shown = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert shown == ["model", "reference"]
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "value_range", "labels"),
+    [
+        (8 / 255, [0, 1], ["0", "8/255"]),
+        (16.0, [0, 255], ["0", "4/255", "8/255", "12/255", "16/255"]),
+        (0.3, [0, 1], ["0", "20/255", "40/255", "60/255"]),
+    ],
+)
+def test_epsilons_are_told_in_255ths(epsilon, value_range, labels):
+    points = [{**DATA["curve"][1], "epsilon": epsilon}]
+    data = {**DATA, "value_range": value_range, "epsilon": epsilon, "curve": points}
+    (axes,) = report_plot(data, None).axes
+    axes.figure.canvas.draw()
+    shown = [text.get_text() for text in axes.get_xticklabels()]
+    assert {*labels} <= {*shown}
+    assert all(text == "0" or text.endswith("/255") for text in shown)
+
+
+def test_epsilons_of_other_norms_are_plain():
+    (axes,) = report_plot({**DATA, "norm": "l2"}, None).axes
+    axes.figure.canvas.draw()
+    assert "0.10" in [text.get_text() for text in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize("certified", [None, "l2"])
+def test_phones_get_plots_below_each_other(certified):
+    points = [{"radius": 0.1, "accuracy": 0.8, "interval": [0.7, 0.9]}]
+    proved = {"method": "a bound", "norm": "l2", "curve": points}
+    figure = curve_figure({**DATA, "certified": certified and proved}, is_narrow=True)
+    width, height = figure.get_size_inches()
+    assert width < 4
+    assert len(figure.axes) == (2 if certified else 1)
+    assert height > 3 * len(figure.axes)
+    figure.canvas.draw()
+    left = {round(axes.get_position().x0, 2) for axes in figure.axes}
+    assert max(left) - min(left) < 0.05
