@@ -18,6 +18,7 @@ from keras_advdef.core.keras_private import (
     preserve_losses,
     seed_state_variables,
 )
+from keras_advdef.core.masked_classes import finite_masks
 from keras_advdef.core.model_inputs import build_model, call_classifier, single_input
 from keras_advdef.core.model_view import ModelView, inline_calls, inline_function
 from keras_advdef.core.precision import (
@@ -117,7 +118,8 @@ class LogitsFunction:
 
     A call leaves moving averages, counters and losses of a Keras model unchanged, and
     undoes a softmax or sigmoid at its end. Inside a `draw_scope`, Keras's own random
-    layers draw from the scope, too. A plain function is called directly.
+    layers draw from the scope, too. A plain function is called directly. A logit of
+    minus infinity, which excludes a class, becomes -1e38.
 
     Args:
         model: The classifier: a `keras.Model`, a `LogitsModel`, or a function from
@@ -230,7 +232,7 @@ class LogitsFunction:
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
         pixels = self.view.seen(self.value_range.from_unit(images))
-        logits = self.view.logits(images, self._logits(pixels))
+        logits = finite_masks(self.view.logits(images, self._logits(pixels)))
         _note(self, images, logits)
         return logits
 
@@ -262,7 +264,8 @@ class LogitsFunction:
     def member_logits(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 `member_logits` of a `LogitsModel`, at full precision."""
         pixels = self.view.seen(self.value_range.from_unit(images))
-        return tf.cast(self._outputs(pixels, self.model.member_logits), tf.float32)
+        found = tf.cast(self._outputs(pixels, self.model.member_logits), tf.float32)
+        return finite_masks(found)
 
     def _outputs(self, images: tf.Tensor, forward: _Forward | None = None) -> Any:
         forward = forward or self._forward

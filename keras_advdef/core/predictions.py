@@ -13,6 +13,7 @@ from keras_advdef.core.errors import invalid
 from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.masked_classes import MASKED
 from keras_advdef.core.model_view import unwrap_view
 from keras_advdef.core.random_state import draw_scope
 
@@ -277,7 +278,7 @@ def rounding_margin(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
     """Returns the margin that survives rounding in another batch or device.
 
     It is a fixed share of the largest logit, so attacks do not depend on the scale of
-    the logits. No gradient passes through it.
+    the logits. Excluded classes do not count. No gradient passes through it.
 
     Args:
         logits: Tensor of shape `(batch, classes)`.
@@ -294,7 +295,7 @@ def rounding_margin(logits: tf.Tensor, *, is_coarse: bool = False) -> tf.Tensor:
     True
     """
     logits = bound_logits(tf.stop_gradient(logits))
-    size = tf.where(tf.math.is_nan(logits), 0.0, tf.abs(logits))
+    size = tf.where(logits > MASKED, tf.abs(logits), 0.0)
     largest = tf.reduce_max(size, axis=-1)
     rounding = _COARSE_ROUNDING if is_coarse else _ROUNDING
     return tf.maximum(rounding * largest, _TINY)

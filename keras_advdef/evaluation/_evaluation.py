@@ -321,6 +321,7 @@ class Evaluation:
             at_full_range=measured.curve.at_full_range,
             rejected=attacked.rejection.label,
             rejections=attacked.rejection.share,
+            undecided=int(attacked.runner.undecided.sum()),
         )
         return sanity_checks(evidence)
 

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_advdef.core.masked_classes import MASKED
 from keras_advdef.core.predictions import largest_logits
 from keras_advdef.losses.margin import Margin
 
@@ -55,4 +56,5 @@ class DifferenceOfLogitsRatio(keras.losses.Loss):
         if logits.shape[-1] < _FEWEST_CLASSES:
             return margin
         first, _, third = largest_logits(logits, _FEWEST_CLASSES)
-        return margin / (first - third + _TINY)
+        # A mask may leave two classes.
+        return margin / tf.where(third > MASKED, first - third + _TINY, 1.0)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_advdef.attacks.losses.logits_loss import LogitsLoss
 from keras_advdef.core.errors import checked_integer
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.masked_classes import MASKED
 from keras_advdef.core.predictions import largest_logits, most_likely_wrong
 
 _TINY = 1e-12
@@ -78,7 +79,9 @@ class TargetedDLR(LogitsLoss):
         if classes < _FEWEST_CLASSES:
             return difference
         first, _, third, fourth = largest_logits(logits, _FEWEST_CLASSES)
-        return difference / (first - 0.5 * (third + fourth) + _TINY)
+        scale = first - 0.5 * (third + fourth) + _TINY
+        # A mask may leave fewer classes.
+        return difference / tf.where(fourth > MASKED, scale, 1.0)
 
     def get_config(self) -> dict[str, Any]:
         return {"classes": self.classes}

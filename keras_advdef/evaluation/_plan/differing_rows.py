@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.masked_classes import MASKED
 
 # Share of the differences between an image's logits by which runs of one function may
 # differ, by the coarsest dtype that its layers compute in.
@@ -54,7 +55,7 @@ def differing_rows(first: np.ndarray, again: np.ndarray, share: float) -> np.nda
     """
     # In float64, where differences do not overflow.
     first, again = first.astype(np.float64), again.astype(np.float64)
-    is_finite = np.isfinite(first)
+    is_finite = np.isfinite(first) & (first > MASKED)
     high = np.where(is_finite, first, -np.inf).max(axis=1)
     low = np.where(is_finite, first, np.inf).min(axis=1)
     largest = np.abs(np.where(is_finite, first, 0.0)).max(axis=1)

@@ -1,7 +1,7 @@
 """Judge: decides which images a model misclassifies, by its own forward passes."""
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,11 +16,26 @@ from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 
 
+class Judged(NamedTuple):
+    """What a judge says about attacked images, each array `(count,)`.
+
+    Attributes:
+        wrong: Number of draws in which each image fools the model.
+        predicted: Class predicted in the first draw.
+        undecided: Whether the model gives NaN or infinity in any draw.
+    """
+
+    wrong: np.ndarray
+    predicted: np.ndarray
+    undecided: np.ndarray
+
+
 class Judge:
     """Evaluates a model in batches of one size, with draws fixed by a seed.
 
     The success of every attack is measured here, whatever the attack itself reports.
-    An image for which the model gives NaN counts as misclassified.
+    An image for which the model gives NaN or infinity decides nothing: it has not
+    fooled the model, and is reported as such.
 
     Args:
         model: A Keras model, function or `ModelView`.
@@ -78,7 +93,7 @@ class Judge:
 
     def evaluate(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Judged:
         """Evaluates attacked images on fresh draws.
 
         Args:
@@ -86,17 +101,16 @@ class Judge:
             labels: Their true classes.
             draws: Number of fresh draws.
             seed: Fixes the draws.
-
-        Returns:
-            The number of draws in which each image fools the model, and the classes
-            predicted in the first draw, both `(count,)`.
         """
         seeds = [derived_seed(seed, "judge", draw) for draw in range(draws)]
         logits = self.logits(images, seeds[0])
         counts = self.fooled(logits, labels).astype(np.int64)
-        for again in seeds[1:]:
-            counts += self.fooled(self.logits(images, again), labels)
-        return counts, predicted_classes(logits)
+        undecided = ~_decided(logits)
+        for each in seeds[1:]:
+            again = self.logits(images, each)
+            counts += self.fooled(again, labels)
+            undecided |= ~_decided(again)
+        return Judged(counts, predicted_classes(logits), undecided)
 
     def wrong(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int
@@ -109,7 +123,7 @@ class Judge:
             draws: Number of fresh draws.
             seed: Fixes the draws.
         """
-        return self.evaluate(images, labels, draws=draws, seed=seed)[0]
+        return self.evaluate(images, labels, draws=draws, seed=seed).wrong
 
     def fooled(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Returns which logits are undetected misclassifications, `(count,)`.
@@ -119,5 +133,13 @@ class Judge:
             labels: The true classes.
         """
         predicted = predicted_classes(logits)
-        wrong = predicted != labels
+        wrong = (predicted != labels) & _decided(logits)
         return wrong if self.rejected is None else wrong & (predicted != self.rejected)
+
+
+def _decided(logits: np.ndarray) -> np.ndarray:
+    """Returns which rows are finite; those of excluded classes are, see `finite_masks`.
+
+    NumPy and TensorFlow do not agree on the `argmax` of others.
+    """
+    return np.isfinite(logits).all(axis=-1)

@@ -121,6 +121,8 @@ class Runner:
         # The images that achieve this, needed only for random models.
         is_random = clean.draws > 1
         self.worst = request.images.astype(np.float32) if is_random else None
+        # For which images, attacked, the model gave NaN or infinity.
+        self.undecided = np.zeros(len(labels), bool)
         self.seconds: dict[str, float] = {}
         self.records = ImageRecords(labels, clean.draws)
         # The last block that was computed, not read from the ledger.
@@ -156,6 +158,7 @@ class Runner:
             part = self._ledger.part(name, attack, what)
             if self._computed != name:
                 self.forecast.skip(stage.key, self._whole(stage, len(block)))
+            self.undecided[block] |= part["undecided"]
             if stage.role != "curve":
                 self._merge(block, part)
                 self.records.note(stage.key, block, part)
@@ -221,10 +224,10 @@ class Runner:
             stop_early=stage.lets_leave,
         )
         adversarial = self._inside(adversarial, images, epsilon)[: len(block)]
-        wrong, predicted = self.judge.evaluate(
+        judged = self.judge.evaluate(
             adversarial, self._labels[block], draws=self.draws, seed=seed
         )
-        arrays = {"wrong": wrong, "predicted": predicted}
+        arrays = judged._asdict()
         shown = self.records.shown(arrays, block)
         arrays["shown"] = adversarial[shown : shown + 1]
         return arrays if self.worst is None else {**arrays, "images": adversarial}

@@ -40,6 +40,7 @@ class Evidence:
         at_full_range: Accuracy under a gradient attack without bounds.
         rejected: The class that means "adversarial", or `None`.
         rejections: Share of the naively attacked images predicted as that class.
+        undecided: Attacked images for which the model gives NaN or infinity.
     """
 
     chance: Check
@@ -51,6 +52,7 @@ class Evidence:
     at_full_range: AccuracyEstimate
     rejected: int | None
     rejections: float
+    undecided: int
 
 
 def sanity_checks(evidence: Evidence) -> list[Check]:
@@ -66,6 +68,7 @@ def sanity_checks(evidence: Evidence) -> list[Check]:
         _gradients(evidence.probed),
         _saturated(evidence),
         _probabilities(evidence.probed),
+        _finite(evidence),
         _deterministic(evidence.probed),
         _rejection(evidence),
         _obfuscated(evidence),
@@ -240,6 +243,22 @@ def _probabilities(probed: ProbeResult) -> Check:
         passed=True,
         detail=detail,
         reason="the model returns probabilities instead of logits",
+    )
+
+
+def _finite(evidence: Evidence) -> Check:
+    detail = "The logits of all attacked images are finite."
+    if evidence.undecided:
+        detail = (
+            f"For {evidence.undecided} attacked images the model gives NaN or "
+            "infinity; they do not count as misclassified, so fewer images may be "
+            "robust than the accuracy says."
+        )
+    return Check(
+        name="finite_logits",
+        passed=not evidence.undecided,
+        detail=detail,
+        reason="the model gives NaN or infinity for attacked images",
     )
 
 

@@ -50,18 +50,26 @@ class TestJudge:
         assert other.fooled(logits, labels).tolist() == [False, True, False]
         assert judge.rejected is None
 
-    def test_nan_is_no_right_answer_and_not_noticed(self):
-        logits = np.zeros((2, 3))
-        logits[:, 0] = np.nan
+    @pytest.mark.parametrize("row", [[np.nan, 0, 0], [np.inf, 0, 0], [0, 1, np.nan]])
+    def test_nan_and_infinity_decide_nothing(self, row):
+        logits = np.array([row, [0.0, 1.0, 0.0]], np.float32)
         judge = judge_of(lambda images: images)
-        # `argmax` alone would say 0, which is right.
-        assert judge.fooled(logits, np.array([0, 1])).tolist() == [True, True]
-        judge = judge.rejecting(0)
-        assert judge.fooled(logits, np.array([0, 1])).tolist() == [True, True]
+        for label in range(3):
+            for each in (judge, judge.rejecting(2)):
+                labels = np.array([label, label])
+                assert each.fooled(logits, labels).tolist() == [False, label != 1]
 
-    def test_look_names_no_class_for_nan(self):
+    def test_an_excluded_class_is_no_infinity(self):
+        masked = linear_net([[1.0, 0.0], [0.0, 1.0]], [0.0, -np.inf])
+        judged = judge_of(masked).evaluate(
+            np.ones((2, 2, 1, 1)), np.array([0, 1]), draws=1, seed=0
+        )
+        assert judged.wrong.tolist() == [0, 1]
+        assert judged.undecided.tolist() == [False, False]
+
+    def test_undecided_images_are_named(self):
         broken = linear_net([[np.nan, 0.0], [0.0, 1.0]], [0.0, 0.0])
-        counts, predicted = judge_of(broken).evaluate(
+        judged = judge_of(broken).evaluate(
             np.zeros((1, 2, 1, 1)), np.array([0]), draws=2, seed=0
         )
-        assert (counts.tolist(), predicted.tolist()) == ([2], [-1])
+        assert [each.tolist() for each in judged] == [[0], [-1], [True]]

@@ -75,6 +75,22 @@ class TestRunner:
         rows = np.array([1, 2])
         assert runner.run(outside, rows)["wrong"].tolist() == [0, 0]
 
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_nan_is_no_success_and_is_counted(self, runner_of, value):
+        def model(images):
+            # Off the clean images, of which each has a pixel of 0.5.
+            is_clean = tf.reduce_any(images == 0.5, axis=[1, 2, 3])
+            return tf.where(is_clean[:, None], NET(images), value)
+
+        images = np.where([True, False], IMAGES, np.float32(0.5))
+        runner = runner_of(model, images=images.reshape(4, 2, 1, 1))
+        rows = np.array([0, 1])
+        before = runner.wrong.copy()
+        found = runner.run(stage(PGD(0.2), view=ModelView(model)), rows)
+        assert found["wrong"].tolist() == before[:2].tolist()
+        assert (runner.wrong == before).all()
+        assert runner.undecided.tolist() == [True, True, False, False]
+
     def test_targets_are_the_likeliest_wrong_classes(self, runner_of):
         net = linear_net([[0.0, 0.0], [1.0, -1.0], [0.5, -0.5]], [0.0, 0.0, 0.0])
         runner = runner_of(net)

@@ -24,6 +24,7 @@ NAMES = [
     "input_gradients",
     "saturated_logits",
     "logits_not_probabilities",
+    "finite_logits",
     "deterministic",
     "no_detector",
     "naive_vs_adaptive",
@@ -58,6 +59,7 @@ def make_evidence(make_probe_result):
             "at_full_range": AccuracyEstimate(0, 100),
             "rejected": None,
             "rejections": 0.0,
+            "undecided": 0,
         }
         return Evidence(**{**defaults, **changes})
 
@@ -83,6 +85,7 @@ FAILURES = {
     "noise_vs_attack": {"broken": {"noise": first(70)}},
     "input_gradients": {"probed": {"no_gradient": 0.2}},
     "saturated_logits": {"broken": {"temperature": first(70)}},
+    "finite_logits": {"undecided": 1},
     "deterministic": {"probed": {"is_random": True, "spread": 0.5}},
     "no_detector": {"rejected": 9, "rejections": 0.8},
     "naive_vs_adaptive": {"naive": first(49).astype(float)},
