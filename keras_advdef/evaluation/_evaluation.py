@@ -212,7 +212,7 @@ class Evaluation:
         """Runs the naive attack, the check attacks, and the adaptive attacks."""
         plan, rows = self._plan, runner.unbroken
         predicted = runner.run(plan.naive, rows)["predicted"]
-        rejection = self._find_rejection(rows, predicted, runner.clean)
+        rejection = self._find_rejection(runner, rows, predicted)
         stages = plan.adaptive
         if rejection.label is not None:
             # Images in this class were detected, so they did not fool the model.
@@ -240,14 +240,15 @@ class Evaluation:
         )
 
     def _find_rejection(
-        self, rows: np.ndarray, predicted: np.ndarray, clean: CleanImages
+        self, runner: Runner, rows: np.ndarray, predicted: np.ndarray
     ) -> Rejection:
         return find_rejection(
             predicted,
             self._labels[rows],
-            clean_logits=clean.logits,
+            clean_logits=runner.clean.logits,
             all_labels=self._labels,
             is_declared=self._probed.rejects,
+            heedless=lambda: runner.run(self._planner.heedless(), rows)["predicted"],
         )
 
     def _measure(self, runner: Runner) -> Measurements:

@@ -27,6 +27,7 @@ from keras_advdef.evaluation._plan.card_attacks import (
 from keras_advdef.evaluation._plan.plan import Plan, Skipped
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation._plan.without_class import WithoutClass
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
 
@@ -71,9 +72,7 @@ class Planner:
 
     def plan(self) -> Plan:
         """Returns the plan."""
-        # Plain gradient steps are weak in l1.
-        steepest = APGD if self._request.norm == "l1" else PGD
-        attack = steepest(steps=NAIVE_STEPS, **self._gradient)
+        attack = self._steepest()
         naive = Stage(
             key="naive",
             label=f"{attack}"
@@ -97,6 +96,11 @@ class Planner:
             skipped=tuple(self._skipped),
             missing=tuple(missing),
         )
+
+    def _steepest(self, **more: Any) -> Attack:
+        # Plain gradient steps are weak in l1.
+        steepest = APGD if self._request.norm == "l1" else PGD
+        return steepest(steps=NAIVE_STEPS, **self._gradient, **more)
 
     def _adaptive(self) -> list[Stage]:
         """The user's own attacks, or those of the budget, the cards and the probe."""
@@ -286,6 +290,20 @@ class Planner:
         attack = CARD_ATTACKS[name]
         is_planned = attack.ran(planned, self._target)
         return [] if is_planned else attack.make(self._target)
+
+    def heedless(self) -> Stage:
+        """Returns the naive attack, but as if the last class were not there.
+
+        Images that it still moves to this class were caught; see `find_rejection`.
+        """
+        return Stage(
+            key="heedless",
+            label=f"{self._steepest()}, as if there were no last class",
+            role="trial",
+            attack=self._steepest(loss=WithoutClass()),
+            view=self._probed.naive,
+            stop_early=False,
+        )
 
     def targeted(self) -> list[Stage]:
         """Returns attacks that avoid the class for "adversarial" of a model.

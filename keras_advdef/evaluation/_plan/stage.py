@@ -17,7 +17,7 @@ class Stage:
         label: Name of the attack, for readers.
         role: "naive"; "check" for attacks that are compared on the first images;
             "adaptive" for attacks on the images that are still unbroken; "curve" for
-            attacks at other epsilons.
+            attacks at other epsilons; "trial" for attacks that break nothing.
         attack: The attack, which has an epsilon.
         view: The model as the attack sees it.
         stop_early: Whether the attack may stop on an image once it is broken.
@@ -27,7 +27,7 @@ class Stage:
 
     key: str
     label: str
-    role: Literal["naive", "check", "adaptive", "curve"]
+    role: Literal["naive", "check", "adaptive", "curve", "trial"]
     attack: Attack
     view: ModelView
     stop_early: bool = True

@@ -23,6 +23,8 @@ from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 
 # Fresh draws on which each attacked image of a random model is evaluated.
 DRAWS = 10
+# Roles of stages whose successes do not count in the ball.
+_UNCOUNTED = ("curve", "trial")
 # Rounding to float32 must not turn a success at exactly epsilon into a failure.
 _SLACK = 1.0 + 1e-5
 
@@ -159,7 +161,7 @@ class Runner:
             if self._computed != name:
                 self.forecast.skip(stage.key, self._whole(stage, len(block)))
             self.undecided[block] |= part["undecided"]
-            if stage.role != "curve":
+            if stage.role not in _UNCOUNTED:
                 self._merge(block, part)
                 self.records.note(stage.key, block, part)
             for key, values in found.items():

@@ -296,8 +296,9 @@ def _rejection(evidence: Evidence) -> Check:
     elif evidence.rejected is not None:
         detail = (
             f"Class {evidence.rejected} is not among the labels, but is predicted for "
-            f"{100 * evidence.rejections:.0f} % of the naively attacked images. It is "
-            "treated as a detector's alarm, which the attacks had to evade."
+            f"{100 * evidence.rejections:.0f} % of the naively attacked images, and "
+            "for most of those that an attack moved which ignores it. It is treated as "
+            "a detector's alarm, which the attacks had to evade."
         )
     return Check(
         name="no_detector",

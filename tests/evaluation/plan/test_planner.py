@@ -4,6 +4,7 @@ from keras_advdef.attacks import FGSM, PGD, HopSkipJump, Square, Transfer
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation._plan.planner import Planner
+from keras_advdef.evaluation._plan.without_class import WithoutClass
 from keras_advdef.layers import (
     BitDepthReduction,
     MedianSmoothing,
@@ -350,6 +351,19 @@ class TestCards:
         plan = make_plan(defended, budget=budget, surrogate=lambda images: images)
         assert plan.missing == plan.skipped == ()
         assert labels(plan).count("transferred PGD-100") == 1
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_the_heedless_attack_is_the_naive_one_but_for_a_class(
+    norm, make_request, make_probe_result
+):
+    planner = Planner(make_request(norm=norm, epsilon=0.2), make_probe_result())
+    stage, naive = planner.heedless(), planner.plan().naive
+    assert isinstance(stage.attack.loss, WithoutClass)
+    own = stage.attack.replace(loss="cross_entropy")
+    assert own.get_config() == naive.attack.get_config()
+    assert (stage.view, stage.role) == (naive.view, "trial")
+    assert stage.label == f"{naive.label}, as if there were no last class"
 
 
 class TestTargeted:

@@ -63,9 +63,10 @@ class TestRunner:
         assert runner.unbroken.tolist() == [1]
         assert runner.evaluate_worst("all").tolist() == [[True, False, True, True]]
 
-    def test_stage_may_have_another_epsilon_and_leave_no_mark(self, runner_of):
+    @pytest.mark.parametrize("role", ["curve", "trial"])
+    def test_stage_may_have_another_epsilon_and_leave_no_mark(self, role, runner_of):
         runner = runner_of()
-        wide = stage(FGSM(0.2), role="curve", epsilon=0.4)
+        wide = stage(FGSM(0.2), role=role, epsilon=0.4)
         assert runner.run(wide, np.arange(3))["wrong"].tolist() == [1, 1, 1]
         assert runner.unbroken.tolist() == [0, 1, 2]
 
