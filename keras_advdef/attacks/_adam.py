@@ -10,7 +10,7 @@ def adam(
     moments: tuple[tf.Tensor, tf.Tensor],
     *,
     taken: tf.Tensor,
-    learning_rate: float,
+    learning_rate: float | tf.Tensor,
 ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
     """Returns the step to subtract, and the new moments (Kingma and Ba 2015).
 
@@ -31,8 +31,27 @@ def adam(
     >>> step.numpy().round(4)
     array([ 0.5, -0.5], dtype=float32)
     """
-    count = taken + 1.0
     mean = _MEAN * moments[0] + (1.0 - _MEAN) * gradient
     square = _SQUARE * moments[1] + (1.0 - _SQUARE) * tf.square(gradient)
-    size = tf.sqrt(square / (1.0 - _SQUARE**count)) + _GUARD
-    return learning_rate * mean / (1.0 - _MEAN**count) / size, (mean, square)
+    size = adam_size(square, taken=taken)
+    step = learning_rate * mean / (1.0 - _MEAN ** (taken + 1.0)) / size
+    return step, (mean, square)
+
+
+def adam_size(square: tf.Tensor, *, taken: tf.Tensor) -> tf.Tensor:
+    """Returns how large gradients have been: what Adam divides its steps by.
+
+    Args:
+        square: Running mean of the squares, the second moment of `adam`.
+        taken: Steps taken before the one that gave it, float32.
+
+    Returns:
+        Tensor of the same shape, above 0.
+
+    Example:
+
+    >>> keras_advdef.attacks._adam.adam_size(
+    ...     tf.constant([0.001]), taken=0.0).numpy().round(4)
+    array([1.], dtype=float32)
+    """
+    return tf.sqrt(square / (1.0 - _SQUARE ** (taken + 1.0))) + _GUARD

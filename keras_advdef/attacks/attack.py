@@ -250,6 +250,9 @@ class Attack:
         if tf.executing_eagerly():
             check_clean(self, logits_fn, unit, key, looks)
         pixels = tf.stop_gradient(self.value_range.pixels_of(found))
+        clean = tf.cast(all_axes, tf.float32)
+        same = self.same(pixels, clean)
+        pixels = pixels if same is None else tf.where(same, clean, pixels)
         return pixels if all_axes is images else pixels[..., 0]
 
     def generate(
@@ -307,7 +310,22 @@ class Attack:
             verbose=verbose,
         )
         self.fill(job, radius, stop_early=stop_early)
+        same = self.same(job.result, job.images)
+        if same is not None:
+            np.copyto(job.result, job.images, casting="same_kind", where=same)
         return job.result.reshape(job.shape)
+
+    def same(self, found: Any, images: Any) -> Any:
+        """Returns which values come back as they were given, to the bit.
+
+        Args:
+            found: Adversarial images in `value_range`, an array or a tensor.
+            images: The clean images, the same.
+
+        Returns:
+            Booleans of their shape; `None` for none.
+        """
+        del found, images
 
     def predict(
         self, model: Any, images: Any, *, seed: int | None = None, batch_size: int = 128

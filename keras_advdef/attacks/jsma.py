@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks._slopes import slopes
@@ -21,8 +20,6 @@ from keras_advdef.core.predictions import (
 )
 from keras_advdef.core.random_numbers import fold_in
 
-# Mapping a pixel to [0, 1] and back moves it by less than this share of the range.
-_ROUNDING = 1e-6
 # Keeps a share that is a whole number of pairs from being rounded below it.
 _WHOLE = 1e-9
 # Rows and columns of the part of the table of pairs that is looked at in one piece.
@@ -97,10 +94,6 @@ class JSMA(MinimalAttack):
         looks = steps + (not self.targeted)
         return Passes(looks * (1 + is_twice) + 2, 2 * steps)
 
-    def radius(self, epsilon: Any) -> tf.Tensor:
-        """Returns epsilon, a count, which does not depend on the value range."""
-        return super().radius(epsilon) * self.value_range.span
-
     def look_for(
         self,
         logits_fn: LogitsFunction,
@@ -159,55 +152,6 @@ class JSMA(MinimalAttack):
         logits = full_precision_logits(logits_fn, images, key)
         others = tf.where(_is_class(logits, labels), tf.float32.min, logits)
         return tf.argmax(others, axis=1, output_type=labels.dtype)
-
-    def __call__(
-        self,
-        model: Any,
-        images: Any,
-        labels: Any = None,
-        *,
-        target_labels: Any = None,
-        epsilon: Any = None,
-        seed: Any = None,
-    ) -> tf.Tensor:
-        """Returns adversarial images for a batch of tensors; see `Attack.__call__`."""
-        images = tf.cast(tf.convert_to_tensor(images), tf.float32)
-        adversarial = super().__call__(
-            model,
-            images,
-            labels,
-            target_labels=target_labels,
-            epsilon=epsilon,
-            seed=seed,
-        )
-        return self._restored(adversarial, images)
-
-    def generate(
-        self, model: Any, images: Any, labels: Any = None, **options: Any
-    ) -> np.ndarray:
-        """Returns adversarial images for arrays; see `Attack.generate`.
-
-        Values that were not chosen come back unchanged to the bit.
-
-        Args:
-            model: A Keras model or a function from images to logits.
-            images: Array `(count, rows, cols, channels)` in `value_range`.
-            labels: True labels; `None` for the predictions.
-            **options: As in `Attack.generate`.
-
-        Returns:
-            Float32 array of the shape of `images`.
-        """
-        adversarial = super().generate(model, images, labels, **options)
-        clean = np.asarray(images, np.float32)
-        return self._restored(adversarial, clean).numpy()
-
-    def _restored(self, adversarial: Any, images: Any) -> tf.Tensor:
-        """Undoes the rounding of other ranges, which would count as a change."""
-        if self.value_range.is_unit:
-            return tf.convert_to_tensor(adversarial)
-        same = tf.abs(adversarial - images) <= _ROUNDING * self.value_range.span
-        return tf.where(same, images, adversarial)
 
 
 def _derivatives(

@@ -16,6 +16,8 @@ from keras_advdef.core.random_numbers import fold_in
 
 # Float32 rounding of the images must not cost a success at exactly epsilon.
 _SLACK = 1.0 + 1e-6
+# Mapping a pixel to [0, 1] and back moves it by less than this share of the range.
+_ROUNDING = 1e-6
 
 
 class MinimalAttackResult(NamedTuple):
@@ -208,8 +210,19 @@ class MinimalAttack(Attack):
             adversarial, np.where(success, norms, np.inf), success
         )
 
+    def same(self, found: Any, images: Any) -> Any:
+        """Returns which values differ by rounding; see `Attack.same`."""
+        if self.norm != "l0" or self.value_range.is_unit:
+            return None
+        # The rounding of other ranges would count as a change.
+        return abs(found - images) <= _ROUNDING * self.value_range.span
+
     def radius(self, epsilon: Any) -> tf.Tensor:
-        """Returns epsilon on the `[0, 1]` scale, infinite if there is none."""
+        """Returns epsilon on the `[0, 1]` scale, infinite if there is none.
+
+        In "l0" it is a count, which does not depend on the value range.
+        """
         if epsilon is None and self.epsilon is None:
             return tf.constant(np.inf, tf.float32)
-        return super().radius(epsilon)
+        radius = super().radius(epsilon)
+        return radius * self.value_range.span if self.norm == "l0" else radius

@@ -141,6 +141,89 @@ def _project_l1(
     return shrunk(tf.where(fits, 0.0, above))
 
 
+def shrink(
+    perturbation: tf.Tensor,
+    amount: float | tf.Tensor,
+    norm: str,
+    *,
+    weights: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Trades distance for a smaller norm: the proximal operator of the norm.
+
+    Minimizes `amount * norm(z) + 0.5 * sum(weights * (z - perturbation)**2)` over z:
+    for "l1" each value moves towards zero by `amount / weights`, for "linf" all values
+    are cut at one level. Exact up to rounding.
+
+    Args:
+        perturbation: Tensor of shape `(batch, ...)`.
+        amount: Number of at least 0, a scalar or `(batch,)`.
+        norm: "linf" or "l1".
+        weights: Positive tensor of the same shape; `None` for ones.
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+
+    >>> values = tf.constant([[3.0, -1.0, 0.5]])
+    >>> for norm in ("l1", "linf"):
+    ...     print(keras_advdef.core.norms.shrink(values, 1.0, norm).numpy().round(4))
+    [[ 2. -0.  0.]]
+    [[ 2.  -1.   0.5]]
+    """
+    weights = tf.ones_like(perturbation) if weights is None else weights
+    amount = per_image(amount, perturbation)
+    size = tf.abs(perturbation)
+    if norm == "l1":
+        smaller = tf.maximum(size - amount / weights, 0.0)
+        return tf.sign(perturbation) * smaller
+    axes = _axes(perturbation)
+
+    def halve(index: object, bracket: _Bracket) -> _Bracket:
+        del index
+        below, above = bracket
+        level = 0.5 * (below + above)
+        cut = tf.reduce_sum(
+            weights * tf.maximum(size - level, 0.0), axes, keepdims=True
+        )
+        low = cut <= amount
+        return tf.where(low, below, level), tf.where(low, level, above)
+
+    above = tf.reduce_max(size, axes, keepdims=True)
+    bracket = (tf.zeros_like(above), above)
+    level = fixed_loop(halve, bracket, _BISECTIONS, unroll=False)[1]
+    # What little is left above the level of a large amount is none.
+    all_of_it = tf.reduce_sum(weights * size, axes, keepdims=True) <= amount
+    level = tf.where(all_of_it, 0.0, level)
+    return tf.clip_by_value(perturbation, -level, level)
+
+
+def keep_largest(perturbation: tf.Tensor, count: float | tf.Tensor) -> tf.Tensor:
+    """Projects onto the "l0" ball: keeps the largest values and sets others to zero.
+
+    Args:
+        perturbation: Tensor of shape `(batch, ...)`.
+        count: How many values to keep, whole numbers, a scalar or `(batch,)`. Of equal
+            ones the first are kept.
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+
+    >>> keras_advdef.core.norms.keep_largest(
+    ...     tf.constant([[0.1, -0.4, 0.2]]), 2).numpy()
+    array([[ 0. , -0.4,  0.2]], dtype=float32)
+    """
+    flat = flattened(perturbation)
+    values = flat.shape[1] or tf.shape(flat)[1]
+    order = tf.math.top_k(tf.abs(flat), values).indices
+    # Sorted again, in floats: no GPU sorts integers.
+    rank = tf.math.top_k(-tf.cast(order, tf.float32), values).indices
+    kept = tf.cast(rank, tf.float32) < per_image(count, flat)
+    return tf.where(tf.reshape(kept, tf.shape(perturbation)), perturbation, 0.0)
+
+
 def steepest_step(gradient: tf.Tensor, images: tf.Tensor, norm: str) -> tf.Tensor:
     """Returns the direction of unit norm in which a loss grows fastest.
 

@@ -39,3 +39,5 @@ JSMA_TARGET = _FIRST + 8
 FAB_START = _FIRST + 8
 # FAB: the pass that checks whether a step has crossed the boundary.
 FAB_CHECK = _FIRST + 9
+# DDN: the direction where the gradient vanishes.
+DDN_DIRECTION = _FIRST + 11

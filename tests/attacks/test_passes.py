@@ -6,9 +6,12 @@ import tensorflow as tf
 
 from keras_advdef.attacks import (
     APGD,
+    DDN,
     FAB,
     FGSM,
+    FMN,
     JSMA,
+    PDPGD,
     PGD,
     SPSA,
     AutoAttack,
@@ -16,6 +19,7 @@ from keras_advdef.attacks import (
     CarliniWagner,
     DeepFool,
     Passes,
+    SigmaZero,
     Square,
     Transfer,
 )
@@ -73,6 +77,10 @@ def _passes(attack, **settings):
         FAB(0.1, steps=3, restarts=2),
         FAB(0.1, steps=3, target_classes=2, eot_samples=2),
         DeepFool(0.1, steps=3, candidates=2),
+        DDN(0.1, steps=3),
+        FMN(0.1, steps=3, eot_samples=2),
+        PDPGD(0.1, steps=3),
+        SigmaZero(1, steps=3),
         AutoAttack(0.1, steps=2, queries=3),
         AutoAttack(0.1, version="fast", steps=2, queries=10),
     ],

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from keras_advdef.core.norms import (
     NORMS,
+    keep_largest,
     norm_per_image,
     per_image,
     project,
     random_point,
     random_surface_point,
+    shrink,
     steepest_step,
 )
 from keras_advdef.core.random_numbers import make_key
@@ -391,3 +393,63 @@ class TestRandomSurfacePoint:
         points = random_surface_point(make_key(1), images, 5.0, norm).numpy()
         assert points.min() >= 0.0
         assert points.max() <= 1.0
+
+
+class TestShrink:
+    @pytest.mark.parametrize("norm", ["l1", "linf"])
+    @pytest.mark.parametrize("weighted", [False, True])
+    @_few
+    @given(seed=st.integers(0, 2**31), amount=st.floats(0, 3))
+    def test_is_the_minimum(self, norm, weighted, seed, amount):
+        generator = np.random.default_rng(seed)
+        change = generator.normal(size=(1, 6)).astype(np.float32)
+        weights = generator.uniform(0.1, 2.0, (1, 6)).astype(np.float32)
+        given_weights = tf.constant(weights) if weighted else None
+        weights = weights if weighted else np.ones((1, 6))
+        found = shrink(tf.constant(change), amount, norm, weights=given_weights)
+
+        def cost(points):
+            penalty = amount * _norms(points, norm)
+            return penalty + 0.5 * np.sum(weights * (points - change) ** 2, axis=1)
+
+        # The cost is convex: a minimum among its neighbours is the minimum.
+        around = generator.normal(size=(2000, 6))
+        for width in (0.3, 0.01):
+            others = cost(found + width * around)
+            assert cost(found.numpy())[0] <= others.min() + 1e-5
+
+    def test_amounts_by_image(self):
+        change = tf.constant([[1.0, -0.2], [1.0, -0.2]])
+        found = shrink(change, tf.constant([0.5, 0.0]), "l1")
+        np.testing.assert_allclose(found, [[0.5, 0.0], [1.0, -0.2]])
+
+    @pytest.mark.parametrize("norm", ["l1", "linf"])
+    def test_much_leaves_nothing(self, norm):
+        found = shrink(tf.constant([[1.0, -0.2]]), 5.0, norm)
+        np.testing.assert_array_equal(found, [[0.0, 0.0]])
+
+
+class TestKeepLargest:
+    @_few
+    @given(seed=st.integers(0, 2**31), count=st.integers(0, 13))
+    def test_is_the_nearest_of_so_few_values(self, seed, count):
+        generator = np.random.default_rng(seed)
+        # Many of the same size.
+        change = generator.integers(-3, 4, (2, 2, 3, 2)).astype(np.float32)
+        found = keep_largest(tf.constant(change), count).numpy()
+        assert np.all((found == change) | (found == 0))
+        for kept, each in zip(found, change, strict=True):
+            sizes = np.sort(np.abs(each), axis=None)[::-1]
+            np.testing.assert_array_equal(
+                np.sort(np.abs(kept), axis=None)[::-1][:count], sizes[:count]
+            )
+            assert np.count_nonzero(kept) <= count
+
+    def test_counts_by_image(self):
+        change = tf.constant([[0.1, -0.4, 0.2], [0.1, -0.4, 0.2]])
+        found = keep_largest(change, tf.constant([1.0, 2.0]))
+        np.testing.assert_allclose(found, [[0, -0.4, 0], [0, -0.4, 0.2]])
+
+    def test_of_equal_ones_the_first_stay(self):
+        found = keep_largest(tf.ones((1, 4)), 2)
+        np.testing.assert_array_equal(found, [[1, 1, 0, 0]])

@@ -23,6 +23,7 @@ def test_values_stay():
         "JSMA_TARGET": 8,
         "FAB_START": 8,
         "FAB_CHECK": 9,
+        "DDN_DIRECTION": 11,
     }
 
 
