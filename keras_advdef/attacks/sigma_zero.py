@@ -46,12 +46,11 @@ class SigmaZero(Walk):
     Example:
 
     >>> def model(images):
-    ...     brightness = tf.reduce_sum(images, [1, 2, 3])
-    ...     return tf.stack([2.5 - brightness, brightness], axis=1)
-    >>> images = np.full((1, 3, 3, 1), 0.1)
-    >>> found = keras_advdef.attacks.SigmaZero(steps=50).search(
-    ...     model, images, [0], seed=0, verbose=0)
-    >>> found.norms.tolist()
+    ...     score = tf.reduce_sum(images * [[[1.0], [2.0]], [[3.0], [4.0]]], [1, 2, 3])
+    ...     return tf.stack([4.0 - score, score], axis=1)
+    >>> images = np.full((1, 2, 2, 1), 0.1)
+    >>> attack = keras_advdef.attacks.SigmaZero(steps=50)
+    >>> attack.search(model, images, [0], seed=0, verbose=0).norms.tolist()
     [1.0]
     """
 
