@@ -71,9 +71,9 @@ class TracedAttack:
     def logits(
         self, images: tf.Tensor, temperature: tf.Tensor, key: tf.Tensor
     ) -> tf.Tensor:
-        attack, logits_fn = self._parts(temperature)
+        _, logits_fn = self._parts(temperature)
         with draw_scope(key):
-            return logits_fn.full_precision(attack.value_range.to_unit(images))
+            return logits_fn.full_precision.on_pixels(images)
 
     def start(
         self, rows: tuple[tf.Tensor, ...], temperature: tf.Tensor, key: tf.Tensor

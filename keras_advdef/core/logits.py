@@ -231,10 +231,25 @@ class LogitsFunction:
     @tf.autograph.experimental.do_not_convert
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
-        pixels = self.view.seen(self.value_range.from_unit(images))
-        logits = finite_masks(self.view.logits(images, self._logits(pixels)))
+        logits = self.on_pixels(self.value_range.from_unit(images))
         _note(self, images, logits)
         return logits
+
+    @tf.autograph.experimental.do_not_convert
+    def on_pixels(self, pixels: tf.Tensor) -> tf.Tensor:
+        """Returns the logits for images in `value_range`, as they are.
+
+        The way to `[0, 1]` and back rounds pixels, which may move an image across a
+        boundary.
+
+        Args:
+            pixels: Float32 tensor of shape `(batch, rows, cols, channels)`.
+
+        Returns:
+            Float32 tensor of shape `(batch, classes)`.
+        """
+        logits = self._logits(self.view.seen(pixels))
+        return finite_masks(self.view.logits(pixels, logits))
 
     def _logits(self, pixels: tf.Tensor) -> tf.Tensor:
         outputs = self._outputs if self._exact is None else self._bfloat16_outputs

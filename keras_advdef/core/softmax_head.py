@@ -32,6 +32,8 @@ _CLASSES = "a classifier with one output of shape (batch, classes)"
 # Smaller probabilities are raised to this, so that their logarithm is finite.
 _SMALLEST = 1e-30
 _TOLERANCE = 1e-3
+# In bfloat16, sums are rough.
+_ROUGH_TOLERANCE = 0.05
 # Sizes of probe images along axes of unknown size.
 _UNKNOWN_SIZE = 32
 _UNKNOWN_CHANNELS = 3
@@ -257,6 +259,9 @@ def row_total(outputs: np.ndarray) -> float:
 def log_scores(scores: tf.Tensor, total: float = 1.0) -> tf.Tensor:
     """Returns the logarithm of probabilities or votes, to be used as logits.
 
+    Rows that are no scores of this sum come back as they are: what a model returned for
+    the probe images need not be what it always returns.
+
     Args:
         scores: Tensor `(batch, units)`; a single unit is the probability of class 1.
         total: What each row sums to.
@@ -271,12 +276,15 @@ def log_scores(scores: tf.Tensor, total: float = 1.0) -> tf.Tensor:
     [[0.75, 0.25]]
     """
     scores = tf.cast(scores, tf.float32)
+    plain = two_class_logits(scores)
     if scores.shape[1] == 1:
         scores = tf.concat([1.0 - scores, scores], axis=1)
     if total != 1.0:
         scores /= total
-    # Unlike `tf.maximum`, it keeps NaN also where it is compiled.
-    return tf.math.log(tf.where(scores < _SMALLEST, _SMALLEST, scores))
+    gap = tf.abs(tf.reduce_sum(scores, axis=1) - 1.0)
+    fits = (tf.reduce_min(scores, axis=1) >= -_TOLERANCE) & (gap < _ROUGH_TOLERANCE)
+    logs = tf.math.log(tf.maximum(scores, _SMALLEST))
+    return tf.where(fits[:, None], logs, plain)
 
 
 def expects_probabilities(loss: Any) -> bool | None:

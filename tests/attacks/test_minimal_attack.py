@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks import MinimalAttack
 from tests.support.nets import linear_net
+from tests.support.razors import RANGES, razor
 
 
 class Shift(MinimalAttack):
@@ -14,7 +15,8 @@ class Shift(MinimalAttack):
         self.by = by
 
     def look_for(self, logits_fn, images, labels, epsilon, seed):
-        return images + tf.constant([0.0, self.by], shape=(1, 2, 1, 1))
+        moved = tf.reshape(tf.constant([0.0, self.by]), (1, 2, 1, 1))
+        return images + moved if self.by else images
 
 
 @pytest.fixture
@@ -77,3 +79,13 @@ def test_units_of_the_range(net):
 def test_base_says_what_to_write():
     with pytest.raises(NotImplementedError, match="must write `look_for`"):
         MinimalAttack.look_for(Shift(), None, None, None, None, None)
+
+
+@pytest.mark.parametrize("value_range", RANGES)
+def test_success_is_that_of_the_returned_image(value_range):
+    model, images = razor(value_range)
+    attack = Shift(by=0.0, value_range=value_range)
+    found = attack.search(model, images, [0] * 64, seed=0, batch_size=64, verbose=0)
+    is_moved = (found.images != images).any(axis=(1, 2, 3))
+    assert found.success.tolist() == is_moved.tolist()
+    assert attack.predict(model, images, batch_size=64).tolist() == [0] * 64

@@ -19,6 +19,7 @@ from keras_advdef.models import AveragingEnsemble
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.model_forms import FORMS
 from tests.support.nets import small_net
+from tests.support.razors import RANGES, razor
 
 _SHAPE = (4, 4, 1)
 
@@ -517,6 +518,14 @@ def test_softmax_is_undone(net, images):
     probable = keras.Sequential([net, keras.layers.Softmax()])
     logits = classifier_logits(probable, images)
     np.testing.assert_allclose(logits, net(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("value_range", RANGES)
+def test_pixels_reach_the_model_as_they_are(value_range):
+    model, images = razor(value_range)
+    function = LogitsFunction(model, value_range=ValueRange(*value_range))
+    for run in (function.on_pixels, tf.function(function.on_pixels)):
+        assert (run(images).numpy()[:, 1] == -2.0).all()
 
 
 def test_moving_averages_move_in_training(images):

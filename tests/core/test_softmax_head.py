@@ -359,10 +359,31 @@ def test_logarithms():
     np.testing.assert_allclose(votes, np.log([[3 / 7, 4 / 7, 1e-30]]), rtol=1e-5)
 
 
-def test_a_score_that_is_not_a_number_stays_so(in_every_mode):
-    scores = tf.constant([[np.nan, 0.5]])
-    for found in in_every_mode(log_scores, scores):
-        np.testing.assert_allclose(found, [[np.nan, np.log(0.5)]], rtol=1e-6)
+def test_rows_that_are_no_scores_stay(in_every_mode):
+    rows = [[np.nan, 0.5], [-0.5, 1.5], [3.0, 1.0], [0.26, 0.75], [np.inf, 0.0]]
+    expected = np.array(rows)
+    expected[3] = np.log(expected[3])
+    for found in in_every_mode(log_scores, tf.constant(rows)):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    single = tf.constant([[-3.0], [0.25]])
+    for found in in_every_mode(log_scores, single):
+        np.testing.assert_allclose(found, [[0.0, -3.0], np.log([0.75, 0.25])], 1e-6)
+
+
+def test_a_model_that_changes_after_the_probes_keeps_its_logits(images):
+    """Votes for noise, but logits, all negative, for the images."""
+
+    def model(x):
+        is_noise = tf.reduce_any(x[:, 0, 0] != 0.5, axis=1, keepdims=True)
+        return tf.where(is_noise, [5.0, 2.0, 0.0], -x[:, 1, :3, 0])
+
+    marked = images.numpy()
+    marked[:, 0, 0] = 0.5
+    for mode in _modes(tf.constant(marked)).values():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = mode(LogitsFunction(model))
+        np.testing.assert_array_equal(found, -marked[:, 1, :3, 0])
 
 
 def _votes(z):

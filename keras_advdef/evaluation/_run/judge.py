@@ -33,7 +33,8 @@ class Judged(NamedTuple):
 class Judge:
     """Evaluates a model in batches of one size, with draws fixed by a seed.
 
-    The success of every attack is measured here, whatever the attack itself reports.
+    The success of every attack is measured here, whatever the attack itself reports,
+    and on the very image that it returned.
     An image for which the model gives NaN or infinity decides nothing: it has not
     fooled the model, and is reported as such.
 
@@ -73,7 +74,7 @@ class Judge:
 
     def _forward(self, images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         with draw_scope(key):
-            return self.logits_fn(self.value_range.to_unit(images))
+            return self.logits_fn.on_pixels(images)
 
     def logits(self, images: np.ndarray, seed: int) -> np.ndarray:
         """Returns float32 logits, `(count, classes)`.

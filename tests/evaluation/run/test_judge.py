@@ -5,6 +5,7 @@ from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.layers import RandomNoise
 from tests.support.nets import linear_net, small_net
+from tests.support.razors import RANGES, razor
 
 
 def judge_of(model, **arguments):
@@ -21,6 +22,17 @@ class TestJudge:
     def test_value_range(self, net, images):
         judge = judge_of(net, value_range=ValueRange(-1.0, 1.0))
         np.testing.assert_allclose(judge.logits(images, 0), net(images), atol=1e-5)
+
+    @pytest.mark.parametrize("value_range", RANGES)
+    def test_sees_the_very_image(self, value_range):
+        model, images = razor(value_range)
+        pixels, labels = ValueRange(*value_range), np.zeros(64, int)
+        judge = judge_of(model, value_range=pixels, batch_size=64)
+        assert judge.wrong(images, labels, draws=1, seed=0).sum() == 0
+        moved = np.nextafter(images, np.float32(0.1))
+        # Not a denormal, which counts as zero.
+        moved = np.where(images == 0.0, np.float32(1e-30), moved)
+        assert judge.wrong(moved, labels, draws=1, seed=0).sum() == 64
 
     def test_draws_follow_the_seed(self, images):
         judge = judge_of(small_net(front=[RandomNoise(0.1)]))
