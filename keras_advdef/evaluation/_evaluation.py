@@ -289,6 +289,8 @@ class Evaluation:
         request, forecast = self._request, runner.forecast
         if not request.corruptions:
             return None
+        for done in ("nearest", "certified"):
+            forecast.end(done)
 
         def begin(kind: str) -> None:
             self._progress.update(

@@ -178,6 +178,24 @@ def evaluate(form: ModelForm) -> None:
     assert found["masking_suspected"] == expected["masking_suspected"]
 
 
+def corruptions(form: ModelForm) -> None:
+    """`evaluate_corruptions`: equal accuracies."""
+    found, expected = (
+        advdef.evaluation.evaluate_corruptions(
+            each.model,
+            each.images,
+            each.labels,
+            corruptions=["impulse_noise", "contrast", "jpeg_compression"],
+            severities=[2, 5],
+            value_range=each.value_range,
+            batch_size=8,
+            verbose=0,
+        ).to_json()
+        for each in (form.make(), form.make(bare=True))
+    )
+    assert found == expected
+
+
 def _predicted(form: ModelForm, wrapped: Callable[[Brought], Any]) -> None:
     """Compares the predictions of both forms in a composition, of any structure."""
     brought, bare = form.make(), form.make(bare=True)
@@ -321,6 +339,7 @@ OPERATIONS: dict[str, Callable[[ModelForm], None]] = {
         own_function,
         generate,
         evaluate,
+        corruptions,
         ensemble,
         detector,
         smoothed,

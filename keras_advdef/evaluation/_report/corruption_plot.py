@@ -85,5 +85,5 @@ def _draw_cell(axes: Any, corner: tuple[float, int], share: float) -> None:
 
 
 def _write(axes: Any, at: tuple[float, float], text: str, **style: Any) -> None:
-    where = {"ha": "center", "va": "center", "fontsize": 9, **style}
+    where = {"ha": "center", "va": "center", "fontsize": 10, **style}
     axes.text(*at, plain_text(text), **where)
