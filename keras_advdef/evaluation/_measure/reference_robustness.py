@@ -4,6 +4,8 @@ import dataclasses
 from typing import Any
 
 from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS, SEVERITIES
+from keras_advdef.evaluation._measure.corrupted_accuracy import measure_corruptions
 from keras_advdef.evaluation._measure.robustness_curve import (
     RobustnessCurve,
     measure_curve,
@@ -17,6 +19,7 @@ from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.runner import Runner, measure_clean
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation.corruption_report import CorruptionReport, title_of
 
 _PROBED = 50
 _SECTION = "reference"
@@ -31,12 +34,14 @@ class ReferenceRobustness:
         attacked: Accuracy under the attacks.
         attacks: Names of the attacks.
         curve: Accuracy against epsilon.
+        corrupted: Accuracy with common corruptions, or `None`.
     """
 
     clean: AccuracyEstimate
     attacked: AccuracyEstimate
     attacks: tuple[str, ...]
     curve: RobustnessCurve
+    corrupted: CorruptionReport | None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the accuracies as JSON values."""
@@ -44,6 +49,7 @@ class ReferenceRobustness:
             "clean": {**self.clean.to_json(), "attacks": []},
             "adaptive": {**self.attacked.to_json(), "attacks": list(self.attacks)},
             "curve": self.curve.to_json(),
+            "corruptions": self.corrupted and self.corrupted.to_json(),
         }
 
 
@@ -112,9 +118,25 @@ def _measured(
     for stage in (plan.naive, *plan.adaptive):
         runner.run(stage, runner.unbroken)
     attacked = runner.evaluate_worst("all").mean(axis=0)
+    estimate = AccuracyEstimate.of_wrong(clean.wrong / clean.draws)
     return ReferenceRobustness(
-        clean=AccuracyEstimate.of_wrong(clean.wrong / clean.draws),
+        clean=estimate,
         attacked=AccuracyEstimate.of_wrong(attacked),
         attacks=tuple(stage.label for stage in (plan.naive, *plan.adaptive)),
         curve=measure_curve(request, probed, runner),
+        corrupted=measure_corruptions(
+            judge,
+            request.images,
+            labels,
+            clean=estimate,
+            kinds=CORRUPTIONS,
+            severities=SEVERITIES,
+            seed=request.seed,
+            ledger=ledger,
+            begin=lambda kind: progress.update(
+                f"{title_of(kind)}, reference", left=request.count, seconds=None
+            ),
+        )
+        if request.corruptions
+        else None,
     )

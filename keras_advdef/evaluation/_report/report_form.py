@@ -131,6 +131,7 @@ _CORRUPTED = {
     "corruptions": _List(_Object(_CORRUPTION), least=1, most=_MOST),
     "seed": _WHOLE,
 }
+_MAY_BE_CORRUPTED = {"corruptions": _OrNone(_Object(_CORRUPTED))}
 _ADDED = {"layers_added": _OrNone(_WHOLE), "parameters_added": _OrNone(_WHOLE)}
 _COST = _Object({"difference": _CHANGE, "interval": _pair(_CHANGE)})
 _NEAREST = {"median": _OrNone(_AMOUNT), "count": _WHOLE, "attack": _TEXT}
@@ -200,8 +201,8 @@ _REPORT = _Object(
     },
     if_there={
         "certified": _OrNone(_Object(_CERTIFIED)),
-        "corruptions": _OrNone(_Object(_CORRUPTED)),
-        "reference": _OrNone(_Object(_REFERENCE)),
+        **_MAY_BE_CORRUPTED,
+        "reference": _OrNone(_Object(_REFERENCE, if_there=_MAY_BE_CORRUPTED)),
         "class_names": _OrNone(_List(_TEXT)),
         "is_robust_accuracy": _FLAG,
     },

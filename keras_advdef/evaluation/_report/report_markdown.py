@@ -75,9 +75,17 @@ def _beside_reference(data: dict[str, Any]) -> list[Table]:
         ["clean images", percent(data["clean"]), percent(other["clean"])],
         [at, percent(data["adaptive"]), percent(other["adaptive"])],
         ["attacks", "all of this report", ", ".join(other["adaptive"]["attacks"])],
+        *_both_corrupted(data.get("corruptions"), other.get("corruptions")),
     ]
     header = ["", f"model: {names[0]}", f"reference: {names[1]}"]
     return [("The model beside the reference", [*map(printable, header)], rows)]
+
+
+def _both_corrupted(ours: Any, theirs: Any) -> list[list[str]]:
+    if ours is None or theirs is None:
+        return []
+    both = (CorruptionReport.from_json(each).mean for each in (ours, theirs))
+    return [["common corruptions, on average", *map(percent, both)]]
 
 
 def _norms(data: dict[str, Any]) -> list[Table]:
@@ -212,7 +220,17 @@ def _corrupted(data: dict[str, Any]) -> list[Table]:
     values = data.get("corruptions")
     if values is None:
         return []
-    header, rows = CorruptionReport.from_json(values).table()
+    measured = CorruptionReport.from_json(values)
+    header, rows = measured.table()
+    other = (data.get("reference") or {}).get("corruptions")
+    if other is not None:
+        reference = CorruptionReport.from_json(other)
+        header = [*header, "mean of the reference"]
+        rows = [
+            [*row, percent(reference.mean_of(kind))]
+            for kind, row in zip(measured.accuracies, rows, strict=True)
+            if kind in reference.accuracies
+        ]
     return [("Accuracy with common corruptions", header, rows)]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation import evaluate_corruptions
 from keras_advdef.evaluation._measure.reference_robustness import measure_reference
 from keras_advdef.evaluation._run.ledger import Ledger
 from tests.support.nets import linear_net
@@ -59,9 +60,16 @@ class TestMeasureReference:
 
     def test_json(self, measured):
         data = measured().to_json()
-        assert data.keys() == {"clean", "adaptive", "curve"}
+        assert data.keys() == {"clean", "adaptive", "curve", "corruptions"}
+        assert data["corruptions"] is None
         assert data["adaptive"]["attacks"] == ["PGD-20", "APGD-25 on dlr"]
         assert [point["epsilon"] for point in data["curve"]] == [0.0, 0.1, 0.2, 0.3]
+
+    def test_corruptions_are_measured_as_for_the_model(self, measured):
+        found = measured(corruptions=True)
+        images = IMAGES.reshape(4, 2, 1, 1)
+        expected = evaluate_corruptions(REFERENCE, images, [1] * 4, verbose=0)
+        assert found.to_json()["corruptions"] == expected.to_json()
 
     def test_class_that_it_lacks_is_refused(self, measured):
         wider = linear_net([[0.0, 0.0], [1.0, -1.0], [0.0, 1.0]], [0.0, 0.0, 0.0])

@@ -96,6 +96,7 @@ def test_what_is_taken_can_be_shown(any_values):
 
 def test_corruptions_that_are_taken_can_be_shown(report_values):
     whole = {**report_values, "corruptions": corruptions()}
+    whole["reference"] = {**whole["reference"], "corruptions": corruptions()}
     shown = 0
     for path in [*places(whole["corruptions"], ("corruptions",))]:
         for other in (*OTHERS, places):

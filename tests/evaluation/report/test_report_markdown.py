@@ -82,8 +82,24 @@ def test_corruptions(data):
     assert rows["fog"][2].startswith(mean)
     text = report_markdown(data)
     assert f"With common corruptions instead of an attack: {mean}" in text
+    assert "common corruptions, on average" not in text
     data["corruptions"] = None
     assert "corruptions" not in report_markdown(data)
+
+
+def test_corruptions_of_the_reference(data):
+    data["corruptions"] = corruptions()
+    other = corruptions()
+    other["corruptions"][1]["severities"] = other["corruptions"][1]["severities"][:1]
+    data["reference"]["corruptions"] = other
+    rows = rows_of(data, "Accuracy with common corruptions")
+    assert rows["Gaussian noise"][-1] == rows["Gaussian noise"][-2]
+    assert rows["fog"][-1] == "80.0 % [44.4, 97.5]"
+    # The mean of 80, 20 and 80 percent.
+    beside = rows_of(data, "The model beside the reference")
+    ours, theirs = beside["common corruptions, on average"]
+    assert ours.startswith("50.0 %")
+    assert theirs.startswith("60.0 %")
 
 
 def test_several_norms(data):
