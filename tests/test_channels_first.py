@@ -139,3 +139,19 @@ def test_pictures(colours, channels_first):
     whole = {"labels": np.arange(4), "predicted": np.arange(4), "norms": np.ones(4)}
     gallery = Gallery(clean=first(colours), adversarial=first(colours), **whole)
     np.testing.assert_allclose(gallery.panels(0)[0], colours[0])
+
+
+def test_corruptions(colours, channels_first):
+    model = net()
+    behind = keras.Sequential(
+        [keras.Input((3, 9, 8)), keras.layers.Permute((2, 3, 1)), model]
+    )
+    labels = model.predict(colours, verbose=0).argmax(axis=1)
+    evaluate = advdef.evaluation.evaluate_corruptions
+    found = evaluate(behind, first(colours), labels, severities=[5], verbose=0)
+    keras.config.set_image_data_format("channels_last")
+    expected = evaluate(model, colours, labels, severities=[5], verbose=0)
+    assert found.to_json() == expected.to_json()
+    for kind, image in expected.examples.items():
+        np.testing.assert_array_equal(found.examples[kind], image)
+    assert found.mean["accuracy"] < 1.0
