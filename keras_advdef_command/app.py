@@ -8,6 +8,7 @@ import typer
 from keras_advdef_command._flags import Verbose, with_flags
 from keras_advdef_command._one_line_group import OneLineGroup
 from keras_advdef_command._version import version
+from keras_advdef_command.compare_flags import CompareFlags
 from keras_advdef_command.defence_names import card_name
 from keras_advdef_command.demo_flags import DemoFlags
 from keras_advdef_command.evaluate_flags import EvaluateFlags
@@ -82,6 +83,14 @@ def evaluate(flags: EvaluateFlags) -> None:
     """
     flags.check()
     _commands(verbose=flags.verbose).evaluate(flags)
+
+
+@app.command()
+@with_flags(CompareFlags)
+def compare(flags: CompareFlags) -> None:
+    """Put finished reports side by side on one page."""
+    flags.check()
+    _commands(verbose=flags.verbose).compare(flags)
 
 
 @app.command()

@@ -2,9 +2,11 @@
 
 from keras_advdef.cli._console import CommandConsole
 from keras_advdef.cli._exit_on_error import ExitOnError
+from keras_advdef.cli.compare import run_compare
 from keras_advdef.cli.defences import run_defences
 from keras_advdef.cli.demo.demo import run_demo
 from keras_advdef.cli.evaluate import run_evaluate
+from keras_advdef_command.compare_flags import CompareFlags
 from keras_advdef_command.demo_flags import DemoFlags
 from keras_advdef_command.evaluate_flags import EvaluateFlags
 
@@ -35,6 +37,19 @@ def evaluate(flags: EvaluateFlags) -> None:
     resume = "run the same command again to continue"
     with ExitOnError(CommandConsole(stderr=True), interrupted=resume):
         run_evaluate(flags, CommandConsole())
+
+
+def compare(flags: CompareFlags) -> None:
+    """Runs `keras-advdef compare`.
+
+    Args:
+        flags: What the user asked for.
+
+    Raises:
+        typer.Exit: If it fails, after a line on standard error.
+    """
+    with ExitOnError(CommandConsole(stderr=True)):
+        run_compare(flags, CommandConsole())
 
 
 def defences(name: str | None, *, as_json: bool) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.text import markdown_table
-from keras_advdef.evaluation.accuracy_estimate import percent
-from keras_advdef.evaluation.corruption_report import CorruptionReport
+from keras_advdef.evaluation._report.comparison_html import comparison_html
+from keras_advdef.evaluation._report.comparison_rows import comparison_rows
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 # What must agree for accuracies to be comparable.
@@ -14,15 +14,21 @@ _SHARED = ("epsilon", "norm", "value_range", "budget", "images")
 
 
 def compare_reports(
-    reports: Sequence[RobustnessReport], names: Sequence[str] | None = None
+    reports: Sequence[RobustnessReport],
+    names: Sequence[str] | None = None,
+    *,
+    html: bool = False,
 ) -> str:
-    """Returns a Markdown table with one column for each report.
+    """Returns a Markdown table with one column for each report, or a page.
+
+    The page has the sentences and the curves of the reports as well.
 
     Args:
-        reports: At least two, with the same epsilon, norm, value range, budget and
-            number of images.
+        reports: At least two, of the same images with the same epsilon, norm, value
+            range and budget.
         names: Titles of the columns; `None` for "undefended" and "defended" if there
             are two reports, else for numbers.
+        html: Whether to return a self-contained HTML page instead.
 
     Raises:
         ValueError: If there are fewer than two reports, or they cannot be compared.
@@ -45,62 +51,23 @@ def compare_reports(
         if any(value != values[0] for value in values):
             rule = f"reports with the same {name}"
             raise invalid("compare_reports", "reports", rule, values)
+    digests = {digest for each in data if (digest := _digest(each)) is not None}
+    if len(digests) > 1:
+        rule = "reports of the same images and labels"
+        raise invalid("compare_reports", "reports", rule, sorted(digests))
     if names is None:
         numbers = [str(number) for number in range(1, len(data) + 1)]
         names = ["undefended", "defended"] if len(data) == 2 else numbers
     if len(names) != len(data):
         rule = f"as many as the reports, {len(data)}"
         raise invalid("compare_reports", "names", rule, list(names))
-    rows = [
-        ["clean images", *(percent(each["clean"]) for each in data)],
-        ["naive attack", *(percent(each["naive"]) for each in data)],
-        ["all attacks", *(percent(each["adaptive"]) for each in data)],
-        *_norms(data),
-        *_corruptions(data),
-        ["gradient masking suspected", *(_yes(each) for each in data)],
-        ["failed checks", *(_failed(each) for each in data)],
-        ["median smallest perturbation", *(_median(each) for each in data)],
-    ]
-    return markdown_table(["", *names], rows)
+    if html:
+        return comparison_html(data, names)
+    return markdown_table(["", *names], comparison_rows(data))
 
 
-def _norms(data: list[dict[str, Any]]) -> list[list[str]]:
-    """The rows of further norms, if all reports have the same ones."""
-    balls = [
-        [(each["norm"], each["epsilon"]) for each in one.get("norms", [])]
-        for one in data
-    ]
-    if not balls[0] or any(each != balls[0] for each in balls):
-        return []
-    rows = [
-        [
-            f"all attacks, {norm} {epsilon:.4g}",
-            *(percent(one["norms"][place]["adaptive"]) for one in data),
-        ]
-        for place, (norm, epsilon) in enumerate(balls[0])
-        if place
-    ]
-    return [*rows, ["any of the norms", *(percent(one["union"]) for one in data)]]
-
-
-def _corruptions(data: list[dict[str, Any]]) -> list[list[str]]:
-    """The row of common corruptions, if all reports have measured them."""
-    if any(each.get("corruptions") is None for each in data):
-        return []
-    reports = [CorruptionReport.from_json(each["corruptions"]) for each in data]
-    means = [percent(each.mean) for each in reports]
-    return [["common corruptions, on average", *means]]
-
-
-def _yes(data: dict[str, Any]) -> str:
-    return "yes" if data["masking_suspected"] else "no"
-
-
-def _failed(data: dict[str, Any]) -> str:
-    failed = [each["name"] for each in data["checks"] if each["passed"] is False]
-    return ", ".join(failed) or "none"
-
-
-def _median(data: dict[str, Any]) -> str:
-    smallest = data["duties"]["smallest_perturbation"]
-    return f"{smallest['median']:.4g}" if smallest and smallest["median"] else "unknown"
+def _digest(data: dict[str, Any]) -> str | None:
+    """Returns what identifies the images of a report, if it was kept."""
+    identity = data.get("run", {}).get("identity")
+    digest = identity.get("data") if isinstance(identity, dict) else None
+    return digest if isinstance(digest, str) else None

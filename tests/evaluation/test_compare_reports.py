@@ -1,7 +1,10 @@
+import re
+
 import pytest
 
 from keras_advdef.core.text import printable
 from keras_advdef.evaluation import RobustnessReport, compare_reports
+from keras_advdef.evaluation._report.curve_figure import curve_figure
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.rendered_markdown import only_text, rendered
 from tests.support.report_values import corruptions, several_norms
@@ -20,6 +23,12 @@ def made_up(**changes):
                 {"name": "b", "passed": None, "detail": "."},
             ],
             "duties": {"smallest_perturbation": {"median": 0.12345}},
+            "curve": [
+                {"epsilon": 0.0, **estimate},
+                {"epsilon": 0.2, **estimate, "accuracy": 0.45},
+            ],
+            "headline": "Accuracy.",
+            "run": {},
             "epsilon": 0.1,
             "norm": "linf",
             "value_range": [0.0, 1.0],
@@ -38,7 +47,7 @@ def test_two_reports_side_by_side():
     assert "| all attacks | 10.0 % [5.0, 20.0] | 10.0 % [5.0, 20.0] |" in lines
     assert "| gradient masking suspected | yes | no |" in lines
     assert "| failed checks | a | none |" in lines
-    assert "| median smallest perturbation | 0.1235 | 0.1235 |" in lines
+    assert "| median smallest perturbation | 31.5/255 | 31.5/255 |" in lines
 
 
 def test_several_norms_side_by_side():
@@ -89,7 +98,7 @@ def test_one_report_is_refused():
 def test_unknown_smallest_perturbation(smallest):
     unknown = made_up(duties={"smallest_perturbation": smallest})
     table = compare_reports([made_up(), unknown])
-    assert "| median smallest perturbation | 0.1235 | unknown |" in table
+    assert "| median smallest perturbation | 31.5/255 | unknown |" in table
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXT)
@@ -97,3 +106,45 @@ def test_names_are_only_text(text):
     table = compare_reports([made_up()] * 2, names=[text, "y"])
     header = [token for token in rendered(table) if token.type == "inline"][:3]
     assert [*map(only_text, header)] == ["", printable(text).strip(), "y"]
+
+
+@pytest.mark.parametrize("known", [{}, {"identity": 3}, {"identity": {"data": "a"}}])
+def test_reports_of_other_images_are_refused(known):
+    other = made_up(run={"identity": {"data": "b"}})
+    if known == {"identity": {"data": "a"}}:
+        with pytest.raises(ValueError, match="of the same images and labels"):
+            compare_reports([made_up(run=known), other])
+    else:
+        assert compare_reports([made_up(run=known), other])
+
+
+class TestPage:
+    def test_tells_of_each_report(self):
+        named = {"name": "hardened.keras", "parameters": None}
+        honest = made_up(masking_suspected=False, checks=[], run={"model": named})
+        page = compare_reports([made_up(), honest], ["before", "after"], html=True)
+        assert "<b>before</b>: Of 100 images, the model gets 90 right; 10" in page
+        assert "<dt>after</dt><dd>hardened.keras, unknown</dd>" in page
+        # What is the same for all stands once.
+        assert page.count("<dt>images</dt><dd>100</dd>") == 1
+        assert page.count('<div class="bar"') == 2
+        # Only the first has a failed check.
+        assert page.count('class="trust doubt"') == 1
+        assert '<td>90.0 % <span class="whole">[80.0, 95.0]</span></td>' in page
+        assert page.count("data:image/png;base64,") == 2
+
+    @pytest.mark.parametrize("text", HOSTILE_TEXT)
+    def test_names_are_only_text(self, text):
+        page = compare_reports([made_up()] * 2, names=[text, "y"], html=True)
+        plain = compare_reports([made_up()] * 2, names=["x", "y"], html=True)
+        assert re.findall("<[a-z]+", page) == re.findall("<[a-z]+", plain)
+
+
+def test_curves_stand_in_one_plot():
+    data = made_up().data
+    axes = curve_figure(data, beside=[("before", data), ("after", data)]).axes
+    (plot,) = axes
+    assert len(plot.lines) == 3
+    shown = [text.get_text() for text in plot.get_legend().get_texts()]
+    assert shown == ["before", "after"]
+    assert plot.get_xlim() == (0.0, 0.2)

@@ -1,33 +1,52 @@
 """Draws the curves of a report: accuracy against epsilon and certified radius."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_advdef.core.text import shortened
 from keras_advdef.evaluation._report.epsilon_words import epsilon_label
 from keras_advdef.evaluation.draw_curve import draw_curve, plain_text
 
+_Named = Sequence[tuple[str, dict[str, Any]]]
+
+_STYLES: tuple[dict[str, Any], ...] = (
+    {"marker": "o", "linestyle": "-"},
+    {"marker": "s", "linestyle": "--"},
+    {"marker": "^", "linestyle": "-."},
+    {"marker": "D", "linestyle": ":"},
+)
+# Characters of a name in the legend.
+_LONGEST = 24
 _LEVELS = 255
 _MOST_LEVELS = 255.0
 
 
-def curve_figure(data: dict[str, Any], *, is_narrow: bool = False) -> Any:
+def curve_figure(
+    data: dict[str, Any],
+    *,
+    beside: _Named = (),
+    is_narrow: bool = False,
+) -> Any:
     """Returns a matplotlib figure of the curves alone.
 
     Args:
         data: The contents of `report.json`.
+        beside: Names and contents of reports whose curves under attack are drawn
+            together, instead of those of `data`.
         is_narrow: Whether it is for a phone, whose plots stand one above the other.
     """
     # The object interface leaves the user's matplotlib backend alone.
     from matplotlib.figure import Figure
 
-    if not is_narrow:
-        figure = Figure(figsize=(8.0, 4.0), layout="constrained")
-        draw_curves(figure, data)
-        return figure
-    height = 3.2 if data.get("certified") is None else 6.2
-    figure = Figure(figsize=(3.8, height), layout="constrained")
-    draw_curves(figure, data, is_narrow=True)
+    is_single = bool(beside) or data.get("certified") is None
+    size = (3.8, 3.2 if is_single else 6.2) if is_narrow else (8.0, 4.0)
+    figure = Figure(figsize=size, layout="constrained")
+    if beside:
+        _draw_attacked(figure.subplots(), data, beside)
+    else:
+        draw_curves(figure, data, is_narrow=is_narrow)
     return figure
 
 
@@ -41,11 +60,11 @@ def draw_curves(figure: Any, data: dict[str, Any], *, is_narrow: bool = False) -
     """
     certified = data.get("certified")
     if certified is None:
-        _draw_attacked(figure.subplots(), data)
+        _draw_attacked(figure.subplots(), data, _curves(data))
         return
     shape = (2, 1) if is_narrow else (1, 2)
     attacked, proved = figure.subplots(*shape, sharey=True)
-    _draw_attacked(attacked, data)
+    _draw_attacked(attacked, data, _curves(data))
     points = [{**each, "epsilon": each["radius"]} for each in certified["curve"]]
     draw_curve(proved, points, color="C2", marker="s")
     proved.set(
@@ -57,18 +76,22 @@ def draw_curves(figure: Any, data: dict[str, Any], *, is_narrow: bool = False) -
     proved.grid(alpha=0.3)
 
 
-def _draw_attacked(axes: Any, data: dict[str, Any]) -> None:
+def _curves(data: dict[str, Any]) -> _Named:
+    """The curve of the model and, if there is a reference, its curve beside."""
     other = data.get("reference")
-    if other is None:
-        draw_curve(axes, data["curve"], color="C0", marker="o")
-    else:
-        draw_curve(axes, data["curve"], color="C0", marker="o", label="model")
-        style = {"color": "C7", "marker": "s", "linestyle": "--"}
-        draw_curve(axes, other["curve"], label="reference", **style)
+    return [("", data)] if other is None else [("model", data), ("reference", other)]
+
+
+def _draw_attacked(axes: Any, data: dict[str, Any], curves: _Named) -> None:
+    for place, (name, each) in enumerate(curves):
+        style = _STYLES[place % len(_STYLES)]
+        label = shortened(name, _LONGEST)
+        draw_curve(axes, each["curve"], color=f"C{place}", label=label, **style)
+    if len(curves) > 1:
         axes.legend()
     epsilon, norm, pixels = data["epsilon"], data["norm"], data["value_range"]
     axes.axvline(epsilon, color="0.4", linestyle="--", linewidth=1)
-    largest = max(point["epsilon"] for point in data["curve"]) or 1
+    largest = max(p["epsilon"] for _, each in curves for p in each["curve"]) or 1
     axes.set(
         xlabel=plain_text(_axis_label(norm, pixels)),
         ylabel="accuracy (%)",

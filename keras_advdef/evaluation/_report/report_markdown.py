@@ -127,7 +127,7 @@ def _attacks(data: dict[str, Any]) -> Table:
     took = "accuracy it took"
     if "worst" in data["adaptive"]:
         # The worst of several noisy numbers is biased low.
-        took += " (biased high: the same draws chose the images)"
+        took += ", biased high"
     header = ["attack", "what it is for", "images attacked", took]
     return "Attacks", header, rows
 

@@ -37,7 +37,7 @@ class _Checker(html.parser.HTMLParser):
         self.open, self.sources, self.tags, self.text = [], [], [], []
 
     def handle_data(self, data):
-        self.text.append(data.strip())
+        self.text.append(data)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, attributes))
@@ -53,9 +53,15 @@ def test_page_is_well_formed_and_alone(page, report):
     checker = _Checker()
     checker.feed(page)
     assert checker.open == []
+    pictures = [each for each in checker.sources if not each.startswith("#term-")]
     # Two curves; the example and the gallery clean, perturbed and adversarial.
-    assert len(checker.sources) == 2 + 3 * (1 + len(report.gallery.clean))
-    assert all(each.startswith("data:image/png;base64,") for each in checker.sources)
+    assert len(pictures) == 2 + 3 * (1 + len(report.gallery.clean))
+    assert all(each.startswith("data:image/png;base64,") for each in pictures)
+    # Each term that is explained where it stands is in the glossary, too.
+    terms = {each[1:] for each in checker.sources if each not in pictures}
+    names = {value for _, each in checker.tags for key, value in each if key == "id"}
+    assert terms
+    assert terms == names
     assert "<script" not in page
     assert not re.search(r"https?:|@import|url\(", page)
     assert 'name="viewport"' in page
@@ -69,10 +75,12 @@ def test_corruptions_have_a_picture(report_values):
     )
     checker = _Checker()
     checker.feed(page)
-    assert len(checker.sources) == 3
+    pictures = [each for each in checker.sources if each.startswith("data:")]
+    assert len(pictures) == 3
     assert "lowest with Gaussian noise of severity 5: 20.0 %" in page
     # The table alone, where there is no picture.
-    assert "Accuracy with common corruptions" in drawn(report_values)
+    table = re.sub(r"</?a[^>]*>", "", drawn(report_values))
+    assert "<h2>Accuracy with common corruptions</h2>" in table
     assert "lowest with" not in drawn(report_values)
 
 
@@ -81,7 +89,7 @@ def test_text_stays_text(text, report_values):
     def tags_of(data):
         checker = _Checker()
         checker.feed(drawn(data))
-        return checker.tags, "\n".join(checker.text)
+        return checker.tags, "".join(checker.text)
 
     data = with_text(report_values, text)
     tags, shown = tags_of(data)
@@ -96,7 +104,8 @@ def test_says_what_it_is_about(report_values):
     assert "<dt>model</dt><dd>net.keras (1,200 parameters)</dd>" in top
     assert "<dt>data</dt><dd>the digits (8 x 8 x 1)</dd>" in top
     assert "<dt>date</dt><dd>2026-01-01</dd>" in top
-    assert "<dt>attacker</dt><dd>linf, epsilon 0.1 (25.5/255)</dd>" in top
+    plain = re.sub(r"<a [^>]*>|</a>", "", top)
+    assert "<dt>attacker</dt><dd>linf, epsilon 0.1 (25.5/255)</dd>" in plain
 
 
 def test_bar_shows_all_images(report_values):
