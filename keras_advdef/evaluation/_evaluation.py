@@ -23,8 +23,12 @@ from keras_advdef.evaluation._measure.smallest_perturbations import (
 from keras_advdef.evaluation._plan.plan_summary import opening, plan_summary
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._plan.probe_result import probe
-from keras_advdef.evaluation._plan.stage import Stage
-from keras_advdef.evaluation._report.findings import Findings, Measurements, Record
+from keras_advdef.evaluation._report.findings import (
+    Findings,
+    Measurements,
+    Record,
+    attack_record,
+)
 from keras_advdef.evaluation._report.images_csv import images_csv
 from keras_advdef.evaluation._report.norms_data import norms_data
 from keras_advdef.evaluation._report.report_data import (
@@ -219,18 +223,18 @@ class Evaluation:
             detected = rows[predicted == rejection.label]
             runner = runner.rejecting(rejection.label, detected)
             stages += tuple(self._planner.targeted())
-        records = [_record(runner, plan.naive, len(rows))]
+        records = [attack_record(runner, plan.naive, len(rows))]
         naive = runner.evaluate_worst("naive").mean(axis=0)
         first = np.arange(min(self._request.count, self._request.budget.checked))
         rows = first[runner.clean.wrong[first] < runner.draws]
         broken = {}
         for name, stage in plan.checks.items():
             broken[name] = runner.run(stage, rows)["wrong"] > runner.draws / 2
-            records.append(_record(runner, stage, len(rows)))
+            records.append(attack_record(runner, stage, len(rows)))
         for stage in stages:
             unbroken = runner.unbroken
             runner.run(stage, unbroken)
-            records.append(_record(runner, stage, len(unbroken)))
+            records.append(attack_record(runner, stage, len(unbroken)))
         return _Attacked(
             runner=runner,
             naive=naive,
@@ -353,15 +357,3 @@ class Evaluation:
             images=images_csv(under),
             corrupted=None if corrupted is None else corrupted.examples,
         )
-
-
-def _record(runner: Runner, stage: Stage, images: int) -> Record:
-    """The report's entry for a stage that has just ended."""
-    wrong = runner.wrong / runner.draws
-    return {
-        "key": stage.key,
-        "name": stage.label,
-        "role": stage.role,
-        "images": images,
-        "accuracy_after": float(1.0 - wrong.mean()),
-    }

@@ -11,7 +11,9 @@ from keras_advdef.evaluation._measure.smallest_perturbations import (
     SmallestPerturbations,
 )
 from keras_advdef.evaluation._plan.plan import Plan
+from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._run.image_records import ImageRecords
+from keras_advdef.evaluation._run.runner import Runner
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.corruption_report import CorruptionReport
 
@@ -71,3 +73,21 @@ class Findings:
     checks: list[Check]
     measured: Measurements
     seconds: dict[str, float]
+
+
+def attack_record(runner: Runner, stage: Stage, images: int) -> Record:
+    """Returns the report's entry for a stage that has just ended.
+
+    Args:
+        runner: Ran the stage.
+        stage: The stage.
+        images: Number of images that it attacked.
+    """
+    wrong = runner.wrong / runner.draws
+    return {
+        "key": stage.key,
+        "name": stage.label,
+        "role": stage.role,
+        "images": images,
+        "accuracy_after": float(1.0 - wrong.mean()),
+    }
