@@ -127,6 +127,7 @@ def make_request():
             "batch_size": 128,
             "precision": "float32",
             "seed": 0,
+            "judgements": 10,
             "allow_small_epsilon": False,
         }
         from keras_advdef.evaluation._request.request import Request

@@ -9,26 +9,20 @@ import numpy as np
 
 from keras_advdef.core.progress import Progress, meter
 from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS, SEVERITIES
-from keras_advdef.evaluation._measure.certified_curve import measure_certified
 from keras_advdef.evaluation._measure.corrupted_accuracy import measure_corruptions
-from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._measure.measurements import (
+    Measurements,
+    Record,
+    measure_all,
+)
 from keras_advdef.evaluation._measure.reference_robustness import (
     ReferenceRobustness,
     measure_reference,
 )
-from keras_advdef.evaluation._measure.robustness_curve import measure_curve
-from keras_advdef.evaluation._measure.smallest_perturbations import (
-    find_smallest_perturbations,
-)
 from keras_advdef.evaluation._plan.plan_summary import opening, plan_summary
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._plan.probe_result import probe
-from keras_advdef.evaluation._report.findings import (
-    Findings,
-    Measurements,
-    Record,
-    attack_record,
-)
+from keras_advdef.evaluation._report.findings import Findings, attack_record
 from keras_advdef.evaluation._report.images_csv import images_csv
 from keras_advdef.evaluation._report.norms_data import norms_data
 from keras_advdef.evaluation._report.report_data import (
@@ -126,8 +120,18 @@ class Evaluation:
         clean = self._measure_clean()
         chance = self._better_than_chance(clean)
         attacked = self._attack(self._runner(clean, speed))
-        measured = self._measure(attacked.runner)
         runner = attacked.runner
+        measured = measure_all(
+            self._request,
+            self._probed,
+            self._labels,
+            runner=runner,
+            records=attacked.records,
+            ledger=self._ledger,
+            progress=self._progress,
+        )
+        corrupted = self._corrupted(runner)
+        measured = dataclasses.replace(measured, corrupted=corrupted)
         return Findings(
             plan=self._plan,
             classes=self._probed.classes,
@@ -153,10 +157,10 @@ class Evaluation:
     def _check_room(self) -> None:
         """Raises if the disk has no room for the images in the parts."""
         request = self._request
-        images = min(request.count, request.budget.searched)
-        if self._probed.is_random:
-            balls = 1 + len(request.further)
-            images += request.count * len(self._plan.stages) * balls
+        # Each image once, when it is broken; of a random model whenever it gets worse.
+        times = len(self._plan.stages) if self._probed.is_random else 1
+        images = request.count * times * (1 + len(request.further))
+        images += min(request.count, request.budget.searched)
         size = request.images[0].size * np.dtype(np.float32).itemsize
         self._ledger.check_room(images * size)
 
@@ -194,13 +198,6 @@ class Evaluation:
         return chance
 
     def _runner(self, clean: CleanImages, speed: float) -> Runner:
-        expected_work = ExpectedWork(
-            self._request,
-            self._probed,
-            plan=self._plan,
-            draws=clean.draws,
-            is_written=self._ledger.is_kept,
-        )
         return Runner(
             self._request,
             self._labels,
@@ -209,22 +206,48 @@ class Evaluation:
             ledger=self._ledger,
             progress=self._progress,
             forecast=Forecast(speed, self._request.size),
-            expected_work=expected_work,
+            expected_work=self._expected_work(clean),
         )
+
+    def _expected_work(self, clean: CleanImages) -> ExpectedWork:
+        return ExpectedWork(
+            self._request,
+            self._probed,
+            plan=self._plan,
+            draws=clean.draws,
+            is_written=self._ledger.is_kept,
+        )
+
+    def _taken_for_random(self, runner: Runner) -> Runner:
+        """Plans anew for a model that is random, but not on the probed images."""
+        self._progress.line(
+            "The answers to attacked images differ from draw to draw, so the attacks "
+            "that follow average over draws."
+        )
+        self._probed = self._probed.random_under_attack()
+        self._planner = Planner(self._request, self._probed)
+        self._plan = self._planner.plan()
+        self._check_room()
+        clean = self._measure_clean()
+        return runner.redrawn(clean, self._expected_work(clean))
 
     def _attack(self, runner: Runner) -> _Attacked:
         """Runs the naive attack, the check attacks, and the adaptive attacks."""
         plan, rows = self._plan, runner.unbroken
         predicted = runner.run(plan.naive, rows)["predicted"]
         rejection = self._find_rejection(runner, rows, predicted)
-        stages = plan.adaptive
         if rejection.label is not None:
             # Images in this class were detected, so they did not fool the model.
             detected = rows[predicted == rejection.label]
             runner = runner.rejecting(rejection.label, detected)
-            stages += tuple(self._planner.targeted())
+        judged = runner.evaluate_worst("naive")
+        if len(judged) > runner.draws:
+            runner = self._taken_for_random(runner)
         records = [attack_record(runner, plan.naive, len(rows))]
-        naive = runner.evaluate_worst("naive").mean(axis=0)
+        naive = judged.mean(axis=0)
+        plan, stages = self._plan, self._plan.adaptive
+        if rejection.label is not None:
+            stages += tuple(self._planner.targeted())
         first = np.arange(min(self._request.count, self._request.budget.checked))
         rows = first[runner.clean.wrong[first] < runner.draws]
         broken = {}
@@ -253,39 +276,6 @@ class Evaluation:
             all_labels=self._labels,
             is_declared=self._probed.rejects,
             heedless=lambda: runner.run(self._planner.heedless(), rows)["predicted"],
-        )
-
-    def _measure(self, runner: Runner) -> Measurements:
-        """Measures the curve, the smallest perturbations and the certificates."""
-        request, labels = self._request, self._labels
-        curve = measure_curve(request, self._probed, runner)
-        right = np.flatnonzero(runner.clean.wrong == 0)
-        smallest = find_smallest_perturbations(
-            request,
-            self._probed,
-            runner.judge,
-            labels=labels,
-            rows=right[: request.budget.searched],
-            ledger=self._ledger,
-            progress=self._progress,
-            forecast=runner.forecast,
-        )
-        return Measurements(
-            curve=curve,
-            smallest=smallest,
-            adaptive=runner.evaluate_worst("all"),
-            certified=measure_certified(request, labels, self._ledger),
-            corrupted=self._corrupted(runner),
-            gallery=Gallery.of(
-                smallest, request.images, labels, value_range=request.value_range
-            ),
-            example=Gallery.of_example(
-                runner.records.example,
-                request.images,
-                labels,
-                norm=request.norm,
-                value_range=request.value_range,
-            ),
         )
 
     def _corrupted(self, runner: Runner) -> CorruptionReport | None:
@@ -318,9 +308,12 @@ class Evaluation:
     def _sanity_checks(
         self, chance: Check, attacked: _Attacked, measured: Measurements
     ) -> list[Check]:
+        probed = self._probed
+        if len(measured.adaptive) > attacked.runner.draws:
+            probed = probed.random_under_attack()
         evidence = Evidence(
             chance=chance,
-            probed=self._probed,
+            probed=probed,
             broken=attacked.broken,
             labels={name: stage.label for name, stage in self._plan.checks.items()},
             naive=attacked.naive,

@@ -18,9 +18,15 @@ class AccuracyEstimate:
     The interval covers the accuracy on further images of the same kind. It says
     nothing about other attacks or other training seeds.
 
+    For a random model the number of correct images is a mean over draws. If the images
+    share their draws, as those of a batch may, the interval is that of fewer images
+    whose accuracy is as uncertain (Korn and Graubard 1998, "Confidence intervals for
+    proportions with small expected number of positive counts").
+
     Args:
-        correct: Number of images classified correctly.
+        correct: Number of images classified correctly; a fraction for a mean.
         count: Number of images.
+        effective: Number of images that stand for the uncertainty, `None` for all.
 
     Example:
 
@@ -29,8 +35,21 @@ class AccuracyEstimate:
     '90.0 % [82.4, 95.1]'
     """
 
-    correct: int
+    correct: float
     count: int
+    effective: float | None = None
+
+    @classmethod
+    def over_draws(cls, wrong: np.ndarray) -> "AccuracyEstimate":
+        """Returns the mean accuracy over several draws of a random model.
+
+        Args:
+            wrong: Which images are misclassified in each draw, `(draws, count)`.
+        """
+        count, right = wrong.shape[1], 1.0 - wrong
+        mean, variance = float(right.mean()), _variance(right)
+        effective = mean * (1.0 - mean) / variance if variance else count
+        return cls(mean * count, count, min(float(count), effective))
 
     @classmethod
     def of_wrong(cls, wrong: np.ndarray) -> "AccuracyEstimate":
@@ -39,7 +58,7 @@ class AccuracyEstimate:
         Args:
             wrong: Share of the draws in which each image is misclassified.
         """
-        return cls(round(float((1.0 - wrong).sum())), len(wrong))
+        return cls(float((1.0 - wrong).sum()), len(wrong))
 
     @property
     def accuracy(self) -> float:
@@ -49,7 +68,8 @@ class AccuracyEstimate:
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper end of the interval, in `[0, 1]`."""
-        return _interval(self.correct, self.count)
+        count = self.count if self.effective is None else self.effective
+        return _interval(min(self.accuracy, 1.0) * count, count)
 
     def __str__(self) -> str:
         return percent(self.to_json())
@@ -64,14 +84,33 @@ class AccuracyEstimate:
 
 
 @functools.lru_cache(maxsize=1024)
-def _interval(correct: int, count: int) -> tuple[float, float]:
-    # Imported here, as in `sanity_checks`: `scipy.stats` is slow to import.
-    from scipy.stats import binomtest
+def _interval(correct: float, count: float) -> tuple[float, float]:
+    # Imported here: `scipy` is slow to import.
+    from scipy.special import betaincinv
 
-    interval = binomtest(correct, count).proportion_ci(
-        confidence_level=_CONFIDENCE, method="exact"
-    )
-    return float(interval.low), float(interval.high)
+    wrong, tail = count - correct, (1.0 - _CONFIDENCE) / 2.0
+    low = betaincinv(correct, wrong + 1.0, tail) if correct else 0.0
+    high = betaincinv(correct + 1.0, wrong, 1.0 - tail) if wrong > 0.0 else 1.0
+    return float(low), float(high)
+
+
+def _variance(right: np.ndarray) -> float:
+    """Returns the variance of a mean over images and draws that are crossed.
+
+    The draws count by how much their means differ more than independent answers would.
+    """
+    from scipy.special import stdtrit
+
+    draws, count = right.shape
+    if draws < 2 or count < 2:
+        return 0.0
+    per_image, per_draw = right.mean(axis=0), right.mean(axis=1)
+    rest = right - per_image - per_draw[:, None] + right.mean()
+    chance = float((rest**2).sum()) / ((draws - 1) * (count - 1)) / right.size
+    excess = max(0.0, float(per_draw.var(ddof=1)) / draws - chance)
+    # A few draws tell their own variance only roughly.
+    few = float(stdtrit(draws - 1, 0.5 + _CONFIDENCE / 2.0)) / _NORMAL_QUANTILE
+    return float(per_image.var()) / count + few**2 * excess
 
 
 def percent(estimate: dict[str, Any]) -> str:

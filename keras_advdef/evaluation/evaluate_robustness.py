@@ -39,6 +39,7 @@ def evaluate_robustness(
     precision: str = "float32",
     output: str | Path | None = None,
     seed: int = 0,
+    judgements: int = 10,
     verbose: str | int | Progress = "auto",
     allow_small_epsilon: bool = False,
     class_names: Sequence[str] | None = None,
@@ -94,6 +95,9 @@ def evaluate_robustness(
         output: Folder for the report, and for the finished parts of a stopped run. A
             plain function is identified by its name only: use a new folder for each.
         seed: Seed of every draw.
+        judgements: Fresh draws on which each image is judged if the model is random, at
+            least 2. The accuracy is their mean; the report adds the accuracy in all of
+            them and by majority vote.
         verbose: 0 for silence; 1 or "auto" for lines about the plan and the progress;
             or a `keras_advdef.core.progress.Progress` that shows them another way.
         allow_small_epsilon: Confirms an epsilon below 0.1 % of the range.
@@ -136,6 +140,7 @@ def evaluate_robustness(
         batch_size=batch_size,
         precision=precision,
         seed=seed,
+        judgements=judgements,
         allow_small_epsilon=allow_small_epsilon,
         class_names=class_names,
         data_name=data_name,

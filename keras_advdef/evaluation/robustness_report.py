@@ -112,8 +112,9 @@ class RobustnessReport:
     def adaptive(self) -> dict[str, Any]:
         """Accuracy under the worst of all attacks for each image; keys as `clean`.
 
-        For random models it also has the accuracies of several `evaluations` on fresh
-        draws, with their `mean` and `worst`.
+        For random models it is the mean over fresh draws, and `judgements` holds the
+        number of `draws`, the accuracies in each (`evaluations`), and three estimates:
+        their `mean`, `worst` (right in all draws) and `majority` (in more than half).
         """
         return self.data["adaptive"]
 

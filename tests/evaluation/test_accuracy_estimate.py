@@ -31,6 +31,56 @@ class TestAccuracyEstimate:
         assert json.loads(json.dumps(values)) == values
 
 
+class TestOverDraws:
+    def test_one_draw_is_an_ordinary_estimate(self):
+        wrong = np.arange(20)[None] < 5
+        found, expected = AccuracyEstimate.over_draws(wrong), AccuracyEstimate(15, 20)
+        assert found.accuracy == expected.accuracy
+        assert found.interval == expected.interval
+
+    def test_equal_draws_are_one(self):
+        wrong = np.repeat(np.arange(20)[None] < 5, 10, axis=0)
+        expected = AccuracyEstimate(15, 20).interval
+        assert AccuracyEstimate.over_draws(wrong).interval == expected
+
+    @pytest.mark.parametrize("end", [False, True])
+    def test_ends_of_the_range(self, end):
+        found = AccuracyEstimate.over_draws(np.full((10, 20), end))
+        assert found.interval == AccuracyEstimate(0 if end else 20, 20).interval
+
+    def test_a_mean_between_two_counts_lies_between_their_intervals(self):
+        wrong = np.zeros((2, 20), bool)
+        wrong[:, :5] = wrong[0, 5] = True
+        found = AccuracyEstimate.over_draws(wrong)
+        assert found.accuracy == pytest.approx(14.5 / 20)
+        for middle, low, high in zip(
+            found.interval,
+            AccuracyEstimate(14, 20).interval,
+            AccuracyEstimate(15, 20).interval,
+            strict=True,
+        ):
+            assert low < middle < high
+
+    def test_draws_shared_by_all_images_count_as_few(self):
+        # In each draw all images are right, or none is.
+        wrong = np.repeat(np.arange(10)[:, None] < 5, 200, axis=1)
+        low, high = AccuracyEstimate.over_draws(wrong).interval
+        assert low < 0.2
+        assert high > 0.8
+
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_covers_the_truth(self, shared):
+        """Of images that are right with chances of 0 to 1, in draws for all or each."""
+        generator = np.random.default_rng(2)
+        hits = 0
+        for _ in range(300):
+            chances = generator.random(50)
+            luck = generator.random((10, 1 if shared else 50))
+            found = AccuracyEstimate.over_draws(luck > chances)
+            hits += found.interval[0] <= 0.5 <= found.interval[1]
+        assert hits / 300 > 0.93
+
+
 class TestPairedDifference:
     def test_by_hand(self):
         # Three gained, one lost, six alike: 3.5 and 1.5 of 12.

@@ -193,9 +193,20 @@ class TestEvaluateRobustness:
 
     def test_random_models_are_evaluated_on_fresh_draws(self, noisy_run):
         adaptive = noisy_run.report.adaptive
-        assert len(adaptive["evaluations"]) == 10
-        assert adaptive["worst"] == min(adaptive["evaluations"])
-        assert adaptive["mean"] == pytest.approx(np.mean(adaptive["evaluations"]))
+        drawn = adaptive["judgements"]
+        assert len(drawn["evaluations"]) == drawn["draws"] == 10
+        assert drawn["mean"]["accuracy"] == adaptive["accuracy"]
+        assert adaptive["accuracy"] == pytest.approx(np.mean(drawn["evaluations"]))
+        assert drawn["worst"]["accuracy"] <= min(drawn["evaluations"])
+        assert drawn["worst"]["accuracy"] <= drawn["majority"]["accuracy"]
+        assert "the mean of 10 fresh draws of the model" in noisy_run.report.headline
+
+    def test_curve_meets_the_headline(self, noisy_run):
+        report = noisy_run.report
+        points = {point["epsilon"]: point for point in report.data["curve"]}
+        assert points[0.0]["accuracy"] == report.clean["accuracy"]
+        for name in ("accuracy", "interval", "count"):
+            assert points[EPSILON][name] == report.adaptive[name]
 
     def test_value_range(self, undefended, of_undefended, digits):
         inside = keras.layers.Rescaling(1 / 255)

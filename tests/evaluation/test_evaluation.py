@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.attacks import APGD, PGD, LatentSpaceAttack
+from keras_advdef.attacks import APGD, FGSM, PGD, LatentSpaceAttack
 from keras_advdef.evaluation import evaluate_corruptions, evaluate_robustness
 from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS
 from keras_advdef.evaluation._run import runner
@@ -338,3 +338,59 @@ class TestNorms:
         assert "clean" not in computed
         assert without_run(report) == without_run(under_norms)
         assert not (tmp_path / "progress").exists()
+
+
+class _OffTheGrid(keras.layers.Layer):
+    """Adds noise to the logits of images whose values are no multiples of 1/64."""
+
+    def __init__(self):
+        super().__init__()
+        self.seeds = keras.random.SeedGenerator(0)
+
+    def call(self, inputs):
+        images, logits = inputs
+        scaled = 64.0 * images
+        gaps = keras.ops.abs(scaled - keras.ops.round(scaled))
+        is_off = keras.ops.max(gaps, axis=(1, 2, 3), keepdims=False) > 1e-3
+        shape = keras.ops.shape(logits)
+        noise = keras.random.uniform(shape, -1.0, 1.0, seed=self.seeds)
+        return logits + noise * keras.ops.cast(is_off, "float32")[:, None]
+
+
+@pytest.fixture(scope="module")
+def off_the_grid():
+    """The report on a net that is random under attack only."""
+    net, images, labels, _ = _two_classes(20)
+    inputs = keras.Input((4, 4, 1))
+    model = keras.Model(inputs, _OffTheGrid()([inputs, net(inputs)]))
+    return evaluate_robustness(
+        model,
+        np.round(64 * images) / 64,
+        labels,
+        epsilon=0.02,
+        attacks=[FGSM(0.02)],
+        curve=[],
+        judgements=5,
+        verbose=0,
+    )
+
+
+class TestRandomness:
+    def test_is_noticed_and_judged_by_draws(self, off_the_grid):
+        drawn = off_the_grid.adaptive["judgements"]
+        assert drawn["draws"] == 5
+        assert len({*drawn["evaluations"]}) > 1
+        assert "the mean of 5 fresh draws of the model" in off_the_grid.headline
+        (check,) = (
+            each for each in off_the_grid.checks if each["name"] == "deterministic"
+        )
+        assert check["passed"] is False
+
+    def test_attacks_average_over_draws_from_then_on(self, off_the_grid):
+        naive, *others = off_the_grid.data["attacks"]
+        assert "EOT" not in naive["name"]
+        assert "EOT 20" in others[0]["name"]
+
+    def test_gallery_shows_what_mostly_fools_the_model(self, off_the_grid):
+        gallery = off_the_grid.gallery
+        assert (gallery.predicted != gallery.labels).all()

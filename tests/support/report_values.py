@@ -5,6 +5,12 @@ def _estimate(correct, low, high):
     return {"accuracy": correct / 10, "interval": [low, high], "count": 10}
 
 
+def judgements():
+    """What a report on a random model holds besides."""
+    each = dict.fromkeys(("mean", "worst", "majority"), _estimate(2, 0.02, 0.56))
+    return {"draws": 10, "evaluations": [0.3] * 10, **each}
+
+
 def several_norms():
     """What a report on two norms holds besides."""
     under = {

@@ -8,12 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.norms import norm_per_image
+from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.untrusted import Refusal, read_npz
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._measure.smallest_perturbations import (
     SmallestPerturbations,
 )
+from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._run.image_records import Example
+from keras_advdef.evaluation._run.judge import Judge
 
 _EACH = 4
 _RANK = 4
@@ -45,24 +48,29 @@ class Gallery:
         images: np.ndarray,
         labels: np.ndarray,
         *,
-        value_range: ValueRange,
+        judge: Judge,
+        draws: int,
+        seed: int,
     ) -> "Gallery | None":
         """Returns the images with the smallest and largest norms, `None` for none.
+
+        Of a random model, only images that most of some fresh draws misclassify.
 
         Args:
             smallest: The nearest adversarial images.
             images: All images in the value range.
             labels: Their classes.
-            value_range: Range of the pixels.
+            judge: Runs the model.
+            draws: Number of fresh draws; 1 for a deterministic model.
+            seed: Fixes the draws.
         """
-        if smallest is None:
+        if smallest is not None and draws > 1:
+            smallest = _confirmed(smallest, judge, labels, draws=draws, seed=seed)
+        if smallest is None or not np.isfinite(smallest.norms).any():
             return None
+        value_range = judge.value_range
         order = np.argsort(smallest.norms, kind="stable")
-        # A random model may be right about an image that it mostly gets wrong.
-        told = smallest.predicted != labels[smallest.rows]
-        order = order[(np.isfinite(smallest.norms) & told)[order]]
-        if not len(order):
-            return None
+        order = order[np.isfinite(smallest.norms[order])]
         ends = np.unique(np.r_[: min(_EACH, len(order)), -_EACH:0] % len(order))
         chosen = order[ends]
         rows = smallest.rows[chosen]
@@ -161,6 +169,35 @@ class Gallery:
         """
         change = np.abs(self.adversarial[column] - self.clean[column])
         return 0.5 / max(float(change.max()), 1e-12)
+
+
+def _confirmed(
+    smallest: SmallestPerturbations,
+    judge: Judge,
+    labels: np.ndarray,
+    *,
+    draws: int,
+    seed: int,
+) -> SmallestPerturbations:
+    """Drops images that few draws misclassify, and names their most frequent class."""
+    true = labels[smallest.rows]
+    seeds = [derived_seed(seed, "gallery", draw) for draw in range(draws)]
+    runs = [judge.logits(smallest.images, each) for each in seeds]
+    fooled = np.stack([judge.fooled(logits, true) for logits in runs])
+    votes = [
+        np.where(each, predicted_classes(logits), true)
+        for each, logits in zip(fooled, runs, strict=True)
+    ]
+    counts = np.apply_along_axis(
+        np.bincount, 0, np.stack(votes), minlength=runs[0].shape[1]
+    )
+    counts[true, np.arange(len(true))] = 0
+    is_sure = fooled.sum(axis=0) > draws / 2
+    return dataclasses.replace(
+        smallest,
+        norms=np.where(is_sure, smallest.norms, np.inf),
+        predicted=counts.argmax(axis=0),
+    )
 
 
 def _shown(image: np.ndarray) -> np.ndarray:

@@ -117,13 +117,13 @@ def _measured(
     )
     for stage in (plan.naive, *plan.adaptive):
         runner.run(stage, runner.unbroken)
-    attacked = runner.evaluate_worst("all").mean(axis=0)
+    curve, attacked = measure_curve(request, probed, runner)
     estimate = AccuracyEstimate.of_wrong(clean.wrong / clean.draws)
     return ReferenceRobustness(
         clean=estimate,
-        attacked=AccuracyEstimate.of_wrong(attacked),
+        attacked=AccuracyEstimate.over_draws(attacked),
         attacks=tuple(stage.label for stage in (plan.naive, *plan.adaptive)),
-        curve=measure_curve(request, probed, runner),
+        curve=curve,
         corrupted=measure_corruptions(
             judge,
             request.images,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 
 CURVE_STEPS = 20
 _DRAWS = 20
+# An image that fools a random model in this share of its draws is attacked no more.
+_BROKEN = 0.9
 _FACTORS = (0.125, 0.25, 0.5, 0.75, 1.5, 2.0, 4.0)
 
 
@@ -54,13 +57,20 @@ def full_range(request: Request) -> float:
 
 def measure_curve(
     request: Request, probed: ProbeResult, runner: Runner
-) -> RobustnessCurve:
-    """Returns the curve; an image broken at one epsilon is broken at all larger ones.
+) -> tuple[RobustnessCurve, np.ndarray]:
+    """Measures the curve; an image broken at one epsilon is broken at all larger ones.
+
+    For a random model the accuracies are means over draws. At the evaluation's epsilon
+    they are those that the report states, on the first images.
 
     Args:
         request: The checked arguments.
         probed: What the probe found out about the model.
         runner: Runs the attacks; has run those at the evaluation's epsilon.
+
+    Returns:
+        The curve; and which of all images the worst case at the evaluation's epsilon
+        misclassifies in each fresh draw, `(draws, count)`.
     """
     rows = np.arange(min(request.count, request.budget.checked))
     draws = min(probed.draws, _DRAWS)
@@ -74,13 +84,12 @@ def measure_curve(
     attack = PGD(request.epsilon, steps=CURVE_STEPS, **settings)
     # Starts at the clean image: a random start in the whole range would be noise.
     unbounded = PGD(request.epsilon, steps=CURVE_STEPS, random_start=False, **settings)
-    half = runner.draws / 2
-    broken = runner.clean.wrong[rows] > half
-    attacked = runner.wrong[rows] > half
+    # The share of draws in which each image is misclassified.
+    wrong = runner.clean.wrong[rows] / runner.draws
     largest = full_range(request)
 
     def stand_against(index: int, epsilon: float, pgd: PGD) -> None:
-        left = rows[~broken]
+        left = np.flatnonzero(wrong < _BROKEN)
         stage = Stage(
             key=_key(index),
             label=f"{pgd}, epsilon {epsilon:.4g}",
@@ -89,24 +98,38 @@ def measure_curve(
             view=probed.adaptive,
             epsilon=epsilon,
         )
-        found = runner.run(stage, left)
-        broken[left[found["wrong"] > half]] = True
+        found = runner.run(stage, rows[left])["wrong"] / runner.draws
+        wrong[left] = np.maximum(wrong[left], found)
 
-    estimates = []
-    epsilons = _epsilons(request, largest)
-    for index, epsilon in enumerate(epsilons):
-        if epsilon >= request.epsilon:
-            broken |= attacked
-        if epsilon not in (0.0, request.epsilon):
+    shares = {}
+    for index, epsilon in enumerate(_epsilons(request, largest)):
+        if epsilon == request.epsilon:
+            attacked = runner.evaluate_worst("all")
+            wrong = attacked[:, rows].mean(axis=0)
+        elif epsilon:
             stand_against(index, epsilon, attack)
-        estimates.append(AccuracyEstimate(int((~broken).sum()), len(rows)))
-    stand_against(len(epsilons), largest, unbounded)
-    return RobustnessCurve(
-        epsilons=epsilons,
-        estimates=tuple(estimates),
+        shares[epsilon] = wrong.copy()
+    stand_against(len(shares), largest, unbounded)
+    curve = RobustnessCurve(
+        epsilons=tuple(shares),
+        estimates=tuple(_estimates(shares, request.epsilon, attacked[:, rows])),
         attack=str(attack),
-        at_full_range=AccuracyEstimate(int((~broken).sum()), len(rows)),
+        at_full_range=AccuracyEstimate(int((wrong <= 0.5).sum()), len(rows)),
     )
+    return curve, attacked
+
+
+def _estimates(
+    shares: dict[float, np.ndarray], at: float, attacked: np.ndarray
+) -> Iterator[AccuracyEstimate]:
+    """Yields the accuracy at each epsilon from the misclassified shares of draws."""
+    for epsilon, share in shares.items():
+        if epsilon == at:
+            yield AccuracyEstimate.over_draws(attacked)
+        else:
+            # Luckier draws must not make a smaller ball look worse than a larger one.
+            wrong = np.minimum(share, shares[at]) if 0.0 < epsilon < at else share
+            yield AccuracyEstimate.of_wrong(wrong)
 
 
 def curve_epsilons(request: Request) -> dict[str, float]:

@@ -23,7 +23,6 @@ from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.forecast import Forecast
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
-from keras_advdef.evaluation._run.runner import DRAWS
 
 _STEPS = {"quick": 20, "standard": 50, "full": 100}
 _DECISION_STEPS = 10
@@ -159,7 +158,7 @@ def find_smallest_perturbations(
             verbose=0,
         )[: len(block)]
         clean = request.images[block].astype(np.float32)
-        draws = DRAWS if probed.is_random else 1
+        draws = request.judgements if probed.is_random else 1
 
         def fools(tried: np.ndarray) -> np.ndarray:
             found = judge.wrong(tried, labels[block], draws=draws, seed=seed)

@@ -59,6 +59,7 @@ class ProbeResult:
         adaptive: The model as seen by an attacker who knows everything.
         rejects: Whether it declares that its last class means "adversarial".
         whole_input: The integer dtype of its images, "" for floats.
+        differs_under_attack: Whether runs differ on attacked images only.
     """
 
     cards: dict[str, DefenceCard]
@@ -76,6 +77,7 @@ class ProbeResult:
     adaptive: ModelView
     rejects: bool = False
     whole_input: str = ""
+    differs_under_attack: bool = False
 
     @property
     def has_gradient(self) -> bool:
@@ -96,6 +98,15 @@ class ProbeResult:
         averaged = model.averaged_draws if isinstance(model, LogitsModel) else 1
         wanted = [_DEFAULT_DRAWS, *(c.eot_samples for c in self.cards.values())]
         return math.ceil(max(wanted) / averaged)
+
+    def random_under_attack(self) -> "ProbeResult":
+        """Returns these findings about a model that is random on attacked images."""
+        return dataclasses.replace(
+            self,
+            is_random=True,
+            differs_under_attack=True,
+            adaptive=dataclasses.replace(self.adaptive, is_random=True),
+        )
 
     @property
     def is_plain(self) -> bool:

@@ -19,6 +19,7 @@ _ROLES = {
     "naive": "ignores the defence",
     "check": "tests the other attacks",
     "adaptive": "attacks what is left",
+    "curve": "looks for smaller perturbations",
 }
 _TARGETED = "target-"
 

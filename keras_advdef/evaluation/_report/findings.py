@@ -4,44 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from keras_advdef.evaluation._measure.certified_curve import CertifiedCurve
-from keras_advdef.evaluation._measure.gallery import Gallery
-from keras_advdef.evaluation._measure.robustness_curve import RobustnessCurve
-from keras_advdef.evaluation._measure.smallest_perturbations import (
-    SmallestPerturbations,
-)
+from keras_advdef.evaluation._measure.measurements import Measurements, Record
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._run.image_records import ImageRecords
 from keras_advdef.evaluation._run.runner import Runner
 from keras_advdef.evaluation.check import Check
-from keras_advdef.evaluation.corruption_report import CorruptionReport
-
-# The entry of one attack in a report.
-Record = dict[str, str | int | float]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Measurements:
-    """The measurements after the attacks.
-
-    Attributes:
-        adaptive: Which of the worst images are misclassified, for each fresh draw.
-        curve: Accuracy against epsilon.
-        certified: Certified accuracy against radius, or `None`.
-        corrupted: Accuracy with common corruptions, or `None`.
-        smallest: The smallest perturbations, or `None`.
-        gallery: The most fragile and the most robust images, or `None`.
-        example: One image at epsilon, or `None` if none was attacked.
-    """
-
-    adaptive: np.ndarray
-    curve: RobustnessCurve
-    certified: CertifiedCurve | None
-    corrupted: CorruptionReport | None
-    smallest: SmallestPerturbations | None
-    gallery: Gallery | None
-    example: Gallery | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

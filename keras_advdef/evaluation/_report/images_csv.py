@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_advdef.evaluation._report.findings import Findings, Record
+from keras_advdef.evaluation._measure.measurements import Record
+from keras_advdef.evaluation._report.findings import Findings
 from keras_advdef.evaluation._request.request import Request
 
 

@@ -60,7 +60,7 @@ def right_of(estimate: dict[str, Any]) -> int:
 def _result(data: dict[str, Any]) -> str:
     clean, adaptive = data["clean"], data["adaptive"]
     attacker = attacker_words(data["epsilon"], data["norm"], data["value_range"])
-    average = " on average" if "worst" in adaptive else ""
+    average = " on average" if "judgements" in adaptive else ""
     return (
         f"Of {clean['count']} images, the model gets {right_of(clean)} right"
         f"{average}; {right_of(adaptive)} of them survive an attacker {attacker}."

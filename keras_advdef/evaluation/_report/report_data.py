@@ -20,6 +20,7 @@ from keras_advdef.evaluation._report.findings import Findings
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._verdict.headline import headline, is_robust_accuracy
+from keras_advdef.evaluation._verdict.judgements import Judgements
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import is_at_chance
 
@@ -75,14 +76,16 @@ def outcome(request: Request, findings: Findings) -> dict[str, Any]:
     """
     names = [record["name"] for record in findings.records]
     clean = AccuracyEstimate.of_wrong(findings.clean)
-    adaptive = AccuracyEstimate.of_wrong(findings.measured.adaptive.mean(axis=0))
+    judged = Judgements(findings.measured.adaptive)
+    is_random = judged.draws > 1
     return {
         "headline": headline(
             request,
             findings.plan,
             findings.checks,
             clean=clean,
-            adaptive=adaptive,
+            adaptive=judged.mean,
+            judged=judged if is_random else None,
         ),
         "is_robust_accuracy": is_robust_accuracy(
             request, findings.plan, findings.checks
@@ -95,9 +98,9 @@ def outcome(request: Request, findings: Findings) -> dict[str, Any]:
             "attacks": [findings.plan.naive.label],
         },
         "adaptive": {
-            **adaptive.to_json(),
+            **judged.mean.to_json(),
             "attacks": names,
-            **_over_draws(findings.measured.adaptive),
+            **({"judgements": judged.to_json()} if is_random else {}),
         },
     }
 
@@ -144,18 +147,6 @@ def _model(evaluated: EvaluatedModel) -> dict[str, Any]:
     return {
         "name": evaluated.name,
         "parameters": parameter_count(model) if is_keras else None,
-    }
-
-
-def _over_draws(wrong: np.ndarray) -> dict[str, Any]:
-    """For random models: accuracy on each set of fresh draws, their mean and worst."""
-    if len(wrong) == 1:
-        return {}
-    accuracies = 1.0 - wrong.mean(axis=1)
-    return {
-        "evaluations": [float(each) for each in accuracies],
-        "mean": float(accuracies.mean()),
-        "worst": float(accuracies.min()),
     }
 
 

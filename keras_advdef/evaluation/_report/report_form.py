@@ -119,7 +119,14 @@ _ACCURACY = {
 }
 _ESTIMATE = _Object(_ACCURACY)
 _ATTACKED = _Object({**_ACCURACY, "attacks": _List(_TEXT)})
-_DRAWS = {"evaluations": _List(_SHARE), "mean": _SHARE, "worst": _SHARE}
+_DRAWN = {
+    "draws": _WHOLE,
+    "evaluations": _List(_SHARE),
+    **dict.fromkeys(("mean", "worst", "majority"), _ESTIMATE),
+}
+_WORST = _Object(
+    {**_ACCURACY, "attacks": _List(_TEXT)}, if_there={"judgements": _Object(_DRAWN)}
+)
 _POINT = _Object({"epsilon": _AMOUNT, **_ACCURACY})
 _RADIUS = _Object({"radius": _AMOUNT, **_ACCURACY})
 _CERTIFIED = {"norm": _NORM, "method": _TEXT, "curve": _List(_RADIUS, least=1)}
@@ -152,7 +159,7 @@ _BALL = {
     "norm": _NORM,
     "epsilon": _AMOUNT,
     "clean": _ESTIMATE,
-    "adaptive": _ATTACKED,
+    "adaptive": _WORST,
     "headline": _TEXT,
     "masking_suspected": _FLAG,
     "failed_checks": _List(_TEXT),
@@ -182,7 +189,7 @@ _REPORT = _Object(
         "masking_suspected": _FLAG,
         "clean": _ATTACKED,
         "naive": _ATTACKED,
-        "adaptive": _ATTACKED,
+        "adaptive": _WORST,
         "checks": _List(_Object(_CHECK)),
         "curve": _List(_POINT, least=1),
         "per_class": _List(_Object(_CLASS)),
@@ -228,7 +235,5 @@ def check_report(data: Any) -> None:
     ValueError: headline is not text
     """
     _REPORT.check(data, "it")
-    if _DRAWS.keys() & data["adaptive"].keys():
-        _Object(_DRAWS).check(data["adaptive"], "adaptive")
     if _SEVERAL.keys() & data.keys():
         _Object(_SEVERAL).check(data, "it")

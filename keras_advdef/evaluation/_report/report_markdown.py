@@ -10,6 +10,8 @@ from keras_advdef.evaluation._report.plain_words import plain_words
 from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.evaluation.corruption_report import CorruptionReport
 
+# The accuracies of a random model besides the mean.
+_OTHERS = (("right in all of the draws", "worst"), ("by majority vote", "majority"))
 _VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
 
 Table = tuple[str, list[str], list[list[str]]]
@@ -54,11 +56,12 @@ def _accuracies(data: dict[str, Any]) -> Table:
             str(data["adaptive"]["count"]),
         ],
     ]
-    if "worst" in data["adaptive"]:
-        spread = data["adaptive"]
-        fresh = f"all attacks, {len(spread['evaluations'])} evaluations on fresh draws"
-        ends = f"mean {100 * spread['mean']:.1f} %, worst {100 * spread['worst']:.1f} %"
-        rows.append([fresh, ends, str(spread["count"])])
+    if "judgements" in data["adaptive"]:
+        drawn = data["adaptive"]["judgements"]
+        rows[-1][0] += f", mean of {drawn['draws']} fresh draws of the model"
+        for name, key in _OTHERS:
+            each = drawn[key]
+            rows.append([f"all attacks, {name}", percent(each), str(each["count"])])
     title = "Accuracy, with 95 % Clopper-Pearson intervals"
     return title, ["", "accuracy", "images"], rows
 
@@ -125,7 +128,7 @@ def _attacks(data: dict[str, Any]) -> Table:
         for each in data["skipped"]
     ]
     took = "accuracy it took"
-    if "worst" in data["adaptive"]:
+    if "judgements" in data["adaptive"]:
         # The worst of several noisy numbers is biased low.
         took += ", biased high"
     header = ["attack", "what it is for", "images attacked", took]
@@ -194,11 +197,14 @@ def _curve(data: dict[str, Any]) -> Table:
         for row, point in zip(rows, data["curve"], strict=True):
             row.insert(2, beside.get(point["epsilon"], "-"))
     accuracy = "accuracy"
-    if "worst" in data["adaptive"]:
-        # The headline counts each image by its share of draws instead.
-        accuracy += " (by the majority of draws)"
+    if "judgements" in data["adaptive"]:
+        accuracy += " (mean over draws)"
+    title, count = "Accuracy against epsilon", data["curve"][0]["count"]
+    if count < data["adaptive"]["count"]:
+        # Another number than the headline's answers another question.
+        title += f", on the first {count} images"
     header = ["epsilon", accuracy, *["reference"] * bool(beside), "images"]
-    return "Accuracy against epsilon", header, rows
+    return title, header, rows
 
 
 def _certified(data: dict[str, Any]) -> list[Table]:

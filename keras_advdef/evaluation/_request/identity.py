@@ -28,6 +28,7 @@ def identity_of(request: Request) -> dict[str, object]:
         "value range": list(request.value_range),
         "budget": request.budget.name,
         "seed": request.seed,
+        "judgements": request.judgements,
         "attacks": None if attacks is None else [_settings(each) for each in attacks],
         "reference": _fingerprint(request.reference),
         "surrogate": _fingerprint(request.surrogate),

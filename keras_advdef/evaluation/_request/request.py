@@ -53,6 +53,7 @@ class Request:
         batch_size: Images per compiled call.
         precision: Precision of the attacks' passes.
         seed: Seed of every draw.
+        judgements: Fresh draws on which each image is judged if the model is random.
         class_names: Names of the classes in the order of their numbers, or `None`.
         data_name: What the images are, for readers; may be empty.
     """
@@ -74,6 +75,7 @@ class Request:
     batch_size: int
     precision: str
     seed: int
+    judgements: int
     class_names: tuple[str, ...] | None
     data_name: str
 
@@ -97,6 +99,7 @@ class Request:
         batch_size: int,
         precision: str,
         seed: int,
+        judgements: int,
         allow_small_epsilon: bool,
         class_names: Sequence[str] | None = None,
         data_name: str = "",
@@ -152,6 +155,7 @@ class Request:
             batch_size=checked_integer(OWNER, "batch_size", batch_size, low=1),
             precision=checked_choice(OWNER, "precision", precision, PRECISIONS),
             seed=checked_integer(OWNER, "seed", seed, low=0, high=SEED_LIMIT - 1),
+            judgements=checked_integer(OWNER, "judgements", judgements, low=2),
             class_names=None if class_names is None else _checked_names(class_names),
             data_name=checked_instance(OWNER, "data_name", data_name, str),
         )

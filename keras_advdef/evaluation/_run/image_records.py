@@ -78,6 +78,18 @@ class ImageRecords:
         if self.example is None or found.rank < self.example.rank:
             self.example = found
 
+    def redrawn(self, wrong: np.ndarray, draws: int) -> "ImageRecords":
+        """Returns the records for a model that is judged on several draws after all.
+
+        Args:
+            wrong: Number of draws that the images attacked so far got wrong.
+            draws: Number of draws.
+        """
+        other = ImageRecords(self._labels, draws)
+        for key, each in self.wrong.items():
+            other.wrong[key] = np.where(each < 0, each, wrong)
+        return other
+
     def rejecting(self, label: int, rows: np.ndarray) -> "ImageRecords":
         """Returns the records for a model with a class that stands for an alarm.
 

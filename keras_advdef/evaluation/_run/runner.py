@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +13,10 @@ from keras_advdef.core.image_layout import pad_rows
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.core.predictions import check_finite_logits
 from keras_advdef.core.progress import Progress, meter
+from keras_advdef.evaluation._plan.differing_rows import (
+    differing_rows,
+    rounding_share,
+)
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import OWNER, Request
@@ -21,10 +25,8 @@ from keras_advdef.evaluation._run.image_records import ImageRecords
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 
-# Fresh draws on which each attacked image of a random model is evaluated.
-DRAWS = 10
-# Roles of stages whose successes do not count in the ball.
-_UNCOUNTED = ("curve", "trial")
+# Roles of stages that tell nothing of single images.
+_UNLISTED = ("curve", "trial")
 # Rounding to float32 must not turn a success at exactly epsilon into a failure.
 _SLACK = 1.0 + 1e-5
 
@@ -64,7 +66,7 @@ def measure_clean(
     Raises:
         ValueError: If the model gives NaN or infinity for an image.
     """
-    draws = DRAWS if is_random else 1
+    draws = request.judgements if is_random else 1
 
     def measure() -> Arrays:
         each = [
@@ -77,7 +79,9 @@ def measure_clean(
         wrong = sum(logits.argmax(axis=-1) != labels for logits in each)
         return {"wrong": np.asarray(wrong, np.int64), "logits": each[0]}
 
-    return CleanImages(draws=draws, **ledger.part("clean", measure, "the clean images"))
+    # A model may turn out to be random only after they were evaluated once.
+    name = "clean-drawn" if is_random else "clean"
+    return CleanImages(draws=draws, **ledger.part(name, measure, "the clean images"))
 
 
 class Runner:
@@ -120,9 +124,8 @@ class Runner:
         self.draws = clean.draws
         # Number of draws in which each image is misclassified, at the worst so far.
         self.wrong = clean.wrong.copy()
-        # The images that achieve this, needed only for random models.
-        is_random = clean.draws > 1
-        self.worst = request.images.astype(np.float32) if is_random else None
+        # The images that achieve this.
+        self.worst = request.images.astype(np.float32)
         # For which images, attacked, the model gave NaN or infinity.
         self.undecided = np.zeros(len(labels), bool)
         self.seconds: dict[str, float] = {}
@@ -161,8 +164,8 @@ class Runner:
             if self._computed != name:
                 self.forecast.skip(stage.key, self._whole(stage, len(block)))
             self.undecided[block] |= part["undecided"]
-            if stage.role not in _UNCOUNTED:
-                self._merge(block, part)
+            self._merge(block, part)
+            if stage.role not in _UNLISTED:
                 self.records.note(stage.key, block, part)
             for key, values in found.items():
                 values.append(part[key])
@@ -229,10 +232,13 @@ class Runner:
         judged = self.judge.evaluate(
             adversarial, self._labels[block], draws=self.draws, seed=seed
         )
-        arrays = judged._asdict()
+        worse = judged.wrong > self.wrong[block]
+        # What lies in a smaller ball counts, too.
+        worse &= epsilon <= self._request.epsilon and stage.role != "trial"
+        arrays = {**judged._asdict(), "worse": worse}
         shown = self.records.shown(arrays, block)
         arrays["shown"] = adversarial[shown : shown + 1]
-        return arrays if self.worst is None else {**arrays, "images": adversarial}
+        return {**arrays, "images": adversarial[worse]}
 
     def _targets(self, rows: np.ndarray, rank: int) -> np.ndarray | None:
         if not rank:
@@ -257,15 +263,37 @@ class Runner:
         return np.where(fits[:, None, None, None], adversarial, clean)
 
     def _merge(self, block: np.ndarray, part: Arrays) -> None:
-        worse = part["wrong"] > self.wrong[block]
+        worse = part["worse"]
         self.wrong[block[worse]] = part["wrong"][worse]
-        if self.worst is not None:
-            self.worst[block[worse]] = part["images"][worse]
+        self.worst[block[worse]] = part["images"]
+
+    def take(self, rows: np.ndarray, images: np.ndarray, name: str) -> None:
+        """Judges images that were found otherwise; those that are worse count.
+
+        Args:
+            rows: Indices of the clean images.
+            images: The attacked images.
+            name: Name of the result in the ledger.
+        """
+        clean, seed = self._request.images[rows], derived_seed(self._request.seed, name)
+
+        def judge() -> Arrays:
+            inside = self._inside(images, clean, self._request.epsilon)
+            wrong = self.judge.wrong(
+                inside, self._labels[rows], draws=self.draws, seed=seed
+            )
+            worse = wrong > self.wrong[rows]
+            return {"wrong": wrong, "worse": worse, "images": inside[worse]}
+
+        if len(rows):
+            self._merge(rows, self._ledger.part(name, judge, "images found otherwise"))
 
     def evaluate_worst(self, name: str) -> np.ndarray:
         """Returns which of the worst images so far are misclassified, on fresh draws.
 
-        The draws that selected these images would overstate the success.
+        The draws that selected these images would overstate the success. A model that
+        seemed to be deterministic is asked again as often about the images that fool
+        it: its answers may be random away from the clean images.
 
         Args:
             name: Name of the result in the ledger; it does not affect the draws.
@@ -273,19 +301,60 @@ class Runner:
         Returns:
             Boolean array `(draws, count)`; one row without randomness.
         """
-        if self.worst is None:
-            return (self.wrong > 0)[None]
-        evaluate = functools.partial(self._evaluated_worst, self.worst)
         what = "the worst images on fresh draws"
-        return self._ledger.part(f"settled-{name}", evaluate, what)["wrong"]
+        return self._ledger.part(f"settled-{name}", self._settled, what)["wrong"]
 
-    def _evaluated_worst(self, worst: np.ndarray) -> Arrays:
-        rows: list[np.ndarray] = []
-        for draw in range(self.draws):
+    def _settled(self) -> Arrays:
+        if self.draws == 1 and not self._differs(self.worst[self.wrong > 0]):
+            return {"wrong": (self.wrong > 0)[None]}
+        drawn = self._drawn(self.worst)
+        return {"wrong": np.stack([self.judge.fooled(e, self._labels) for e in drawn])}
+
+    def _differs(self, images: np.ndarray) -> bool:
+        """Whether the answers to images differ from draw to draw."""
+        if not len(images):
+            return False
+        first, *others = self._drawn(images)
+        share = rounding_share(self._request.evaluated.model)
+        return any(differing_rows(first, each, share).any() for each in others)
+
+    def _drawn(self, images: np.ndarray) -> Iterator[np.ndarray]:
+        """Yields the logits of images on fresh draws."""
+        for draw in range(self._request.judgements):
             seed = derived_seed(self._request.seed, "settle", draw)
-            logits = self.judge.logits(worst, seed)
-            rows.append(self.judge.fooled(logits, self._labels))
-        return {"wrong": np.stack(rows)}
+            yield self.judge.logits(images, seed)
+
+    def redrawn(
+        self, clean: CleanImages, expected_work: Callable[[SoFar], Mapping[str, Work]]
+    ) -> "Runner":
+        """Returns a runner that takes the model for random after all.
+
+        It continues where this runner is; use only the new one from then on.
+
+        Args:
+            clean: The predictions for the clean images on several draws.
+            expected_work: Estimates the work of all stages.
+        """
+        seed = derived_seed(self._request.seed, "redrawn")
+
+        def judge() -> Arrays:
+            return {
+                "wrong": self.judge.wrong(
+                    self.worst, self._labels, draws=clean.draws, seed=seed
+                )
+            }
+
+        what = "the worst images on several draws"
+        wrong = self._ledger.part("redrawn", judge, what)["wrong"]
+        other = copy.copy(self)
+        other.clean, other.draws = clean, clean.draws
+        other._expected_work = expected_work
+        worse = wrong > clean.wrong
+        other.wrong = np.where(worse, wrong, clean.wrong)
+        other.worst = self.worst.copy()
+        other.worst[~worse] = self._request.images[~worse]
+        other.records = self.records.redrawn(other.wrong, other.draws)
+        return other
 
     def rejecting(self, label: int, rows: np.ndarray) -> "Runner":
         """Returns a runner that takes a class for a detection.
@@ -299,7 +368,8 @@ class Runner:
         """
         other = copy.copy(self)
         other.judge = self.judge.rejecting(label)
-        other.wrong = self.wrong.copy()
+        other.wrong, other.worst = self.wrong.copy(), self.worst.copy()
         other.wrong[rows] = self.clean.wrong[rows]
+        other.worst[rows] = self._request.images[rows]
         other.records = self.records.rejecting(label, rows)
         return other

@@ -7,6 +7,7 @@ from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.transfer import Transfer
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._verdict.judgements import Judgements
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import is_at_chance
 from keras_advdef.evaluation.check import Check
@@ -77,6 +78,7 @@ def headline(
     *,
     clean: AccuracyEstimate,
     adaptive: AccuracyEstimate,
+    judged: Judgements | None = None,
 ) -> str:
     """Returns the result of an evaluation in one sentence.
 
@@ -86,6 +88,7 @@ def headline(
         checks: The verdicts.
         clean: Accuracy on clean images.
         adaptive: Accuracy under all attacks.
+        judged: What the draws of a random model say, `None` if it is deterministic.
     """
     attacks = attacks_text(request, plan)
     epsilon = request.value_range.epsilon_text(request.epsilon)
@@ -100,8 +103,10 @@ def headline(
         # Gradient masking does not matter in a model that has learned nothing.
         warning = f"{failed[0][0].upper()}{failed[0][1:]} "
     if is_robust_accuracy(request, plan, checks):
-        claim = f"Robust accuracy {adaptive} under {attacks}"
+        drawn = f", {judged}," if judged else ""
+        claim = f"Robust accuracy {adaptive}{drawn} under {attacks}"
     else:
-        claim = f"Accuracy under {attacks}: {adaptive}"
+        drawn = f", {judged}" if judged else ""
+        claim = f"Accuracy under {attacks}: {adaptive}{drawn}"
     ball = f"{request.norm}, epsilon {epsilon}"
     return f"{warning}{claim}, {ball}, on {scope}; clean accuracy {clean}."

@@ -269,6 +269,11 @@ def _deterministic(probed: ProbeResult) -> Check:
             f"The logits of five runs differ by up to {probed.spread:.3g}, so the "
             f"attacks average gradients over up to {probed.draws} draws (EOT)."
         )
+    if probed.differs_under_attack:
+        detail = (
+            "Five runs on clean images give the same logits, but the answers to "
+            "attacked images differ from run to run."
+        )
     if probed.is_random and probed.is_declared_random:
         names = [name for name, card in probed.cards.items() if card.eot_samples > 1]
         detail += f" The randomness comes from {', '.join(names)}."

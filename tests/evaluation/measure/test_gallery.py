@@ -26,9 +26,28 @@ def nearest_of(rows, norms):
     )
 
 
-def gallery_of(rows, norms):
-    smallest, pixels = nearest_of(rows, norms), ValueRange(0.0, 255.0)
-    return Gallery.of(smallest, IMAGES, LABELS, value_range=pixels)
+class ScriptedJudge:
+    """Gives the logits of one draw after another, or none at all."""
+
+    value_range = ValueRange(0.0, 255.0)
+
+    def __init__(self, predictions=()):
+        self.predictions = [*predictions]
+
+    def logits(self, images, seed):
+        del seed
+        predicted = np.array(self.predictions.pop(0))
+        assert len(predicted) == len(images)
+        return np.eye(3)[predicted]
+
+    def fooled(self, logits, labels):
+        return logits.argmax(axis=1) != labels
+
+
+def gallery_of(rows, norms, draws=()):
+    smallest, judge = nearest_of(rows, norms), ScriptedJudge(draws)
+    many = max(len(draws), 1)
+    return Gallery.of(smallest, IMAGES, LABELS, judge=judge, draws=many, seed=0)
 
 
 @pytest.fixture
@@ -58,16 +77,23 @@ class TestGallery:
         assert gallery.labels.tolist() == LABELS[expected].tolist()
         assert gallery.predicted.tolist() == ((LABELS[expected] + 1) % 3).tolist()
 
-    def test_images_of_their_true_class_are_no_examples(self):
-        """A random model may be right, in one draw, about what it mostly gets wrong."""
-        nearest = nearest_of([0, 1, 2], [1.0, 2.0, 3.0])
-        nearest.predicted[1] = LABELS[1]
-        found = Gallery.of(nearest, IMAGES, LABELS, value_range=ValueRange(0.0, 255.0))
-        assert found.norms.tolist() == [1.0, 3.0]
-
     def test_nothing_found(self):
-        assert Gallery.of(None, IMAGES, LABELS, value_range=ValueRange()) is None
+        judge = ScriptedJudge()
+        for draws in (1, 2):
+            none = Gallery.of(None, IMAGES, LABELS, judge=judge, draws=draws, seed=0)
+            assert none is None
         assert gallery_of([0, 1], [np.inf, np.inf]) is None
+
+    def test_most_draws_must_be_fooled(self):
+        """The labels of images 0, 1, 2 are 0, 1, 2."""
+        draws = [[1, 1, 0], [2, 0, 0], [2, 2, 1], [0, 1, 1]]
+        gallery = gallery_of([0, 1, 2], [3.0, 2.0, 1.0], draws)
+        # The second image fools two draws of four.
+        assert gallery.labels.tolist() == [2, 0]
+        assert gallery.norms.tolist() == [1.0, 3.0]
+        # Of two classes that are equally frequent, the first.
+        assert gallery.predicted.tolist() == [0, 2]
+        assert gallery_of([0, 1], [1.0, 2.0], [[0, 1]] * 3) is None
 
     def test_save_and_load(self, gallery, tmp_path):
         gallery.save(tmp_path / "gallery.npz")

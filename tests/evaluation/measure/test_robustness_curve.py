@@ -6,6 +6,7 @@ import pytest
 from keras_advdef.attacks import PGD
 from keras_advdef.evaluation._measure.robustness_curve import full_range, measure_curve
 from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from tests.support.nets import linear_net
 
 # Class 1 where the first pixel is above the second: the distance of an image from the
@@ -28,7 +29,8 @@ def curve_of(make_request, make_probe_result, make_runner):
             key="a", label="a", role="naive", attack=attack, view=probed.adaptive
         )
         runner.run(stage, runner.unbroken)
-        curve = measure_curve(request, probed, runner)
+        curve, attacked = measure_curve(request, probed, runner)
+        np.testing.assert_array_equal(attacked, runner.evaluate_worst("all"))
         points = zip(curve.epsilons, curve.estimates, strict=True)
         return [{"epsilon": epsilon, **each.to_json()} for epsilon, each in points]
 
@@ -61,7 +63,10 @@ def test_other_norm(curve_of):
 
 
 class ScriptedRunner:
-    """Pretends that the attacks broke the given images at each epsilon."""
+    """Pretends that the attacks broke the given images at each epsilon.
+
+    `wrong` and `clean_wrong` are numbers of draws.
+    """
 
     def __init__(self, wrong, clean_wrong, breaks, draws=1):
         self.wrong = np.array(wrong)
@@ -72,7 +77,18 @@ class ScriptedRunner:
     def run(self, stage, rows):
         self.calls.append((stage, rows.tolist()))
         broken = self.breaks.get(stage.epsilon, ())
-        return {"wrong": self.draws * np.isin(rows, broken)}
+        wrong = self.draws * np.isin(rows, broken)
+        if stage.epsilon <= 0.1:
+            self.wrong[rows] = np.maximum(self.wrong[rows], wrong)
+        return {"wrong": wrong}
+
+    def evaluate_worst(self, name):
+        assert name == "all"
+        return self.attacked
+
+    @property
+    def attacked(self):
+        return np.arange(self.draws)[:, None] < self.wrong
 
 
 @pytest.fixture
@@ -80,7 +96,8 @@ def scripted(make_request, make_probe_result):
     def run(runner, **changes):
         settings = {"curve": [0.05, 0.2], "epsilon": 0.1, **changes}
         probed = make_probe_result()
-        curve = measure_curve(make_request(**settings), probed, runner)
+        curve, attacked = measure_curve(make_request(**settings), probed, runner)
+        np.testing.assert_array_equal(attacked, runner.attacked)
         assert all(stage.view is probed.adaptive for stage, _ in runner.calls)
         return curve
 
@@ -110,10 +127,31 @@ class TestMeasureCurve:
         # A random start in the whole range would be noise.
         assert [stage.attack.random_start for stage in stages] == [True, False]
 
-    def test_most_draws_decide(self, scripted):
-        runner = ScriptedRunner([5, 6, 0, 0], [0, 0, 5, 6], {}, draws=10)
-        counts = [each.correct for each in scripted(runner, curve=[]).estimates]
-        assert counts == [3, 2]
+    def test_point_at_epsilon_is_the_mean_of_the_same_draws(self, scripted):
+        runner = ScriptedRunner([5, 6, 2, 10], [0, 0, 2, 1], {}, draws=10)
+        curve = scripted(runner, curve=[])
+        assert curve.estimates[0].correct == pytest.approx(3.7)
+        expected = AccuracyEstimate.over_draws(runner.attacked)
+        assert curve.estimates[1] == expected
+        assert expected.correct == pytest.approx(1.7)
+        # Images that nearly always fool the model are attacked no more; of the rest,
+        # only that which fools it in more than half of the draws is broken.
+        assert [rows for _, rows in runner.calls] == [[0, 1, 2]]
+        assert curve.at_full_range.correct == 2
+
+    def test_smaller_balls_look_no_worse_than_the_evaluation_s(self, scripted):
+        class Lucky(ScriptedRunner):
+            """Whose fresh draws are luckier than those that chose the images."""
+
+            @property
+            def attacked(self):
+                return np.arange(10)[:, None] < self.wrong / 2
+
+        runner = Lucky([5, 0], [0, 0], {0.05: [0, 1]}, draws=10)
+        few = {"images": np.full((2, 2, 1, 1), 0.5), "labels": [0, 1]}
+        curve = scripted(runner, **few)
+        counts = [each.correct for each in curve.estimates]
+        assert counts == pytest.approx([2.0, 1.0, 1.0, 1.0])
 
     def test_checked_images_only(self, scripted):
         many = {"images": np.full((203, 2, 1, 1), 0.5), "labels": np.zeros(203)}

@@ -35,6 +35,16 @@ class _Sums(keras.layers.Layer):
         return tf.round(100 * tf.reduce_mean(inputs, axis=1))
 
 
+def test_randomness_that_shows_later(make_probe_result):
+    probed = make_probe_result()
+    assert (probed.is_random, probed.draws, probed.is_plain) == (False, 1, True)
+    drawn = probed.random_under_attack()
+    assert (drawn.is_random, drawn.draws, drawn.is_plain) == (True, 20, False)
+    assert drawn.differs_under_attack
+    assert drawn.adaptive.is_random
+    assert not drawn.naive.is_random
+
+
 class TestProbe:
     def test_honest_net(self, trained_net, probe_of):
         probed = probe_of(trained_net)

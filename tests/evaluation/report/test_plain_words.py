@@ -1,6 +1,7 @@
 import pytest
 
 from keras_advdef.evaluation._report.plain_words import plain_words, right_of
+from tests.support.report_values import judgements
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def test_result_counts_images(report_values):
 
 
 def test_random_models_are_right_on_average(report_values):
-    spread = {"worst": 0.2, "mean": 0.3, "evaluations": [0.2, 0.4]}
+    spread = {"judgements": judgements()}
     report_values["adaptive"] |= spread
     assert "gets 9 right on average;" in plain_words(report_values).result
 

@@ -7,7 +7,7 @@ from keras_advdef.evaluation import RobustnessReport, compare_reports
 from keras_advdef.evaluation._report.report_form import check_report
 from keras_advdef.evaluation._report.report_markdown import report_markdown
 from keras_advdef.evaluation._report.report_plot import report_plot
-from tests.support.report_values import corruptions, several_norms
+from tests.support.report_values import corruptions, judgements, several_norms
 
 # One value of each JSON type, and numbers too large to plot.
 OTHERS = [None, True, -1, 0.5, 10**300, "$", [], [[]], {}, {"a": 1}]
@@ -39,9 +39,11 @@ def changed(values, path, other):
 
 @pytest.fixture(params=["one norm", "several norms"])
 def any_values(request, report_values):
-    """The reports on one norm and on several."""
-    several = several_norms() if request.param == "several norms" else {}
-    return {**report_values, **several}
+    """The reports on one norm, and on a random model under several."""
+    if request.param == "one norm":
+        return report_values
+    report_values["adaptive"]["judgements"] = judgements()
+    return {**report_values, **several_norms()}
 
 
 def test_takes_reports(report, report_values):
@@ -65,7 +67,7 @@ def test_takes_reports(report, report_values):
         (("checks", 1, "passed"), 0, "passed is not true or false"),
         (("seed",), places, "it lacks seed"),
         (("duties", "architecture"), [], "architecture is not an object"),
-        (("adaptive", "worst"), 0.1, "adaptive lacks evaluations"),
+        (("adaptive", "judgements"), {"draws": 2}, "judgements lacks evaluations"),
         (("union",), 0, "it lacks norms"),
         (("corruptions",), 0, "corruptions is not an object"),
         (("norms",), [0, 0], r"norms\[0\] is not an object"),

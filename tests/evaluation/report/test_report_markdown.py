@@ -13,15 +13,13 @@ from keras_advdef.evaluation._report.report_markdown import (
 from tests.support.hostile_text import HOSTILE_TEXT
 from tests.support.hostile_values import with_text
 from tests.support.rendered_markdown import only_text, rendered
-from tests.support.report_values import corruptions, several_norms
+from tests.support.report_values import corruptions, judgements, several_norms
 
 
 @pytest.fixture
 def data(report_values):
     """The report of a random model."""
-    evaluations = [0.2, *[0.4] * 8, 0.6]
-    spread = {"evaluations": evaluations, "mean": 0.4, "worst": 0.2}
-    adaptive = {**report_values["adaptive"], **spread}
+    adaptive = {**report_values["adaptive"], "judgements": judgements()}
     return {**report_values, "adaptive": adaptive}
 
 
@@ -124,10 +122,20 @@ def test_verdicts_and_draws(data):
         assert f"| {check['name'].replace('_', ' ')} | " in text
         assert check["detail"] in text
     assert "| not run |" in text
-    assert "10 evaluations on fresh draws | mean 40.0 %, worst 20.0 % | 10 |" in text
-    header = "| epsilon | accuracy (by the majority of draws) | reference | images |"
-    assert header in text
+    drawn = "all attacks, worst case for each image, mean of 10 fresh draws of the"
+    assert f"| {drawn} model | 30.0 % [7.0, 65.0] | 10 |" in text
+    for name in ("right in all of the draws", "by majority vote"):
+        assert f"| all attacks, {name} | 20.0 % [2.0, 56.0] | 10 |" in text
+    assert "| epsilon | accuracy (mean over draws) | reference | images |" in text
+    assert "## Accuracy against epsilon\n" in text
     assert "| defences in the model | RandomNoise |" in text
+
+
+def test_curve_on_fewer_images_than_the_headline_says_so(data):
+    for point in data["curve"]:
+        point["count"] = 5
+    text = report_markdown(data)
+    assert "## Accuracy against epsilon, on the first 5 images\n" in text
 
 
 def test_percent():

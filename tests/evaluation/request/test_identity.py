@@ -28,6 +28,7 @@ CHANGES = {
     "value range": {"value_range": (0, 2)},
     "budget": {"budget": "full"},
     "seed": {"seed": 1},
+    "judgements": {"judgements": 5},
     "attacks": {"attacks": [FGSM(0.1)]},
     "reference": {"reference": BASE["model"]},
     "surrogate": {"surrogate": BASE["model"]},

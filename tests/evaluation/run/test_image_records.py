@@ -45,6 +45,15 @@ class TestImageRecords:
         records.note("a", np.array([2, 3]), part([0, 1], [2, 0]))
         assert (records.example.row, records.example.is_broken) == (2, False)
 
+    def test_several_draws_after_all(self):
+        records = ImageRecords(LABELS, draws=1)
+        records.note("naive", np.array([0, 1]), part([1, 0], [1, 1]))
+        other = records.redrawn(np.array([7, 2, 0, 0]), 10)
+        assert other.draws == 10
+        assert other.wrong["naive"].tolist() == [7, 2, -1, -1]
+        # It was chosen by a single draw.
+        assert other.example is None
+
     def test_alarms_are_no_success(self, records):
         records.note("naive", np.array([0, 1, 2]), part([10, 10, 10], [3, 2, 3]))
         other = records.rejecting(3, np.array([0, 2]))

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras_advdef.attacks import FGSM, PGD, Attack, LatentSpaceAttack
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation._plan.stage import Stage
-from keras_advdef.evaluation._run.runner import DRAWS
+from keras_advdef.evaluation._run.runner import measure_clean
 from keras_advdef.layers import RandomNoise
 from keras_advdef.models import DefenseGAN
 from tests.support.generators import small_generator
@@ -52,6 +52,19 @@ def stage(attack, **changes):
     return Stage(**{**values, "attack": attack, **changes})
 
 
+def off_the_images(noise):
+    """The net, but on other images than the four with random logits."""
+
+    def net(images):
+        flat = tf.reshape(images, [-1, 2])
+        gaps = tf.reduce_max(tf.abs(flat[:, None] - IMAGES[None]), axis=2)
+        is_off = tf.cast(tf.reduce_min(gaps, axis=1) > 1e-6, tf.float32)
+        drawn = is_off * tf.random.uniform(tf.shape(is_off), -noise, noise)
+        return NET(images) + tf.stack([tf.zeros_like(drawn), drawn], axis=1)
+
+    return net
+
+
 class TestRunner:
     def test_breaks_what_lies_within_reach(self, runner_of):
         # The margins 0.1, 0.7, 0.3 fall by at most 2 * 0.2; the last image is wrong.
@@ -69,6 +82,11 @@ class TestRunner:
         wide = stage(FGSM(0.2), role=role, epsilon=0.4)
         assert runner.run(wide, np.arange(3))["wrong"].tolist() == [1, 1, 1]
         assert runner.unbroken.tolist() == [0, 1, 2]
+
+    def test_what_breaks_at_a_smaller_epsilon_is_broken(self, runner_of):
+        runner = runner_of()
+        runner.run(stage(FGSM(0.2), role="curve", epsilon=0.1), np.arange(3))
+        assert runner.unbroken.tolist() == [1, 2]
 
     def test_what_leaves_the_ball_does_not_count(self, runner_of):
         runner = runner_of()
@@ -119,6 +137,62 @@ class TestRunner:
         assert runner.wrong.tolist() == [1, 0, 1, 1]
         assert runner.judge.rejected is None
 
+    def test_images_taken_back_are_clean_again(self, runner_of):
+        runner = runner_of()
+        runner.run(stage(PGD(0.2)), runner.unbroken)
+        clean = IMAGES.reshape(4, 2, 1, 1)
+        assert (runner.worst != clean).any(axis=(1, 2, 3)).tolist() == [1, 0, 1, 0]
+        other = runner.rejecting(0, np.array([0]))
+        assert (other.worst != clean).any(axis=(1, 2, 3)).tolist() == [0, 0, 1, 0]
+
+    def test_randomness_off_the_clean_images_is_noticed(self, runner_of):
+        # Under attack the margins are -0.3, 0.3, -0.1 and -1.0.
+        runner = runner_of(off_the_images(0.2))
+        assert runner.draws == 1
+        runner.run(stage(FGSM(0.2), view=ModelView(NET)), np.arange(4))
+        judged = runner.evaluate_worst("naive")
+        assert judged.shape == (10, 4)
+        assert judged.all(axis=0)[[0, 3]].all()
+        assert not judged[:, 1].any()
+
+    def test_no_randomness_is_not_noticed(self, runner_of):
+        runner = runner_of(off_the_images(0.0))
+        runner.run(stage(FGSM(0.2), view=ModelView(NET)), np.arange(4))
+        assert runner.evaluate_worst("all").tolist() == [[True, False, True, True]]
+
+    def test_goes_on_with_several_draws(self, runner_of):
+        runner = runner_of(off_the_images(0.2))
+        runner.run(stage(FGSM(0.2), view=ModelView(NET)), np.arange(4))
+        clean = measure_clean(
+            runner._request,
+            runner._labels,
+            runner.judge,
+            ledger=runner._ledger,
+            is_random=True,
+        )
+        assert clean.wrong.tolist() == [0, 0, 0, 10]
+        drawn = runner.redrawn(clean, lambda so_far: {})
+        assert drawn.draws == 10
+        assert drawn.wrong[[0, 1, 3]].tolist() == [10, 0, 10]
+        moved = (drawn.worst != IMAGES.reshape(4, 2, 1, 1)).any(axis=(1, 2, 3))
+        assert moved.tolist() == (drawn.wrong > clean.wrong).tolist()
+
+    def test_images_found_otherwise_count(self, runner_of):
+        runner = runner_of()
+        images = IMAGES.reshape(4, 2, 1, 1).copy()
+        images[0] = [[[0.5]], [[0.6]]]
+        images[1] = [[[0.0]], [[1.0]]]
+        runner.take(np.array([0, 1, 2]), images[:3], "near")
+        # The second lies outside the ball, and the third is clean.
+        assert runner.wrong.tolist() == [1, 0, 0, 1]
+        np.testing.assert_array_equal(runner.worst[0], images[0])
+        runner.take(np.arange(0), images[:0], "none")
+
+    def test_number_of_draws(self, runner_of):
+        runner = runner_of(is_random=True, judgements=3)
+        assert runner.draws == 3
+        assert runner.evaluate_worst("all").shape == (3, 4)
+
     def test_random_model_keeps_the_worst_images(self, runner_of):
         net = small_net(front=[RandomNoise(0.3, seed=0)])
         generator = np.random.default_rng(0)
@@ -131,7 +205,7 @@ class TestRunner:
         worse = found > before
         assert (runner.worst != images).any(axis=(1, 2, 3)).tolist() == worse.tolist()
         settled = runner.evaluate_worst("all")
-        assert settled.shape == (DRAWS, 4)
+        assert settled.shape == (10, 4)
         # Every look has the same draws, none of them those that chose the images.
         np.testing.assert_array_equal(runner.evaluate_worst("naive"), settled)
 
@@ -142,7 +216,7 @@ class TestRunner:
         attack = LatentSpaceAttack(0.4, steps=2, restarts=1)
         before = runner.wrong.copy()
         found = runner.run(stage(attack, view=ModelView(model, is_random=True)), [0, 1])
-        assert (found["wrong"] <= DRAWS).all()
+        assert (found["wrong"] <= 10).all()
         np.testing.assert_array_equal(
             runner.wrong[:2], np.maximum(before[:2], found["wrong"])
         )

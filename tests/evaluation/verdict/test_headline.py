@@ -13,10 +13,12 @@ from keras_advdef.evaluation._verdict.headline import (
     is_robust_accuracy,
     listed,
 )
+from keras_advdef.evaluation._verdict.judgements import Judgements
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef.evaluation.check import Check
 
+DRAWN = Judgements(np.arange(2)[:, None] < [0, 1, 2])
 AUTO = [APGD(), APGD(loss=TargetedDLR(9)), FAB(), Square()]
 
 
@@ -95,12 +97,12 @@ class TestIsRobustAccuracy:
         assert not is_robust_accuracy(make_request(budget="full"), plan, [])
 
 
-def sentence(request, *checks):
+def sentence(request, *checks, judged=None):
     estimates = {
         "clean": AccuracyEstimate(90, 100),
         "adaptive": AccuracyEstimate(50, 100),
     }
-    return headline(request, plan_of(*AUTO), checks, **estimates)
+    return headline(request, plan_of(*AUTO), checks, judged=judged, **estimates)
 
 
 class TestHeadline:
@@ -109,6 +111,16 @@ class TestHeadline:
         assert sentence(request, check(passed=True)) == (
             "Robust accuracy 50.0 % [39.8, 60.2] under AutoAttack and PGD, linf, "
             "epsilon 0.03137 (8/255), on 4 images; clean accuracy 90.0 % [82.4, 95.1]."
+        )
+
+    def test_random_models(self, make_request):
+        request = make_request(budget="standard", epsilon=8 / 255)
+        assert sentence(request, check(passed=True), judged=DRAWN).startswith(
+            f"Robust accuracy 50.0 % [39.8, 60.2], {DRAWN}, under AutoAttack and PGD, "
+        )
+        assert sentence(make_request(), judged=DRAWN).startswith(
+            "Accuracy under PGD, APGD, FAB and Square: 50.0 % [39.8, 60.2], "
+            f"{DRAWN}, linf, "
         )
 
     def test_quick_budget_claims_less(self, make_request):

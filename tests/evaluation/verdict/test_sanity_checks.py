@@ -158,6 +158,13 @@ class TestSanityChecks:
         assert text in check.detail
         assert "their logarithm was attacked. For 50 % of the images" in check.detail
 
+    def test_randomness_under_attack_is_told_apart(self, make_evidence):
+        probed = {"is_random": True, "differs_under_attack": True}
+        checks = sanity_checks(make_evidence(probed=probed))
+        (check,) = (each for each in checks if each.name == "deterministic")
+        assert check.passed is False
+        assert check.detail.startswith("Five runs on clean images give the same log")
+
     def test_no_image_is_right_when_clean(self, verdicts):
         none = dict.fromkeys(ATTACKS, np.zeros(0, bool))
         found = verdicts(broken=none)

@@ -1,0 +1,131 @@
+"""Measurements: what an evaluation measures once the attacks have run."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation._measure.certified_curve import (
+    CertifiedCurve,
+    measure_certified,
+)
+from keras_advdef.evaluation._measure.gallery import Gallery
+from keras_advdef.evaluation._measure.robustness_curve import (
+    RobustnessCurve,
+    measure_curve,
+)
+from keras_advdef.evaluation._measure.smallest_perturbations import (
+    SmallestPerturbations,
+    find_smallest_perturbations,
+)
+from keras_advdef.evaluation._plan.probe_result import ProbeResult
+from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.ledger import Ledger
+from keras_advdef.evaluation._run.runner import Runner
+from keras_advdef.evaluation.corruption_report import CorruptionReport
+
+# The entry of one attack in a report.
+Record = dict[str, str | int | float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Measurements:
+    """The measurements after the attacks.
+
+    Attributes:
+        adaptive: Which of the worst images are misclassified, for each fresh draw.
+        curve: Accuracy against epsilon.
+        certified: Certified accuracy against radius, or `None`.
+        smallest: The smallest perturbations, or `None`.
+        gallery: The most fragile and the most robust images, or `None`.
+        example: One image at epsilon, or `None` if none was attacked.
+        corrupted: Accuracy with common corruptions, or `None`.
+    """
+
+    adaptive: np.ndarray
+    curve: RobustnessCurve
+    certified: CertifiedCurve | None
+    smallest: SmallestPerturbations | None
+    gallery: Gallery | None
+    example: Gallery | None
+    corrupted: CorruptionReport | None = None
+
+
+def measure_all(
+    request: Request,
+    probed: ProbeResult,
+    labels: np.ndarray,
+    *,
+    runner: Runner,
+    records: list[Record],
+    ledger: Ledger,
+    progress: Progress,
+) -> Measurements:
+    """Measures smallest perturbations, curve and certificates, and judges the images.
+
+    What is found within epsilon counts as an attack.
+
+    Args:
+        request: The checked arguments.
+        probed: What the probe found out about the model.
+        labels: Integer labels of all images.
+        runner: The runner after the last attack.
+        records: Gets an entry if anything was found within epsilon.
+        ledger: Stores finished parts.
+        progress: Receives progress messages.
+    """
+    right = np.flatnonzero(runner.clean.wrong == 0)
+    smallest = find_smallest_perturbations(
+        request,
+        probed,
+        runner.judge,
+        labels=labels,
+        rows=right[: request.budget.searched],
+        ledger=ledger,
+        progress=progress,
+        forecast=runner.forecast,
+    )
+    before = runner.wrong.copy()
+    if smallest is not None:
+        near = smallest.norms <= request.epsilon
+        runner.take(smallest.rows[near], smallest.images[near], "near")
+    curve, adaptive = measure_curve(request, probed, runner)
+    worse = runner.wrong > before
+    if worse.any():
+        names = [f"{curve.attack} at smaller epsilons"]
+        names += [] if smallest is None else [smallest.attack]
+        records.append(_record(runner, worse, ", ".join(names)))
+    return Measurements(
+        curve=curve,
+        smallest=smallest,
+        adaptive=adaptive,
+        certified=measure_certified(request, labels, ledger),
+        gallery=Gallery.of(
+            smallest,
+            request.images,
+            labels,
+            judge=runner.judge,
+            draws=len(adaptive),
+            seed=request.seed,
+        ),
+        example=Gallery.of_example(
+            runner.records.example,
+            request.images,
+            labels,
+            norm=request.norm,
+            value_range=request.value_range,
+        ),
+    )
+
+
+def _record(runner: Runner, worse: np.ndarray, name: str) -> Record:
+    """The report's entry for what was found within epsilon, of some images."""
+    key = "smaller"
+    runner.records.wrong[key] = np.where(worse, runner.wrong, -1)
+    return {
+        "key": key,
+        "name": name,
+        "role": "curve",
+        "images": int(worse.sum()),
+        "accuracy_after": float(1.0 - (runner.wrong / runner.draws).mean()),
+    }
