@@ -17,7 +17,7 @@ _PRECISIONS = ("float32", "bfloat16")
 # A smaller epsilon, as a share of the range, is probably in the wrong units.
 _SMALLEST_SHARE = 0.001
 # Flags that `evaluate_robustness` does not have.
-_OWN = ("data", "minimum_robust_accuracy", "verbose")
+_OWN = ("data", "minimum_robust_accuracy", "model_card", "verbose")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class EvaluateFlags:
     """The flags of `keras-advdef evaluate`, as typed.
 
     The help of each flag says what it means. Apart from `data`,
-    `minimum_robust_accuracy` and `verbose`, each is an argument of
+    `minimum_robust_accuracy`, `model_card` and `verbose`, each is an argument of
     `evaluate_robustness`.
     """
 
@@ -95,6 +95,13 @@ class EvaluateFlags:
         typer.Option(
             "--corruptions",
             help="Measure the accuracy with noise, blur, weather and compression, too.",
+        ),
+    ] = False
+    model_card: Annotated[
+        bool,
+        typer.Option(
+            "--model-card",
+            help="Write model_card.md, too, with the metadata block of Hugging Face.",
         ),
     ] = False
     batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 128

@@ -24,6 +24,7 @@ from keras_advdef.evaluation._report.corruption_examples import (
     save_examples,
 )
 from keras_advdef.evaluation._report.curve_figure import curve_figure
+from keras_advdef.evaluation._report.model_card import model_card
 from keras_advdef.evaluation._report.report_form import check_report
 from keras_advdef.evaluation._report.report_html import Pictures, report_html
 from keras_advdef.evaluation._report.report_markdown import report_markdown
@@ -31,11 +32,12 @@ from keras_advdef.evaluation._report.report_plot import report_plot
 from keras_advdef.evaluation._report.seal import Seal
 from keras_advdef.evaluation.corruption_report import CLEAN, CorruptionReport
 
-REPORT = "report.json"
+REPORT, MODEL_CARD = "report.json", "model_card.md"
 _GALLERY, _EXAMPLE, _IMAGES = "gallery.npz", "example.npz", "images.csv"
 _CORRUPTED, _HEATMAP = "corruptions.npz", "corruptions.png"
 FILES = (
     REPORT,
+    MODEL_CARD,
     _GALLERY,
     _EXAMPLE,
     _IMAGES,
@@ -149,11 +151,15 @@ class RobustnessReport:
         )
         return report_html(self.data, pictures)
 
+    def to_model_card(self) -> str:
+        """Returns a model card: Markdown with the metadata block of Hugging Face."""
+        return model_card(self.data)
+
     def plot(self) -> Any:
         """Returns a matplotlib figure of the curve and the gallery."""
         return report_plot(self.data, self.gallery)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, model_card: bool = False) -> None:
         """Writes report.json, report.md, report.html and report.png.
 
         It also writes images.csv, with the results image by image; corruptions.png, if
@@ -163,6 +169,8 @@ class RobustnessReport:
         Args:
             folder: The folder; created if missing. Each file is written atomically,
                 the JSON and the seal last.
+            model_card: Whether to write model_card.md, too, which becomes the README.md
+                of a repository on the Hugging Face Hub.
 
         Raises:
             OSError: If a file cannot be written.
@@ -176,6 +184,7 @@ class RobustnessReport:
         figures = self._save_pictures(folder)
         texts = {
             **({} if self.images is None else {_IMAGES: self.images}),
+            **({MODEL_CARD: self.to_model_card()} if model_card else {}),
             "report.md": self.to_markdown(),
             "report.html": self.to_html(),
             REPORT: self.to_json(),

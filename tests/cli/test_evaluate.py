@@ -74,6 +74,14 @@ def test_writes_a_report(whole, sound):
         assert (output / f"report.{suffix}").stat().st_size > 1000
 
 
+def test_model_card(evaluate, finished):
+    result = evaluate("--model-card", output=finished)
+    assert result.exit_code == 0
+    card = (finished / "model_card.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlibrary_name: keras\n")
+    assert '- name: "net.keras"' in card
+
+
 def test_reprints_a_report(evaluate, finished):
     path = finished / "report.json"
     before = path.stat().st_mtime_ns

@@ -17,6 +17,7 @@ from keras_advdef.evaluation._verdict.headline import listed
 from keras_advdef.evaluation.robustness_report import (
     FILES,
     KEPT,
+    MODEL_CARD,
     REPORT,
     RobustnessReport,
 )
@@ -59,7 +60,7 @@ def finished_report(
     report = RobustnessReport.load(output)
     if drawn:
         progress.line(_said(drawn, "missing, damaged or changed; rewriting"))
-        save_report(report, output)
+        save_report(report, output, model_card=MODEL_CARD in seal.files)
     progress.line("This evaluation has already finished; returning its report.")
     return report
 
@@ -91,7 +92,7 @@ def renamed(
     if data_name and about:
         about["name"] = data_name
     if (data.get("class_names"), about.get("name")) != before:
-        save_report(report, output)
+        save_report(report, output, model_card=(output / MODEL_CARD).is_file())
     return report
 
 
@@ -115,17 +116,20 @@ def _said(names: list[str], what: str) -> str:
     return f"In the existing report, {listed(names)} {verb} {what}."
 
 
-def save_report(report: RobustnessReport, output: Path) -> None:
+def save_report(
+    report: RobustnessReport, output: Path, *, model_card: bool = False
+) -> None:
     """Writes a report to an evaluation's folder.
 
     Args:
         report: The report.
         output: The folder.
+        model_card: Whether to write the model card, too.
 
     Raises:
         ValueError: If it cannot be written.
     """
     try:
-        report.save(output)
+        report.save(output, model_card=model_card)
     except OSError as error:
         raise cannot_write(output, error) from error

@@ -98,6 +98,16 @@ class TestFinishedReport:
         assert (folder / name).read_bytes() == (finished / name).read_bytes()
         assert names_in(folder) == [*FILES, "seal.json"]
 
+    def test_model_card_is_drawn_again(self, folder):
+        report = RobustnessReport.load(folder)
+        report.save(folder, model_card=True)
+        card = (folder / "model_card.md").read_bytes()
+        (folder / "model_card.md").unlink()
+        told = Told()
+        finished_report(folder, IDENTITY, told)
+        assert "model_card.md is missing, damaged or changed" in told.lines[0]
+        assert (folder / "model_card.md").read_bytes() == card
+
     def test_several_are_named_together(self, folder):
         for name in ("report.html", "report.md", "report.png"):
             (folder / name).unlink()
