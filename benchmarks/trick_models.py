@@ -11,7 +11,6 @@ measures these models again.
 """
 
 import argparse
-import functools
 import gc
 import json
 import sys
@@ -105,8 +104,9 @@ def measure(
         report = evaluate_robustness(
             built.model, *attacked, epsilon=ground.epsilon, verbose=0, **settings
         )
-    except (ValueError, RuntimeError) as error:
-        row["refused"] = " ".join(str(error).split())
+    # An evaluation that dies has judged nothing, whatever the error.
+    except Exception as error:
+        row["refused"] = " ".join(f"{type(error).__name__}: {error}".split())
     else:
         row |= {
             "attacked": report.adaptive["accuracy"],
@@ -128,40 +128,57 @@ def write(results: dict[str, Any]) -> None:
     PAGE.write_text(page(results), encoding="utf-8")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Measures the models that are missing or named."""
-    name = "digits" if arguments.data is None else "mnist"
-    parts = digits() if arguments.data is None else mnist(arguments.data)
+def grounded(data: str | None) -> tuple[Ground, tuple[np.ndarray, ...]]:
+    """Returns what models are made from, and the test images with their labels.
+
+    Args:
+        data: The path of MNIST, or `None` for the digits.
+    """
+    name = name_of(data)
+    *train, images, labels = digits() if data is None else mnist(data)
     ground = Ground(
-        images=parts[0],
-        labels=parts[1],
+        images=train[0],
+        labels=train[1],
         classes=10,
         epsilon=EPSILON[name],
         epochs=EPOCHS[name],
         few=_FEW[name],
     )
-    attacked = tuple(part[: arguments.count] for part in parts[2:])
+    return ground, (images, labels)
+
+
+def name_of(data: str | None) -> str:
+    """Returns the name of the data set."""
+    return "digits" if data is None else "mnist"
+
+
+def command_of(data: str | None, chosen: dict[str, Any]) -> str:
+    """Returns the command that measures everything with some settings."""
+    flags = [f"--{key} {value}" for key, value in chosen.items()]
+    flags += [] if data is None else ["--data mnist.npz"]
+    return " ".join(["python -m benchmarks.trick_models", *flags])
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measures the models that are missing or named."""
+    name = name_of(arguments.data)
+    ground, tested = grounded(arguments.data)
+    attacked = tuple(part[: arguments.count] for part in tested)
     chosen = {key: getattr(arguments, key) for key in ("budget", "count", "seed")}
-    data = "" if arguments.data is None else " --data mnist.npz"
-    command = "python -m benchmarks.trick_models" + "".join(
-        f" --{key} {value}" for key, value in chosen.items()
-    )
-    settings = {**chosen, "epsilon": ground.epsilon, "command": command + data}
+    command = command_of(arguments.data, chosen)
+    settings = {**chosen, "epsilon": ground.epsilon, "command": command}
     results = recorded()
     if results.get(name, {}).get("settings") != settings:
         results[name] = {"settings": settings, "rows": {}}
     rows = results[name]["rows"]
-    kinds = [*TRICKS, *HONEST]
-    if arguments.names:
-        kinds = [kind for kind in kinds if kind.name in arguments.names]
-    else:
-        kinds = [kind for kind in kinds if kind.name not in rows]
-    for kind in kinds:
-        one = functools.partial(measure, kind, ground, attacked)
-        rows[kind.name] = one(budget=arguments.budget, seed=arguments.seed)
+    for kind in [*TRICKS, *HONEST]:
+        if kind.name not in (arguments.names or {kind.name} - {*rows}):
+            continue
+        rows[kind.name] = measure(
+            kind, ground, attacked, budget=arguments.budget, seed=arguments.seed
+        )
         said = alarm if kind in HONEST else verdict
-        line = f"{kind.name}: {said(rows[kind.name])} {rows[kind.name]}\n"
-        sys.stdout.write(line)
+        sys.stdout.write(f"{kind.name}: {said(rows[kind.name])} {rows[kind.name]}\n")
         sys.stdout.flush()
         if not arguments.dry:
             write(results)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.trick_models import grounded, measure
 from tests.golden.trick_models import MISSED, alarm, page, recorded, verdict
 from tests.support.nets import digit_images, sparse_loss
 from tests.support.trick_models import HONEST, TRICKS
@@ -51,6 +52,29 @@ def test_model_gives_scores_and_hides_what_it_claims(kind, ground):
     if kind.keeps:
         plain = classes_of(ground.net, ground.images[:_COUNT])
         np.testing.assert_array_equal(classes_of(built.model, images.numpy()), plain)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The real digits that the record is of, and its settings."""
+    settings = recorded()["digits"]["settings"]
+    ground, tested = grounded(None)
+    return ground, tuple(part[: settings["count"]] for part in tested), settings
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [*TRICKS, *HONEST], ids=str)
+def test_report_is_no_worse_than_recorded(kind, trained):
+    ground, attacked, settings = trained
+    chosen = {name: settings[name] for name in ("budget", "seed")}
+    measured = measure(kind, ground, attacked, **chosen)
+    before = recorded()["digits"]["rows"][kind.name]
+    if kind in HONEST:
+        assert alarm(measured) in ("none", alarm(before)), measured
+    else:
+        assert MISSED not in {verdict(measured)} - {verdict(before)}, measured
 
 
 def test_there_are_enough_of_both_and_no_two_of_one_name():

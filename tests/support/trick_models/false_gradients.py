@@ -162,7 +162,7 @@ TRICKS = [
         ),
         (
             "gradient drowned in a hash",
-            "gradient noise as a defence (Lee 2020, GradDiv)",
+            "a steep hash in the backward pass alone",
             _backwards(_drowned),
         ),
         (

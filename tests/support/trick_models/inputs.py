@@ -269,7 +269,7 @@ TRICKS = [
     ),
     Trick(
         name="rounded diffusion of ten steps",
-        stands_for="purification by unrolled denoising (Nie 2022; Chen 2024)",
+        stands_for="purification by unrolled denoising (Nie 2022; Lee & Kim 2023)",
         build=_honestly(_denoised, slope=straight(_denoised)),
         keeps=False,
     ),

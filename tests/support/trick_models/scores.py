@@ -192,7 +192,7 @@ TRICKS = [
     ),
     Trick(
         name="noise on logits times 1e-6",
-        stands_for="noise hidden by the scale of the logits (Qin 2021 on the noise)",
+        stands_for="noise hidden by the scale of the logits (review)",
         build=_tiny_and_noisy,
         keeps=False,
         is_random=True,
@@ -271,7 +271,7 @@ TRICKS = [
     ),
     Trick(
         name="scores in few float16 steps",
-        stands_for="quantised scores (Gupta 2021, EMPIR's low precision)",
+        stands_for="low precision (Gupta & Ajanthan 2022)",
         build=_float16,
         keeps=False,
     ),
