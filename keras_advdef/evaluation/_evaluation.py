@@ -293,7 +293,6 @@ class Evaluation:
             forecast.end(corruption_key(kind))
 
         return measure_corruptions(
-            # Unlike an attacked image, one that is taken for attacked counts as wrong.
             self._judge,
             request.images,
             self._labels,

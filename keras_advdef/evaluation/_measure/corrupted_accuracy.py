@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.evaluation._corrupt.corrupt import corrupt
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._run.judge import Judge
@@ -28,7 +29,8 @@ def measure_corruptions(
 ) -> CorruptionReport:
     """Returns the accuracy for each corruption and severity.
 
-    A random model sees each corrupted image in one draw.
+    A random model sees each corrupted image in one draw. A detector that flags one is
+    wrong, since nobody attacks.
 
     Args:
         judge: Runs the model.
@@ -81,7 +83,8 @@ def _correct(
             corrupted = corrupt(batch, kind, severity, seed=seed, first=start)
             draw = derived_seed(seed, "corrupted", kind, severity, start)
             logits = judge.logits(_for_model(judge, corrupted), draw)
-            correct[place] += (~judge.fooled(logits, labels[rows])).sum()
+            # NaN predicts no class: without an attacker, that is a mistake.
+            correct[place] += (predicted_classes(logits) == labels[rows]).sum()
     return {"correct": correct}
 
 
