@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_advdef.evaluation._report.epsilon_words import epsilon_label
 from keras_advdef.evaluation._report.findings import Findings
 from keras_advdef.evaluation._report.report_data import outcome
 from keras_advdef.evaluation._request.request import Request
@@ -50,7 +51,8 @@ def _entry(request: Request, findings: Findings) -> dict[str, Any]:
 
 
 def _ball(request: Request) -> str:
-    return f"{request.norm} {request.epsilon:.4g}"
+    label = epsilon_label(request.epsilon, request.norm, request.value_range)
+    return f"{request.norm} {label}"
 
 
 def _under_any(findings: list[Findings]) -> np.ndarray:

@@ -98,7 +98,7 @@ def _norms(data: dict[str, Any]) -> list[Table]:
     rows = [
         [
             each["norm"],
-            f"{each['epsilon']:.4g}",
+            epsilon_label(each["epsilon"], each["norm"], data["value_range"]),
             percent(each["adaptive"]),
             ", ".join(map(_spaced, each["failed_checks"])) or "none",
         ]
@@ -278,7 +278,7 @@ def _facts(data: dict[str, Any]) -> Table:
 
 
 def _threat(data: dict[str, Any]) -> str:
-    plain = f"{data['epsilon']:.6g}"
+    plain = f"{data['epsilon']:.4g}"
     label = _epsilon(data, data["epsilon"])
     both = f"{plain} ({label})" if "/" in label else plain
     return f"{data['norm']}, epsilon {both}"

@@ -57,8 +57,8 @@ def test_any_norm_breaks_an_image(data_of):
     data = data_of(findings(linf), findings(l2))
     assert data["union"]["accuracy"] == 25 / COUNT
     assert data["union"]["finding"] == (
-        "Under the worst of linf 0.1 and l2 0.5 for each image, accuracy is 62.5 % "
-        "[45.8, 77.3]."
+        "Under the worst of linf 25.5/255 and l2 0.5 for each image, accuracy is "
+        "62.5 % [45.8, 77.3]."
     )
     assert [each["adaptive"]["accuracy"] for each in data["norms"]] == [0.75, 0.75]
 
@@ -81,10 +81,12 @@ def test_the_worst_norm_is_chosen_on_other_draws(data_of):
 )
 def test_robust_in_one_norm_only(data_of, budget, said):
     data = data_of(findings([NUMBERS < 4]), findings([NUMBERS > 0]), budget)
-    assert data["union"]["finding"].startswith(f"{said}Under the worst of linf 0.1 ")
+    assert data["union"]["finding"].startswith(
+        f"{said}Under the worst of linf 25.5/255 "
+    )
     assert [each["norm"] for each in data["norms"]] == ["linf", "l2"]
     other = data_of(findings([NUMBERS > 0]), findings([NUMBERS < 4]), budget)
-    assert "in l2 only: under linf 0.1" in other["union"]["finding"]
+    assert "in l2 only: under linf 25.5/255" in other["union"]["finding"]
 
 
 def test_nothing_is_said_where_gradients_may_be_masked(data_of):

@@ -110,7 +110,7 @@ def test_several_norms(data):
         "Accuracy under each norm, worst case for each image",
     )
     assert rows == {
-        "linf": ["0.1", "30.0 % [7.0, 65.0]", "none"],
+        "linf": ["25.5/255", "30.0 % [7.0, 65.0]", "none"],
         "l2": ["0.5", "10.0 % [0.0, 45.0]", "more steps, no detector"],
         "any of them": ["", "0.0 % [0.0, 31.0]", ""],
     }
