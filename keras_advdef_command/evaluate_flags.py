@@ -109,6 +109,10 @@ class EvaluateFlags:
         str, typer.Option(help="float32, or bfloat16 for faster attacks.")
     ] = "float32"
     seed: Seed = 0
+    judgements: Annotated[
+        int,
+        typer.Option(min=2, help="Fresh draws per image, if the model is random."),
+    ] = 10
     allow_small_epsilon: Annotated[
         bool,
         typer.Option(

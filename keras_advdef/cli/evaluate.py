@@ -69,6 +69,13 @@ def _print_report(report: RobustnessReport, output: Path, console: Console) -> N
     table.add_row("clean", percent(report.clean))
     table.add_row("under the naive attack", percent(report.naive))
     table.add_row("under all attacks", percent(report.adaptive))
+    drawn = report.adaptive.get("judgements")
+    if drawn is not None:
+        # Of a random model, the accuracies so far are means.
+        table.add_row(
+            f"right in all of {drawn['draws']} draws", percent(drawn["worst"])
+        )
+        table.add_row("right by majority vote", percent(drawn["majority"]))
     # The attacks above are those of the first norm.
     for each in report.data.get("norms", [])[1:]:
         ball = f"{each['norm']}, epsilon {each['epsilon']:.4g}"

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from keras_advdef.evaluation import RobustnessReport
 from keras_advdef_command.app import app
 from tests.cli.conftest import two_classes
+from tests.support.report_values import judgements, several_norms, small_report
 
 FLAGS = ("--epsilon", "0.45", "--budget", "quick", "--batch-size", "4", "--corruptions")
 
@@ -80,6 +82,38 @@ def test_model_card(evaluate, finished):
     card = (finished / "model_card.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: keras\n")
     assert '- name: "net.keras"' in card
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """The arguments of a made-up evaluation of a random model under two norms."""
+    data, told = {**small_report(), **several_norms()}, {}
+    data["adaptive"]["judgements"] = judgements()
+
+    def evaluated(**arguments):
+        told.update(arguments)
+        return RobustnessReport(data)
+
+    monkeypatch.setattr("keras_advdef.cli.evaluate.evaluate_robustness", evaluated)
+    return told
+
+
+def test_several_norms_and_draws(evaluate, made_up):
+    flags = ("--norms", "linf,l2", "--epsilon", "0.1,0.5", "--judgements", "10")
+    minimum = ("--minimum-robust-accuracy", "0.2")
+    result = evaluate(*flags, *minimum)
+    assert made_up["norms"] == ["linf", "l2"]
+    assert made_up["epsilon"] == {"linf": 0.1, "l2": 0.5}
+    assert made_up["judgements"] == 10
+    rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "right in all of 10 draws 20.0 % [2.0, 56.0]" in rows
+    assert "right by majority vote 20.0 % [2.0, 56.0]" in rows
+    assert "under all attacks, l2, epsilon 0.5 10.0 % [0.0, 45.0]" in rows
+    assert "under any of the norms 0.0 % [0.0, 31.0]" in rows
+    assert "Accuracy is left | in linf." in rows
+    # Of all norms: 30 % are left under the first.
+    assert result.exit_code == 1
+    assert "Accuracy under all attacks is 0, below the minimum of 0.2." in rows
 
 
 def test_reprints_a_report(evaluate, finished):

@@ -98,8 +98,9 @@ class Planner:
         )
 
     def _steepest(self, **more: Any) -> Attack:
-        # Plain gradient steps are weak in l1.
-        steepest = APGD if self._request.norm == "l1" else PGD
+        # Plain gradient steps are weak in other norms: of 200 images in l2, PGD-20 left
+        # 43 % of an honest net where APGD-20 left 25 %, which looked like masking.
+        steepest = PGD if self._request.norm == "linf" else APGD
         return steepest(steps=NAIVE_STEPS, **self._gradient, **more)
 
     def _adaptive(self) -> list[Stage]:

@@ -169,7 +169,11 @@ class TestBudgets:
 class TestNaive:
     @pytest.mark.parametrize(
         ("norm", "label"),
-        [("linf", "PGD-20"), ("l2", "PGD-20"), ("l1", "APGD-20 on cross_entropy")],
+        [
+            ("linf", "PGD-20"),
+            ("l2", "APGD-20 on cross_entropy"),
+            ("l1", "APGD-20 on cross_entropy"),
+        ],
     )
     def test_label(self, norm, label, make_plan):
         assert make_plan(norm=norm).naive.label == label
