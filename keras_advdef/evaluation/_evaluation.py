@@ -11,18 +11,17 @@ from keras_advdef.core.progress import Progress, meter
 from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS, SEVERITIES
 from keras_advdef.evaluation._measure.corrupted_accuracy import measure_corruptions
 from keras_advdef.evaluation._measure.measurements import (
-    Measurements,
-    Record,
     measure_all,
 )
 from keras_advdef.evaluation._measure.reference_robustness import (
     ReferenceRobustness,
     measure_reference,
 )
+from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
 from keras_advdef.evaluation._plan.plan_summary import opening, plan_summary
-from keras_advdef.evaluation._plan.planner import Planner
+from keras_advdef.evaluation._plan.planned import Planned
 from keras_advdef.evaluation._plan.probe_result import probe
-from keras_advdef.evaluation._report.findings import Findings, attack_record
+from keras_advdef.evaluation._report.findings import Findings
 from keras_advdef.evaluation._report.images_csv import images_csv
 from keras_advdef.evaluation._report.norms_data import norms_data
 from keras_advdef.evaluation._report.report_data import (
@@ -30,14 +29,17 @@ from keras_advdef.evaluation._report.report_data import (
     run_facts,
 )
 from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.campaign import Attacked, Campaign
 from keras_advdef.evaluation._run.expected_work import ExpectedWork, corruption_key
 from keras_advdef.evaluation._run.forecast import Forecast
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Ledger
-from keras_advdef.evaluation._run.rejection import Rejection, find_rejection
 from keras_advdef.evaluation._run.runner import CleanImages, Runner, measure_clean
 from keras_advdef.evaluation._verdict.check_outputs import check_outputs
-from keras_advdef.evaluation._verdict.sanity_checks import Evidence, sanity_checks
+from keras_advdef.evaluation._verdict.controls import Controls, take_controls
+from keras_advdef.evaluation._verdict.evidence import Evidence
+from keras_advdef.evaluation._verdict.sanity_checks import sanity_checks
+from keras_advdef.evaluation._verdict.settled import settled_check
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef.evaluation.check import Check
@@ -45,26 +47,6 @@ from keras_advdef.evaluation.corruption_report import CorruptionReport, title_of
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 _PROBED = 50
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Attacked:
-    """The results of all attacks.
-
-    Attributes:
-        runner: The runner after the last attack.
-        naive: Share of fresh draws in which each image is misclassified under the
-            naive attack.
-        broken: The images that each check attack broke, of those it was given.
-        rejection: The class for attacked images, if the model has one.
-        records: The report's entries for the attacks, in order.
-    """
-
-    runner: Runner
-    naive: np.ndarray
-    broken: dict[str, np.ndarray]
-    rejection: Rejection
-    records: list[Record]
 
 
 class Evaluation:
@@ -95,15 +77,15 @@ class Evaluation:
         first = self._judge.logits(request.images[:1], 0)
         self._labels = request.classes_of(first.shape[1])
         check_outputs(request, first)
-        self._probed = probe(
+        probed = probe(
             request.evaluated,
             request.images[:_PROBED],
             self._labels[:_PROBED],
             value_range=request.value_range,
             seed=request.seed,
         )
-        self._planner = Planner(request, self._probed)
-        self._plan = self._planner.plan()
+        self._distilled = DistilledSurrogate(request, probed.classes)
+        self._planned = Planned.of(request, probed, self._distilled)
 
     def run(self) -> RobustnessReport:
         """Evaluates the model under every norm, and returns the report."""
@@ -119,11 +101,32 @@ class Evaluation:
         self._announce(speed)
         clean = self._measure_clean()
         chance = self._better_than_chance(clean)
-        attacked = self._attack(self._runner(clean, speed))
+        campaign = Campaign(
+            self._request,
+            self._labels,
+            self._planned,
+            as_random=self._taken_for_random,
+            distilled=self._distilled,
+            ledger=self._ledger,
+        )
+        attacked = campaign.attack(self._runner(clean, speed))
+        controls = take_controls(
+            self._request,
+            self._labels,
+            self._planned.probed,
+            chance=chance,
+            runner=attacked.runner,
+            ledger=self._ledger,
+        )
+        checks = self._checks(attacked, controls, stage="planned")
+        gains = campaign.press(attacked, checks)
+        if gains:
+            checks = self._checks(attacked, controls, stage="pressed")
+        checks.append(settled_check(gains, self._request.count))
         runner = attacked.runner
         measured = measure_all(
             self._request,
-            self._probed,
+            self._planned.probed,
             self._labels,
             runner=runner,
             records=attacked.records,
@@ -133,15 +136,15 @@ class Evaluation:
         corrupted = self._corrupted(runner)
         measured = dataclasses.replace(measured, corrupted=corrupted)
         return Findings(
-            plan=self._plan,
-            classes=self._probed.classes,
+            plan=self._planned.plan,
+            classes=self._planned.probed.classes,
             labels=self._labels,
             clean=runner.clean.wrong / runner.draws,
             naive=attacked.naive,
             chosen=runner.wrong / runner.draws,
             records=attacked.records,
             images=runner.records,
-            checks=self._sanity_checks(chance, attacked, measured),
+            checks=checks,
             measured=measured,
             seconds=runner.seconds,
         )
@@ -158,7 +161,8 @@ class Evaluation:
         """Raises if the disk has no room for the images in the parts."""
         request = self._request
         # Each image once, when it is broken; of a random model whenever it gets worse.
-        times = len(self._plan.stages) if self._probed.is_random else 1
+        is_random = self._planned.probed.is_random
+        times = len(self._planned.plan.stages) if is_random else 1
         images = request.count * times * (1 + len(request.further))
         images += min(request.count, request.budget.searched)
         size = request.images[0].size * np.dtype(np.float32).itemsize
@@ -175,8 +179,8 @@ class Evaluation:
     def _announce(self, seconds_per_pass: float) -> None:
         for line in plan_summary(
             self._request,
-            self._plan,
-            classes=self._probed.classes,
+            self._planned.plan,
+            classes=self._planned.probed.classes,
             seconds_per_pass=seconds_per_pass,
         ):
             self._progress.line(line)
@@ -187,7 +191,7 @@ class Evaluation:
             self._labels,
             self._judge,
             ledger=self._ledger,
-            is_random=self._probed.is_random,
+            is_random=self._planned.probed.is_random,
         )
 
     def _better_than_chance(self, clean: CleanImages) -> Check:
@@ -212,71 +216,23 @@ class Evaluation:
     def _expected_work(self, clean: CleanImages) -> ExpectedWork:
         return ExpectedWork(
             self._request,
-            self._probed,
-            plan=self._plan,
+            self._planned.probed,
+            plan=self._planned.plan,
             draws=clean.draws,
             is_written=self._ledger.is_kept,
         )
 
-    def _taken_for_random(self, runner: Runner) -> Runner:
+    def _taken_for_random(self, runner: Runner) -> tuple[Runner, Planned]:
         """Plans anew for a model that is random, but not on the probed images."""
         self._progress.line(
             "The answers to attacked images differ from draw to draw, so the attacks "
             "that follow average over draws."
         )
-        self._probed = self._probed.random_under_attack()
-        self._planner = Planner(self._request, self._probed)
-        self._plan = self._planner.plan()
+        probed = self._planned.probed.random_under_attack()
+        self._planned = Planned.of(self._request, probed, self._distilled)
         self._check_room()
         clean = self._measure_clean()
-        return runner.redrawn(clean, self._expected_work(clean))
-
-    def _attack(self, runner: Runner) -> _Attacked:
-        """Runs the naive attack, the check attacks, and the adaptive attacks."""
-        plan, rows = self._plan, runner.unbroken
-        predicted = runner.run(plan.naive, rows)["predicted"]
-        rejection = self._find_rejection(runner, rows, predicted)
-        if rejection.label is not None:
-            # Images in this class were detected, so they did not fool the model.
-            detected = rows[predicted == rejection.label]
-            runner = runner.rejecting(rejection.label, detected)
-        judged = runner.evaluate_worst("naive")
-        if len(judged) > runner.draws:
-            runner = self._taken_for_random(runner)
-        records = [attack_record(runner, plan.naive, len(rows))]
-        naive = judged.mean(axis=0)
-        plan, stages = self._plan, self._plan.adaptive
-        if rejection.label is not None:
-            stages += tuple(self._planner.targeted())
-        first = np.arange(min(self._request.count, self._request.budget.checked))
-        rows = first[runner.clean.wrong[first] < runner.draws]
-        broken = {}
-        for name, stage in plan.checks.items():
-            broken[name] = runner.run(stage, rows)["wrong"] > runner.draws / 2
-            records.append(attack_record(runner, stage, len(rows)))
-        for stage in stages:
-            unbroken = runner.unbroken
-            runner.run(stage, unbroken)
-            records.append(attack_record(runner, stage, len(unbroken)))
-        return _Attacked(
-            runner=runner,
-            naive=naive,
-            broken=broken,
-            rejection=rejection,
-            records=records,
-        )
-
-    def _find_rejection(
-        self, runner: Runner, rows: np.ndarray, predicted: np.ndarray
-    ) -> Rejection:
-        return find_rejection(
-            predicted,
-            self._labels[rows],
-            clean_logits=runner.clean.logits,
-            all_labels=self._labels,
-            is_declared=self._probed.rejects,
-            heedless=lambda: runner.run(self._planner.heedless(), rows)["predicted"],
-        )
+        return runner.redrawn(clean, self._expected_work(clean)), self._planned
 
     def _corrupted(self, runner: Runner) -> CorruptionReport | None:
         """Measures the accuracy with common corruptions, if it is asked for."""
@@ -304,23 +260,27 @@ class Evaluation:
             begin=begin,
         )
 
-    def _sanity_checks(
-        self, chance: Check, attacked: _Attacked, measured: Measurements
+    def _checks(
+        self, attacked: Attacked, controls: Controls, *, stage: str
     ) -> list[Check]:
-        probed = self._probed
-        if len(measured.adaptive) > attacked.runner.draws:
+        """The verdicts on the attacks so far."""
+        probed, plan = self._planned.probed, self._planned.plan
+        adaptive = attacked.runner.evaluate_worst(stage)
+        if len(adaptive) > attacked.runner.draws:
             probed = probed.random_under_attack()
         evidence = Evidence(
-            chance=chance,
             probed=probed,
             broken=attacked.broken,
-            labels={name: stage.label for name, stage in self._plan.checks.items()},
+            attacks={name: stage.label for name, stage in plan.checks.items()},
+            absent=dict(plan.absent),
+            labels=self._labels,
+            checked=attacked.checked,
             naive=attacked.naive,
-            adaptive=measured.adaptive.mean(axis=0),
-            at_full_range=measured.curve.at_full_range,
+            adaptive=adaptive.mean(axis=0),
             rejected=attacked.rejection.label,
             rejections=attacked.rejection.share,
             undecided=int(attacked.runner.undecided.sum()),
+            **vars(controls),
         )
         return sanity_checks(evidence)
 

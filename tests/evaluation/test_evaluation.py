@@ -72,6 +72,19 @@ def stop_after(monkeypatch, parts):
     return computed
 
 
+def stop_at_second(monkeypatch, name):
+    """Ends everything at the second part of a name, which is in the second section."""
+    asked, part = [], Ledger.part
+
+    def counted(self, given, compute, what):
+        asked.append(given)
+        if asked.count(name) == 2:
+            raise Stopped
+        return part(self, given, compute, what)
+
+    monkeypatch.setattr(Ledger, "part", counted)
+
+
 @pytest.fixture(scope="module")
 def stopped(evaluate, tmp_path_factory):
     """The folder of a run that ended after ten parts, and their names."""
@@ -325,7 +338,7 @@ class TestNorms:
         self, evaluate_norms, under_norms, tmp_path, monkeypatch
     ):
         with monkeypatch.context() as patch:
-            stop_after(patch, 16)
+            stop_at_second(patch, "check-fgsm-0000")
             with pytest.raises(Stopped):
                 evaluate_norms(tmp_path)
         # It was stopped in the second section.

@@ -30,13 +30,11 @@ class RobustnessCurve:
         epsilons: In increasing order from 0; one is the evaluation's epsilon.
         estimates: One for each epsilon.
         attack: Name of the attack at the other epsilons, for readers.
-        at_full_range: Accuracy when every pixel may take any value.
     """
 
     epsilons: tuple[float, ...]
     estimates: tuple[AccuracyEstimate, ...]
     attack: str
-    at_full_range: AccuracyEstimate
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns the points as JSON values."""
@@ -73,28 +71,19 @@ def measure_curve(
         misclassifies in each fresh draw, `(draws, count)`.
     """
     rows = np.arange(min(request.count, request.budget.checked))
-    draws = min(probed.draws, _DRAWS)
-    settings: dict[str, Any] = {
-        "norm": request.norm,
-        "precision": request.precision,
-        "value_range": tuple(request.value_range),
-        "eot_samples": draws,
-        **early_draws(draws),
-    }
+    settings = curve_settings(request, probed)
     attack = PGD(request.epsilon, steps=CURVE_STEPS, **settings)
-    # Starts at the clean image: a random start in the whole range would be noise.
-    unbounded = PGD(request.epsilon, steps=CURVE_STEPS, random_start=False, **settings)
     # The share of draws in which each image is misclassified.
     wrong = runner.clean.wrong[rows] / runner.draws
     largest = full_range(request)
 
-    def stand_against(index: int, epsilon: float, pgd: PGD) -> None:
+    def stand_against(index: int, epsilon: float) -> None:
         left = np.flatnonzero(wrong < _BROKEN)
         stage = Stage(
             key=_key(index),
-            label=f"{pgd}, epsilon {epsilon:.4g}",
+            label=f"{attack}, epsilon {epsilon:.4g}",
             role="curve",
-            attack=pgd,
+            attack=attack,
             view=probed.adaptive,
             epsilon=epsilon,
         )
@@ -107,14 +96,12 @@ def measure_curve(
             attacked = runner.evaluate_worst("all")
             wrong = attacked[:, rows].mean(axis=0)
         elif epsilon:
-            stand_against(index, epsilon, attack)
+            stand_against(index, epsilon)
         shares[epsilon] = wrong.copy()
-    stand_against(len(shares), largest, unbounded)
     curve = RobustnessCurve(
         epsilons=tuple(shares),
         estimates=tuple(_estimates(shares, request.epsilon, attacked[:, rows])),
         attack=str(attack),
-        at_full_range=AccuracyEstimate(int((wrong <= 0.5).sum()), len(rows)),
     )
     return curve, attacked
 
@@ -132,14 +119,30 @@ def _estimates(
             yield AccuracyEstimate.of_wrong(wrong)
 
 
+def curve_settings(request: Request, probed: ProbeResult) -> dict[str, Any]:
+    """Returns the arguments of the attacks at other epsilons.
+
+    Args:
+        request: The checked arguments.
+        probed: What the probe found out about the model.
+    """
+    draws = min(probed.draws, _DRAWS)
+    return {
+        "norm": request.norm,
+        "precision": request.precision,
+        "value_range": tuple(request.value_range),
+        "eot_samples": draws,
+        **early_draws(draws),
+    }
+
+
 def curve_epsilons(request: Request) -> dict[str, float]:
     """Returns the epsilon of each stage that `measure_curve` will run, by key.
 
     Args:
         request: The checked arguments.
     """
-    largest = full_range(request)
-    epsilons = (*_epsilons(request, largest), largest)
+    epsilons = _epsilons(request, full_range(request))
     return {
         _key(index): epsilon
         for index, epsilon in enumerate(epsilons)

@@ -10,10 +10,12 @@ from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.auto_attack import AutoAttack
 from keras_advdef.attacks.carlini_wagner import CarliniWagner
+from keras_advdef.attacks.hop_skip_jump import HopSkipJump
 from keras_advdef.attacks.latent_space_attack import LatentSpaceAttack, projection_of
 from keras_advdef.attacks.losses.attack_loss import AttackLoss
 from keras_advdef.attacks.losses.member_dlr import MemberDLR
 from keras_advdef.attacks.pgd import PGD
+from keras_advdef.attacks.square import Square
 from keras_advdef.attacks.transfer import Transfer
 from keras_advdef.core.cards import DefenceCard, card_of
 from keras_advdef.core.keras_private import flat_layers
@@ -31,6 +33,8 @@ NO_SURROGATE = "no surrogate model was given"
 AWARE: tuple[type[AttackLoss], ...] = (SqueezingAware, MemberDLR)
 # Draws over which all but the last steps of an attack average.
 _EARLY_DRAWS = 4
+# Decisions of one of HopSkipJump's estimates.
+_DECISIONS = 300
 # The DLR breaks what the naive attack on the cross-entropy leaves.
 QUICK_APGD: dict[str, Any] = {"steps": 25, "loss": "dlr"}
 # With more of these, an attack counts as the same attack, but stronger.
@@ -74,6 +78,43 @@ class Target:
     def stepped(self) -> dict[str, Any]:
         """The same for attacks of many gradient steps."""
         return {**self.averaged, **early_draws(self.probed.draws)}
+
+    def steep(self, steps: int, **more: Any) -> Attack:
+        """Returns PGD without EOT; APGD in l2 and l1, where plain steps are weak.
+
+        Of 200 images in l2, PGD-20 left 43 % of an honest net where APGD-20 left 25 %,
+        which looked like masking.
+
+        Args:
+            steps: Its steps.
+            **more: Its other arguments.
+        """
+        kind = PGD if self.request.norm == "linf" else APGD
+        return kind(steps=steps, **self.settings, **more)
+
+    def square(self, queries: int) -> list[Attack]:
+        """Returns the score-based attack, if there is one for the norm.
+
+        Args:
+            queries: Its queries.
+        """
+        settings = self.settings
+        if settings["norm"] not in Square.norms:
+            return []
+        return [Square(queries=queries, **settings)]
+
+    def decisions(self, steps: int) -> list[Attack]:
+        """Returns the decision-based attack, if there is one for the norm.
+
+        Args:
+            steps: Its jumps.
+        """
+        settings = self.settings
+        # It has no gradients to speed up.
+        del settings["precision"]
+        if settings["norm"] not in HopSkipJump.norms:
+            return []
+        return [HopSkipJump(steps=steps, max_evaluations=_DECISIONS, **settings)]
 
 
 def early_draws(draws: int) -> dict[str, int]:

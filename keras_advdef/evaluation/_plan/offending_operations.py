@@ -11,6 +11,10 @@ import tensorflow as tf
 from keras_advdef.core.keras_private import flat_layers, has_graph
 from keras_advdef.core.model_view import replace_call
 
+# A move of the inputs, as a share of their spread, and the share of the change promised
+# by a backward pass that must come true.
+_MOVE = 1e-2
+_KEPT = (0.5, 2.0)
 # The gradient counts as missing if more than this share of the images has none.
 LARGEST_SHARE = 0.1
 
@@ -57,11 +61,7 @@ def offending_operations(
     """
     if not isinstance(model, keras.layers.Layer):
         return [], []
-    calls: dict[int, _Call] = {}
-    with contextlib.ExitStack() as stack:
-        for operation in _operations(model):
-            stack.enter_context(_recorded(operation, calls))
-        run()
+    calls = _calls(model, run)
     same: list[keras.Operation] = []
     other: list[keras.Operation] = []
     for operation, forward, (inputs, *rest) in calls.values():
@@ -69,6 +69,58 @@ def offending_operations(
             keeps_shape = forward(inputs, *rest).shape == inputs.shape
             (same if keeps_shape else other).append(operation)
     return same, other
+
+
+def misleading_operations(
+    model: Any, run: Callable[[], object]
+) -> list[keras.Operation]:
+    """Returns the layers and operations whose backward pass is not their derivative.
+
+    Only those whose output has the shape of their input, so that BPDA can use the
+    identity as their backward pass.
+
+    Args:
+        model: A Keras model; other models have no operations to inspect.
+        run: Calls the model, eagerly, on some images.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        return []
+    return [
+        operation
+        for operation, forward, (inputs, *rest) in _calls(model, run).values()
+        if _misleads(forward, inputs, rest)
+    ]
+
+
+def _calls(model: keras.layers.Layer, run: Callable[[], object]) -> dict[int, _Call]:
+    """How each operation of a model is called."""
+    calls: dict[int, _Call] = {}
+    with contextlib.ExitStack() as stack:
+        for operation in _operations(model):
+            stack.enter_context(_recorded(operation, calls))
+        run()
+    return calls
+
+
+def _misleads(forward: _Forward, inputs: tf.Tensor, rest: Sequence[object]) -> bool:
+    """Whether moves along the backward pass do not do what it promises."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = forward(inputs, *rest)
+    if not tf.is_tensor(outputs) or outputs.shape != inputs.shape:
+        return False
+    weights = tf.random.stateless_normal(outputs.shape, [0, 0], dtype=outputs.dtype)
+    slope = tape.gradient(outputs, inputs, weights, unconnected_gradients="zero")
+    size = tf.maximum(tf.math.reduce_std(slope), tf.cast(1e-30, slope.dtype))
+    move = _MOVE * tf.math.reduce_std(inputs) * slope / size
+
+    def moved(share: float) -> tf.Tensor:
+        return tf.reduce_sum(weights * forward(inputs + share * move, *rest))
+
+    promised = float(2.0 * tf.reduce_sum(slope * move))
+    low, high = _KEPT
+    # Not `<`, which is false for NaN.
+    return not low * promised <= float(moved(1.0) - moved(-1.0)) <= high * promised
 
 
 def _operations(model: keras.layers.Layer) -> list[keras.Operation]:

@@ -1,6 +1,7 @@
 """Plan: the attacks that an evaluation runs, and those that it skips."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from keras_advdef.evaluation._plan.stage import Stage
 
@@ -28,6 +29,7 @@ class Plan:
         adaptive: Attacks on the images that are still unbroken.
         skipped: Attacks that are skipped.
         missing: Attacks that the model's cards name and that no stage runs.
+        absent: Check attacks that are left out, and why, as half a sentence.
     """
 
     naive: Stage
@@ -35,6 +37,7 @@ class Plan:
     adaptive: tuple[Stage, ...]
     skipped: tuple[Skipped, ...]
     missing: tuple[str, ...]
+    absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def stages(self) -> tuple[Stage, ...]:

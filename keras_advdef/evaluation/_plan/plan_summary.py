@@ -36,7 +36,7 @@ def plan_summary(
     passes = 0.0
     for stage in plan.stages:
         images = rows if stage.role == "check" else request.count
-        passes += stage.passes(classes) * images
+        passes += stage.passes(classes) * min(images, stage.images or images)
     lines = [
         f"Planned: {'; '.join(stage.label for stage in plan.stages)}. At most "
         f"{_rounded(passes)} model passes, {duration(passes * seconds_per_pass)} at "

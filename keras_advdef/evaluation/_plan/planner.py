@@ -1,8 +1,10 @@
 """Planner: decides which attacks an evaluation runs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+
+import keras
 
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
@@ -24,11 +26,13 @@ from keras_advdef.evaluation._plan.card_attacks import (
     layers_to_pass,
     named_attacks,
 )
+from keras_advdef.evaluation._plan.closing_attacks import closing_attacks
+from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
+from keras_advdef.evaluation._plan.misleading_layers import misleading_layers
 from keras_advdef.evaluation._plan.plan import Plan, Skipped
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._plan.without_class import WithoutClass
-from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
 
 NAIVE_STEPS = 20
@@ -41,6 +45,8 @@ _NO_STEP = 1e-30
 _AUTO_DRAWS = 20
 _MOST_TARGETS = 9
 _DECISION_STEPS = 10
+# Images of the check by decisions, which cost thousands of passes each.
+_DECIDED = 50
 
 
 class Planner:
@@ -49,11 +55,19 @@ class Planner:
     Args:
         request: The checked arguments.
         probed: The probe's result.
+        distilled: A net taught by the model's decisions, to transfer images from where
+            the user gives no other model; `None` to do without.
     """
 
-    def __init__(self, request: Request, probed: ProbeResult) -> None:
+    def __init__(
+        self,
+        request: Request,
+        probed: ProbeResult,
+        distilled: DistilledSurrogate | None = None,
+    ) -> None:
         self._request = request
         self._probed = probed
+        self._distilled = distilled
         self._target = Target(request, probed)
         self._named = named_attacks(probed.cards.values())
         self._gradient = self._target.settings
@@ -63,6 +77,8 @@ class Planner:
         # Only the attacks that the cards name use all the draws that the cards ask for.
         self._draws = min(probed.draws, _AUTO_DRAWS)
         self._skipped: list[Skipped] = []
+        # Why check attacks are left out.
+        self._absent: dict[str, str] = {}
 
     @property
     def _stepped(self) -> dict[str, Any]:
@@ -72,7 +88,7 @@ class Planner:
 
     def plan(self) -> Plan:
         """Returns the plan."""
-        attack = self._steepest()
+        attack = self._target.steep(NAIVE_STEPS)
         naive = Stage(
             key="naive",
             label=f"{attack}"
@@ -92,16 +108,11 @@ class Planner:
         return Plan(
             naive=naive,
             checks=checks,
+            absent=self._absent,
             adaptive=adaptive,
             skipped=tuple(self._skipped),
             missing=tuple(missing),
         )
-
-    def _steepest(self, **more: Any) -> Attack:
-        # Plain gradient steps are weak in other norms: of 200 images in l2, PGD-20 left
-        # 43 % of an honest net where APGD-20 left 25 %, which looked like masking.
-        steepest = PGD if self._request.norm == "linf" else APGD
-        return steepest(steps=NAIVE_STEPS, **self._gradient, **more)
 
     def _adaptive(self) -> list[Stage]:
         """The user's own attacks, or those of the budget, the cards and the probe."""
@@ -114,7 +125,19 @@ class Planner:
         if self._request.budget.name == "full":
             more += self._of_full(stages)
         stages += self._numbered(more, first=len(stages))
-        return stages + self._past_layers()
+        return [*stages, *self._transferred(stages), *self._past_layers()]
+
+    def _transferred(self, planned: Sequence[Stage]) -> list[Stage]:
+        """Images from other models, unless the budget or a card asks for them."""
+        done = [getattr(stage.attack, "surrogate", None) for stage in planned]
+        return [
+            self._stage(f"transfer-{place}", self._transfer(source))
+            for place, source in enumerate(self._sources)
+            if not any(source is each for each in done)
+        ]
+
+    def _transfer(self, source: Any) -> Transfer:
+        return Transfer(source, self._target.steep(MORE_STEPS))
 
     def _numbered(self, attacks: Sequence[Attack], first: int = 0) -> list[Stage]:
         return [
@@ -150,6 +173,8 @@ class Planner:
         early = getattr(attack, "early_eot_samples", None)
         many = f", EOT {draws}" if early is None else f", EOT {early}, then {draws}"
         text += many if draws > 1 else ""
+        if self._distilled is not None and self._distilled.made(attack):
+            text += " from a net taught by the model's decisions"
         is_white = not isinstance(attack, (Square, HopSkipJump, Transfer))
         loss = getattr(attack, "loss", None)
         if isinstance(loss, AWARE):
@@ -189,33 +214,50 @@ class Planner:
                 label=f"{NOISE_DRAWS} random images in the ball",
             ),
         ]
-        if self._request.norm != "l1":
-            square = self._square(_CHECK_QUERIES)
-            stages.append(self._stage("black-box", square, view=view))
-        if self._source is not None:
-            attack = Transfer(
-                self._source.model, PGD(steps=MORE_STEPS, **self._gradient)
-            )
+        stages += [
+            self._stage("black-box", square, view=view)
+            for square in self._target.square(_CHECK_QUERIES)
+        ]
+        stages += [
+            self._stage("decision", attack, view=view, images=_DECIDED)
+            for attack in self._decision_check()
+        ]
+        if self._sources:
+            attack = self._transfer(self._sources[0])
             stages.append(self._stage("transfer", attack, view=view))
+        else:
+            self._absent["transfer"] = "no surrogate or reference model was given"
         return [
             dataclasses.replace(stage, key=f"check-{stage.key}", role="check")
             for stage in stages
         ]
 
+    def _decision_check(self) -> list[Attack]:
+        if self._request.budget.name == "quick":
+            self._absent["decision"] = "it needs the standard or the full budget"
+            return []
+        return self._target.decisions(_DECISION_STEPS)
+
     @property
-    def _source(self) -> EvaluatedModel | None:
-        """The model to transfer images from: the surrogate, else the reference."""
-        request = self._request
-        return request.reference if request.surrogate is None else request.surrogate
+    def _given(self) -> list[Any]:
+        """The models of the user to transfer images from."""
+        given = (self._request.surrogate, self._request.reference)
+        return [each.model for each in given if each is not None]
+
+    @property
+    def _sources(self) -> list[Any]:
+        """The same, or else a net to be taught; a quick budget teaches none."""
+        is_quick = self._request.budget.name == "quick"
+        return self._given if self._given or is_quick else self._all_sources
+
+    @property
+    def _all_sources(self) -> list[Any]:
+        return [*self._given, *([self._distilled.model] if self._distilled else [])]
 
     @property
     def _temperature(self) -> float:
         """Scales the median gap of the logits down to one; never scales up."""
         return max(1.0, self._probed.gap)
-
-    def _square(self, queries: int) -> Square:
-        norm, precision = self._request.norm, self._request.precision
-        return Square(norm=norm, precision=precision, queries=queries, **self._common)
 
     def _of_budget(self) -> list[Attack]:
         """The gradient attacks of the budget, AutoAttack or part of it."""
@@ -255,20 +297,12 @@ class Planner:
         probed, is_full = self._probed, self._request.budget.name == "full"
         wanted: list[Attack] = []
         is_masked = bool(probed.bpda_layers) or not probed.has_gradient
-        if (is_masked or probed.is_random) and self._request.norm != "l1":
-            wanted.append(self._square(5000 if is_full else 1000))
+        if is_masked or probed.is_random:
+            wanted += self._target.square(5000 if is_full else 1000)
         # The full budget has its own.
         if is_masked and not is_full:
-            wanted += self._decision_based(_DECISION_STEPS)
+            wanted += self._target.decisions(_DECISION_STEPS)
         return wanted
-
-    def _decision_based(self, steps: int) -> list[Attack]:
-        if self._request.norm == "l1":
-            return []
-        norm = self._request.norm
-        return [
-            HopSkipJump(norm=norm, steps=steps, max_evaluations=300, **self._common)
-        ]
 
     def _of_full(self, planned: list[Stage]) -> list[Attack]:
         """What the full budget adds to the attacks planned so far."""
@@ -282,7 +316,7 @@ class Planner:
                 precision = self._request.precision
                 settings = {"norm": norm, "precision": precision, **self._common}
                 attacks.append(DeepFool(eot_samples=draws, **settings))
-        attacks += self._decision_based(20)
+        attacks += self._target.decisions(20)
         if self._request.surrogate is None and "transfer" not in self._named:
             self._skipped.append(Skipped(attack="transfer", reason=NO_SURROGATE))
         return attacks + self._unless_planned("transfer", planned)
@@ -299,9 +333,9 @@ class Planner:
         """
         return Stage(
             key="heedless",
-            label=f"{self._steepest()}, as if there were no last class",
+            label=f"{self._target.steep(NAIVE_STEPS)}, as if there were no last class",
             role="trial",
-            attack=self._steepest(loss=WithoutClass()),
+            attack=self._target.steep(NAIVE_STEPS, loss=WithoutClass()),
             view=self._probed.naive,
             stop_early=False,
         )
@@ -318,3 +352,30 @@ class Planner:
             self._stage(f"target-{rank}", attack, target_rank=rank)
             for rank in range(1, count + 1)
         ]
+
+    def closing(self, number: int, failed: Collection[str]) -> list[Stage]:
+        """Returns attacks for a model of which a check has failed.
+
+        None of them needs those gradients of the model that are in doubt.
+
+        Args:
+            number: Number of such rounds before.
+            failed: Names of the checks that have failed.
+        """
+        attacks = closing_attacks(
+            self._target, self._all_sources, number=number, failed=failed
+        )
+        stages = [
+            self._stage(f"closing-{number}-{place}", attack, role="closing")
+            for place, attack in enumerate(attacks)
+        ]
+        layers: tuple[keras.Operation, ...] = ()
+        if number == 0 and "true_gradients" in failed:
+            layers = misleading_layers(self._request, self._probed)
+        if layers:
+            view = self._probed.adaptive
+            view = dataclasses.replace(view, bpda_layers=(*view.bpda_layers, *layers))
+            attack = PGD(steps=MORE_STEPS, **self._stepped)
+            past = self._stage("closing-0-bpda", attack, view=view, role="closing")
+            stages.insert(0, past)
+        return stages

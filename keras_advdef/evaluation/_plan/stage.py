@@ -16,23 +16,26 @@ class Stage:
         key: Name of the stage, unique in the evaluation and fit for a file name.
         label: Name of the attack, for readers.
         role: "naive"; "check" for attacks that are compared on the first images;
-            "adaptive" for attacks on the images that are still unbroken; "curve" for
-            attacks at other epsilons; "trial" for attacks that break nothing.
+            "adaptive" for attacks on the images that are still unbroken; "closing" for
+            those that a failed check asks for; "curve" for attacks at other epsilons;
+            "trial" for attacks that break nothing.
         attack: The attack, which has an epsilon.
         view: The model as the attack sees it.
         stop_early: Whether the attack may stop on an image once it is broken.
         target_rank: Rank of the wrong class to reach, 1 for the likeliest; 0 for any.
         epsilon: An epsilon that overrides the attack's, or `None`.
+        images: Number of images that it is given at most, or `None` for all.
     """
 
     key: str
     label: str
-    role: Literal["naive", "check", "adaptive", "curve", "trial"]
+    role: Literal["naive", "check", "adaptive", "closing", "curve", "trial"]
     attack: Attack
     view: ModelView
     stop_early: bool = True
     target_rank: int = 0
     epsilon: float | None = None
+    images: int | None = None
 
     @property
     def lets_leave(self) -> bool:

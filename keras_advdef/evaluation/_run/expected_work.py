@@ -2,6 +2,7 @@
 
 from keras_advdef.attacks.pgd import PGD
 from keras_advdef.evaluation._corrupt.strength import CORRUPTIONS, SEVERITIES
+from keras_advdef.evaluation._measure.full_range import unbounded_stage
 from keras_advdef.evaluation._measure.robustness_curve import (
     CURVE_STEPS,
     curve_epsilons,
@@ -79,7 +80,7 @@ class ExpectedWork:
         for stage in plan.checks.values():
             works[stage.key] = stage_work(
                 stage,
-                checked,
+                checked if stage.images is None else min(checked, stage.images),
                 classes,
                 broken=share,
                 judged=draws,
@@ -106,6 +107,8 @@ class ExpectedWork:
             is_small = epsilon < request.epsilon
             left = 1.0 - share / 4 if is_small else (1.0 - share) * _UNTIL_BROKEN
             works[key] = Work(each * checked * left, compiles)
+        unbounded = unbounded_stage(request, self._probed)
+        works[unbounded.key] = Work(max(unbounded.attack.passes(0)) * checked, compiles)
         works["report"] = Work(0.0, 0.0, _REPORT_SECONDS if self._is_written else 0.0)
         nearest = minimal_attack(request, self._probed)
         if nearest is not None:

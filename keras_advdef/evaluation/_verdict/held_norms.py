@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_advdef.evaluation._verdict.sanity_checks import clearly_more
+from keras_advdef.evaluation._verdict.p_values import clearly_more
 
 # Under a norm that a model does not withstand, less than this share is left of its
 # accuracy under the norm that it withstands best.

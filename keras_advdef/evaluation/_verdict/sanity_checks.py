@@ -5,54 +5,16 @@ After Carlini et al. 2019, "On evaluating adversarial robustness", and Athalye e
 """
 
 import dataclasses
-from typing import NamedTuple
-
-import numpy as np
 
 from keras_advdef.evaluation._plan.offending_operations import LARGEST_SHARE
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
-from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
+from keras_advdef.evaluation._verdict.comparisons import compare_attacks, too_few
+from keras_advdef.evaluation._verdict.evidence import Evidence
 from keras_advdef.evaluation.check import Check
 
-# One attack is clearly stronger than another if it breaks this share of the images
-# more, at this level of significance.
-_CLEARLY = 0.03
-_CHANCE = 0.01
-# The naive attack has fewer steps, so it may fall this far behind on an honest model.
-_OBFUSCATED = 0.1
 # An unbounded gradient attack breaks nearly all images of an honest model. The check
 # fails only if more than this share survives with 97.5 % confidence.
 _LEFT_WITHOUT_BOUNDS = 0.05
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Evidence:
-    """The measurements that the checks use.
-
-    Attributes:
-        chance: Whether clean images are classified better than by chance.
-        probed: What the probe found out about the model.
-        broken: For each check attack, which of the first images it broke.
-        labels: Name of each check attack, for readers.
-        naive: For each image, the share of draws on which it is misclassified, clean
-            or under the naive attack.
-        adaptive: The same under the worst of all attacks.
-        at_full_range: Accuracy under a gradient attack without bounds.
-        rejected: The class that means "adversarial", or `None`.
-        rejections: Share of the naively attacked images predicted as that class.
-        undecided: Attacked images for which the model gives NaN or infinity.
-    """
-
-    chance: Check
-    probed: ProbeResult
-    broken: dict[str, np.ndarray]
-    labels: dict[str, str]
-    naive: np.ndarray
-    adaptive: np.ndarray
-    at_full_range: AccuracyEstimate
-    rejected: int | None
-    rejections: float
-    undecided: int
 
 
 def sanity_checks(evidence: Evidence) -> list[Check]:
@@ -61,121 +23,35 @@ def sanity_checks(evidence: Evidence) -> list[Check]:
     Args:
         evidence: The measurements.
     """
+    compared = compare_attacks(evidence)
+    saturated = compared.pop("saturated_logits")
+    obfuscated = compared.pop("naive_vs_adaptive")
     return [
         evidence.chance,
         _reaches_zero(evidence),
-        *(_compared(evidence, comparison) for comparison in _COMPARISONS),
+        *compared.values(),
         _gradients(evidence.probed),
-        _saturated(evidence),
+        _saturated(evidence.probed, saturated),
         _probabilities(evidence.probed),
         _finite(evidence),
         _deterministic(evidence.probed),
+        evidence.steady,
         _rejection(evidence),
-        _obfuscated(evidence),
+        obfuscated,
     ]
-
-
-class _Comparison(NamedTuple):
-    """Two check attacks; the expected one must not be clearly the weaker."""
-
-    name: str
-    suspect: str
-    expected: str
-    reason: str
-
-
-_COMPARISONS = (
-    _Comparison(
-        "more_steps", "iterative", "more-steps", "more steps weaken the attack"
-    ),
-    _Comparison(
-        "iterative_vs_one_step",
-        "fgsm",
-        "iterative",
-        "a one-step attack is stronger than an iterative one",
-    ),
-    _Comparison(
-        "black_box_vs_white_box",
-        "black-box",
-        "more-steps",
-        "a black-box attack is stronger than a white-box one",
-    ),
-    _Comparison(
-        "transfer_vs_white_box",
-        "transfer",
-        "more-steps",
-        "images transferred from another model are stronger than a white-box attack",
-    ),
-    _Comparison(
-        "noise_vs_attack",
-        "noise",
-        "more-steps",
-        "random noise is stronger than a gradient attack",
-    ),
-)
-
-
-def clearly_more(strong: np.ndarray, weak: np.ndarray) -> bool:
-    """Returns whether one attack broke clearly more of the same images than another.
-
-    This is an exact one-sided sign test on the images that only one of them broke.
-
-    Args:
-        strong: Which images the first attack broke, booleans.
-        weak: Which images the second attack broke, booleans.
-
-    Example:
-
-    >>> from keras_advdef.evaluation._verdict.sanity_checks import clearly_more
-    >>> clearly_more(np.arange(100) < 20, np.arange(100) < 5)
-    True
-    >>> clearly_more(np.arange(100) < 7, np.arange(100) < 5)
-    False
-    """
-    from scipy.stats import binomtest
-
-    only_strong, only_weak = int((strong & ~weak).sum()), int((weak & ~strong).sum())
-    if only_strong - only_weak <= _CLEARLY * len(strong):
-        return False
-    test = binomtest(only_strong, only_strong + only_weak, 0.5, alternative="greater")
-    return bool(test.pvalue < _CHANCE)
-
-
-def _compared(evidence: Evidence, comparison: _Comparison) -> Check:
-    """Fails if the attack that should be weaker is clearly stronger."""
-    name, suspect, expected, reason = comparison
-    if suspect not in evidence.broken:
-        why = (
-            "no surrogate or reference model was given"
-            if suspect == "transfer"
-            else "there is no such attack for this norm"
-        )
-        return Check(name=name, passed=None, detail=f"Not run: {why}.", reason=reason)
-    one, other = evidence.broken[suspect], evidence.broken[expected]
-    if not len(one):
-        detail = "Not run: the model classifies no image correctly."
-        return Check(name=name, passed=None, detail=detail, reason=reason)
-    detail = (
-        f"Misclassified images, of {len(one)}: {int(one.sum())} under "
-        f"{evidence.labels[suspect]}; {int(other.sum())} under "
-        f"{evidence.labels[expected]}."
-    )
-    passed = not clearly_more(one, other)
-    return Check(name=name, passed=passed, detail=detail, reason=reason)
 
 
 def _reaches_zero(evidence: Evidence) -> Check:
     left = evidence.at_full_range
+    name, reason = "accuracy_reaches_zero", "accuracy does not reach 0 as epsilon grows"
+    if why := too_few(left.count):
+        return Check(name=name, passed=None, detail=f"Not run: {why}.", reason=reason)
     detail = (
         f"{left.correct} of {left.count} images stay correct under a gradient attack "
         "that may set every pixel to any value."
     )
-    return Check(
-        name="accuracy_reaches_zero",
-        passed=left.interval[0] <= _LEFT_WITHOUT_BOUNDS,
-        detail=detail,
-        reason="accuracy does not reach 0 as epsilon grows",
-    )
+    passed = left.interval[0] <= _LEFT_WITHOUT_BOUNDS
+    return Check(name=name, passed=passed, detail=detail, reason=reason)
 
 
 def _gradients(probed: ProbeResult) -> Check:
@@ -206,23 +82,15 @@ def _gradients(probed: ProbeResult) -> Check:
     )
 
 
-def _saturated(evidence: Evidence) -> Check:
-    probed = evidence.probed
-    divided, plain = evidence.broken["temperature"], evidence.broken["iterative"]
+def _saturated(probed: ProbeResult, compared: Check) -> Check:
     detail = (
         f"For {100 * probed.saturated:.0f} % of the images the cross-entropy has no "
         "gradient; the median gap between the two largest logits is "
-        f"{probed.gap:.3g}. Misclassified images, of {len(divided)}: "
-        f"{int(divided.sum())} under {evidence.labels['temperature']}; "
-        f"{int(plain.sum())} under {evidence.labels['iterative']}."
+        f"{probed.gap:.3g}. {compared.detail}"
     )
-    stronger = bool(len(plain)) and clearly_more(divided, plain)
-    return Check(
-        name="saturated_logits",
-        passed=probed.saturated <= LARGEST_SHARE and not stronger,
-        detail=detail,
-        reason="saturated logits hide the gradient",
-    )
+    is_found = probed.saturated > LARGEST_SHARE
+    passed = False if is_found else compared.passed
+    return dataclasses.replace(compared, passed=passed, detail=detail)
 
 
 def _probabilities(probed: ProbeResult) -> Check:
@@ -310,22 +178,4 @@ def _rejection(evidence: Evidence) -> Check:
         passed=declared or evidence.rejected is None,
         detail=detail,
         reason="an extra class catches the attacked images",
-    )
-
-
-def _obfuscated(evidence: Evidence) -> Check:
-    naive, adaptive = evidence.naive, evidence.adaptive
-    difference = float(adaptive.mean() - naive.mean())
-    is_clear = clearly_more(adaptive > 0.5, naive > 0.5)
-    detail = (
-        f"Accuracy is {100 * (1 - naive.mean()):.1f} % under the naive attack and "
-        f"{100 * (1 - adaptive.mean()):.1f} % under all attacks."
-    )
-    if evidence.probed.naive.bypass_defences:
-        detail += " The naive attack is crafted without this package's defences."
-    return Check(
-        name="naive_vs_adaptive",
-        passed=difference <= _OBFUSCATED or not is_clear,
-        detail=detail,
-        reason="obfuscated gradients, as the naive attack is far weaker than the rest",
     )

@@ -73,7 +73,6 @@ CURVE = RobustnessCurve(
     epsilons=(0.0, 0.05, 0.1, 0.2),
     estimates=tuple(AccuracyEstimate(correct, 4) for correct in (4, 3, 2, 0)),
     attack="PGD-20",
-    at_full_range=AccuracyEstimate(0, 4),
 )
 
 

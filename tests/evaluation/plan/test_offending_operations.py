@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_advdef.evaluation._plan.offending_operations import (
     defective,
+    misleading_operations,
     offending_operations,
 )
 from tests.support import masked_nets
@@ -70,3 +71,46 @@ def test_defective():
     gradient = tf.constant([[0.0, 1.0], [0.0, 0.0], [np.inf, 1.0], [np.nan, 0.0]])
     assert defective(gradient, 4).tolist() == [False, True, True, True]
     assert defective(None, 2).tolist() == [True, True]
+
+
+class _Disguised(keras.layers.Layer):
+    """Does something, with the gradient of something else."""
+
+    def __init__(self, function, other, **kwargs):
+        super().__init__(**kwargs)
+        self._function, self._other = function, other
+
+    def call(self, inputs):
+        other = self._other(inputs)
+        return other + tf.stop_gradient(self._function(inputs) - other)
+
+
+def misleading(model, images):
+    images = tf.constant(images)
+    return [each.name for each in misleading_operations(model, lambda: model(images))]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh", "sigmoid"])
+def test_honest_nets_do_not_mislead(activation, images):
+    layers = [
+        keras.Input(images.shape[1:]),
+        keras.layers.Conv2D(1, 3, padding="same", activation=activation),
+        keras.layers.BatchNormalization(),
+        keras.layers.Activation(activation),
+    ]
+    assert misleading(keras.Sequential(layers), images) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "other"),
+    [
+        (tf.identity, tf.negative),
+        (tf.identity, lambda x: tf.roll(x, 1, axis=1)),
+        (lambda x: x + tf.sin(1e4 * x), lambda x: x + tf.sin(1e4 * x)),
+    ],
+    ids=["flipped", "moved", "rippled"],
+)
+def test_false_backward_passes_mislead(function, other, net, images):
+    front = _Disguised(function, other, name="front")
+    model = keras.Sequential([keras.Input(images.shape[1:]), front, net])
+    assert misleading(model, images) == ["front"]

@@ -51,8 +51,8 @@ class TestExpectedWork:
         works = expected()
         keys = {stage.key for stage in plan.stages}
         curve = curve_epsilons(runner._request)
-        assert len(curve) == 8
-        assert works.keys() == {*keys, *curve, "nearest", "report"}
+        assert len(curve) == 7
+        assert works.keys() == {*keys, *curve, "full-range", "nearest", "report"}
 
     def test_random_models_compile_more_than_the_naive_attack(self, expected_work_of):
         plain, random = (
@@ -60,7 +60,7 @@ class TestExpectedWork:
         )
         assert random["naive"].compiles < 0.5 * plain["naive"].compiles
         curve = [key for key in plain if key.startswith("curve-")]
-        assert len(curve) == 8
+        assert len(curve) == 7
         for key in curve:
             assert random[key].compiles > 3.0 * plain[key].compiles
 

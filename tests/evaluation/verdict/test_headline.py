@@ -69,12 +69,13 @@ class TestAttacksText:
 
 
 class TestIsRobustAccuracy:
-    @pytest.mark.parametrize("passed", [True, None])
-    def test_thorough_and_unsuspicious(self, passed, make_request):
-        for budget in ("standard", "full"):
-            plan = plan_of(*AUTO, skipped=["transfer"])
-            request = make_request(budget=budget)
-            assert is_robust_accuracy(request, plan, [check(passed=passed)])
+    @pytest.mark.parametrize("budget", ["standard", "full"])
+    def test_thorough_and_unsuspicious(self, budget, make_request):
+        plan = plan_of(*AUTO, skipped=["transfer"])
+        # No check failed, so nothing had to settle.
+        settled = Check(name="settled", passed=None, detail="What.", reason="why")
+        checks = [check(passed=True), settled]
+        assert is_robust_accuracy(make_request(budget=budget), plan, checks)
 
     @pytest.mark.parametrize(
         ("changes", "skipped", "passed"),
@@ -84,6 +85,8 @@ class TestIsRobustAccuracy:
             ({"budget": "full"}, ["gradient attacks"], True),
             ({"budget": "full"}, ["transfer", "PGD-100 x 5"], True),
             ({"budget": "full"}, [], False),
+            # A check that did not run, or could not fail.
+            ({"budget": "full"}, [], None),
         ],
     )
     def test_not_earned(self, changes, skipped, passed, make_request):

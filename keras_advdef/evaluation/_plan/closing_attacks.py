@@ -1,0 +1,51 @@
+"""closing_attacks: what is tried on a model of which a check has failed."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from keras_advdef.attacks.attack import Attack
+from keras_advdef.attacks.spsa import SPSA
+from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.evaluation._plan.card_attacks import Target
+
+_QUERIES = 5000
+_JUMPS = 20
+# Estimates of 64 pairs: some 2600 forward passes for an image.
+_STEPS, _PAIRS = 20, 64
+_RESTARTS = 5
+_CRAFTING_STEPS = 50
+# Checks whose failure says that gradients lead astray or nowhere.
+_OF_GRADIENTS = {"true_gradients", "input_gradients", "saturated_logits"}
+
+
+def closing_attacks(
+    target: Target, sources: Sequence[Any], *, number: int, failed: Collection[str]
+) -> list[Attack]:
+    """Returns attacks that need no gradient of the model, the cheapest first.
+
+    Args:
+        target: The model under attack and the settings.
+        sources: Models to transfer images from.
+        number: Number of such rounds before; later ones only draw anew.
+        failed: Names of the checks that have failed.
+    """
+    attacks: list[Attack] = []
+    if number == 0:
+        crafting = target.steep(_CRAFTING_STEPS, restarts=_RESTARTS)
+        attacks += [Transfer(source, crafting) for source in sources]
+    attacks += target.square(_QUERIES)
+    if number == 0 and _OF_GRADIENTS & set(failed):
+        delta = _delta(target)
+        spsa = SPSA(steps=_STEPS, samples=_PAIRS, delta=delta, **target.settings)
+        attacks.append(spsa)
+    return attacks + target.decisions(_JUMPS)
+
+
+def _delta(target: Target) -> float:
+    """How far SPSA's pairs lie apart: what a masked model still answers to."""
+    request = target.request
+    # In l2 and l1, epsilon is spread over the pixels.
+    size = request.images[0].size
+    share = {"linf": 1.0, "l2": size**-0.5, "l1": 1.0 / size}[request.norm]
+    least = request.value_range.span / 256
+    return min(max(0.5 * request.epsilon * share, least), request.value_range.span)

@@ -1,0 +1,217 @@
+"""measure_true_gradients: whether input gradients are those of the function."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.image_layout import pad_rows
+from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.model_view import ModelView
+from keras_advdef.core.norms import project, random_point, steepest_step
+from keras_advdef.core.random_numbers import fold_in, make_key, normal
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.traced_function import TracedFunction
+from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation._request.derived_seed import derived_seed
+
+# Points in each image's ball; every second one is attacked first.
+_POINTS = 4
+_STEPS = 10
+# As PGD: its steps can cross the ball and turn back.
+_REACH = 2.5
+# Lengths of steps, as shares of epsilon, and which share of the gain that the gradient
+# promises they must keep. Adversarially trained nets bend most: of the longer, the
+# farthest images known keep 0.47 and 2.1 times the promise, other nets 0.85 to 1.1.
+# Much shorter steps show only how a function is written, not where it leads.
+_LENGTHS = (0.05, 0.02)
+_KEPT = ((0.35, 3.0), (0.5, 2.5))
+_RIVALS = 8
+# Every second rival is made of patches, which most nets heed more than single pixels.
+_PATCH = 4
+# Two forward passes with the same draws differ only by rounding.
+_SAME = 0.05
+
+_Rows = tuple[tf.Tensor, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrueGradients:
+    """What short steps along the gradient gain, at some points around each image.
+
+    Attributes:
+        kept: The gain of a longer and of a shorter step along the gradient, as a share
+            of what the gradient promises; the median over the points of each image,
+            `(count, 2)`.
+        best: Share of an image's points where that step gains no less than every
+            other step of its length that was tried, `(count,)`.
+        settled: Whether a second look at the same point with the same draws gave the
+            same loss; without, nothing can be said, `(count,)`.
+    """
+
+    kept: np.ndarray
+    best: np.ndarray
+    settled: np.ndarray
+
+    @property
+    def is_false(self) -> np.ndarray:
+        """Whether the gradient leads elsewhere than it says, `(count,)`."""
+        low, high = np.transpose(_KEPT)
+        is_kept = ((self.kept >= low) & (self.kept <= high)).all(axis=1)
+        return self.settled & ~(is_kept & (self.best >= 0.5))
+
+
+def measure_true_gradients(
+    view: ModelView,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    epsilon: float,
+    norm: str,
+    value_range: ValueRange,
+    batch_size: int,
+    seed: int,
+) -> TrueGradients:
+    """Compares what a model's gradients promise with what the model then does.
+
+    A mask may give a gradient that is finite, smooth and not the function's: that of
+    another net, or one of another sign. Attacks then walk to where nothing is. So a
+    step of a twentieth of epsilon is taken along the gradient, from random and from
+    attacked points of the ball. A random model draws the same in all of them.
+
+    Args:
+        view: The model as the attacks see it.
+        images: Images in the value range.
+        labels: Their classes, `(count,)`.
+        epsilon: Radius of the ball, in the units of `value_range`.
+        norm: "linf", "l2" or "l1".
+        value_range: Range of the pixels.
+        batch_size: Images per compiled call.
+        seed: Seed of all draws.
+    """
+    logits_fn = LogitsFunction(view, value_range=value_range)
+    logits_fn.build(images.shape[1:])
+    look = TracedFunction(_Look(logits_fn, norm, epsilon / value_range.span))
+    size = min(batch_size, len(images))
+    found = []
+    for start in range(0, len(images), size):
+        batch = images[start : start + size].astype(np.float32)
+        unit = value_range.to_unit(tf.constant(pad_rows(batch, size)))
+        goal = tf.constant(pad_rows(labels[start : start + size], size))
+        looks = []
+        for point in range(_POINTS):
+            key = make_key(derived_seed(seed, "true-gradients", start, point))
+            steps = tf.constant(_STEPS * (point % 2))
+            looks.append(look((unit, goal), key, steps))
+        columns = zip(*looks, strict=True)
+        found.append([np.stack(each)[:, : len(batch)] for each in columns])
+    columns = zip(*found, strict=True)
+    kept, best, settled = (np.concatenate(each, axis=1) for each in columns)
+    return TrueGradients(
+        kept=np.median(kept, axis=0),
+        best=best.mean(axis=0),
+        settled=settled.mean(axis=0) > 0.5,
+    )
+
+
+class _Look:
+    """Steps along the gradient and along other directions, from one point per image.
+
+    Args:
+        logits_fn: The model.
+        norm: Norm of the ball.
+        radius: Its radius, on the `[0, 1]` scale.
+    """
+
+    def __init__(self, logits_fn: LogitsFunction, norm: str, radius: float) -> None:
+        self._logits_fn = logits_fn
+        self._norm = norm
+        self._radius = radius
+
+    def __call__(
+        self, rows: _Rows, key: tf.Tensor, steps: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns `kept`, `best` and `settled` at one point of each image.
+
+        Args:
+            rows: Images in `[0, 1]` and labels.
+            key: Fixes the point, the directions and the model's own draws.
+            steps: Steps of the attack before.
+        """
+        points = self._walk(rows, key, steps)
+        before, slope = self._slope(points, rows[1], key)
+        axes = list(range(1, points.shape.rank))
+        rises, promises = [], []
+        for length in _LENGTHS:
+            ahead = self._step(points, slope, length)
+            rises.append(self._loss(ahead, rows[1], key) - before)
+            promises.append(tf.reduce_sum(slope * (ahead - points), axes))
+        rise, promise = rises[0], promises[0]
+        again = tf.abs(self._loss(points, rows[1], key) - before)
+
+        def outdo(index: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            noise = self._rival(index, key, points)
+            ahead = self._step(points, noise, _LENGTHS[0])
+            rival = self._loss(ahead, rows[1], key) - before
+            return index + 1, best & (rise >= rival)
+
+        _, best = tf.while_loop(
+            lambda index, _: index < _RIVALS, outdo, (tf.constant(0), rise > 0.0)
+        )
+        kept = tf.math.divide_no_nan(tf.stack(rises, 1), tf.stack(promises, 1))
+        return kept, best, again <= _SAME * tf.maximum(promise, tf.abs(rise))
+
+    def _walk(self, rows: _Rows, key: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+        """A random point of each ball, after some steps of PGD."""
+        images, labels = rows
+        length = _REACH * self._radius / _STEPS
+
+        def move(index: tf.Tensor, points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            _, slope = self._slope(points, labels, key)
+            ahead = points + length * steepest_step(slope, points, self._norm)
+            return index + 1, project(ahead, images, self._radius, self._norm)
+
+        start = random_point(key, images, self._radius, self._norm)
+        _, points = tf.while_loop(
+            lambda index, _: index < steps, move, (tf.constant(0), start)
+        )
+        return points
+
+    def _step(
+        self, points: tf.Tensor, direction: tf.Tensor, length: float
+    ) -> tf.Tensor:
+        step = steepest_step(direction, points, self._norm)
+        return tf.clip_by_value(points + length * self._radius * step, 0.0, 1.0)
+
+    def _rival(self, index: tf.Tensor, key: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+        """A random direction, of single values or of patches."""
+        key = fold_in(key, 1 + index)
+        count, rows, cols, channels = tf.unstack(tf.shape(points))
+        fine = normal(fold_in(key, 0), [count, rows, cols, channels])
+        size = [count, -(-rows // _PATCH), -(-cols // _PATCH), channels]
+        coarse = normal(fold_in(key, 1), size)
+        for axis in (1, 2):
+            coarse = tf.repeat(coarse, _PATCH, axis)
+        # In l1, a step moves the largest values, which all values of a patch are.
+        mixed = coarse[:, :rows, :cols] + 1e-3 * fine
+        rival = tf.where(index % 2 == 0, fine, mixed)
+        return tf.ensure_shape(rival, points.shape)
+
+    def _loss(self, points: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """The best wrong logit minus the true one; all points see the same draws."""
+        with draw_scope(key):
+            logits = self._logits_fn(points)
+        own = tf.one_hot(labels, logits.shape[1])
+        others = tf.reduce_max(logits - 1e9 * own, axis=1)
+        return others - tf.reduce_sum(logits * own, axis=1)
+
+    def _slope(
+        self, points: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        scale = self._logits_fn.gradient_scale
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(points)
+            loss = self._loss(points, labels, key)
+            total = scale * tf.reduce_sum(loss)
+        slope = tape.gradient(total, points, unconnected_gradients="zero")
+        return loss, tf.where(tf.math.is_finite(slope), slope / scale, 0.0)
