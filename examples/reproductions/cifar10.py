@@ -32,6 +32,10 @@ WARM_UP = 0.3
 WEIGHT_DECAY = 5e-4
 MEAN = (0.4914, 0.4822, 0.4465)
 DEVIATION = (0.2470, 0.2435, 0.2616)
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 
 
 def _block(inputs: keras.KerasTensor, width: int, stride: int) -> keras.KerasTensor:
@@ -152,6 +156,8 @@ def main() -> None:
         precision="bfloat16",
         output=folder,
         seed=arguments.seed,
+        class_names=CLASSES,
+        data_name="the test images of CIFAR-10",
     )
     facts = {
         "Command": f"`{command(__file__, arguments)}`",

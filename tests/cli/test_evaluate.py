@@ -10,6 +10,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from keras_advdef.evaluation import RobustnessReport
@@ -74,6 +75,24 @@ def test_writes_a_report(whole, sound):
     assert report["images"] == {"evaluated": 12, "given": 12}
     for suffix in ("html", "md", "png"):
         assert (output / f"report.{suffix}").stat().st_size > 1000
+
+
+def test_folders_name_the_classes(tmp_path, sound, arrays):
+    for image, label in zip(arrays["x_test"], arrays["y_test"], strict=True):
+        folder = tmp_path / "photos" / ("bright" if label else "<dark>")
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.iterdir()))
+        Image.fromarray(image).save(folder / f"{number}.png")
+    typed = ["evaluate", str(sound / "net.keras"), "--data", str(tmp_path / "photos")]
+    output = tmp_path / "out"
+    result = CliRunner().invoke(app, [*typed, "--output", str(output), *FLAGS])
+    assert result.exit_code == 0, result.stderr
+    report = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    assert report["class_names"] == ["<dark>", "bright"]
+    assert report["run"]["data"]["name"] == str(tmp_path / "photos")
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "<td>bright</td>" in page
+    assert "<td>&lt;dark&gt;</td>" in page
 
 
 def test_model_card(evaluate, finished):

@@ -21,6 +21,7 @@ _STYLES: tuple[dict[str, Any], ...] = (
 _LONGEST = 24
 _LEVELS = 255
 _MOST_LEVELS = 255.0
+_ROUNDED = 1.0 + 1e-5
 
 
 def curve_figure(
@@ -129,7 +130,9 @@ def label_epsilons(
     steps = [1, 2, 4, 8, 10]
     found = np.asarray(MaxNLocator(5, steps=steps).tick_values(0.0, levels))
     ticks = found * span / _LEVELS
-    axes.set_xticks([tick for tick in ticks if 0 <= tick <= largest * (1 + 1e-9)])
+    # The largest epsilon of a curve is rounded to six digits.
+    shown = [tick for tick in ticks if 0 <= tick <= largest * _ROUNDED]
+    axes.set_xticks([min(tick, largest) for tick in shown])
 
     def label(tick: float, place: int | None = None) -> str:
         return epsilon_label(tick, norm, value_range)

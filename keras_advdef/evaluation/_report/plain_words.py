@@ -95,4 +95,4 @@ def _trust(data: dict[str, Any], failed: list[dict[str, Any]]) -> str:
     found = f"None of the {ran} checks that ran found a fault in the attacks"
     if not data.get("is_robust_accuracy", data["headline"].startswith(_CLAIM)):
         return f"{found}, but more and stronger attacks may leave fewer images."
-    return f"{found}, and all attacks that are due for such a model ran."
+    return f"{found}, and every attack that is due for such a model ran."

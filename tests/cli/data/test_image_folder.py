@@ -151,6 +151,8 @@ class TestLoadFolderTestImages:
         assert found.description == (
             f"all 4 images of {parted / 'test'}; classes by name: 0 bird, 1 cat, 2 dog"
         )
+        assert found.classes == ("bird", "cat", "dog")
+        assert found.source == str(parted / "test")
 
     def test_test_part_alone(self, tmp_path):
         _fill(tmp_path / "test", cat=1, dog=3)

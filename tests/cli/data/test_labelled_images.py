@@ -21,6 +21,7 @@ class TestLabelledImages:
         np.testing.assert_allclose(taken.images, 0.2, rtol=1e-6)
         assert taken.labels.tolist() == [2, 0, 1]
         assert taken.description == "all 3 images of toy"
+        assert (taken.source, taken.classes) == ("toy", None)
 
     def test_images_of_few_classes(self):
         # A few images of a data set with a thousand classes.

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from keras_advdef.cli.data import load
+from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.data.load import load_dataset, load_test_images
 
 
@@ -49,6 +50,15 @@ class TestLoadTestImages:
         found = load_test_images("digits")
         np.testing.assert_array_equal(found.images, load_dataset("digits").x_test)
         assert found.description == "all 400 images of the test part of digits"
+
+    def test_known_classes_have_names(self, monkeypatch, arrays):
+        monkeypatch.setattr(
+            load, "load_keras_dataset", lambda name: Dataset.from_arrays(name, **arrays)
+        )
+        assert load_test_images("cifar10").classes[3] == "cat"
+        assert len(load_test_images("fashion_mnist").classes) == 10
+        # The classes of digits are called by their numbers.
+        assert load_test_images("mnist").classes is None
 
     def test_npz(self, npz, arrays):
         np.testing.assert_array_equal(

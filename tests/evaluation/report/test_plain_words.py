@@ -45,7 +45,7 @@ def test_at_chance_there_is_nothing_to_trust(report_values):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"is_robust_accuracy": True}, "all attacks that are due"),
+        ({"is_robust_accuracy": True}, "every attack that is due"),
         ({"is_robust_accuracy": False}, "more and stronger attacks may leave fewer"),
     ],
 )
@@ -60,7 +60,7 @@ def test_old_reports_claim_it_in_the_headline(sound):
     del sound["is_robust_accuracy"]
     assert "may leave fewer" in plain_words(sound).trust
     sound["headline"] = "Robust accuracy 30.0 % under AutoAttack."
-    assert "are due" in plain_words(sound).trust
+    assert "is due" in plain_words(sound).trust
 
 
 def test_counts_are_rounded():

@@ -100,6 +100,8 @@ def test_reference_has_a_curve_beside():
         (8 / 255, [0, 1], ["0", "8/255"]),
         (16.0, [0, 255], ["0", "4/255", "8/255", "12/255", "16/255"]),
         (0.3, [0, 1], ["0", "20/255", "40/255", "60/255"]),
+        # Rounded to six digits, this is less than 32/255.
+        (0.12549, [0, 1], ["0", "8/255", "16/255", "24/255", "32/255"]),
     ],
 )
 def test_epsilons_are_told_in_255ths(epsilon, value_range, labels):
