@@ -23,7 +23,10 @@ REPRODUCTIONS = sorted(SCRIPTS.glob("*_mnist.py"))
 _PARTS = ("", "jpeg_fgsm_", "transformations_", "randomization_", "adv_bnn_")
 ON_CIFAR10 = [SCRIPTS / f"{part}cifar10.py" for part in _PARTS]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
-STRENGTHS = sorted((ROOT / "benchmarks").glob("*_strength.py"))
+STRENGTHS = [
+    *sorted((ROOT / "benchmarks").glob("*_strength.py")),
+    ROOT / "benchmarks" / "smallest_perturbations.py",
+]
 APPLICATIONS = ROOT / "examples" / "evaluate_keras_applications.py"
 # What the gate runs whole, in its own process.
 IN_GATE = ("goodfellow_mnist", "projection_speed")
@@ -240,7 +243,7 @@ def test_benchmark(name, run):
 @pytest.mark.parametrize("script", STRENGTHS, ids=lambda path: path.stem)
 def test_strength(script):
     printed = _run(script)
-    assert "PGD" in printed or "AutoAttack" in printed
+    assert any(name in printed for name in ("PGD", "AutoAttack", "FMN"))
     assert "CPU cores" in printed
 
 
