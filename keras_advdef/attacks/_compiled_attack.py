@@ -139,10 +139,15 @@ class CompiledAttack:
         return self._cache.function(key, make)
 
     def craft(
-        self, images: tf.Tensor, labels: tf.Tensor, epsilon: tf.Tensor, key: tf.Tensor
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        epsilon: tf.Tensor,
+        key: tf.Tensor,
+        mask: tuple[tf.Tensor, ...] = (),
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Returns images, and whether clean logits are finite, if any were seen."""
-        rows = images, labels, epsilon
+        rows = images, labels, epsilon, *mask
         found = self.function("craft")(rows, self._temperature, key)
         return found if isinstance(found, tuple) else (found, None)
 
@@ -164,6 +169,8 @@ class CompiledAttack:
         epsilon: tf.Tensor,
         key: tf.Tensor,
         run: tf.Tensor,
+        mask: tuple[tf.Tensor, ...] = (),
+        *,
         name: str = "start",
     ) -> "State":
         """Returns the state before the first step; see `SteppedAttack.start`.
@@ -174,9 +181,10 @@ class CompiledAttack:
             epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`.
             key: Key for the draws.
             run: Number of the run of each image, int32, `(batch,)`.
+            mask: Which values may change, of the images' shape; empty for all.
             name: "start", or "begin" for images that stay to the end.
         """
-        rows = images, labels, epsilon, run
+        rows = images, labels, epsilon, run, *mask
         return self.function(name)(rows, self._temperature, key)
 
     def advance(

@@ -40,7 +40,8 @@ class _Slots:
         labels = tf.constant(pad_rows(self.job.labels[rows], size))
         run = tf.constant(pad_rows(runs, size), tf.int32)
         images, key = self.job.batch(rows, size), self._next_key()
-        fresh = self.job.compiled.start(images, labels, self.epsilon, key, run)
+        mask = self.job.masks(rows, size)
+        fresh = self.job.compiled.start(images, labels, self.epsilon, key, run, mask)
         for name, value in fresh.items():
             added = value.numpy()[: len(rows)]
             known = self.state.get(name, added[:0])

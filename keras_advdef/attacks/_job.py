@@ -59,6 +59,8 @@ class Job:
         self.size = min(size, self.count)
         self.key = make_key(seed)
         self.verbose = int(verbose in ("auto", 1))
+        # Which values may change, with the axes of the images.
+        self.mask: np.ndarray | None = None
         self.model = model
         self.logits_fn = attack.logits_function(model)
         check_image_shape(owner, model, self.images)
@@ -99,9 +101,8 @@ class Job:
         for index, rows in enumerate(self.slices()):
             labels = tf.constant(pad_rows(self.labels[rows], self.size))
             key = fold_in(self.key, index)
-            found, is_finite = self.compiled.craft(
-                self.batch(rows), labels, epsilon, key
-            )
+            images, mask = self.batch(rows), self.masks(rows)
+            found, is_finite = self.compiled.craft(images, labels, epsilon, key, mask)
             self.check_batch(rows, is_finite)
             self.result[rows] = found.numpy()[: len(self.result[rows])]
             progress.update(min(rows.stop, self.count))
@@ -128,6 +129,18 @@ class Job:
         images = self.images[rows].astype(np.float32)
         np.clip(images, self.range.low, self.range.high, out=images)
         return tf.constant(pad_rows(images, size or self.size))
+
+    def masks(
+        self, rows: slice | np.ndarray, size: int | None = None
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns the mask of some images, padded like them, alone in a tuple.
+
+        Without a mask, the tuple is empty.
+        """
+        if self.mask is None:
+            return ()
+        whole = np.broadcast_to(self.mask, self.images.shape)
+        return (tf.constant(pad_rows(whole[rows], size or self.size)),)
 
     def slices(self) -> list[slice]:
         """Returns the rows of each batch."""
@@ -214,6 +227,10 @@ class SubJob:
     def batch(self, rows: slice | np.ndarray, size: int) -> tf.Tensor:
         """Returns some images as float32, padded to `size`; see `Job.batch`."""
         return self._job.batch(self._rows[rows], size)
+
+    def masks(self, rows: slice | np.ndarray, size: int) -> tuple[tf.Tensor, ...]:
+        """Returns the mask of some images; see `Job.masks`."""
+        return self._job.masks(self._rows[rows], size)
 
     def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
         """Stores a success in the whole job's result; see `Job.keep`."""

@@ -37,7 +37,10 @@ class TracedAttack:
         self._view = view
 
     def _parts(
-        self, temperature: tf.Tensor, numbers: Numbers | None = None
+        self,
+        temperature: tf.Tensor,
+        numbers: Numbers | None = None,
+        state: "State | None" = None,
     ) -> tuple[Any, LogitsFunction]:
         """Returns the attack, and the model as it calls it; fresh for each trace."""
         attack, model = self._attack_with(numbers or {}), self._model()
@@ -45,7 +48,10 @@ class TracedAttack:
             model = dataclasses.replace(
                 self._view, model=model, temperature=temperature
             )
-        return attack, attack.logits_function(model)
+        logits_fn = attack.logits_function(model)
+        if state is not None and "mask" in state:
+            logits_fn = logits_fn.within(state["mask"], state["images"])
+        return attack, logits_fn
 
     def _attack_with(self, numbers: Numbers) -> Any:
         attack = copy.copy(self._attack())
@@ -54,13 +60,14 @@ class TracedAttack:
 
     def craft(
         self,
-        rows: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+        rows: tuple[tf.Tensor, ...],
         temperature: tf.Tensor,
         key: tf.Tensor,
     ) -> Any:
         attack, logits_fn = self._parts(temperature)
-        images, labels, epsilon = rows
+        images, labels, epsilon, *mask = rows
         unit = attack.value_range.to_unit(images)
+        logits_fn = logits_fn.within(mask[0], unit) if mask else logits_fn
         with watch_logits(unit) as looks:
             found = attack.perturb(logits_fn, unit, labels, epsilon, key)
             found = kept_in_ball(found, unit, epsilon, attack.norm)
@@ -78,16 +85,29 @@ class TracedAttack:
     def start(
         self, rows: tuple[tf.Tensor, ...], temperature: tf.Tensor, key: tf.Tensor
     ) -> "State":
-        attack, logits_fn = self._parts(temperature)
-        images, labels, epsilon, run = rows
-        return attack.start(logits_fn, images, labels, epsilon, key, run)
+        return self._begun("start", rows, temperature, key)
 
     def begin(
         self, rows: tuple[tf.Tensor, ...], temperature: tf.Tensor, key: tf.Tensor
     ) -> "State":
+        return self._begun("begin", rows, temperature, key)
+
+    def _begun(
+        self,
+        name: str,
+        rows: tuple[tf.Tensor, ...],
+        temperature: tf.Tensor,
+        key: tf.Tensor,
+    ) -> "State":
         attack, logits_fn = self._parts(temperature)
-        images, labels, epsilon, run = rows
-        return attack.begin(logits_fn, images, labels, epsilon, key, run)
+        begin = getattr(attack, name)
+        images, labels, epsilon, run, *mask = rows
+        if not mask:
+            return begin(logits_fn, images, labels, epsilon, key, run)
+        unit = attack.value_range.to_unit(images)
+        logits_fn = logits_fn.within(mask[0], unit)
+        state = begin(logits_fn, images, labels, epsilon, key, run)
+        return {**state, "mask": mask[0]}
 
     def step(
         self,
@@ -98,7 +118,7 @@ class TracedAttack:
         steps: tf.Tensor,
     ) -> "State":
         state, numbers, epsilon = rows
-        attack, logits_fn = self._parts(temperature, numbers)
+        attack, logits_fn = self._parts(temperature, numbers, state)
         taken = state["step"] + tf.cast(index, tf.float32)
         fresh = fold_in(key, index)
         moved = attack.step(logits_fn, state, epsilon, fresh, taken)
@@ -112,7 +132,7 @@ class TracedAttack:
         index: tf.Tensor,
         sample: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
-        attack, logits_fn = self._parts(temperature)
+        attack, logits_fn = self._parts(temperature, state=seen)
         key = fold_in(fold_in(key, index), sample)
         with watch_logits(seen["iterate"]) as looks:
             found = attack.look(logits_fn, seen, key)
@@ -139,7 +159,7 @@ class TracedAttack:
         key: tf.Tensor,
         sample: tf.Tensor,
     ) -> tuple[tf.Tensor, ...]:
-        attack, logits_fn = self._parts(temperature)
+        attack, logits_fn = self._parts(temperature, state=seen)
         return attack.glance(logits_fn, seen, key, sample)
 
     def keep(
@@ -158,8 +178,8 @@ class TracedAttack:
         key: tf.Tensor,
         count: tf.Tensor,
     ) -> "State":
-        attack, logits_fn = self._parts(temperature)
         state, epsilon = rows
+        attack, logits_fn = self._parts(temperature, state=state)
         state = attack.evaluate(logits_fn, state, key)
         return _settled(attack, state, epsilon, count)
 

@@ -110,7 +110,8 @@ class Walk(MinimalAttack):
             state = states[0]
             look = self._look(logits_fn, state["point"], labels, key)
             state = self._remembered(state, look)
-            return (self.move(state, look, tf.cast(index, tf.float32), key),)
+            moved = self.move(state, look, tf.cast(index, tf.float32), key)
+            return ({**moved, "point": logits_fn.confined(moved["point"])},)
 
         state = {
             "images": images,

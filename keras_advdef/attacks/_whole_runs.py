@@ -38,13 +38,14 @@ class _Batch:
         self.logits_fn = job.logits_fn
         self.images = job.batch(rows)
         self.labels = tf.constant(pad_rows(job.labels[rows], job.size))
+        self.mask = job.masks(rows)
 
     def start(
         self, run: int, epsilon: tf.Tensor, key: tf.Tensor, name: str = "start"
     ) -> "State":
         number = tf.fill([len(self.images)], run)
-        images, labels = self.images, self.labels
-        return self.compiled.start(images, labels, epsilon, key, number, name)
+        rows = self.images, self.labels, epsilon
+        return self.compiled.start(*rows, key, number, self.mask, name=name)
 
     def pixels(self, found: tf.Tensor, epsilon: tf.Tensor) -> np.ndarray:
         return self.compiled.pixels(found, self.images, epsilon).numpy()

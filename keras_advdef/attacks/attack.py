@@ -25,6 +25,7 @@ from keras_advdef.core.image_source import load_images
 from keras_advdef.core.logits import LogitsFunction, watch_logits
 from keras_advdef.core.model_inputs import add_channels, single_input
 from keras_advdef.core.norms import NORMS
+from keras_advdef.core.pixel_mask import checked_mask
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.value_range import (
@@ -99,6 +100,8 @@ class Attack:
         "logits": MODEL_ARGUMENTS,
         "confirm": (*MODEL_ARGUMENTS, "targeted", "eot_samples"),
     }
+    # Whether some pixels can be left out by a mask.
+    takes_mask: bool = True
     # Whether `perturb` also takes rows of probabilities for labels.
     takes_rows = False
 
@@ -212,6 +215,7 @@ class Attack:
         *,
         target_labels: Any = None,
         epsilon: Any = None,
+        mask: Any = None,
         seed: Any = None,
     ) -> tf.Tensor:
         """Returns adversarial images for a batch of tensors, in any graph.
@@ -226,6 +230,7 @@ class Attack:
                 all others the most likely class.
             target_labels: The classes to reach, for a targeted attack.
             epsilon: Overrides the constructor's; a number, scalar or `(batch,)`.
+            mask: Booleans, or zeros and ones: which pixels may change; see `generate`.
             seed: Integer or key that fixes every draw; `None` draws at run time.
 
         Returns:
@@ -237,6 +242,10 @@ class Attack:
         all_axes = add_channels(images)
         unit = self.value_range.to_unit(tf.cast(all_axes, tf.float32))
         unit = tf.clip_by_value(unit, 0.0, 1.0)
+        allowed = self._mask(mask, tuple(unit.shape))
+        if allowed is not None:
+            allowed = tf.broadcast_to(allowed, tf.shape(unit))
+            logits_fn = logits_fn.within(allowed, unit)
         self.check_targets(target_labels)
         given = target_labels if self.targeted else labels
         if tf.executing_eagerly():
@@ -251,7 +260,7 @@ class Attack:
             check_clean(self, logits_fn, unit, key, looks)
         pixels = tf.stop_gradient(self.value_range.pixels_of(found))
         clean = tf.cast(all_axes, tf.float32)
-        same = self.same(pixels, clean)
+        same = self._unchanged(pixels, clean, allowed)
         pixels = pixels if same is None else tf.where(same, clean, pixels)
         return pixels if all_axes is images else pixels[..., 0]
 
@@ -263,6 +272,7 @@ class Attack:
         *,
         target_labels: Any = None,
         epsilon: float | None = None,
+        mask: Any = None,
         seed: int | None = None,
         batch_size: int = 128,
         verbose: str | int = "auto",
@@ -282,6 +292,10 @@ class Attack:
                 the model's predictions.
             target_labels: The classes to reach, for a targeted attack.
             epsilon: Overrides the constructor's.
+            mask: Booleans, or zeros and ones: which pixels may change. Of shape
+                `(rows, cols)` or `(rows, cols, channels)`, or one for each image with
+                their number before; one channel stands for all. All other pixels come
+                back the same to the bit. `None` for all pixels.
             seed: Integer that fixes every draw; `None` for fresh ones.
             batch_size: Images per compiled call.
             verbose: 0 for silence, 1 or "auto" for a progress bar.
@@ -292,7 +306,8 @@ class Attack:
             Float32 array of the shape of `images`, in `value_range`.
 
         Raises:
-            ValueError: If images, labels or epsilon are invalid; the message says how.
+            ValueError: If images, labels, epsilon or mask are invalid, or the attack
+                takes no mask; the message says how.
         """
         owner = type(self).__name__
         epsilon = self.epsilon if epsilon is None else self.checked_epsilon(epsilon)
@@ -309,11 +324,30 @@ class Attack:
             seed=seed,
             verbose=verbose,
         )
+        job.mask = self._mask(mask, job.images.shape)
         self.fill(job, radius, stop_early=stop_early)
-        same = self.same(job.result, job.images)
+        same = self._unchanged(job.result, job.images, job.mask)
         if same is not None:
-            np.copyto(job.result, job.images, casting="same_kind", where=same)
+            np.copyto(job.result, job.images, casting="unsafe", where=same)
         return job.result.reshape(job.shape)
+
+    def _mask(self, mask: Any, shape: tuple[int | None, ...]) -> Any:
+        """Returns a checked mask that broadcasts to images, or `None`."""
+        if mask is None:
+            return None
+        owner = type(self).__name__
+        if not self.takes_mask:
+            rule = "None, because this attack moves whole images"
+            advice = "Use an attack that follows gradients."
+            raise invalid(owner, "mask", rule, mask, advice=advice)
+        return checked_mask(owner, mask, shape)
+
+    def _unchanged(self, found: Any, images: Any, mask: Any) -> Any:
+        """Returns which values come back as they were given, `None` for none."""
+        same = self.same(found, images)
+        if mask is None:
+            return same
+        return ~mask if same is None else same | ~mask
 
     def same(self, found: Any, images: Any) -> Any:
         """Returns which values come back as they were given, to the bit.

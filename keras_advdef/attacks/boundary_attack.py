@@ -69,6 +69,7 @@ class BoundaryAttack(MinimalAttack):
     ((1,), [True])
     """
 
+    takes_mask = False
     norms: ClassVar[tuple[str, ...]] = ("l2",)
 
     settled: ClassVar[dict[str, Any]] = {

@@ -216,6 +216,7 @@ class FAB(MinimalAttack, SteppedAttack):
             widest = norm_per_image(tf.ones_like(images[:1]), self.norm)
             radius = 0.5 * tf.minimum(epsilon, widest)
             start = random_surface_point(fold_in(key, 1), images, radius, self.norm)
+            start = logits_fn.confined(start)
             is_later = tf.broadcast_to(run >= targets, tf.shape(labels))
             state["iterate"] = tf.where(per_image(is_later, images), start, images)
         return state

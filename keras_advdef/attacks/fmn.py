@@ -25,6 +25,8 @@ from keras_advdef.core.norms import (
     steepest_step,
 )
 
+# First step in "linf", where one of length 1 moves most pixels by next to nothing.
+_LINF_STEP = 10.0
 # Shares of their first values to which the step size and gamma fall.
 _LAST_STEP, _LAST_GAMMA = 0.01, 0.02
 # 26 halvings bring the share of a step to float32 precision.
@@ -51,7 +53,8 @@ class FMN(Walk):
             of a pixel counts.
         steps: Steps, one forward and one backward pass each.
         step_size: First length of the steps in l2, whatever the norm, in the units of
-            `value_range`; `None` for the width of the range.
+            `value_range`; `None` for the width of the range, and ten times that for
+            "linf".
         gamma: Share above 0, at most 1, by which the ball grows or shrinks at first.
         **kwargs: `targeted`, `training`, `precision` (of the backward passes),
             `eot_samples` and `value_range`; see `Attack`.
@@ -104,7 +107,7 @@ class FMN(Walk):
         gamma = annealed(taken, self.steps, first, last)
         resize = self._count if self.norm == "l0" else self._radius
         radius = tf.minimum(resize(state, look, gamma), widest(images, self.norm))
-        first = 1.0
+        first = _LINF_STEP if self.norm == "linf" else 1.0
         if self.step_size is not None:
             first = self.step_size / self.value_range.span
         length = annealed(taken, self.steps, first, _LAST_STEP * first)

@@ -236,6 +236,7 @@ class GradientAttack(SteppedAttack):
         iterate = first_iterate(
             self.random_start, images, epsilon, norm=self.norm, key=key
         )
+        iterate = logits_fn.confined(iterate)
         state = {
             "images": images,
             "labels": labels,
@@ -270,7 +271,8 @@ class GradientAttack(SteppedAttack):
 
     def seen(self, state: State) -> State:
         """Returns the part of the state that `slope` and `glance` use."""
-        return {name: state[name] for name in _SEEN if name in state}
+        names = (*_SEEN, "images", "mask") if "mask" in state else _SEEN
+        return {name: state[name] for name in names if name in state}
 
     def move(
         self,

@@ -74,6 +74,7 @@ class HopSkipJump(MinimalAttack):
     ((1,), [True])
     """
 
+    takes_mask = False
     norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
 
     settled: ClassVar[dict[str, Any]] = {"precision": "float32", "eot_samples": 1}

@@ -128,7 +128,9 @@ class JSMA(MinimalAttack):
             points = tf.where(raised, higher, points)
             return index + 1, points, unused & ~raised, active
 
-        unused = tf.ones_like(images, tf.bool)
+        unused = logits_fn.mask
+        if unused is None:
+            unused = tf.ones_like(images, tf.bool)
         active = tf.ones_like(labels, tf.bool)
         return tf.while_loop(
             lambda index, points, unused, active: (

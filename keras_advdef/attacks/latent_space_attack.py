@@ -79,6 +79,8 @@ class LatentSpaceAttack(Attack):
     (2, 4, 4, 1)
     """
 
+    takes_mask = False
+
     def __init__(
         self,
         epsilon: float | None = None,

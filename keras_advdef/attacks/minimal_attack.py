@@ -158,6 +158,7 @@ class MinimalAttack(Attack):
         *,
         target_labels: Any = None,
         epsilon: float | None = None,
+        mask: Any = None,
         seed: int | None = None,
         batch_size: int = 128,
         verbose: str | int = "auto",
@@ -173,6 +174,7 @@ class MinimalAttack(Attack):
             labels: True labels, integer or one-hot; `None` for the predictions.
             target_labels: The classes to reach, for a targeted attack.
             epsilon: Overrides the constructor's.
+            mask: Which pixels may change; see `generate`.
             seed: Integer that fixes every draw; `None` for fresh ones.
             batch_size: Images per compiled call.
             verbose: 0 for silence, 1 or "auto" for a progress bar.
@@ -197,6 +199,7 @@ class MinimalAttack(Attack):
             labels,
             target_labels=target_labels,
             epsilon=epsilon,
+            mask=mask,
             seed=seed,
             batch_size=batch_size,
             verbose=verbose,

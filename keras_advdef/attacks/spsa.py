@@ -120,8 +120,8 @@ class SPSA(GradientAttack):
     ) -> tf.Tensor:
         """Returns the gradient estimated at the iterate from `samples` pairs."""
         delta = _SHARE if self.delta is None else self.delta / self.value_range.span
-        above = tf.minimum(state["iterate"] + delta, 1.0)
-        below = tf.maximum(state["iterate"] - delta, 0.0)
+        above = logits_fn.confined(tf.minimum(state["iterate"] + delta, 1.0))
+        below = logits_fn.confined(tf.maximum(state["iterate"] - delta, 0.0))
         shape = tf.unstack(tf.shape(above))
 
         def add(

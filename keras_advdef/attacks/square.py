@@ -101,6 +101,7 @@ class Square(SteppedAttack):
         key = fold_in(key, streams.SQUARE_START)
         first = stripes if self.norm == "linf" else tiles
         iterate = _drawn(first, fold_in(key, 0), images, epsilon=epsilon)
+        iterate = logits_fn.confined(iterate)
         losses, broken = self._evaluate(logits_fn, iterate, labels, fold_in(key, 1))
         return {
             "images": images,
@@ -125,6 +126,7 @@ class Square(SteppedAttack):
         best = state["best"]
         clean, key_here = state["images"], fold_in(key, 0)
         proposal = _drawn(propose, key_here, clean, best, epsilon=epsilon, taken=taken)
+        proposal = logits_fn.confined(proposal)
         losses, broken = self._evaluate(
             logits_fn, proposal, state["labels"], fold_in(key, 1)
         )

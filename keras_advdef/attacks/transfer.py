@@ -52,6 +52,7 @@ class Transfer(Attack):
             training=attack.training,
         )
         self.surrogate = surrogate
+        self.takes_mask = attack.takes_mask
         # Raises if it is not a model.
         attack.logits_function(surrogate)
 
@@ -64,9 +65,9 @@ class Transfer(Attack):
         seed: tf.Tensor,
     ) -> tf.Tensor:
         """Returns adversarial images in `[0, 1]`; see `Attack.perturb`."""
-        del logits_fn
         surrogate_fn = self.attack.logits_function(self.surrogate)
         surrogate_fn.build(tuple(images.shape[1:]))
+        surrogate_fn = surrogate_fn.within(logits_fn.mask, images)
         return self.attack.perturb(surrogate_fn, images, labels, epsilon, seed)
 
     def passes(self, classes: int, model: Any = None) -> Passes:

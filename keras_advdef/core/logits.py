@@ -1,6 +1,7 @@
 """LogitsFunction: any classifier as a function from images to logits."""
 
 import contextlib
+import copy
 import functools
 import threading
 from collections.abc import Callable, Iterator
@@ -172,7 +173,9 @@ class LogitsFunction:
         )
         self._is_keras = isinstance(self.model, keras.layers.Layer)
         self.value_range = value_range
-        self._exact = None
+        self._exact: LogitsFunction | None = None
+        # Which values may change, and the images that all others are taken from.
+        self._frame: tuple[tf.Tensor, tf.Tensor] | None = None
         self._traced: dict[tuple[str, ...], Callable[..., tf.Tensor]] = {}
         if precision != "float32":
             self._exact = LogitsFunction(
@@ -228,10 +231,40 @@ class LogitsFunction:
             if self._exact is not None:
                 self._exact._look_inside()
 
+    def within(self, mask: tf.Tensor | None, images: tf.Tensor) -> "LogitsFunction":
+        """Returns the function of images of which only some values may change.
+
+        All others are taken from the clean images, so gradients there are zero.
+
+        Args:
+            mask: Booleans of the shape of `images`; `None` for the function itself.
+            images: The clean images in `[0, 1]`.
+        """
+        if mask is None:
+            return self
+        found = copy.copy(self)
+        found._frame = (mask, images)
+        if self._exact is not None:
+            found._exact = self._exact.within(mask, images)
+        return found
+
+    @property
+    def mask(self) -> tf.Tensor | None:
+        """Which values of the images may change; `None` for all."""
+        return None if self._frame is None else self._frame[0]
+
+    def confined(self, points: tf.Tensor) -> tf.Tensor:
+        """Returns points with the values of the clean images where none may change."""
+        if self._frame is None:
+            return points
+        mask, images = self._frame
+        return tf.where(mask, points, images)
+
     @tf.autograph.experimental.do_not_convert
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 logits of shape `(batch, classes)`."""
-        logits = self.on_pixels(self.value_range.from_unit(images))
+        points = self.confined(images)
+        logits = self.on_pixels(self.value_range.from_unit(points))
         _note(self, images, logits)
         return logits
 
@@ -278,7 +311,7 @@ class LogitsFunction:
 
     def member_logits(self, images: tf.Tensor) -> tf.Tensor:
         """Returns float32 `member_logits` of a `LogitsModel`, at full precision."""
-        pixels = self.view.seen(self.value_range.from_unit(images))
+        pixels = self.view.seen(self.value_range.from_unit(self.confined(images)))
         found = tf.cast(self._outputs(pixels, self.model.member_logits), tf.float32)
         return finite_masks(found)
 

@@ -40,9 +40,10 @@ def into_ball(change, low, high, radius, norm):
     return cut(above)
 
 
-def reference(steps, norm, gamma=0.05, step_size=1.0):
+def reference(steps, norm, gamma=0.05, step_size=None):
     """FMN (Pintor et al. 2021) in plain loops and float64."""
     order, dual = _ORDERS[norm]
+    step_size = step_size or (10.0 if norm == "linf" else 1.0)
 
     def points(net, clean, label):
         point, radius, nearest = clean.copy(), np.inf, np.inf
