@@ -54,7 +54,11 @@ def full_range(request: Request) -> float:
 
 
 def measure_curve(
-    request: Request, probed: ProbeResult, runner: Runner
+    request: Request,
+    probed: ProbeResult,
+    runner: Runner,
+    *,
+    nearest: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[RobustnessCurve, np.ndarray]:
     """Measures the curve; an image broken at one epsilon is broken at all larger ones.
 
@@ -65,6 +69,8 @@ def measure_curve(
         request: The checked arguments.
         probed: What the probe found out about the model.
         runner: Runs the attacks; has run those at the evaluation's epsilon.
+        nearest: Indices of images and the smallest norms known to break them; such
+            images count as broken from there on, and are not attacked again.
 
     Returns:
         The curve; and which of all images the worst case at the evaluation's epsilon
@@ -96,6 +102,7 @@ def measure_curve(
             attacked = runner.evaluate_worst("all")
             wrong = attacked[:, rows].mean(axis=0)
         elif epsilon:
+            wrong[_within(epsilon, nearest, len(rows))] = 1.0
             stand_against(index, epsilon)
         shares[epsilon] = wrong.copy()
     curve = RobustnessCurve(
@@ -104,6 +111,16 @@ def measure_curve(
         attack=str(attack),
     )
     return curve, attacked
+
+
+def _within(
+    epsilon: float, nearest: tuple[np.ndarray, np.ndarray] | None, count: int
+) -> np.ndarray:
+    """Returns which of the first images are known to break within an epsilon."""
+    if nearest is None:
+        return np.zeros(0, int)
+    rows, norms = nearest
+    return rows[(norms <= epsilon) & (rows < count)]
 
 
 def _estimates(

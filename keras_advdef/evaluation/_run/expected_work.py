@@ -7,7 +7,7 @@ from keras_advdef.evaluation._measure.robustness_curve import (
     CURVE_STEPS,
     curve_epsilons,
 )
-from keras_advdef.evaluation._measure.smallest_perturbations import minimal_attack
+from keras_advdef.evaluation._measure.smallest_perturbations import minimal_attacks
 from keras_advdef.evaluation._plan.card_attacks import early_draws
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
@@ -110,11 +110,12 @@ class ExpectedWork:
         unbounded = unbounded_stage(request, self._probed)
         works[unbounded.key] = Work(max(unbounded.attack.passes(0)) * checked, compiles)
         works["report"] = Work(0.0, 0.0, _REPORT_SECONDS if self._is_written else 0.0)
-        nearest = minimal_attack(request, self._probed)
-        if nearest is not None:
-            each = max(nearest.passes(self._probed.classes))
+        nearest = minimal_attacks(request, self._probed)
+        if nearest:
+            classes = self._probed.classes
+            each = sum(max(attack.passes(classes)) for attack in nearest)
             passes = float(each * min(checked, request.budget.searched))
-            works["nearest"] = Work(passes, _SMALLEST_COMPILES)
+            works["nearest"] = Work(passes, _SMALLEST_COMPILES * len(nearest))
         if isinstance(request.evaluated.model, SmoothedClassifier):
             works["certified"] = Work(FORWARD * _CERTIFIED_DRAWS * checked)
         return works | self._corrupted()

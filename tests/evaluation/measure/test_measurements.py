@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from keras_advdef.attacks import PGD
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation._measure.measurements import measure_all
 from keras_advdef.evaluation._run.ledger import Ledger
@@ -54,7 +55,18 @@ def test_smallest_perturbations_within_epsilon_count(measured):
     found, _, records = measured(searched=3, curve=[])
     assert found.adaptive.tolist() == [[True, True, True, False]]
     assert found.curve.estimates[-1].correct == 1
-    assert records[0]["name"].endswith("at smaller epsilons, FAB-20")
+    assert records[0]["name"].endswith("at smaller epsilons, FMN-100")
+
+
+def test_the_curve_knows_the_smallest_perturbations(measured, monkeypatch):
+    broken = [0.04, 0.08, 0.13]
+    expected = [4, 3, 2, 1, 1]
+    found, _, _ = measured(searched=4, curve=broken)
+    assert [each.correct for each in found.curve.estimates] == expected
+    # The nearest image is not attacked again.
+    monkeypatch.setattr(PGD, "generate", lambda *_, **__: pytest.fail("attacked"))
+    found, _, _ = measured(searched=4, curve=[0.15])
+    assert found.curve.estimates[-1].correct == 0
 
 
 def test_nothing_found_is_no_attack(measured):

@@ -3,12 +3,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_advdef.attacks import FMN
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation._measure import smallest_perturbations as searches
 from keras_advdef.evaluation._measure.smallest_perturbations import (
     SmallestPerturbations,
     find_smallest_perturbations,
+    minimal_attacks,
+    names_of,
 )
 from keras_advdef.evaluation._run.forecast import Forecast
 from keras_advdef.evaluation._run.ledger import Ledger
@@ -61,7 +65,7 @@ class TestFindSmallestPerturbations:
         np.testing.assert_allclose(smallest.norms, expected, rtol=0.02)
         assert smallest.rows.tolist() == [0, 1, 2, 4]
         assert smallest.predicted.tolist() == (1 - LABELS[smallest.rows]).tolist()
-        assert smallest.attack == "FAB-20"
+        assert smallest.attack == "FMN-100"
         changes = tf.constant(smallest.images - IMAGES[smallest.rows])
         found = norm_per_image(changes, norm)
         np.testing.assert_allclose(smallest.norms, found, rtol=1e-5)
@@ -73,10 +77,39 @@ class TestFindSmallestPerturbations:
         np.testing.assert_allclose(smallest.norms, 255 * find().norms, rtol=1e-3)
 
     @pytest.mark.parametrize(
-        ("budget", "attack"), [("standard", "FAB-50"), ("full", "FAB-100")]
+        ("budget", "norm", "attacks"),
+        [
+            ("quick", "l1", "FMN-100"),
+            ("standard", "l2", "FMN-200, DDN-200 and FAB-50"),
+            ("standard", "linf", "FMN-200, PDPGD-200 and FAB-50"),
+            ("full", "l1", "FMN-400, PDPGD-400 and FAB-100"),
+        ],
     )
-    def test_larger_budgets_take_more_steps(self, budget, attack, find):
-        assert find(budget=budget, rows=[0]).attack == attack
+    def test_larger_budgets_take_more_attacks(
+        self, budget, norm, attacks, make_request, make_probe_result
+    ):
+        request = make_request(model=NET, budget=budget, norm=norm)
+        found = minimal_attacks(request, make_probe_result(NET, classes=2))
+        assert names_of(found) == attacks
+        assert {attack.norm for attack in found} == {norm}
+
+    def test_the_nearest_of_several_attacks_counts(self, find, monkeypatch):
+        class Darker(FMN):
+            """Lowers the first pixel; class 1 ends at 0.45, 0.1, 0.15 and 0.3."""
+
+            def __init__(self, by):
+                super().__init__()
+                self.by = by
+
+            def generate(self, model, images, labels, **options):
+                lower = images - self.by * np.reshape([1.0, 0.0], (2, 1, 1))
+                return lower.clip(0, 1).astype("float32")
+
+        attacks = [Darker(0.5), Darker(0.2), Darker(0.01)]
+        monkeypatch.setattr(searches, "minimal_attacks", lambda *_: attacks)
+        found = find()
+        np.testing.assert_allclose(found.norms, [0.5, 0.2, 0.2, 0.5], atol=1e-6)
+        assert found.predicted.tolist() == [0] * 4
 
     @pytest.mark.parametrize("norm", ["linf", "l2"])
     def test_without_gradient_by_decisions(self, norm, find):
