@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_advdef.core import streams
 from keras_advdef.core.image_layout import flattened
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.norms import norm_per_image, per_image
+from keras_advdef.core.norms import norm_per_image, per_image, shrink
 from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.random_numbers import fold_in, uniform
 from keras_advdef.core.random_state import draw_scope
@@ -154,14 +154,15 @@ def to_boundary(
     """Pulls points towards the images by bisection while the prediction holds.
 
     For "l2" along the straight line; for "linf" the perturbation is cut to smaller and
-    smaller cubes.
+    smaller cubes, and for "l1" all its values shrink by the same amount, the smallest
+    ones to zero.
 
     Args:
         decide: Returns whether predictions are as wanted.
         images: Clean images in `[0, 1]`.
         points: Points predicted as wanted, of the same shape.
         key: Key for the draws.
-        norm: "l2" or "linf".
+        norm: "l2", "linf" or "l1".
         halvings: How often the bracket is halved, a number or a float32 scalar.
 
     Returns:
@@ -181,11 +182,14 @@ def to_boundary(
     def halve(index: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
         low, high, kept = state
         middle = 0.5 * (low + high)
+        reach = per_image(middle * radius, images)
         if norm == "l2":
             candidate = images + per_image(middle, images) * perturbation
-        else:
-            reach = per_image(middle * radius, images)
+        elif norm == "linf":
             candidate = images + tf.clip_by_value(perturbation, -reach, reach)
+        else:
+            amount = per_image(radius, images) - reach
+            candidate = images + shrink(perturbation, amount, "l1")
         candidate = tf.clip_by_value(candidate, 0.0, 1.0)
         good = decide(candidate, fold_in(key, index))
         # Keeps the point, not its share: computed again, it might round differently.

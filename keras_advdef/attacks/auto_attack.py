@@ -49,8 +49,8 @@ class AutoAttack(Attack):
     - "rand", for random models: APGD on both losses with gradients averaged over 20
       draws.
 
-    In the l1 ball APGD restarts five times, there are five target classes, and no
-    Square; in "fast", it restarts twice, and there are three. Below four classes the
+    In the l1 ball APGD restarts five times, and there are five target classes; in
+    "fast", it restarts twice, and there are three. Below four classes the
     targeted DLR is the logit margin, and a warning says so (Croce and Hein 2020,
     "Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks", ICML).
@@ -110,18 +110,16 @@ class AutoAttack(Attack):
             return [APGD(loss=loss, **drawn) for loss in ("cross_entropy", "dlr")]
         if self.version == "fast":
             return self._fast_members(common)
-        square = (
-            [] if sparse else [Square(norm=self.norm, queries=self.queries, **common)]
-        )
+        square = Square(norm=self.norm, queries=self.queries, **common)
         targeted = [
             APGD(loss=TargetedDLR(targets), **aimed),
             FAB(target_classes=targets, **stepped),
         ]
         if self.version == "standard":
-            return [APGD(**aimed), *targeted, *square]
+            return [APGD(**aimed), *targeted, square]
         often = {**stepped, "restarts": _RESTARTS}
         untargeted = [APGD(**often), APGD(loss="dlr", **often), FAB(**often)]
-        return [*untargeted, *square, *targeted]
+        return [*untargeted, square, *targeted]
 
     def _fast_members(self, common: dict[str, Any]) -> list[SteppedAttack]:
         sparse = self.norm == "l1"
@@ -129,15 +127,12 @@ class AutoAttack(Attack):
         aimed = {"steps": self.steps, "restarts": _FAST_RESTARTS if sparse else 1}
         nearest = NearestDLR(_NEAREST, candidates=_TARGETS, norm=self.norm)
         fewer = max(1, self.steps // _FEWER_STEPS)
-        members = [
+        return [
             APGD(**aimed, **common),
             APGD(loss=nearest, **aimed, **common),
             FAB(candidates=_NEAREST, steps=fewer, **common),
+            Square(queries=max(1, self.queries // _FEWER_QUERIES), **common),
         ]
-        if not sparse:
-            queries = max(1, self.queries // _FEWER_QUERIES)
-            members.append(Square(queries=queries, **common))
-        return members
 
     def perturb(
         self,

@@ -51,7 +51,7 @@ class HopSkipJump(MinimalAttack):
     Args:
         epsilon: Number of at least 0. Largest norm that counts, in the units of
             `value_range`; `None` for no limit.
-        norm: "l2" or "linf".
+        norm: "l2", "linf" or "l1".
         steps: Jumps.
         initial_evaluations: Decisions of the first step's estimate; each estimate is
             rounded up to whole passes of the model.
@@ -75,7 +75,7 @@ class HopSkipJump(MinimalAttack):
     """
 
     takes_mask = False
-    norms: ClassVar[tuple[str, ...]] = ("l2", "linf")
+    norms: ClassVar[tuple[str, ...]] = ("l2", "linf", "l1")
 
     settled: ClassVar[dict[str, Any]] = {"precision": "float32", "eot_samples": 1}
 
@@ -157,7 +157,7 @@ class HopSkipJump(MinimalAttack):
 
     def _halvings(self, images: tf.Tensor) -> tf.Tensor:
         """Returns how often the search halves: down to `d**-1.5`, or `d**-2`."""
-        power = 1.5 if self.norm == "l2" else 2.0
+        power = 2.0 if self.norm == "linf" else 1.5
         values = tf.cast(value_count(images), tf.float64)
         halvings = tf.math.ceil(power * tf.math.log(values) / math.log(2.0) - _WHOLE)
         halvings = tf.clip_by_value(halvings, _FEWEST_HALVINGS, _MOST_HALVINGS)
@@ -194,7 +194,7 @@ class HopSkipJump(MinimalAttack):
     ) -> tf.Tensor:
         """Returns the length of the probes: wide at first, then as the search."""
         root = value_count(images) ** 0.5
-        spread = root if self.norm == "l2" else root**2
+        spread = root**2 if self.norm == "linf" else root
         delta = spread * 2.0 ** -self._halvings(images) * distance
         delta = tf.maximum(delta, root * _LEAST_PROBE)
         return tf.where(index == 0, _FIRST_DELTA, delta)
@@ -257,7 +257,7 @@ class HopSkipJump(MinimalAttack):
     ) -> tf.Tensor:
         """Draws vectors of l2 norm one, `(chunk, batch, ...)`."""
         shape = [chunk, *tf.unstack(tf.shape(images))]
-        if self.norm == "l2":
+        if self.norm != "linf":
             noise = normal(key, shape)
         else:
             noise = 2.0 * uniform(key, shape) - 1.0

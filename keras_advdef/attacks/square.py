@@ -1,5 +1,6 @@
 """Square: random search over square patches, from logits alone."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from keras_advdef.core.image_layout import (
     value_count,
 )
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.norms import norm_per_image, per_image
+from keras_advdef.core.norms import NORMS, norm_per_image, per_image
 from keras_advdef.core.predictions import logit_margin
 from keras_advdef.core.random_numbers import fold_in, uniform
 from keras_advdef.core.random_state import draw_scope
@@ -33,6 +34,8 @@ _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _SHORTEST_PATCH = 3
 _TILES = 5
 _TINY = 1e-12
+# In l1, what the box cuts off is given to the rest this often.
+_REFILLS = 3
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -41,15 +44,16 @@ class Square(SteppedAttack):
 
     Each proposal changes one square at a random place, whose side shrinks with the
     number of queries, and is kept if the logit margin rises (Andriushchenko et al.
-    2020, with the sides of AutoAttack). It needs no gradient, so it reveals gradient
-    masking. Broken images stop, and leave `generate` early whatever `stop_early` is.
+    2020, with the sides of AutoAttack; in l1 as Croce and Hein 2021, "Mind the box").
+    It needs no gradient, so it reveals gradient masking. Broken images stop, and leave
+    `generate` early whatever `stop_early` is.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
             `value_range`; `None` if each call gives it.
         queries: Proposals for each image, each one forward pass; the start is one more.
-        **kwargs: `restarts`, `norm` ("linf" or "l2"), `targeted`, `training`,
-            `precision` and `value_range`; see `SteppedAttack` and `Attack`.
+        **kwargs: `restarts`, `norm`, `targeted`, `training`, `precision` and
+            `value_range`; see `SteppedAttack` and `Attack`.
 
     Raises:
         ValueError: If an argument is outside its bounds.
@@ -65,7 +69,7 @@ class Square(SteppedAttack):
     0
     """
 
-    norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
+    norms: ClassVar[tuple[str, ...]] = NORMS
     moving: ClassVar[tuple[str, ...]] = ("best", "best_loss", "broken", "loss")
     segment: ClassVar[int] = 50
     trace_arguments: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(
@@ -99,7 +103,9 @@ class Square(SteppedAttack):
         """Returns the state of stripes or tiles; see `SteppedAttack.init_state`."""
         del run
         key = fold_in(key, streams.SQUARE_START)
-        first = stripes if self.norm == "linf" else tiles
+        first = stripes
+        if self.norm != "linf":
+            first = functools.partial(tiles, norm=self.norm)
         iterate = _drawn(first, fold_in(key, 0), images, epsilon=epsilon)
         iterate = logits_fn.confined(iterate)
         losses, broken = self._evaluate(logits_fn, iterate, labels, fold_in(key, 1))
@@ -122,7 +128,9 @@ class Square(SteppedAttack):
         taken: tf.Tensor,
     ) -> State:
         """Changes a square of the best point where that raises the loss."""
-        propose = recolored_square if self.norm == "linf" else moved_mass
+        propose = recolored_square
+        if self.norm != "linf":
+            propose = functools.partial(moved_mass, norm=self.norm)
         best = state["best"]
         clean, key_here = state["images"], fold_in(key, 0)
         proposal = _drawn(propose, key_here, clean, best, epsilon=epsilon, taken=taken)
@@ -205,12 +213,17 @@ def _drawn(
 
 
 def bumps(
-    down: tf.Tensor, along: tf.Tensor, *, side: tf.Tensor, is_turned: tf.Tensor
+    down: tf.Tensor,
+    along: tf.Tensor,
+    *,
+    side: tf.Tensor,
+    is_turned: tf.Tensor,
+    norm: str = "l2",
 ) -> tf.Tensor:
     """Returns images that hold a patch, or its transpose, and zeros around it.
 
     A patch consists of two bumps of equal norm, the upper one positive and the lower
-    one negative, with an l2 norm of one together. At Chebyshev distance d from its
+    one negative, with a norm of one together. At Chebyshev distance d from its
     center, a bump is as high as the sum of `1 / j**2` over `j > d`, up to the square's
     edge (Andriushchenko et al. 2020).
 
@@ -222,6 +235,7 @@ def bumps(
         along: Each column's place in the patch, `(batch, cols)`.
         side: Sides of the patches as floats, `(batch, 1)` or `(1, 1)`.
         is_turned: Whether to transpose, `(batch, 1)`.
+        norm: "l2" or "l1".
 
     Returns:
         Float32 tensor of shape `(batch, rows, cols, 1)`.
@@ -237,7 +251,7 @@ def bumps(
            [-0.13, -0.65, -0.13]], dtype=float32)
     """
     sums = _sums_of_terms(tf.maximum(tf.shape(down)[1], tf.shape(along)[1]))
-    factors = _factors(side, sums)
+    factors = _factors(side, sums, norm)
     height, factor = _profile(down, side, (sums, *factors), ~is_turned)
     other_height, other_factor = _profile(along, side, (sums, *factors), is_turned)
     height = tf.minimum(height[:, :, None], other_height[:, None])
@@ -251,7 +265,9 @@ def _sums_of_terms(length: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.cumsum(tf.pad(terms, [[1, 0]])), tf.float32)
 
 
-def _factors(side: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _factors(
+    side: tf.Tensor, sums: tf.Tensor, norm: str
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns what makes both bumps equally long and the patch's norm one.
 
     Returns:
@@ -259,14 +275,16 @@ def _factors(side: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         one's, which is negative; of the shape of `side`.
     """
     upper = tf.floor(0.5 * side)
-    squares = [_squares(rows, side, sums) for rows in (upper, side - upper)]
-    halves = tf.add_n([tf.cast(each > 0.0, tf.float32) for each in squares])
-    up, down = (tf.math.divide_no_nan(1.0, tf.sqrt(halves * each)) for each in squares)
+    masses = [_bump_mass(rows, side, sums, norm) for rows in (upper, side - upper)]
+    halves = tf.add_n([tf.cast(each > 0.0, tf.float32) for each in masses])
+    up, down = (tf.math.divide_no_nan(1.0, _root(halves * m, norm)) for m in masses)
     return up, -down
 
 
-def _squares(rows: tf.Tensor, cols: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
-    """Returns the sum of a bump's squares, ring by ring around its center."""
+def _bump_mass(
+    rows: tf.Tensor, cols: tf.Tensor, sums: tf.Tensor, norm: str
+) -> tf.Tensor:
+    """Returns the mass of a bump, ring by ring around its center."""
     distance = tf.range(value_count(sums[None]))[None]
     farthest = tf.floor(0.5 * cols)
 
@@ -278,7 +296,17 @@ def _squares(rows: tf.Tensor, cols: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
     covered = within(rows) * within(cols)
     ring = covered - tf.pad(covered[:, :-1], [[0, 0], [1, 0]])
     height = tf.maximum(_look_up(sums, farthest + 1.0) - sums, 0.0)
-    return tf.reduce_sum(ring * tf.square(height), axis=1, keepdims=True)
+    return tf.reduce_sum(ring * _mass(height, norm), axis=1, keepdims=True)
+
+
+def _mass(values: tf.Tensor, norm: str) -> tf.Tensor:
+    """Returns what adds up over pixels: squares in l2, sizes in l1."""
+    return tf.square(values) if norm == "l2" else tf.abs(values)
+
+
+def _root(mass: tf.Tensor, norm: str) -> tf.Tensor:
+    """Returns the norm for a mass."""
+    return tf.sqrt(mass) if norm == "l2" else mass
 
 
 def _profile(
@@ -313,7 +341,7 @@ def side_length(rows: Any, cols: Any, taken: tf.Tensor, norm: str) -> tf.Tensor:
         rows: Rows of an image, a float or a float32 scalar.
         cols: Its columns.
         taken: Proposals made before, float32, a scalar or `(batch,)`.
-        norm: "linf", or "l2" for odd sides of at least 3.
+        norm: "linf", or another norm for odd sides of at least 3.
 
     Returns:
         Whole numbers as float32, `(1, 1)` or `(batch, 1)`, none longer than the image.
@@ -331,7 +359,7 @@ def side_length(rows: Any, cols: Any, taken: tf.Tensor, norm: str) -> tf.Tensor:
     area = tf.cast(rows, tf.float64) * tf.cast(cols, tf.float64)
     side = tf.cast(tf.maximum(tf.round(tf.sqrt(share * area)), 1.0), tf.float32)
     longest = tf.minimum(rows, cols)
-    if norm == "l2":
+    if norm != "linf":
         side, longest = _odd(tf.maximum(side, _SHORTEST_PATCH)), _odd(longest - 1.0)
     return tf.minimum(side, longest)
 
@@ -407,13 +435,16 @@ def recolored_square(
     return tf.where(window, tf.clip_by_value(images + step, 0.0, 1.0), best)
 
 
-def tiles(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
-    """Covers images by a five by five grid of patches, the start for "l2".
+def tiles(
+    key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor, *, norm: str = "l2"
+) -> tf.Tensor:
+    """Covers images by a five by five grid of patches, the start for "l2" and "l1".
 
     Args:
         key: Int64 tensor of shape `(2,)`.
         images: Clean images in `[0, 1]`, `(batch, rows, cols, channels)`.
         epsilon: Radius, a scalar or `(batch,)`.
+        norm: "l2" or "l1".
 
     Returns:
         Tensor of the shape of `images`.
@@ -439,11 +470,12 @@ def tiles(key: tf.Tensor, images: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
             along[None],
             side=side[None, None],
             is_turned=tf.constant([[each]]),
+            norm=norm,
         )
         for each in (False, True)
     )
     filled = tf.where(draws[..., :1] < 0.5, turned, upright) * _signs(draws[..., 1:])
-    return _to_radius(images, filled, epsilon)
+    return _to_radius(images, filled, epsilon, norm)
 
 
 def moved_mass(
@@ -453,8 +485,9 @@ def moved_mass(
     *,
     epsilon: tf.Tensor,
     taken: tf.Tensor,
+    norm: str = "l2",
 ) -> tf.Tensor:
-    """Moves what a window holds to a patch in another one, the step for "l2".
+    """Moves what a window holds to a patch in another one: a step in "l2" and "l1".
 
     The first window becomes its own perturbation plus a random patch, the second one is
     emptied, and the first gets the norm of both, and what the box cut off.
@@ -465,6 +498,7 @@ def moved_mass(
         best: What to change, in the ball around `images`.
         epsilon: Radius, a scalar or `(batch,)`.
         taken: Proposals made before, float32, a scalar or `(batch,)`.
+        norm: "l2" or "l1".
 
     Returns:
         Tensor of the shape of `images`.
@@ -479,7 +513,7 @@ def moved_mass(
     0.5
     """
     (rows, cols), channels = rows_and_cols(images), images.shape[3]
-    side = side_length(rows, cols, taken, "l2")
+    side = side_length(rows, cols, taken, norm)
     draws = uniform(key, [tf.shape(images)[0], 5 + channels])
     down, along = (
         _offsets(draws[:, i : i + 1], side, length)
@@ -490,19 +524,20 @@ def moved_mass(
         _inside(_offsets(draws[:, 3:4], side, cols), side),
     )
     window = _cross(_inside(down, side), _inside(along, side))
-    filling = bumps(down, along, side=side, is_turned=draws[:, 4:5] < 0.5)
+    is_turned = draws[:, 4:5] < 0.5
+    filling = bumps(down, along, side=side, is_turned=is_turned, norm=norm)
     perturbation = best - images
-    squares = tf.square(perturbation)
-    room = per_image(epsilon, images) ** 2 - _total(squares, axes=(1, 2, 3))
+    mass = _mass(perturbation, norm)
+    room = _mass(per_image(epsilon, images), norm) - _total(mass, axes=(1, 2, 3))
     room = tf.maximum(room, 0.0) / channels
-    both = _total(tf.where(window | emptied, squares, 0.0))
-    own = tf.sqrt(_total(tf.where(window, squares, 0.0)))
+    both = _total(tf.where(window | emptied, mass, 0.0))
+    own = _root(_total(tf.where(window, mass, 0.0)), norm)
     mixed = filling * _signs(draws[:, None, None, 5:])
     mixed += tf.where(window, perturbation, 0.0) / (own + _TINY)
-    size = tf.maximum(tf.sqrt(_total(tf.square(mixed))), _TINY)
-    mixed *= tf.sqrt(room + both) / size
+    size = tf.maximum(_root(_total(_mass(mixed, norm)), norm), _TINY)
+    mixed *= _root(room + both, norm) / size
     rest = tf.where(window | emptied, 0.0, perturbation)
-    return _to_radius(images, rest + mixed, epsilon)
+    return _to_radius(images, rest + mixed, epsilon, norm)
 
 
 def _signs(draws: tf.Tensor) -> tf.Tensor:
@@ -546,8 +581,16 @@ def _total(values: tf.Tensor, axes: tuple[int, ...] = (1, 2)) -> tf.Tensor:
 
 
 def _to_radius(
-    images: tf.Tensor, perturbation: tf.Tensor, epsilon: tf.Tensor
+    images: tf.Tensor, perturbation: tf.Tensor, epsilon: tf.Tensor, norm: str
 ) -> tf.Tensor:
-    size = per_image(norm_per_image(perturbation, "l2"), images)
-    scale = per_image(epsilon, images) / tf.maximum(size, _TINY)
-    return tf.clip_by_value(images + perturbation * scale, 0.0, 1.0)
+    """Scales perturbations to the edge of the ball, and cuts off what leaves the box.
+
+    In l1, images have many pixels at the ends of the range, where half of every patch
+    would be lost: the rest grows instead.
+    """
+    for refill in range(_REFILLS if norm == "l1" else 1):
+        if refill:
+            perturbation = tf.clip_by_value(images + perturbation, 0.0, 1.0) - images
+        size = per_image(norm_per_image(perturbation, norm), images)
+        perturbation *= per_image(epsilon, images) / tf.maximum(size, _TINY)
+    return tf.clip_by_value(images + perturbation, 0.0, 1.0)

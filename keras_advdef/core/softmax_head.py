@@ -253,7 +253,9 @@ def row_total(outputs: np.ndarray) -> float:
     total = float(np.median(sums))
     if np.abs(sums - 1.0).max() < _TOLERANCE:
         return 1.0
-    return total if np.abs(sums - total).max() < _TOLERANCE * total else 0.0
+    # One row, or the same again and again, has a sum, but need not be votes.
+    is_one = np.abs(sums - total).max() < _TOLERANCE * total
+    return total if is_one and (outputs != outputs[0]).any() else 0.0
 
 
 def log_scores(scores: tf.Tensor, total: float = 1.0) -> tf.Tensor:
@@ -313,8 +315,8 @@ def logits_of(
 ) -> tf.Tensor:
     """Returns the logits for a classifier's outputs, whatever their form.
 
-    If the outputs are probabilities whose head cannot be undone, or votes, their
-    logarithm serves as logits; the user is warned once per model.
+    If the outputs are probabilities whose head cannot be undone, their logarithm serves
+    as logits, and the user is warned once per model. So does the logarithm of votes.
 
     Args:
         owner: Name of the class or function that calls the classifier.
@@ -382,7 +384,8 @@ def hides_head(
 
 def _show_logits(model: object, outputs: tf.Tensor) -> bool:
     if tf.executing_eagerly():
-        return not (row_total(outputs) or _known.get(id(model)))
+        # Votes are found in graphs, where a look costs no call of the model.
+        return row_total(outputs) != 1.0 and not _known.get(id(model))
     return is_unbounded(outputs)
 
 
@@ -411,8 +414,8 @@ def _returns(owner: str, model: Any, images: tf.Tensor, run: Run) -> float:
         with contextlib.suppress(TypeError):
             weakref.finalize(model, _known.pop, id(model), None)
             _known[id(model)] = found
-        if found > 0.0:
-            _tell(model, found)
+        if found == 1.0:
+            _tell(model)
     return found
 
 
@@ -471,13 +474,10 @@ def _probes(images: tf.Tensor) -> list[tf.Tensor]:
     return batches
 
 
-def _tell(model: object, total: float) -> None:
+def _tell(model: object) -> None:
     name = getattr(model, "name", None) or getattr(model, "__name__", "model")
-    what = "probabilities, but does not show how it made them"
-    if total != 1.0:
-        what = f"scores that sum to {total:.4g}, such as votes"
     warnings.warn(
-        f"`{name}` returns {what}. Their "
+        f"`{name}` returns probabilities, but does not show how it made them. Their "
         "logarithm serves as logits, which loses gradients where the model is certain. "
         "Return logits, or end the model in a Keras softmax or sigmoid.",
         stacklevel=2,

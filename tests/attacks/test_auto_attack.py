@@ -27,9 +27,9 @@ class TestAutoAttack:
         assert [fab.runs(classes) for classes in (10, 4, 100)] == [9, 3, 9]
         assert square.queries == 5000
 
-    def test_l1_has_more_restarts_fewer_targets_and_no_square(self):
+    def test_l1_has_more_restarts_and_fewer_targets(self):
         attack = AutoAttack(10.0, norm="l1")
-        assert [type(each) for each in attack.attacks] == [APGD, APGD, FAB]
+        assert [type(each) for each in attack.attacks] == [APGD, APGD, FAB, Square]
         assert attack.attacks[0].restarts == 5
         assert attack.attacks[1].runs(10) == 25
         assert attack.attacks[2].runs(10) == 5

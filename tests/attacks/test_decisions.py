@@ -21,7 +21,7 @@ FIRST_PIXEL = LogitsFunction(first_pixel)
 CONSTANT = LogitsFunction(lambda images: tf.zeros((tf.shape(images)[0], 3)))
 
 
-DUAL = {"l2": 2, "linf": 1}
+DUAL = {"l2": 2, "linf": 1, "l1": np.inf}
 
 
 def halfspace(pixels=16, margin=0.4):
@@ -211,6 +211,20 @@ class TestToBoundary:
             halvings=20,
         )
         np.testing.assert_allclose(tf.reshape(found, -1), [0.1, 0.5, 0.5], atol=1e-5)
+
+    def test_l1_shrinks_all_values_by_the_same(self):
+        images = tf.fill((1, 1, 4, 1), 0.5)
+        points = tf.reshape([0.6, 0.2, 0.5, 1.0], (1, 1, 4, 1))
+        found = to_boundary(
+            lambda x, key: x[:, 0, 3, 0] > 0.8,
+            images,
+            points,
+            make_key(0),
+            norm="l1",
+            halvings=20,
+        )
+        # By 0.2, which is more than the first pixel has.
+        np.testing.assert_allclose(tf.reshape(found, -1), [0.5, 0.4, 0.5, 0.8], 1e-5)
 
     def test_each_image_has_its_own_bracket(self):
         images, points = tf.zeros((3, 1, 1, 1)), tf.ones((3, 1, 1, 1))

@@ -13,11 +13,13 @@ from tests.support.modes import graph_and_xla
 CONTRACT = [
     {"epsilon": 3.0, "steps": 2, "initial_evaluations": 10},
     {"epsilon": 0.5, "norm": "linf", "steps": 2, "initial_evaluations": 10},
+    {"epsilon": 20.0, "norm": "l1", "steps": 2, "initial_evaluations": 10},
 ]
 
-# Only steps and probes depend on the norm; these are tested in both in the gate.
+# Only steps and probes depend on the norm; these are tested in all in the gate.
 NORMS = pytest.mark.parametrize(
-    "norm", ["l2", pytest.param("linf", marks=pytest.mark.nightly)]
+    "norm",
+    ["l2", *(pytest.param(n, marks=pytest.mark.nightly) for n in ("linf", "l1"))],
 )
 
 
@@ -26,7 +28,7 @@ def quick(**arguments):
 
 
 class TestHopSkipJump:
-    @pytest.mark.parametrize("norm", ["l2", "linf"])
+    @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
     @pytest.mark.parametrize("pixels", [2, 16])
     def test_comes_near_the_exact_distance(self, norm, pixels):
         net, images, exact = halfspace(pixels, 0.1 if pixels == 2 else 0.4)
@@ -62,7 +64,7 @@ class TestHopSkipJump:
             # The logits are 0 and the signed distance, up to a factor.
             return net(each)[:, 1] > 0
 
-        for norm in ("l2", "linf"):
+        for norm in ("l2", "linf", "l1"):
             slope = quick(norm=norm, initial_evaluations=1000)._slope(
                 decide, points, tf.constant([0.05]), tf.constant(2000.0), make_key(0)
             )
@@ -183,7 +185,13 @@ class TestHopSkipJump:
 
     @pytest.mark.parametrize(
         ("norm", "pixels", "halvings"),
-        [("l2", 2, 10), ("l2", 784, 15), ("linf", 100, 14), ("linf", 3072, 20)],
+        [
+            ("l2", 2, 10),
+            ("l2", 784, 15),
+            ("l1", 784, 15),
+            ("linf", 100, 14),
+            ("linf", 3072, 20),
+        ],
     )
     def test_search_is_as_fine_as_the_paper_says(self, norm, pixels, halvings):
         # 784**-1.5 = 2**-14.4 and 100**-2 = 2**-13.3.
@@ -204,6 +212,6 @@ class TestHopSkipJump:
         with pytest.raises(ValueError, match=f"`HopSkipJump` expects `{name}`.*=0"):
             HopSkipJump(**{name: 0})
 
-    def test_rejects_l1(self):
-        with pytest.raises(ValueError, match=r"`HopSkipJump` expects `norm`.*'l1'"):
-            HopSkipJump(norm="l1")
+    def test_rejects_l0(self):
+        with pytest.raises(ValueError, match=r"`HopSkipJump` expects `norm`.*'l0'"):
+            HopSkipJump(norm="l0")

@@ -25,6 +25,7 @@ from tests.support.nets import linear_net
 CONTRACT = [
     {"epsilon": 0.1, "queries": 20},
     {"epsilon": 1.0, "norm": "l2", "queries": 20},
+    {"epsilon": 10.0, "norm": "l1", "queries": 20},
 ]
 LOWEST = np.finfo("float32").min
 FIRST = tf.constant(0.0)
@@ -41,6 +42,11 @@ def halfspace(size, seed=3):
     bias = [lead - 0.5 * weights.sum(), 0.0]
     net = linear_net([weights.ravel(), 0 * weights.ravel()], bias, (size, size, 1))
     exact = {"linf": lead / np.abs(weights).sum(), "l2": lead / np.linalg.norm(weights)}
+    # In l1 the heaviest pixels move first, by at most 0.5 each.
+    gains = np.sort(np.abs(weights).ravel())[::-1]
+    before = 0.5 * np.cumsum(gains) - 0.5 * gains
+    whole = np.flatnonzero(before <= lead)[-1]
+    exact["l1"] = 0.5 * whole + (lead - before[whole]) / gains[whole]
     return net, np.full((4, size, size, 1), 0.5, "float32"), exact
 
 
@@ -67,13 +73,15 @@ class Counted:
 
 
 class TestSquare:
-    @pytest.mark.parametrize("norm", ["linf", "l2"])
+    @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     @pytest.mark.parametrize("size", [2, 8])
     def test_never_succeeds_before_the_exact_distance(self, norm, size):
         net, images, exact = halfspace(size)
         attack = Square(norm=norm, queries=150)
-        # Four pixels are searched out; 64 of white noise are hard for squares.
-        far = 3.0 if size == 8 else {"linf": 1.01, "l2": 2.0}[norm]
+        # Four pixels are searched out; 64 of white noise are hard for squares, most of
+        # all where a single pixel would do.
+        small, large = {"linf": (1.01, 3.0), "l2": (2.0, 3.0), "l1": (1.01, 6.0)}[norm]
+        far = small if size == 2 else large
         for factor, is_broken in ((0.995, False), (far, True)):
             found = attack.generate(
                 net, images, [0] * 4, epsilon=factor * exact[norm], seed=0, verbose=0
@@ -82,7 +90,8 @@ class TestSquare:
             assert np.all(correct(net, found, 0) != is_broken)
 
     @pytest.mark.parametrize(
-        ("norm", "epsilon", "most"), [("linf", 0.15, 0.3), ("l2", 1.0, 0.3)]
+        ("norm", "epsilon", "most"),
+        [("linf", 0.15, 0.3), ("l2", 1.0, 0.3), ("l1", 6.0, 0.3)],
     )
     def test_breaks_a_trained_net(self, norm, epsilon, most, trained_net, digits):
         x, y = digits.x_test[:60], digits.y_test[:60]
@@ -172,12 +181,12 @@ class TestSquare:
             return tf.zeros((tf.shape(x)[0], 2))
 
         x = np.stack([np.zeros((4, 4, 1)), np.ones((4, 4, 1)), np.eye(4)[..., None]])
-        for norm in ("linf", "l2"):
+        for norm in ("linf", "l2", "l1"):
             attack = Square(0.2, norm=norm, queries=20)
             found = attack(model, x.astype("float32"), labels, seed=0)
             assert inside(found, x, 0.2, norm)
 
-    @pytest.mark.parametrize(("argument", "value"), [("queries", 0), ("norm", "l1")])
+    @pytest.mark.parametrize(("argument", "value"), [("queries", 0), ("norm", "l0")])
     def test_rejects(self, argument, value):
         with pytest.raises(ValueError, match=f"`Square` expects `{argument}` to be"):
             Square(0.1, **{argument: value})
@@ -325,7 +334,7 @@ class TestSideLength:
         found = side_length(28.0, 28.0, tf.constant(STARTS), "l2").numpy().ravel()
         assert found.tolist() == [25, 19, 13, 9, 7, 5, 3, 3]
 
-    @pytest.mark.parametrize("norm", ["linf", "l2"])
+    @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
     @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (4, 4), (3, 40)])
     def test_fits_into_the_image(self, norm, shape):
         sides = side_length(*map(float, shape), tf.constant(STARTS), norm).numpy()
@@ -402,15 +411,18 @@ class TestRecoloredSquare:
 
 class TestTiles:
     @pytest.mark.parametrize("size", [5, 8, 28, 32])
-    def test_share_the_norm_among_the_tiles(self, size):
-        moved = tiles(make_key(0), grey(3, size=size), tf.constant(0.3)).numpy() - 0.5
+    @pytest.mark.parametrize(("norm", "power"), [("l2", 2), ("l1", 1)])
+    def test_share_the_norm_among_the_tiles(self, norm, power, size):
+        start = tiles(make_key(0), grey(3, size=size), tf.constant(0.3), norm=norm)
+        moved = np.abs(start.numpy() - 0.5) ** power
         side = size // 5
         count = size // side
         start = (size - side * count) // 2
         kept = moved[:, start:, start:][:, : side * count, : side * count]
-        energy = np.sum(kept.reshape(3, count, side, count, side) ** 2, axis=(2, 4))
-        np.testing.assert_allclose(energy, 0.3**2 / count**2, rtol=1e-3)
-        np.testing.assert_allclose(np.sum(moved**2, axis=(1, 2, 3)), 0.09, rtol=1e-4)
+        mass = np.sum(kept.reshape(3, count, side, count, side), axis=(2, 4))
+        np.testing.assert_allclose(mass, 0.3**power / count**2, rtol=2e-3)
+        total = np.sum(moved, axis=(1, 2, 3))
+        np.testing.assert_allclose(total, 0.3**power, rtol=1e-4)
 
     def test_differ_in_sign_and_direction(self):
         moved = tiles(make_key(0), grey(40, size=15, channels=2), tf.constant(0.3))
@@ -423,57 +435,71 @@ class TestTiles:
         assert kinds == {upright, turned, *negative}
 
 
+def moved(norm, images, epsilon, **how):
+    """The points of `propose` for the steps of a norm."""
+    step, start = (functools.partial(each, norm=norm) for each in (moved_mass, tiles))
+    return propose(step, start, images, tf.constant(epsilon), **how)
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
 class TestMovedMass:
     @pytest.mark.parametrize("size", [3, 4, 8, 28])
     @pytest.mark.parametrize("taken", [0.0, 51.0])
-    def test_keeps_the_norm_where_the_box_is_far(self, size, taken):
+    def test_keeps_the_norm_where_the_box_is_far(self, norm, size, taken):
         images = grey(4, size=size, channels=3)
         taken = tf.constant(taken)
-        points = propose(moved_mass, tiles, images, tf.constant(0.3), taken=taken)
+        points = moved(norm, images, 0.3, taken=taken)
         for point in points:
-            np.testing.assert_allclose(distance(point, images, "l2"), 0.3, rtol=1e-4)
+            np.testing.assert_allclose(distance(point, images, norm), 0.3, rtol=1e-4)
         assert all(np.any(a != b) for a, b in itertools.pairwise(points))
 
-    def test_stays_in_ball_and_box(self, images):
+    def test_stays_in_ball_and_box(self, norm, images):
         corners = tf.constant(np.concatenate([images[:3].round(), images[3:]]))
-        for point in propose(moved_mass, tiles, corners, tf.constant(1.5)):
+        for point in moved(norm, corners, 1.5):
             assert np.isfinite(point).all()
-            assert inside(point, corners, 1.5, "l2")
+            assert inside(point, corners, 1.5, norm)
             assert point.min() >= 0
             assert point.max() <= 1
 
-    def test_leaves_the_rest_as_it_was(self):
+    def test_leaves_the_rest_as_it_was(self, norm):
         # Sides of 3 in 28: two windows change at most 18 pixels, one of them to zero.
         images, taken = grey(20, size=28), tf.constant(4001.0)
-        first, second = propose(
-            moved_mass, tiles, images, tf.constant(0.3), rounds=1, taken=taken
-        )
+        first, second = moved(norm, images, 0.3, rounds=1, taken=taken)
         changed = np.abs(second - first).max(axis=-1) > 1e-6
         assert np.all(changed.sum(axis=(1, 2)) <= 18)
         assert np.all(changed.sum(axis=(1, 2)) >= 9)
         emptied = changed & (second[..., 0] == 0.5) & (first[..., 0] != 0.5)
         assert np.mean(emptied.sum(axis=(1, 2))) > 6
 
-    def test_counts_for_each_image(self):
-        images, epsilon = grey(2, size=28), tf.constant(0.3)
-        start = tiles(make_key(0), images, epsilon)
-        moved = moved_mass(
-            make_key(1), images, start, epsilon=epsilon, taken=tf.constant([0.0, 4e3])
-        )
-        changed = np.sum(np.abs(moved - start) > 1e-6, axis=(1, 2, 3))
+    def test_counts_for_each_image(self, norm):
+        images, taken = grey(2, size=28), tf.constant([0.0, 4e3])
+        first, second = moved(norm, images, 3.0, rounds=1, taken=taken)
+        changed = np.sum(np.abs(second - first) > 1e-6, axis=(1, 2, 3))
         assert changed[0] >= 400
         assert changed[1] <= 18
 
     @pytest.mark.parametrize("size", [1, 2])
-    def test_stays_in_the_ball_where_no_patch_fits(self, size):
+    def test_stays_in_the_ball_where_no_patch_fits(self, norm, size):
         images = grey(20, size=size)
-        for point in propose(moved_mass, tiles, images, tf.constant(0.3)):
+        for point in moved(norm, images, 0.3):
             assert np.isfinite(point).all()
-            assert inside(point, images, 0.3, "l2")
+            assert inside(point, images, 0.3, norm)
 
-    def test_of_nothing_is_nothing(self):
-        for point in propose(moved_mass, tiles, grey(2), tf.constant(0.0)):
+    def test_of_nothing_is_nothing(self, norm):
+        for point in moved(norm, grey(2), 0.0):
             np.testing.assert_array_equal(point, grey(2))
+
+
+def test_in_l1_what_the_box_cuts_off_goes_to_the_rest():
+    # All pixels are black or white: half of every patch leads out of the range.
+    generator = np.random.default_rng(0)
+    images = tf.constant(generator.integers(0, 2, (8, 28, 28, 1)), tf.float32)
+    late = {"taken": tf.constant(500.0), "rounds": 20}
+    left = {norm: moved(norm, images, 3.0, **late) for norm in ("l1", "l2")}
+    for norm, least in (("l1", 0.8), ("l2", 0.0)):
+        reached = np.min([distance(each, images, norm) for each in left[norm]])
+        assert least * 3.0 < reached < 3.0 + 1e-4
+    assert np.min([distance(each, images, "l2") for each in left["l2"]]) < 0.8 * 3.0
 
 
 @pytest.mark.parametrize("one", [recolored_square, moved_mass])
@@ -495,11 +521,11 @@ def stacked_squares(rows, cols):
     return bump
 
 
-def patch(side):
+def patch(side, order=2):
     """Two bumps of equal norm, one up and one down, of norm one together."""
     halves = [stacked_squares(rows, side) for rows in (side // 2, side - side // 2)]
-    norms = [np.linalg.norm(half) for half in halves]
-    share = 1 / np.sqrt(sum(norm > 0 for norm in norms))
+    norms = [np.linalg.norm(half.ravel(), order) for half in halves]
+    share = sum(norm > 0 for norm in norms) ** (-1 / order)
     up, down = (
         share * half / norm if norm else half
         for half, norm in zip(halves, norms, strict=True)
@@ -514,20 +540,22 @@ def places(count, first=0):
 class TestBumps:
     @pytest.mark.parametrize("side", [1, 2, 3, 4, 6, 7, 13])
     @pytest.mark.parametrize("is_turned", [False, True])
-    def test_are_the_patch_in_its_place(self, side, is_turned):
+    @pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("l1", 1)])
+    def test_are_the_patch_in_its_place(self, norm, order, side, is_turned):
         rows, cols, top, left = 13, 16, 13 - side, 2
         expected = np.zeros((rows, cols))
-        turned = patch(side).T if is_turned else patch(side)
+        turned = patch(side, order).T if is_turned else patch(side, order)
         expected[top : top + side, left : left + side] = turned
         found = bumps(
             places(rows, top),
             places(cols, left),
             side=tf.constant([[float(side)]]),
             is_turned=tf.constant([[is_turned]]),
+            norm=norm,
         )
         assert found.shape == (1, rows, cols, 1)
         np.testing.assert_allclose(found[0, :, :, 0], expected, atol=1e-6)
-        assert np.linalg.norm(found) == pytest.approx(1.0, rel=1e-5)
+        assert np.linalg.norm(np.ravel(found), order) == pytest.approx(1.0, rel=1e-5)
 
     def test_take_a_side_for_each_image(self):
         nine = tf.repeat(places(9), 2, axis=0)
