@@ -12,13 +12,16 @@ _PURPOSES = {
     "check-noise": "noise, to compare with an attack",
     "check-black-box": "needs no gradient",
     "check-transfer": "comes from another model",
+    "check-decision": "asks only for the predicted class",
     "bpda": "passes layers without a gradient",
+    "closing-0-bpda": "passes layers with a false gradient",
 }
 # By its role, for stages that are not listed.
 _ROLES = {
     "naive": "ignores the defence",
     "check": "tests the other attacks",
     "adaptive": "attacks what is left",
+    "closing": "presses on after a failed check",
     "curve": "looks for smaller perturbations",
 }
 _TARGETED = "target-"

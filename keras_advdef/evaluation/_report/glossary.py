@@ -141,6 +141,16 @@ _TERMS = (
         r"HopSkipJump",
         "An attack that asks only for the predicted class.",
     ),
+    (
+        "SPSA",
+        r"SPSA",
+        "An attack that estimates the gradient from pairs of the model's scores.",
+    ),
+    (
+        "nearest images",
+        r"DDN|FMN|PDPGD|SigmaZero",
+        "DDN, FMN, PDPGD and SigmaZero look for the smallest perturbation.",
+    ),
     ("DeepFool", r"DeepFool", "Repeated steps to the nearest boundary of a class."),
     (
         "DLR",
@@ -199,6 +209,35 @@ _TERMS = (
         r"transfer vs white box",
         "Check: images made for another model must not be stronger than an attack on "
         "this one.",
+    ),
+    (
+        "decisions vs white box",
+        r"decisions vs white box",
+        "Check: an attack that asks only for the predicted class must not be stronger "
+        "than one that sees the whole model.",
+    ),
+    (
+        "true gradients",
+        r"true gradients",
+        "Check: do short steps along the gradient do what it promises? Otherwise it is "
+        "the gradient of something else.",
+    ),
+    (
+        "attacks find planted perturbation",
+        r"attacks find planted perturbation",
+        "Check: where a perturbation exists by construction, do these attacks find it?",
+    ),
+    (
+        "steady",
+        r"steady",
+        "Check: does the model still answer as it did before the attacks, for images "
+        "alone and in another order, too?",
+    ),
+    (
+        "settled",
+        r"settled",
+        "Check: after another check failed, do further attacks still lower the "
+        "accuracy?",
     ),
     (
         "noise vs attack",
