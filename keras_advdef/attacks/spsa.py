@@ -128,7 +128,9 @@ class SPSA(GradientAttack):
             index: int | tf.Tensor, total: tuple[tf.Tensor, ...]
         ) -> tuple[tf.Tensor, ...]:
             fresh = fold_in(key, index)
-            is_up = uniform(fold_in(fresh, 0), shape) < 0.5
+            up = uniform(fold_in(fresh, 0), shape) < 0.5
+            # The loop does not know the shape of a draw, but models may ask for it.
+            is_up = tf.ensure_shape(up, above.shape)
             losses = []
             for pair in (
                 tf.where(is_up, above, below),
@@ -141,9 +143,7 @@ class SPSA(GradientAttack):
             # A pair with NaN says nothing; the others still do.
             rise = tf.where(tf.math.is_finite(rise), rise, 0.0)
             rise = tf.reshape(rise, [-1] + [1] * (len(shape) - 1))
-            summed = total[0] + tf.where(is_up, rise, -rise)
-            # The shape of a draw is not known to the loop.
-            return (tf.ensure_shape(summed, above.shape),)
+            return (total[0] + tf.where(is_up, rise, -rise),)
 
         # Never unrolled: only one pair is in memory at a time.
         (total,) = fixed_loop(add, (tf.zeros_like(above),), self.samples, unroll=False)

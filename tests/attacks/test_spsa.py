@@ -181,3 +181,18 @@ class TestSPSA:
     def test_names_itself_after_its_steps(self):
         assert str(SPSA(0.3)) == "SPSA-100"
         assert str(SPSA(0.3, steps=10, restarts=2)) == "SPSA-10 x 2"
+
+
+def test_model_may_ask_for_the_shape_of_its_images():
+    def model(images):
+        flat = tf.reshape(images, [-1, int(np.prod(images.shape[1:]))])
+        return flat @ np.stack([np.zeros(4), GRADIENT], axis=1).astype("float32")
+
+    attack = SPSA(0.1, steps=2, samples=4)
+    images = np.full((2, 2, 2, 1), 0.5, "float32")
+    assert attack.generate(model, images, [0, 0], seed=0, verbose=0).shape == (
+        2,
+        2,
+        2,
+        1,
+    )
