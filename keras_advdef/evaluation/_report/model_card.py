@@ -8,7 +8,11 @@ from keras_advdef.core.cards import DefenceCard, all_cards
 from keras_advdef.core.text import escape_markdown, markdown_table, printable
 from keras_advdef.evaluation._report.epsilon_words import epsilon_label
 from keras_advdef.evaluation._report.plain_words import plain_words
-from keras_advdef.evaluation._report.report_markdown import about, report_tables
+from keras_advdef.evaluation._report.report_markdown import (
+    about,
+    headlines,
+    report_tables,
+)
 
 _TAGS = ("keras", "image-classification", "adversarial-robustness")
 # The tables of a report that a card repeats, by the beginning of their titles.
@@ -39,7 +43,7 @@ def model_card(data: dict[str, Any]) -> str:
         markdown_table(["", ""], facts),
         "## Robustness",
         *map(escape_markdown, filter(None, words.sentences)),
-        f"**{escape_markdown(data['headline']).strip()}**",
+        *(f"**{escape_markdown(text).strip()}**" for text in headlines(data)),
         *_defences(data["defences"]),
         *_tables(data),
         "## What this card does not say",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from keras_advdef.core.text import printable
 from keras_advdef.evaluation._report.epsilon_words import attacker_words
 
-_CHANCE = "better_than_chance"
+_CHANCE, _SETTLED = "better_than_chance", "settled"
 _CLAIM = "Robust accuracy"
 
 
@@ -86,13 +86,35 @@ def _trust(data: dict[str, Any], failed: list[dict[str, Any]]) -> str:
             "at the labels, the value range and the training first."
         )
     if failed:
-        names = ", ".join(check["name"].replace("_", " ") for check in failed)
-        return (
-            f"Do not trust the second number: {len(failed)} of {ran} checks found "
-            f"that the attacks may have failed ({names}), so a better attack may leave "
-            "fewer images."
-        )
+        return _doubt(data, failed, ran)
     found = f"None of the {ran} checks that ran found a fault in the attacks"
-    if not data.get("is_robust_accuracy", data["headline"].startswith(_CLAIM)):
-        return f"{found}, but more and stronger attacks may leave fewer images."
-    return f"{found}, and every attack that is due for such a model ran."
+    if data.get("is_robust_accuracy", data["headline"].startswith(_CLAIM)):
+        return f"{found}, and every attack that is due for such a model ran."
+    if data["budget"] == "quick":
+        return f"{found}, but this was a quick look: more attacks may leave fewer."
+    missing = len(data["checks"]) - ran
+    without = f"{missing} more could not run, and " if missing else ""
+    return f"{found}, but {without}further attacks may leave fewer images."
+
+
+def _doubt(data: dict[str, Any], failed: list[dict[str, Any]], ran: int) -> str:
+    """Says that attacks were misled, and whether others then ended that."""
+    names = [check["name"] for check in failed if check["name"] != _SETTLED]
+    said = ", ".join(names).replace("_", " ")
+    found = f"{len(failed)} of {ran} checks found that attacks may fail on this model"
+    found = f"{found} ({said})" if said else found
+    settled = [check for check in data["checks"] if check["name"] == _SETTLED]
+    if settled and settled[0]["passed"]:
+        return (
+            f"Take the second number as an upper bound: {found}. Attacks that need no "
+            "gradient followed, until they broke hardly any further image."
+        )
+    if settled and settled[0]["passed"] is False:
+        return (
+            f"Do not trust the second number: {found}, and with more attacks it still "
+            "falls."
+        )
+    return (
+        f"Do not trust the second number: {found}, so a better attack may leave fewer "
+        "images."
+    )

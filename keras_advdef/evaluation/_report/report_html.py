@@ -13,7 +13,11 @@ from keras_advdef.evaluation._report.page_images import (
     triptychs,
 )
 from keras_advdef.evaluation._report.plain_words import plain_words
-from keras_advdef.evaluation._report.report_markdown import about, report_tables
+from keras_advdef.evaluation._report.report_markdown import (
+    about,
+    headlines,
+    report_tables,
+)
 from keras_advdef.evaluation.corruption_report import CorruptionReport
 
 # Twice the pixels that a page of this width shows, for sharp screens.
@@ -52,8 +56,7 @@ def report_html(data: dict[str, Any], pictures: Pictures) -> str:
         about=about(data),
         words=plain_words(data),
         bars=_bars(data),
-        headline=printable(data["headline"]),
-        finding=printable(data["union"]["finding"]) if "union" in data else "",
+        headlines=headlines(data),
         epsilon=epsilon,
         example=next(iter(triptychs(pictures.example, data)), None),
         groups=_groups(triptychs(pictures.gallery, data)),

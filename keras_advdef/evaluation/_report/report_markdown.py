@@ -4,7 +4,7 @@ from typing import Any
 
 from keras_advdef.core.text import escape_markdown, markdown_table, printable
 from keras_advdef.evaluation._report.attack_rows import attack_rows
-from keras_advdef.evaluation._report.class_label import class_label
+from keras_advdef.evaluation._report.class_label import class_label, named_classes
 from keras_advdef.evaluation._report.epsilon_words import epsilon_label
 from keras_advdef.evaluation._report.plain_words import plain_words
 from keras_advdef.evaluation.accuracy_estimate import percent
@@ -114,8 +114,13 @@ def _spaced(name: str) -> str:
 
 
 def _checks(data: dict[str, Any]) -> Table:
+    names = data.get("class_names")
     rows = [
-        [_spaced(check["name"]), _VERDICTS[check["passed"]], check["detail"]]
+        [
+            _spaced(check["name"]),
+            _VERDICTS[check["passed"]],
+            named_classes(check["detail"], names),
+        ]
         for check in data["checks"]
     ]
     return "Sanity checks", ["check", "verdict", "finding"], rows
@@ -308,6 +313,18 @@ def about(data: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, printable(value)) for name, value in facts]
 
 
+def headlines(data: dict[str, Any]) -> list[str]:
+    """Returns the headline and what is found under several norms, as plain text.
+
+    Args:
+        data: The contents of `report.json`.
+    """
+    texts = [data["headline"]]
+    if "union" in data:
+        texts.append(data["union"]["finding"])
+    return [printable(named_classes(text, data.get("class_names"))) for text in texts]
+
+
 def report_markdown(data: dict[str, Any]) -> str:
     """Returns the report as Markdown.
 
@@ -319,10 +336,8 @@ def report_markdown(data: dict[str, Any]) -> str:
     parts = [
         "# Robustness report",
         *map(escape_markdown, filter(None, ("; ".join(facts), *words.sentences))),
-        f"**{escape_markdown(data['headline']).strip()}**",
+        *(f"**{escape_markdown(text).strip()}**" for text in headlines(data)),
     ]
-    if "union" in data:
-        parts.append(f"**{escape_markdown(data['union']['finding']).strip()}**")
     if data.get("corruptions") is not None:
         found = CorruptionReport.from_json(data["corruptions"]).finding
         parts.append(escape_markdown(found))

@@ -42,11 +42,20 @@ def test_at_chance_there_is_nothing_to_trust(report_values):
     assert words.trust.startswith("It is hardly better than guessing")
 
 
+def check(name, passed):
+    return {"name": name, "passed": passed, "detail": "."}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"is_robust_accuracy": True}, "every attack that is due"),
-        ({"is_robust_accuracy": False}, "more and stronger attacks may leave fewer"),
+        ({"is_robust_accuracy": True}, ", and every attack that is due"),
+        ({"budget": "quick"}, ", but this was a quick look"),
+        ({"budget": "standard"}, ", but 1 more could not run, and further attacks may"),
+        (
+            {"budget": "full", "checks": [check("more_steps", True)]},
+            ", but further attacks may leave fewer images.",
+        ),
     ],
 )
 def test_without_failed_checks(sound, changes, said):
@@ -56,9 +65,26 @@ def test_without_failed_checks(sound, changes, said):
     assert said in words.trust
 
 
+@pytest.mark.parametrize(
+    ("passed", "beginning", "end"),
+    [
+        (True, "Take the second number as an upper bound: 1 of", "any further image."),
+        (False, "Do not trust the second number: 2 of", "attacks it still falls."),
+        (None, "Do not trust the second number: 1 of", "may leave fewer images."),
+    ],
+)
+def test_after_further_attacks(report_values, passed, beginning, end):
+    report_values["checks"].append(check("settled", passed))
+    words = plain_words(report_values)
+    assert words.is_doubtful
+    assert words.trust.startswith(beginning)
+    assert words.trust.endswith(end)
+    assert "(input gradients)" in words.trust
+
+
 def test_old_reports_claim_it_in_the_headline(sound):
     del sound["is_robust_accuracy"]
-    assert "may leave fewer" in plain_words(sound).trust
+    assert "more attacks may leave fewer" in plain_words(sound).trust
     sound["headline"] = "Robust accuracy 30.0 % under AutoAttack."
     assert "is due" in plain_words(sound).trust
 

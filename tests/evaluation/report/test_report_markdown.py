@@ -34,8 +34,8 @@ def test_headline_comes_first(data):
         "attacker who may change every pixel by up to 25.5 of 255 levels.",
         "The reference, without the defence, gets 9 right; 0 of them survive such an "
         "attacker.",
-        "Do not trust the second number: 1 of 2 checks found that the attacks may "
-        "have failed (input gradients), so a better attack may leave fewer images.",
+        "Do not trust the second number: 1 of 2 checks found that attacks may fail on "
+        "this model (input gradients), so a better attack may leave fewer images.",
         "**Accuracy under a \\| b**",
     ]
 
@@ -136,6 +136,13 @@ def test_curve_on_fewer_images_than_the_headline_says_so(data):
         point["count"] = 5
     text = report_markdown(data)
     assert "## Accuracy against epsilon, on the first 5 images\n" in text
+
+
+def test_findings_name_classes(data):
+    data["checks"][0]["detail"] = "For 3 of 9 images of class 2."
+    data["headline"] = "The model predicts class 1 for every image."
+    assert "class 2 (number 2)." in report_markdown(data)
+    assert "**The model predicts class 1 (number 1) for" in report_markdown(data)
 
 
 def test_percent():
