@@ -11,7 +11,6 @@ from keras_advdef.cli._print_line import print_line
 from keras_advdef.cli._rich_progress import RichProgress
 from keras_advdef.cli.data.load import load_test_images
 from keras_advdef.core.value_range import ValueRange
-from keras_advdef.evaluation._report.finished_report import save_report
 from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.evaluation.evaluate_robustness import evaluate_robustness
 from keras_advdef.evaluation.robustness_report import RobustnessReport
@@ -49,7 +48,7 @@ def run_evaluate(flags: EvaluateFlags, console: Console) -> RobustnessReport:
             **arguments,
         )
     if flags.model_card:
-        save_report(report, flags.output, model_card=True)
+        report.save(flags.output, model_card=True)
     _print_report(report, flags.output, console)
     accuracy = report.data.get("union", report.adaptive)["accuracy"]
     if minimum is not None and accuracy < minimum:

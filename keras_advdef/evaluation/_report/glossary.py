@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from keras_advdef.core.text import printable
+from keras_advdef.evaluation._report.check_meanings import CHECK_MEANINGS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 # A term, the words that stand for it as a regular expression, and its explanation.
-_TERMS = (
+_WORDS = (
     (
         "epsilon",
         r"epsilons?",
@@ -34,7 +35,11 @@ _TERMS = (
         "The norm that sums the sizes of all changes: few pixels may change much, or "
         "many a little.",
     ),
-    ("clean", r"clean", "As taken, without any attack."),
+    (
+        "clean",
+        r"clean",
+        "As taken, without any attack.",
+    ),
     (
         "adversarial image",
         r"adversarial(?: images?)?",
@@ -151,7 +156,11 @@ _TERMS = (
         r"DDN|FMN|PDPGD|SigmaZero",
         "DDN, FMN, PDPGD and SigmaZero look for the smallest perturbation.",
     ),
-    ("DeepFool", r"DeepFool", "Repeated steps to the nearest boundary of a class."),
+    (
+        "DeepFool",
+        r"DeepFool",
+        "Repeated steps to the nearest boundary of a class.",
+    ),
     (
         "DLR",
         r"dlr|TargetedDLR",
@@ -177,112 +186,12 @@ _TERMS = (
         r"logits?",
         "The scores of the classes before they become probabilities.",
     ),
-    (
-        "better than chance",
-        r"better than chance",
-        "Check: does the model do better than guessing?",
-    ),
-    (
-        "accuracy reaches zero",
-        r"accuracy reaches zero",
-        "Check: an attacker who may change everything must always win. If not, the "
-        "attack fails for another reason.",
-    ),
-    (
-        "more steps",
-        r"more steps",
-        "Check: a longer attack must not be weaker than a shorter one.",
-    ),
-    (
-        "iterative vs one step",
-        r"iterative vs one step",
-        "Check: many steps must not be weaker than one.",
-    ),
-    (
-        "black box vs white box",
-        r"black box vs white box",
-        "Check: an attack that sees only scores must not be stronger than one that "
-        "sees the whole model.",
-    ),
-    (
-        "transfer vs white box",
-        r"transfer vs white box",
-        "Check: images made for another model must not be stronger than an attack on "
-        "this one.",
-    ),
-    (
-        "decisions vs white box",
-        r"decisions vs white box",
-        "Check: an attack that asks only for the predicted class must not be stronger "
-        "than one that sees the whole model.",
-    ),
-    (
-        "true gradients",
-        r"true gradients",
-        "Check: do short steps along the gradient do what it promises? Otherwise it is "
-        "the gradient of something else.",
-    ),
-    (
-        "attacks find planted perturbation",
-        r"attacks find planted perturbation",
-        "Check: where a perturbation exists by construction, do these attacks find it?",
-    ),
-    (
-        "steady",
-        r"steady",
-        "Check: does the model still answer as it did before the attacks, for images "
-        "alone and in another order, too?",
-    ),
-    (
-        "settled",
-        r"settled",
-        "Check: after another check failed, do further attacks still lower the "
-        "accuracy?",
-    ),
-    (
-        "noise vs attack",
-        r"noise vs attack",
-        "Check: random noise must not be stronger than an attack.",
-    ),
-    (
-        "input gradients",
-        r"input gradients",
-        "Check: attacks need the gradient of the loss with respect to the pixels; is "
-        "there one?",
-    ),
-    (
-        "saturated logits",
-        r"saturated logits",
-        "Check: very sure models give attacks nothing to follow; is this one of them?",
-    ),
-    (
-        "logits not probabilities",
-        r"logits not probabilities",
-        "Check: probabilities of exactly 0 and 1 hide how close the other classes are.",
-    ),
-    (
-        "finite logits",
-        r"finite logits",
-        "Check: does the model give numbers for every image that was tried? An image "
-        "without them counts as right, not as broken.",
-    ),
-    (
-        "deterministic",
-        r"deterministic",
-        "Check: does the model give the same answer twice?",
-    ),
-    (
-        "no detector",
-        r"no detector",
-        "Check: is there a class that means “this image was attacked”?",
-    ),
-    (
-        "naive vs adaptive",
-        r"naive vs adaptive",
-        "Check: if the attacks that know the defence are far stronger than the naive "
-        "one, the defence mostly hides.",
-    ),
 )
+_CHECKS = tuple(
+    (name.replace("_", " "), name.replace("_", " "), f"Check: {meaning}")
+    for name, meaning in CHECK_MEANINGS.items()
+)
+_TERMS = _WORDS + _CHECKS
 # Longer terms first, so that parts of them do not hide them.
 _ORDERED = sorted(_TERMS, key=lambda term: -len(term[1]))
 _PATTERN = re.compile(
