@@ -70,11 +70,13 @@ def test_report_is_no_worse_than_recorded(kind, trained):
     ground, attacked, settings = trained
     chosen = {name: settings[name] for name in ("budget", "seed")}
     measured = measure(kind, ground, attacked, **chosen)
-    before = recorded()["digits"]["rows"][kind.name]
+    # What has no record yet must be as it should.
+    before = recorded()["digits"]["rows"].get(kind.name)
     if kind in HONEST:
-        assert alarm(measured) in ("none", alarm(before)), measured
+        assert alarm(measured) in ("none", before and alarm(before)), measured
     else:
-        assert MISSED not in {verdict(measured)} - {verdict(before)}, measured
+        allowed = before is not None and verdict(before) == MISSED
+        assert allowed or verdict(measured) != MISSED, measured
 
 
 def test_there_are_enough_of_both_and_no_two_of_one_name():
