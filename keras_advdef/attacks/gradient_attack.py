@@ -271,8 +271,8 @@ class GradientAttack(SteppedAttack):
 
     def seen(self, state: State) -> State:
         """Returns the part of the state that `slope` and `glance` use."""
-        names = (*_SEEN, "images", "mask") if "mask" in state else _SEEN
-        return {name: state[name] for name in names if name in state}
+        masked = ("images", "mask") * ("mask" in state)
+        return {name: state[name] for name in (*_SEEN, *masked) if name in state}
 
     def move(
         self,
@@ -381,9 +381,8 @@ class GradientAttack(SteppedAttack):
             state.get("reference"),
         )
         losses = tf.cast(losses, tf.float32)
-        return (-losses if self.targeted else losses), tf.nn.softmax(
-            bound_logits(logits)
-        )
+        losses = -losses if self.targeted else losses
+        return losses, tf.nn.softmax(bound_logits(logits))
 
     def slope(
         self, logits_fn: LogitsFunction, state: State, key: tf.Tensor

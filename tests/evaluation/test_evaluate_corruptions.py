@@ -166,9 +166,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"), REFUSED, ids=[str(each)[:40] for each, _ in REFUSED]
-)
+@pytest.mark.parametrize(("changes", "sentence"), REFUSED)
 def test_refusals(changes, sentence, images, labels):
     arguments = {"images": images, "labels": labels, "verbose": 0, **changes}
     model = arguments.pop("model", None) or small_net()

@@ -71,9 +71,6 @@ class Planner:
         self._target = Target(request, probed)
         self._named = named_attacks(probed.cards.values())
         self._gradient = self._target.settings
-        self._common = {
-            name: self._gradient[name] for name in ("epsilon", "value_range")
-        }
         # Only the attacks that the cards name use all the draws that the cards ask for.
         self._draws = min(probed.draws, _AUTO_DRAWS)
         self._skipped: list[Skipped] = []
@@ -313,9 +310,7 @@ class Planner:
             attacks.append(PGD(steps=100, restarts=5, **stepped))
             attacks += self._unless_planned("CarliniWagner", planned)
             if norm != "l1":
-                precision = self._request.precision
-                settings = {"norm": norm, "precision": precision, **self._common}
-                attacks.append(DeepFool(eot_samples=draws, **settings))
+                attacks.append(DeepFool(eot_samples=draws, **self._gradient))
         attacks += self._target.decisions(20)
         if self._request.surrogate is None and "transfer" not in self._named:
             self._skipped.append(Skipped(attack="transfer", reason=NO_SURROGATE))
