@@ -118,12 +118,9 @@ class Evaluation:
             runner=attacked.runner,
             ledger=self._ledger,
         )
-        checks = self._checks(attacked, controls, stage="planned")
-        gains = campaign.press(attacked, checks)
-        if gains:
-            checks = self._checks(attacked, controls, stage="pressed")
-        checks.append(settled_check(gains, self._request.count))
         runner = attacked.runner
+        adaptive = runner.evaluate_worst("planned")
+        gains = campaign.press(attacked, self._checks(attacked, controls, adaptive))
         measured = measure_all(
             self._request,
             self._planned.probed,
@@ -144,7 +141,10 @@ class Evaluation:
             chosen=runner.wrong / runner.draws,
             records=attacked.records,
             images=runner.records,
-            checks=checks,
+            checks=[
+                *self._checks(attacked, controls, measured.adaptive),
+                settled_check(gains, self._request.count),
+            ],
             measured=measured,
             seconds=runner.seconds,
         )
@@ -261,11 +261,10 @@ class Evaluation:
         )
 
     def _checks(
-        self, attacked: Attacked, controls: Controls, *, stage: str
+        self, attacked: Attacked, controls: Controls, adaptive: np.ndarray
     ) -> list[Check]:
-        """The verdicts on the attacks so far."""
+        """The verdicts, with which of the worst images so far fool each fresh draw."""
         probed, plan = self._planned.probed, self._planned.plan
-        adaptive = attacked.runner.evaluate_worst(stage)
         if len(adaptive) > attacked.runner.draws:
             probed = probed.random_under_attack()
         evidence = Evidence(
