@@ -80,7 +80,7 @@ class TestImagesCsv:
     def test_further_norms_have_columns_of_their_own(self):
         report = evaluated(norms=["linf", "l2"], epsilon=[0.2, 0.3], attacks=None)
         row = table(report)[0]
-        assert row["PGD-20 (naive)"] == row["l2: PGD-20 (naive)"] == "0"
+        assert row["PGD-20 (naive)"] == row["l2: APGD-20 on cross_entropy"] == "0"
         assert "l2: norm" not in row
 
     def test_random_models_have_shares(self):
