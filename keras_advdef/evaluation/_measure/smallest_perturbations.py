@@ -29,7 +29,7 @@ from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 
 # Steps of each attack by budget, 0 for none. FAB, whose steps take a backward pass for
 # each class, finds what the others miss on adversarially trained models; see
-# `benchmarks/results.md`.
+# `benchmarks/smallest_perturbations.py`.
 _FMN_STEPS = {"quick": 100, "standard": 200, "full": 400}
 _FAB_STEPS = {"quick": 0, "standard": 50, "full": 100}
 _OTHER_STEPS = {"quick": 0, "standard": 200, "full": 400}
