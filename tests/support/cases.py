@@ -143,7 +143,8 @@ def _example_arguments(cls: type) -> Any:
                     bound = signature.bind(*positional, **named).arguments
                 except (TypeError, ValueError):
                     continue
-                yield {**bound, **bound.pop("kwargs", {})}
+                more = bound.pop("kwargs", {})
+                yield {**bound, **more}
 
 
 def _ends_with(function: ast.expr, name: str) -> bool:

@@ -120,8 +120,8 @@ def compare_attacks(evidence: Evidence) -> dict[str, Check]:
 def _hides_nothing(evidence: Evidence, ran: Collection[str]) -> bool:
     """Whether all attacks saw the same model, and gradients that lead somewhere."""
     probed = evidence.probed
-    is_steep = probed.saturated <= LARGEST_SHARE
-    return probed.is_plain and is_steep and "true_gradients" in ran
+    is_shown = probed.saturated <= LARGEST_SHARE and evidence.rejected is None
+    return probed.is_plain and is_shown and "true_gradients" in ran
 
 
 def _not_run(name: str, reason: str, why: str) -> Tested:
