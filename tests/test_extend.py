@@ -125,7 +125,7 @@ def test_layer(install, images, request, monkeypatch):
 
 
 def test_attack(install, trained_net, digits, request, monkeypatch):
-    recipe = _RECIPES["rdn"]
+    recipe = _RECIPES["sign_search"]
     cls = install(recipe)
     x, y = digits.x_test[:6], digits.y_test[:6]
     for arguments in _arguments(cls, "attack"):
