@@ -46,8 +46,6 @@ from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.corruption_report import CorruptionReport, title_of
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
-_PROBED = 50
-
 
 class Evaluation:
     """Probes a model, attacks it accordingly and reports the findings.
@@ -79,8 +77,8 @@ class Evaluation:
         check_outputs(request, first)
         probed = probe(
             request.evaluated,
-            request.images[:_PROBED],
-            self._labels[:_PROBED],
+            request.images,
+            self._labels,
             value_range=request.value_range,
             seed=request.seed,
         )
@@ -239,8 +237,6 @@ class Evaluation:
         request, forecast = self._request, runner.forecast
         if not request.corruptions:
             return None
-        for done in ("nearest", "certified"):
-            forecast.end(done)
 
         def begin(kind: str) -> None:
             self._progress.update(

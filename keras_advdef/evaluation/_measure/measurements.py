@@ -20,12 +20,13 @@ from keras_advdef.evaluation._measure.smallest_perturbations import (
 )
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.attack_record import Record, attack_record
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.runner import Runner
 from keras_advdef.evaluation.corruption_report import CorruptionReport
 
-# The entry of one attack in a report.
-Record = dict[str, str | int | float]
+# Of the entry for what was found within epsilon.
+_KEY = "smaller"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,25 +86,28 @@ def measure_all(
         progress=progress,
         forecast=runner.forecast,
     )
+    runner.forecast.end("nearest")
     before = runner.wrong.copy()
+    nearest = None
     if smallest is not None:
         near = smallest.norms <= request.epsilon
         runner.take(smallest.rows[near], smallest.images[near], "near")
-    # What breaks a random model in most draws need not in all.
-    nearest = None
-    if smallest is not None and not probed.is_random:
-        nearest = smallest.rows, smallest.norms
+        # What breaks a random model in most draws need not in all.
+        if not probed.is_random:
+            nearest = smallest.rows, smallest.norms
     curve, adaptive = measure_curve(request, probed, runner, nearest=nearest)
     worse = runner.wrong > before
     if worse.any():
-        names = [f"{curve.attack} at smaller epsilons"]
-        names += [] if smallest is None else [smallest.attack]
-        records.append(_record(runner, worse, ", ".join(names)))
+        searches = [] if smallest is None else [smallest.attack]
+        names = [f"{curve.attack} at smaller epsilons", *searches]
+        records.append(_near_record(runner, worse, ", ".join(names)))
+    certified = measure_certified(request, labels, ledger)
+    runner.forecast.end("certified")
     return Measurements(
         curve=curve,
         smallest=smallest,
         adaptive=adaptive,
-        certified=measure_certified(request, labels, ledger),
+        certified=certified,
         gallery=Gallery.of(
             smallest,
             request.images,
@@ -122,14 +126,8 @@ def measure_all(
     )
 
 
-def _record(runner: Runner, worse: np.ndarray, name: str) -> Record:
+def _near_record(runner: Runner, worse: np.ndarray, name: str) -> Record:
     """The report's entry for what was found within epsilon, of some images."""
-    key = "smaller"
-    runner.records.wrong[key] = np.where(worse, runner.wrong, -1)
-    return {
-        "key": key,
-        "name": name,
-        "role": "curve",
-        "images": int(worse.sum()),
-        "accuracy_after": float(1.0 - (runner.wrong / runner.draws).mean()),
-    }
+    runner.records.wrong[_KEY] = np.where(worse, runner.wrong, -1)
+    images = int(worse.sum())
+    return attack_record(runner, key=_KEY, name=name, role="curve", images=images)

@@ -21,7 +21,6 @@ from keras_advdef.evaluation._run.runner import Runner, measure_clean
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.corruption_report import CorruptionReport, title_of
 
-_PROBED = 50
 _SECTION = "reference"
 
 
@@ -96,8 +95,8 @@ def _measured(
     labels = request.classes_of(judge.logits(request.images[:1], 0).shape[1])
     probed = probe(
         request.evaluated,
-        request.images[:_PROBED],
-        labels[:_PROBED],
+        request.images,
+        labels,
         value_range=pixels,
         seed=request.seed,
     )

@@ -28,6 +28,7 @@ from keras_advdef.evaluation._plan.offending_operations import (
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 
+_IMAGES = 50
 _RUNS = 5
 _DEFAULT_DRAWS = 20
 # Logarithm that stands for a probability of zero.
@@ -127,12 +128,13 @@ def probe(
 
     Args:
         evaluated: The evaluated model and its cards.
-        images: A few images in the value range.
+        images: Images in the value range, of which the first are looked at.
         labels: Their classes.
         value_range: Range of the pixels.
         seed: Seed of the draws.
     """
     model = evaluated.model
+    images, labels = images[:_IMAGES], labels[:_IMAGES]
     runs = [
         _logits(model, images, value_range, seed=derived_seed(seed, run))
         for run in range(_RUNS)

@@ -4,11 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from keras_advdef.evaluation._measure.measurements import Measurements, Record
+from keras_advdef.evaluation._measure.measurements import Measurements
 from keras_advdef.evaluation._plan.plan import Plan
-from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation._run.attack_record import Record
 from keras_advdef.evaluation._run.image_records import ImageRecords
-from keras_advdef.evaluation._run.runner import Runner
 from keras_advdef.evaluation.check import Check
 
 
@@ -41,21 +40,3 @@ class Findings:
     checks: list[Check]
     measured: Measurements
     seconds: dict[str, float]
-
-
-def attack_record(runner: Runner, stage: Stage, images: int) -> Record:
-    """Returns the report's entry for a stage that has just ended.
-
-    Args:
-        runner: Ran the stage.
-        stage: The stage.
-        images: Number of images that it attacked.
-    """
-    wrong = runner.wrong / runner.draws
-    return {
-        "key": stage.key,
-        "name": stage.label,
-        "role": stage.role,
-        "images": images,
-        "accuracy_after": float(1.0 - wrong.mean()),
-    }

@@ -8,8 +8,8 @@ import numpy as np
 from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
 from keras_advdef.evaluation._plan.planned import Planned
 from keras_advdef.evaluation._plan.stage import Stage
-from keras_advdef.evaluation._report.findings import Record, attack_record
 from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.attack_record import Record, attack_record
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.rejection import Rejection, find_rejection
 from keras_advdef.evaluation._run.runner import Runner
@@ -87,7 +87,7 @@ class Campaign:
         judged = runner.evaluate_worst("naive")
         if len(judged) > runner.draws:
             runner, self._planned = self._as_random(runner)
-        records = [attack_record(runner, naive, len(rows))]
+        records = [_record(runner, naive, len(rows))]
         stages = self._planned.plan.adaptive
         if rejection.label is not None:
             stages += tuple(self._planned.planner.targeted())
@@ -98,7 +98,7 @@ class Campaign:
             self._teach(stage, runner)
             rows = checked[: stage.images]
             broken[name] = runner.run(stage, rows)["wrong"] > runner.draws / 2
-            records.append(attack_record(runner, stage, len(rows)))
+            records.append(_record(runner, stage, len(rows)))
         attacked = Attacked(
             runner=runner,
             naive=judged.mean(axis=0),
@@ -140,7 +140,7 @@ class Campaign:
             if len(unbroken):
                 self._teach(stage, runner)
             runner.run(stage, unbroken)
-            attacked.records.append(attack_record(runner, stage, len(unbroken)))
+            attacked.records.append(_record(runner, stage, len(unbroken)))
 
     def _teach(self, stage: Stage, runner: Runner) -> None:
         """Teaches the net that an attack transfers images from, if it needs it."""
@@ -159,3 +159,9 @@ class Campaign:
             is_declared=self._planned.probed.rejects,
             heedless=lambda: runner.run(heedless(), rows)["predicted"],
         )
+
+
+def _record(runner: Runner, stage: Stage, images: int) -> Record:
+    return attack_record(
+        runner, key=stage.key, name=stage.label, role=stage.role, images=images
+    )
