@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_advdef.attacks.pgd import PGD
-from keras_advdef.evaluation._measure.robustness_curve import curve_settings, full_range
+from keras_advdef.evaluation._measure.robustness_curve import curve_settings
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._request.request import Request
@@ -33,7 +33,7 @@ def unbounded_stage(request: Request, probed: ProbeResult) -> Stage:
         role="curve",
         attack=attack,
         view=probed.adaptive,
-        epsilon=full_range(request),
+        epsilon=request.full_range,
     )
 
 

@@ -1,7 +1,6 @@
 """RobustnessCurve: accuracy against epsilon."""
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,17 +41,6 @@ class RobustnessCurve:
         return [{"epsilon": epsilon, **each.to_json()} for epsilon, each in points]
 
 
-def full_range(request: Request) -> float:
-    """Returns the epsilon whose ball contains all images.
-
-    Args:
-        request: The checked arguments.
-    """
-    size = math.prod(request.images.shape[1:])
-    span = request.value_range.span
-    return span * {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}[request.norm]
-
-
 def measure_curve(
     request: Request,
     probed: ProbeResult,
@@ -81,7 +69,7 @@ def measure_curve(
     attack = PGD(request.epsilon, steps=CURVE_STEPS, **settings)
     # The share of draws in which each image is misclassified.
     wrong = runner.clean.wrong[rows] / runner.draws
-    largest = full_range(request)
+    largest = request.full_range
 
     def stand_against(index: int, epsilon: float) -> None:
         left = np.flatnonzero(wrong < _BROKEN)
@@ -159,7 +147,7 @@ def curve_epsilons(request: Request) -> dict[str, float]:
     Args:
         request: The checked arguments.
     """
-    epsilons = _epsilons(request, full_range(request))
+    epsilons = _epsilons(request, request.full_range)
     return {
         _key(index): epsilon
         for index, epsilon in enumerate(epsilons)

@@ -19,7 +19,6 @@ from keras_advdef.core.image_layout import pad_rows
 from keras_advdef.core.norms import norm_per_image
 from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.progress import Progress
-from keras_advdef.evaluation._measure.robustness_curve import full_range
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import Request
@@ -71,7 +70,7 @@ class SmallestPerturbations:
 
 
 def minimal_attacks(request: Request, probed: ProbeResult) -> list[Attack]:
-    """Returns the attacks that search for the smallest perturbations, if any.
+    """Returns the attacks that search for the smallest perturbations.
 
     Args:
         request: The checked arguments.
@@ -88,12 +87,10 @@ def minimal_attacks(request: Request, probed: ProbeResult) -> list[Attack]:
     }
     if probed.has_gradient and probed.is_random:
         # Near its decision boundary predictions are random: start far beyond it.
-        far = min(_FAR * request.epsilon, full_range(request))
+        far = min(_FAR * request.epsilon, request.full_range)
         return [PGD(far, steps=_RANDOM_STEPS, **gradient)]
     if probed.has_gradient:
         return _followers(request, gradient)
-    if request.norm == "l1":
-        return []
     walk = HopSkipJump(
         steps=_DECISION_STEPS, max_evaluations=_DECISION_EVALUATIONS, **common
     )
@@ -165,7 +162,7 @@ def find_smallest_perturbations(
     progress: Progress,
     forecast: Forecast,
 ) -> SmallestPerturbations | None:
-    """Returns the nearest adversarial images, or `None` if no attack can search.
+    """Returns the nearest adversarial images, or `None` without images.
 
     Args:
         request: The checked arguments.
@@ -178,7 +175,7 @@ def find_smallest_perturbations(
         forecast: Estimates the remaining time.
     """
     attacks = minimal_attacks(request, probed)
-    if not attacks or not len(rows):
+    if not len(rows):
         return None
     named = names_of(attacks)
     size = min(request.size, len(rows))

@@ -44,8 +44,5 @@ def closing_attacks(
 def _delta(target: Target) -> float:
     """How far SPSA's pairs lie apart: what a masked model still answers to."""
     request = target.request
-    # In l2 and l1, epsilon is spread over the pixels.
-    size = request.images[0].size
-    share = {"linf": 1.0, "l2": size**-0.5, "l1": 1.0 / size}[request.norm]
-    least = request.value_range.span / 256
-    return min(max(0.5 * request.epsilon * share, least), request.value_range.span)
+    least, most = request.value_range.span / 256, request.value_range.span
+    return min(max(0.5 * request.epsilon_per_value, least), most)

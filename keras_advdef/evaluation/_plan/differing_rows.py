@@ -55,10 +55,13 @@ def differing_rows(first: np.ndarray, again: np.ndarray, share: float) -> np.nda
     """
     # In float64, where differences do not overflow.
     first, again = first.astype(np.float64), again.astype(np.float64)
-    is_finite = np.isfinite(first) & (first > MASKED)
-    high = np.where(is_finite, first, -np.inf).max(axis=1)
-    low = np.where(is_finite, first, np.inf).min(axis=1)
-    largest = np.abs(np.where(is_finite, first, 0.0)).max(axis=1)
+    counts = np.isfinite(first)
+    # Classes are excluded beside others only: logits may all be that low.
+    others = counts & (first > MASKED)
+    counts = np.where(others.any(axis=1, keepdims=True), others, counts)
+    high = np.where(counts, first, -np.inf).max(axis=1)
+    low = np.where(counts, first, np.inf).min(axis=1)
+    largest = np.abs(np.where(counts, first, 0.0)).max(axis=1)
     # Without finite logits, high is below low.
     allowed = share * np.maximum(high - low, 0.0) + _UNITS * largest
     return ~(differences(first, again) <= allowed)

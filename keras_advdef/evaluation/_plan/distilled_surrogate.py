@@ -122,7 +122,7 @@ class DistilledSurrogate:
         images = (1.0 - blend) * one + blend * other
         rows, cols = rng.integers(-_SHIFT, _SHIFT + 1, size=2)
         if number % 2:
-            images = np.roll(images, (rows, cols), axis=(1, 2))
+            images = np.roll(images, (rows, cols), axis=_plane())
         images = np.clip(images + self._noise(rng, images.shape), *pixels)
         images = images.astype(np.float32)
         if number >= _ROUNDS // 2:
@@ -132,10 +132,10 @@ class DistilledSurrogate:
 
     def _noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Noise of up to two epsilons, of pixels and of patches, per value."""
-        request, size = self._request, math.prod(shape[1:])
-        radius = {"linf": 1.0, "l2": math.sqrt(1 / size), "l1": 1 / size}[request.norm]
+        request = self._request
         # No less than what a pixel of a photograph can show.
-        reach = max(2.0 * request.epsilon * radius, request.value_range.span / 128)
+        least = request.value_range.span / 128
+        reach = max(2.0 * request.epsilon_per_value, least)
         count, rows, cols, channels = shape
         coarse = rng.uniform(-1.0, 1.0, (count, -(-rows // 4), -(-cols // 4), channels))
         patches = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, :rows, :cols]
@@ -162,7 +162,7 @@ def _net(
     shape: tuple[int, ...], classes: int, *, pixels: ValueRange, seed: int
 ) -> keras.Model:
     """A convolutional net for images of any size, whose weights are still random."""
-    rows, cols, _ = shape
+    rows, cols = (shape[axis - 1] for axis in _plane())
     shrink = max(1, round(max(rows, cols) / _LONGEST))
     stride = 2 if min(rows, cols) // shrink >= 16 else 1
     start = iter(range(seed, seed + 4))
@@ -172,9 +172,12 @@ def _net(
 
     inputs = keras.Input(shape)
     span = 1.0 / pixels.span
+    # No CPU convolves images with the channels first.
+    last = {"data_format": "channels_last", "dtype": "float32"}
     layers = [
         keras.layers.Rescaling(span, -pixels.low * span, dtype="float32"),
-        *[keras.layers.AveragePooling2D(shrink, dtype="float32")][: shrink - 1],
+        *[keras.layers.Permute((2, 3, 1))] * (_plane() != (1, 2)),
+        *[keras.layers.AveragePooling2D(shrink, **last)] * (shrink > 1),
         *(
             keras.layers.Conv2D(
                 filters,
@@ -183,7 +186,7 @@ def _net(
                 padding="same",
                 activation="relu",
                 kernel_initializer=initial(),
-                dtype="float32",
+                **last,
             )
             for filters in (32, 64)
         ),
@@ -195,3 +198,9 @@ def _net(
     for layer in layers:
         outputs = layer(outputs)
     return keras.Model(inputs, outputs)
+
+
+def _plane() -> tuple[int, int]:
+    """The axes of rows and columns in batches of images."""
+    is_first = keras.config.image_data_format() == "channels_first"
+    return (2, 3) if is_first else (1, 2)

@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.core.gradients import input_gradient
 from keras_advdef.core.image_layout import pad_rows
 from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.norms import project, random_point, steepest_step
+from keras_advdef.core.predictions import logit_margin
 from keras_advdef.core.random_numbers import fold_in, make_key, normal
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.traced_function import TracedFunction
@@ -200,18 +202,14 @@ class _Look:
     def _loss(self, points: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """The best wrong logit minus the true one; all points see the same draws."""
         with draw_scope(key):
-            logits = self._logits_fn(points)
-        own = tf.one_hot(labels, logits.shape[1])
-        others = tf.reduce_max(logits - 1e9 * own, axis=1)
-        return others - tf.reduce_sum(logits * own, axis=1)
+            return logit_margin(self._logits_fn(points), labels, targeted=False)
 
     def _slope(
         self, points: tf.Tensor, labels: tf.Tensor, key: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        scale = self._logits_fn.gradient_scale
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(points)
-            loss = self._loss(points, labels, key)
-            total = scale * tf.reduce_sum(loss)
-        slope = tape.gradient(total, points, unconnected_gradients="zero")
-        return loss, tf.where(tf.math.is_finite(slope), slope / scale, 0.0)
+        loss, _, slope = input_gradient(
+            lambda images: (self._loss(images, labels, key), None),
+            points,
+            scale=self._logits_fn.gradient_scale,
+        )
+        return loss, slope

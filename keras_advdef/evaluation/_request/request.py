@@ -1,6 +1,7 @@
 """Request: the checked arguments of `evaluate_robustness`."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -159,6 +160,18 @@ class Request:
             class_names=None if class_names is None else _checked_names(class_names),
             data_name=checked_instance(OWNER, "data_name", data_name, str),
         )
+
+    @property
+    def full_range(self) -> float:
+        """The epsilon whose ball contains all images."""
+        size, span = math.prod(self.images.shape[1:]), self.value_range.span
+        sizes = {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size)}
+        return span * sizes[self.norm]
+
+    @property
+    def epsilon_per_value(self) -> float:
+        """How far each value moves if all move alike to the edge of the ball."""
+        return self.epsilon / self.full_range * self.value_range.span
 
     @property
     def count(self) -> int:

@@ -31,13 +31,7 @@ def sign_test(strong: np.ndarray, weak: np.ndarray) -> float:
     >>> sign_test(np.arange(100) < 13, np.arange(100) < 10)
     0.125
     """
-    from scipy.stats import binomtest
-
-    only_strong, only_weak = int((strong & ~weak).sum()), int((weak & ~strong).sum())
-    if not only_strong + only_weak:
-        return 1.0
-    test = binomtest(only_strong, only_strong + only_weak, 0.5, alternative="greater")
-    return float(test.pvalue)
+    return share_test(strong[strong != weak], 0.5)
 
 
 def clear_chance(strong: np.ndarray, weak: np.ndarray) -> float:

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.random_numbers import make_key
+from keras_advdef.evaluation._plan.differing_rows import differing_rows
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation.check import Check
@@ -40,14 +41,14 @@ def check_steadiness(
     some = images[: min(_COMPARED, max(judge.batch_size, _ALONE))]
     first = before[: len(some)]
     moved = {
-        "in the same batch after the attacks": _moved(judge.logits(some, seed), first)
+        "in the same batch after the attacks": _moved(judge, some, first, seed=seed)
     }
     if not is_random:
-        reverse = judge.logits(some[::-1], seed)[::-1]
-        moved["in another order"] = _moved(reverse, first)
+        reverse = _moved(judge, some[::-1], first[::-1], seed=seed)
+        moved["in another order"] = reverse
         alone = _alone(judge, some[:_ALONE], seed)
-        moved["alone"] = _moved(alone, first[:_ALONE])
-    elif moved and _is_free(judge, some, seed):
+        moved["alone"] = differing_rows(first[:_ALONE], alone, _ROUNDING)
+    elif _moved(judge, some, judge.logits(some, seed), seed=seed).any():
         detail = "Not run: the model draws at random in a way that cannot be repeated."
         return Check(name=NAME, passed=None, detail=detail, reason=_REASON)
     worst = max(moved, key=lambda way: moved[way].mean())
@@ -62,20 +63,14 @@ def check_steadiness(
     return Check(name=NAME, passed=not count, detail=detail, reason=_REASON)
 
 
-def _moved(logits: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Which images have other logits than before, by more than rounding."""
-    spread = before.max(axis=1) - before.min(axis=1)
-    difference = np.abs(logits - before).max(axis=1)
-    # Not `>`, which is false for NaN.
-    return ~(difference <= _ROUNDING * spread)
+def _moved(
+    judge: Judge, images: np.ndarray, before: np.ndarray, *, seed: int
+) -> np.ndarray:
+    """Which images now get other logits than before, by more than rounding."""
+    return differing_rows(before, judge.logits(images, seed), _ROUNDING)
 
 
 def _alone(judge: Judge, images: np.ndarray, seed: int) -> np.ndarray:
     key = make_key(derived_seed(seed, 0))
     rows = [judge.run(tf.constant(each[None], tf.float32), key) for each in images]
     return np.concatenate([row.numpy() for row in rows])
-
-
-def _is_free(judge: Judge, images: np.ndarray, seed: int) -> bool:
-    """Whether two looks in a row differ although all draws are fixed."""
-    return bool(_moved(judge.logits(images, seed), judge.logits(images, seed)).any())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
-from keras_advdef.evaluation._measure.robustness_curve import full_range, measure_curve
+from keras_advdef.evaluation._measure.robustness_curve import measure_curve
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from tests.support.nets import linear_net
@@ -159,7 +159,7 @@ class TestMeasureCurve:
     )
     def test_ball_that_holds_all_images(self, norm, expected, scripted, make_request):
         settings = {"norm": norm, "value_range": (0, 255), "epsilon": 20.0}
-        assert full_range(make_request(**settings)) == pytest.approx(expected)
+        assert make_request(**settings).full_range == pytest.approx(expected)
         runner = ScriptedRunner([0] * 4, [0] * 4, {})
         curve = scripted(runner, curve=[expected - 1, expected + 1], **settings)
         assert curve.epsilons == (0.0, 20.0, expected - 1)

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -84,3 +85,12 @@ def test_number_of_decisions(make_request):
         images = np.full((count, 2, 2, 1), 0.5)
         request = make_request(images=images, labels=np.zeros(count), budget="full")
         assert DistilledSurrogate(request, 2).queries == queries
+
+
+def test_channels_may_come_first(make_request, monkeypatch):
+    monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+    images = np.full((2, 3, 33, 17), 0.5, "float32")
+    request = make_request(images=images, labels=[0, 1])
+    model = DistilledSurrogate(request, 5).model
+    # No CPU could run it otherwise.
+    assert model(images).shape == (2, 5)

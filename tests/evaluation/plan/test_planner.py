@@ -3,6 +3,7 @@ import pytest
 from keras_advdef.attacks import FGSM, PGD, HopSkipJump, Square, Transfer
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.model_view import ModelView
+from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._plan.without_class import WithoutClass
 from keras_advdef.layers import (
@@ -383,3 +384,54 @@ class TestTargeted:
         expected = f"PGD-50, targeted at class {count} by likelihood"
         assert stages[-1].label == expected
         assert stages[-1].key == f"target-{count}"
+
+
+class TestOtherModels:
+    """Images transferred from other models, and attacks that see decisions only."""
+
+    @pytest.fixture
+    def make_planner(self, make_request, make_probe_result):
+        def make(probed=None, **changes):
+            request = make_request(**changes)
+            distilled = DistilledSurrogate(request, 2)
+            probed = make_probe_result(**probed or {})
+            return Planner(request, probed, distilled), distilled
+
+        return make
+
+    @pytest.mark.parametrize("budget", ["quick", "standard", "full"])
+    def test_each_given_model_is_attacked_from_once(self, budget, make_planner):
+        given = {"reference": abs, "surrogate": len}
+        plan = make_planner(budget=budget, **given)[0].plan()
+        found = [s.attack for s in plan.adaptive if isinstance(s.attack, Transfer)]
+        assert {attack.surrogate for attack in found} == {abs, len}
+        assert len(found) == 2
+        assert plan.checks["transfer"].attack.surrogate is len
+
+    def test_a_net_is_taught_where_none_is_given(self, make_planner):
+        planner, distilled = make_planner(budget="standard")
+        stage = planner.plan().checks["transfer"]
+        assert distilled.made(stage.attack)
+        assert stage.label.endswith("from a net taught by the model's decisions")
+
+    def test_a_quick_budget_teaches_none_and_says_so(self, make_planner):
+        plan = make_planner()[0].plan()
+        assert not {"transfer", "decision"} & plan.checks.keys()
+        assert plan.absent == {
+            "decision": "it needs the standard or the full budget",
+            "transfer": "no surrogate or reference model was given",
+        }
+
+    def test_few_images_are_attacked_by_decisions(self, make_planner):
+        stage = make_planner(budget="standard")[0].plan().checks["decision"]
+        assert isinstance(stage.attack, HopSkipJump)
+        assert stage.images == 50
+
+    def test_closing_rounds(self, make_planner):
+        planner, distilled = make_planner()
+        first, later = (planner.closing(number, ["steady"]) for number in (0, 1))
+        assert {stage.role for stage in (*first, *later)} == {"closing"}
+        assert distilled.made(first[0].attack)
+        # Stages of other names draw anew.
+        kinds = [(stage.key, type(stage.attack)) for stage in later]
+        assert kinds == [("closing-1-0", Square), ("closing-1-1", HopSkipJump)]
