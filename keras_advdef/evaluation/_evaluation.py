@@ -21,7 +21,7 @@ from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
 from keras_advdef.evaluation._plan.plan_summary import opening, plan_summary
 from keras_advdef.evaluation._plan.planned import Planned
 from keras_advdef.evaluation._plan.probe_result import probe
-from keras_advdef.evaluation._report.findings import Findings
+from keras_advdef.evaluation._report.findings import Findings, attack_record
 from keras_advdef.evaluation._report.images_csv import images_csv
 from keras_advdef.evaluation._report.norms_data import norms_data
 from keras_advdef.evaluation._report.report_data import (
@@ -37,6 +37,7 @@ from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.runner import CleanImages, Runner, measure_clean
 from keras_advdef.evaluation._verdict.check_outputs import check_outputs
 from keras_advdef.evaluation._verdict.controls import Controls, take_controls
+from keras_advdef.evaluation._verdict.convergence import check_convergence
 from keras_advdef.evaluation._verdict.evidence import Evidence
 from keras_advdef.evaluation._verdict.sanity_checks import sanity_checks
 from keras_advdef.evaluation._verdict.settled import settled_check
@@ -111,10 +112,12 @@ class Evaluation:
         controls = take_controls(
             self._request,
             self._labels,
-            self._planned.probed,
+            self._planned,
             chance=chance,
+            converged=self._converge(attacked),
             runner=attacked.runner,
             ledger=self._ledger,
+            progress=self._progress,
         )
         runner = attacked.runner
         adaptive = runner.evaluate_worst("planned")
@@ -231,6 +234,22 @@ class Evaluation:
         self._check_room()
         clean = self._measure_clean()
         return runner.redrawn(clean, self._expected_work(clean)), self._planned
+
+    def _converge(self, attacked: Attacked) -> Check:
+        """Takes more steps where they help; returns whether they still would."""
+        convergence = check_convergence(
+            self._request,
+            self._planned.plan,
+            attacked.runner,
+            labels=self._labels,
+            ledger=self._ledger,
+            progress=self._progress,
+        )
+        attacked.records += [
+            attack_record(attacked.runner, effort.stage, effort.images)
+            for effort in convergence.efforts
+        ]
+        return convergence.check
 
     def _corrupted(self, runner: Runner) -> CorruptionReport | None:
         """Measures the accuracy with common corruptions, if it is asked for."""

@@ -33,6 +33,9 @@ class Evidence:
         rejections: Share of the naively attacked images predicted as that class.
         undecided: Attacked images for which the model gives NaN or infinity.
         steady: Whether the model still answers as it did.
+        planted: Whether the attacks find perturbations that certainly exist.
+        converged: Whether more steps would break no more images.
+        smooth: Whether the loss is smooth enough for gradients.
     """
 
     chance: Check
@@ -50,3 +53,6 @@ class Evidence:
     rejections: float
     undecided: int
     steady: Check
+    planted: Check
+    converged: Check
+    smooth: Check

@@ -21,6 +21,9 @@ NAMES = [
     "transfer_vs_white_box",
     "noise_vs_attack",
     "true_gradients",
+    "attacks_find_planted_perturbation",
+    "attack_converged",
+    "smooth_loss",
     "input_gradients",
     "saturated_logits",
     "logits_not_probabilities",
@@ -52,8 +55,20 @@ def truth(false=0, unsettled=0):
     return TrueGradients(kept=kept, best=np.ones(100), settled=~first(unsettled))
 
 
-def steadiness(*, passed):
-    return Check(name="steady", passed=passed, detail="What.", reason="unsteady")
+# Checks that are made elsewhere, by what carries them.
+CARRIED = {
+    "steady": "steady",
+    "planted": "attacks_find_planted_perturbation",
+    "converged": "attack_converged",
+    "smooth": "smooth_loss",
+}
+
+
+def carried(passed):
+    return {
+        key: Check(name=name, passed=passed, detail="What.", reason=f"no {name}")
+        for key, name in CARRIED.items()
+    }
 
 
 @pytest.fixture
@@ -70,7 +85,7 @@ def make_evidence(make_probe_result):
             "labels": np.arange(100) % 10,
             "checked": np.arange(100),
             "truth": truth(),
-            "steady": steadiness(passed=True),
+            **carried(passed=True),
             "naive": first(60).astype(float),
             "adaptive": first(60).astype(float),
             "at_full_range": AccuracyEstimate(0, 100),
@@ -106,7 +121,7 @@ FAILURES = {
     "saturated_logits": {"broken": {"temperature": first(70)}},
     "finite_logits": {"undecided": 1},
     "deterministic": {"probed": {"is_random": True, "spread": 0.5}},
-    "steady": {"steady": steadiness(passed=False)},
+    **{CARRIED[key]: {key: check} for key, check in carried(passed=False).items()},
     "no_detector": {"rejected": 9, "rejections": 0.8},
     "naive_vs_adaptive": {
         "naive": first(49).astype(float),
