@@ -245,10 +245,10 @@ class Evaluation:
             ledger=self._ledger,
             progress=self._progress,
         )
-        attacked.records += [
+        attacked.records.extend(
             attack_record(attacked.runner, effort.stage, effort.images)
             for effort in convergence.efforts
-        ]
+        )
         return convergence.check
 
     def _corrupted(self, runner: Runner) -> CorruptionReport | None:

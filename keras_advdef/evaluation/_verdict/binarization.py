@@ -125,9 +125,9 @@ class _Test:
         """Returns what was planted, and which attack found it.
 
         Returns:
-            `is_planted`, whether a perturbation stands apart and is not found by chance;
-            `by_chance`, the share of random points that are like it; and `found_by`,
-            the number of the attack that found it, or -1; each `(count,)`.
+            `is_planted`, whether a perturbation stands apart and is not found by
+            chance; `by_chance`, the share of random points that are like it; and
+            `found_by`, the number of the attack that found it, or -1; each `(count,)`.
         """
         planted = self._plant()
         is_planted = np.array([p.is_apart and p.by_chance < _EASY for p in planted])
@@ -137,7 +137,7 @@ class _Test:
         )
         judge = self._judge(model, self._size)
         for number, attack in enumerate(self._attacks):
-            function = TracedFunction(functools.partial(self._crafted, attack, model))
+            function = TracedFunction(functools.partial(self._craft, (attack, model)))
             left = np.flatnonzero(is_planted & (found_by < 0))
             for start in range(0, len(left), self._size):
                 rows = left[start : start + self._size]
@@ -155,10 +155,11 @@ class _Test:
         by_chance = np.array([each.by_chance for each in planted])
         return {"is_planted": is_planted, "by_chance": by_chance, "found_by": found_by}
 
-    def _crafted(
-        self, attack: Attack, model: PlantedModel, images: tf.Tensor, key: tf.Tensor
+    def _craft(
+        self, pair: tuple[Attack, PlantedModel], images: tf.Tensor, key: tf.Tensor
     ) -> tf.Tensor:
-        """Attacked images of a batch, in its order."""
+        """Attacks a batch, in its order."""
+        attack, model = pair
         labels = tf.zeros(tf.shape(images)[:1], tf.int64)
         epsilon = self._request.epsilon
         return attack(self._view(model), images, labels, epsilon=epsilon, seed=key)
@@ -197,8 +198,8 @@ class _Test:
     ) -> np.ndarray:
         """The outputs for images; of a random model, their mean over draws."""
         count = draws if self._probed.is_random else 1
-        runs = (judge.logits(images, derived_seed(seed, draw)) for draw in range(count))
-        return sum(runs) / np.float32(count)
+        runs = [judge.logits(images, derived_seed(seed, draw)) for draw in range(count)]
+        return np.mean(runs, axis=0)
 
 
 def _verdict(found: Arrays, without_features: str, attacks: Sequence[Attack]) -> Check:

@@ -137,15 +137,16 @@ def strongest(plan: Plan) -> Stage | None:
     Args:
         plan: The stages.
     """
-    stages = [
-        stage
-        for stage in plan.adaptive
-        if isinstance(stage.attack, GradientAttack)
-        and stage.attack.looks_apart()
-        and not isinstance(stage.attack.loss, AWARE)
-        and stage.view.has_gradient
-    ]
-    return max(stages, key=lambda stage: stage.attack.steps, default=None)
+    found: Stage | None = None
+    most = 0
+    for stage in plan.adaptive:
+        attack = stage.attack
+        if not isinstance(attack, GradientAttack) or isinstance(attack.loss, AWARE):
+            continue
+        follows = attack.looks_apart() and stage.view.has_gradient
+        if follows and attack.steps > most:
+            found, most = stage, attack.steps
+    return found
 
 
 def _longer(stage: Stage, doubling: int) -> Stage:

@@ -92,7 +92,7 @@ def _changes(request: Request, judge: Judge, labels: np.ndarray) -> Arrays:
         return _margins(judge.logits(images, seed), labels)
 
     here = margins(base)
-    squares = {"tiny": [], "large": []}
+    squares: dict[str, list[np.ndarray]] = {"tiny": [], "large": []}
     for _ in range(_DIRECTIONS):
         signs = rng.choice(np.array([-1.0, 1.0], np.float32), clean.shape)
         for name, length in (("tiny", TINY_STEP * step), ("large", step)):

@@ -22,8 +22,11 @@ def test_no_attack_needs_a_gradient(attacks_for):
     assert [attack.surrogate for attack in attacks[:2]] == [len, abs]
 
 
-def test_gradients_are_estimated_where_they_are_in_doubt(attacks_for):
-    attacks = attacks_for(failed=["true_gradients"], epsilon=0.1)
+@pytest.mark.parametrize(
+    "failed", ["true_gradients", "attacks_find_planted_perturbation", "smooth_loss"]
+)
+def test_gradients_are_estimated_where_they_are_in_doubt(failed, attacks_for):
+    attacks = attacks_for(failed=[failed], epsilon=0.1)
     (estimated,) = (each for each in attacks if isinstance(each, SPSA))
     assert estimated.delta == pytest.approx(0.05)
 
