@@ -7,6 +7,7 @@ from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._run.ledger import Ledger
+from keras_advdef.evaluation._verdict import convergence
 from keras_advdef.evaluation._verdict.convergence import (
     Effort,
     check_convergence,
@@ -153,4 +154,12 @@ class TestStrongest:
 )
 def test_has_converged(images, broken, rising, expected):
     effort = Effort(stage(PGD(0.1), ModelView(len)), images, broken, rising)
-    assert effort.has_converged is expected
+    assert effort.has_converged() is expected
+
+
+@pytest.mark.parametrize(
+    ("broken", "rising", "passed"), [(0, 50, True), (0, 51, False), (4, 0, False)]
+)
+def test_a_rough_loss_may_rise_by_luck(broken, rising, passed):
+    effort = Effort(stage(PGD(0.1), ModelView(len)), 100, broken, rising)
+    assert convergence._verdict([effort]).passed is passed
