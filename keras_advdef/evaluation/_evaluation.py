@@ -21,7 +21,7 @@ from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
 from keras_advdef.evaluation._plan.plan_summary import opening, plan_summary
 from keras_advdef.evaluation._plan.planned import Planned
 from keras_advdef.evaluation._plan.probe_result import probe
-from keras_advdef.evaluation._report.findings import Findings, attack_record
+from keras_advdef.evaluation._report.findings import Findings
 from keras_advdef.evaluation._report.images_csv import images_csv
 from keras_advdef.evaluation._report.norms_data import norms_data
 from keras_advdef.evaluation._report.report_data import (
@@ -29,6 +29,7 @@ from keras_advdef.evaluation._report.report_data import (
     run_facts,
 )
 from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._run.attack_record import attack_record
 from keras_advdef.evaluation._run.campaign import Attacked, Campaign
 from keras_advdef.evaluation._run.expected_work import ExpectedWork, corruption_key
 from keras_advdef.evaluation._run.forecast import Forecast
@@ -246,7 +247,13 @@ class Evaluation:
             progress=self._progress,
         )
         attacked.records.extend(
-            attack_record(attacked.runner, effort.stage, effort.images)
+            attack_record(
+                attacked.runner,
+                key=effort.stage.key,
+                name=effort.stage.label,
+                role=effort.stage.role,
+                images=effort.images,
+            )
             for effort in convergence.efforts
         )
         return convergence.check

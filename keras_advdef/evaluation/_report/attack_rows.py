@@ -14,6 +14,9 @@ _PURPOSES = {
     "check-transfer": "comes from another model",
     "check-decision": "asks only for the predicted class",
     "bpda": "passes layers without a gradient",
+    "longer-0": "starts anew, to see whether that breaks more",
+    "longer-1": "takes more steps, as fewer still gained",
+    "longer-2": "takes more steps, as fewer still gained",
     "closing-0-bpda": "passes layers with a false gradient",
 }
 # By its role, for stages that are not listed.

@@ -26,6 +26,12 @@ CHECK_MEANINGS = {
     "attacks_find_planted_perturbation": (
         "Where a perturbation exists by construction, do these attacks find it?"
     ),
+    "attack_converged": (
+        "Would more steps or another start of the strongest attack break more images?"
+    ),
+    "smooth_loss": (
+        "Do tiny steps change the loss so much that its gradient says nothing?"
+    ),
     "steady": (
         "Does the model still answer as it did before the attacks, for images alone "
         "and in another order, too?"
