@@ -28,6 +28,7 @@ from keras_advdef.evaluation._plan.card_attacks import (
 )
 from keras_advdef.evaluation._plan.closing_attacks import closing_attacks
 from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
+from keras_advdef.evaluation._plan.eight_bit import OnEightBit, is_eight_bit
 from keras_advdef.evaluation._plan.misleading_layers import misleading_layers
 from keras_advdef.evaluation._plan.plan import Plan, Skipped
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
@@ -360,8 +361,15 @@ class Planner:
         attacks = closing_attacks(
             self._target, self._all_sources, number=number, failed=failed
         )
+        more: dict[str, Any] = {"role": "closing"}
+        pixels = self._request.value_range
+        if "finite_logits" in failed and is_eight_bit(self._request.images, pixels):
+            attacks = [PGD(steps=MORE_STEPS, **self._stepped), *attacks]
+            view = self._probed.adaptive
+            rounded = OnEightBit(view.model, pixels)
+            more["view"] = dataclasses.replace(view, model=rounded)
         stages = [
-            self._stage(f"closing-{number}-{place}", attack, role="closing")
+            self._stage(f"closing-{number}-{place}", attack, **more)
             for place, attack in enumerate(attacks)
         ]
         layers: tuple[keras.Operation, ...] = ()

@@ -17,12 +17,13 @@ from keras_advdef.evaluation._plan.differing_rows import (
     differing_rows,
     rounding_share,
 )
+from keras_advdef.evaluation._plan.eight_bit import is_eight_bit, to_eight_bit
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import OWNER, Request
 from keras_advdef.evaluation._run.forecast import Forecast, SoFar, Work, stage_work
 from keras_advdef.evaluation._run.image_records import ImageRecords
-from keras_advdef.evaluation._run.judge import Judge
+from keras_advdef.evaluation._run.judge import Judge, Judged
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 
 # Roles of stages that tell nothing of single images.
@@ -229,9 +230,24 @@ class Runner:
             stop_early=stage.lets_leave,
         )
         adversarial = self._inside(adversarial, images, epsilon)[: len(block)]
-        judged = self.judge.evaluate(
-            adversarial, self._labels[block], draws=self.draws, seed=seed
-        )
+        judged = self._judged(adversarial, block, seed=seed)
+        if judged.undecided.any() and is_eight_bit(
+            self._request.images, self._request.value_range
+        ):
+            # A model that refuses what no camera gives is asked about 8-bit images.
+            adversarial = np.where(
+                judged.undecided[:, None, None, None],
+                to_eight_bit(
+                    adversarial,
+                    images[: len(block)],
+                    epsilon=epsilon,
+                    norm=self._request.norm,
+                    pixels=self._request.value_range,
+                ),
+                adversarial,
+            )
+            again = self._judged(adversarial, block, seed=seed)
+            judged = again._replace(undecided=judged.undecided)
         worse = judged.wrong > self.wrong[block]
         # What lies in a smaller ball counts, too.
         worse &= epsilon <= self._request.epsilon and stage.role != "trial"
@@ -239,6 +255,13 @@ class Runner:
         shown = self.records.shown(arrays, block)
         arrays["shown"] = adversarial[shown : shown + 1]
         return {**arrays, "images": adversarial[worse]}
+
+    def _judged(
+        self, adversarial: np.ndarray, block: np.ndarray, *, seed: int
+    ) -> Judged:
+        return self.judge.evaluate(
+            adversarial, self._labels[block], draws=self.draws, seed=seed
+        )
 
     def _targets(self, rows: np.ndarray, rank: int) -> np.ndarray | None:
         if not rank:

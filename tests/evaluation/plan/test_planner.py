@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 
 from keras_advdef.attacks import FGSM, PGD, HopSkipJump, Square, Transfer
 from keras_advdef.core.cards import card_of
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
+from keras_advdef.evaluation._plan.eight_bit import OnEightBit
 from keras_advdef.evaluation._plan.planner import Planner
 from keras_advdef.evaluation._plan.without_class import WithoutClass
 from keras_advdef.layers import (
@@ -435,3 +437,15 @@ class TestOtherModels:
         # Stages of other names draw anew.
         kinds = [(stage.key, type(stage.attack)) for stage in later]
         assert kinds == [("closing-1-0", Square), ("closing-1-1", HopSkipJump)]
+
+    def test_closing_attacks_on_8_bit_images(self, make_planner):
+        images = np.full((2, 2, 2, 1), 51 / 255)
+        for given, is_rounded in ((images, True), (images + 0.001, False)):
+            planner, _ = make_planner(images=given, labels=[0, 1])
+            for failed in (["finite_logits"], ["steady"]):
+                stages = planner.closing(1, failed)
+                expected = is_rounded and failed == ["finite_logits"]
+                views = {isinstance(each.view.model, OnEightBit) for each in stages}
+                assert views == {expected}
+                kinds = [type(each.attack) for each in stages]
+                assert kinds == [PGD] * expected + [Square, HopSkipJump]

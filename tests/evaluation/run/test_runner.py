@@ -110,6 +110,21 @@ class TestRunner:
         assert (runner.wrong == before).all()
         assert runner.undecided.tolist() == [True, True, False, False]
 
+    def test_what_has_no_answer_is_judged_as_8_bit_images(self, runner_of):
+        def model(images):
+            levels = 255.0 * images
+            is_off = tf.reduce_any(abs(levels - tf.round(levels)) > 1e-3, [1, 2, 3])
+            return tf.where(is_off[:, None], np.nan, NET(images))
+
+        images = (np.rint(255 * IMAGES) / 255).astype("float32").reshape(4, 2, 1, 1)
+        runner = runner_of(model, images=images, epsilon=0.15)
+        # The attack that knows the net inside.
+        found = runner.run(stage(FGSM(0.15), epsilon=0.15), np.array([0, 1]))
+        assert found["wrong"].tolist() == [1, 0]
+        assert runner.undecided.tolist() == [True, True, False, False]
+        levels = 255 * runner.worst[0].ravel()
+        np.testing.assert_allclose(levels, [153 - 38, 128 + 38], atol=1e-3)
+
     def test_targets_are_the_likeliest_wrong_classes(self, runner_of):
         net = linear_net([[0.0, 0.0], [1.0, -1.0], [0.5, -0.5]], [0.0, 0.0, 0.0])
         runner = runner_of(net)
