@@ -178,6 +178,7 @@ class Planner:
         if isinstance(loss, AWARE):
             text += f" on {type(loss).__name__}"
         view = more.get("view", self._probed.adaptive)
+        text += ", each image alone" if more.get("alone") else ""
         text += ", BPDA" if view.bpda_layers and is_white else ""
         if view.temperature != 1.0 and is_white:
             text += f", logits divided by {view.temperature:.3g}"
@@ -381,4 +382,8 @@ class Planner:
             attack = PGD(steps=MORE_STEPS, **self._stepped)
             past = self._stage("closing-0-bpda", attack, view=view, role="closing")
             stages.insert(0, past)
+        if number == 0 and "steady" in failed:
+            attack = PGD(steps=MORE_STEPS, **self._stepped)
+            alone = {"role": "closing", "alone": True}
+            stages.append(self._stage("closing-0-alone", attack, **alone))
         return stages

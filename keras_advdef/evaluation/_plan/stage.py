@@ -25,6 +25,7 @@ class Stage:
         target_rank: Rank of the wrong class to reach, 1 for the likeliest; 0 for any.
         epsilon: An epsilon that overrides the attack's, or `None`.
         images: Number of images that it is given at most, or `None` for all.
+        alone: Whether each image is attacked and judged in a batch of its own.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Stage:
     target_rank: int = 0
     epsilon: float | None = None
     images: int | None = None
+    alone: bool = False
 
     @property
     def lets_leave(self) -> bool:

@@ -17,6 +17,7 @@ _PURPOSES = {
     "longer-0": "starts anew, to see whether that breaks more",
     "longer-1": "takes more steps, as fewer still gained",
     "longer-2": "takes more steps, as fewer still gained",
+    "closing-0-alone": "attacks each image in a batch of its own",
     "closing-0-bpda": "passes layers with a false gradient",
 }
 # By its role, for stages that are not listed.

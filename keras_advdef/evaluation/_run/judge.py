@@ -72,6 +72,12 @@ class Judge:
         other.rejected = label
         return other
 
+    def alone(self) -> "Judge":
+        """Returns a judge that asks about each image in a batch of its own."""
+        other = copy.copy(self)
+        other.batch_size = 1
+        return other
+
     def _forward(self, images: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         with draw_scope(key):
             return self.logits_fn.on_pixels(images)

@@ -23,7 +23,7 @@ from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import OWNER, Request
 from keras_advdef.evaluation._run.forecast import Forecast, SoFar, Work, stage_work
 from keras_advdef.evaluation._run.image_records import ImageRecords
-from keras_advdef.evaluation._run.judge import Judge, Judged
+from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 
 # Roles of stages that tell nothing of single images.
@@ -225,12 +225,16 @@ class Runner:
             target_labels=self._targets(rows, stage.target_rank),
             epsilon=epsilon,
             seed=seed,
-            batch_size=min(self._request.size, size),
+            batch_size=1 if stage.alone else min(self._request.size, size),
             verbose=0,
             stop_early=stage.lets_leave,
         )
         adversarial = self._inside(adversarial, images, epsilon)[: len(block)]
-        judged = self._judged(adversarial, block, seed=seed)
+        judge = self.judge.alone() if stage.alone else self.judge
+        evaluate = functools.partial(
+            judge.evaluate, labels=self._labels[block], draws=self.draws, seed=seed
+        )
+        judged = evaluate(adversarial)
         if judged.undecided.any() and is_eight_bit(
             self._request.images, self._request.value_range
         ):
@@ -246,8 +250,7 @@ class Runner:
                 ),
                 adversarial,
             )
-            again = self._judged(adversarial, block, seed=seed)
-            judged = again._replace(undecided=judged.undecided)
+            judged = evaluate(adversarial)._replace(undecided=judged.undecided)
         worse = judged.wrong > self.wrong[block]
         # What lies in a smaller ball counts, too.
         worse &= epsilon <= self._request.epsilon and stage.role != "trial"
@@ -255,13 +258,6 @@ class Runner:
         shown = self.records.shown(arrays, block)
         arrays["shown"] = adversarial[shown : shown + 1]
         return {**arrays, "images": adversarial[worse]}
-
-    def _judged(
-        self, adversarial: np.ndarray, block: np.ndarray, *, seed: int
-    ) -> Judged:
-        return self.judge.evaluate(
-            adversarial, self._labels[block], draws=self.draws, seed=seed
-        )
 
     def _targets(self, rows: np.ndarray, rank: int) -> np.ndarray | None:
         if not rank:

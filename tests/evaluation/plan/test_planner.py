@@ -449,3 +449,15 @@ class TestOtherModels:
                 assert views == {expected}
                 kinds = [type(each.attack) for each in stages]
                 assert kinds == [PGD] * expected + [Square, HopSkipJump]
+
+    def test_images_alone_where_the_batch_matters(self, make_planner):
+        planner, _ = make_planner()
+        for number, failed, expected in (
+            (0, "steady", 1),
+            (1, "steady", 0),
+            (0, "settled", 0),
+        ):
+            alone = [s for s in planner.closing(number, [failed]) if s.alone]
+            assert len(alone) == expected
+        (stage, *_) = [s for s in planner.closing(0, ["steady"]) if s.alone]
+        assert stage.label == "PGD-50, each image alone"

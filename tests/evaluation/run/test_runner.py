@@ -125,6 +125,19 @@ class TestRunner:
         levels = 255 * runner.worst[0].ravel()
         np.testing.assert_allclose(levels, [153 - 38, 128 + 38], atol=1e-3)
 
+    def test_images_alone(self, runner_of):
+        def model(images):
+            # No image of a larger batch gets another answer than class 1.
+            is_alone = tf.shape(images)[0] == 1
+            return tf.where(is_alone, NET(images), [[0.0, 1.0]])
+
+        rows = np.array([0, 1])
+        for alone, wrong in ((False, [0, 0]), (True, [1, 0])):
+            runner = runner_of(model)
+            attack = stage(PGD(0.2, steps=5), view=ModelView(model), alone=alone)
+            assert runner.run(attack, rows)["wrong"].tolist() == wrong
+            assert runner.wrong[:2].tolist() == wrong
+
     def test_targets_are_the_likeliest_wrong_classes(self, runner_of):
         net = linear_net([[0.0, 0.0], [1.0, -1.0], [0.5, -0.5]], [0.0, 0.0, 0.0])
         runner = runner_of(net)
