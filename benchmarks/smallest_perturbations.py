@@ -51,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--name", default="untrained", help="what to call the model")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--norms", nargs="+", choices=NORMS, default=NORMS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a run that takes seconds")
     return parser.parse_args()
@@ -149,7 +150,7 @@ def main() -> None:
     print_report(
         f"Smallest perturbations of {arguments.name}",
         header,
-        [row for norm in NORMS for row in measure(model, norm, arguments)],
+        [row for norm in arguments.norms for row in measure(model, norm, arguments)],
         notes=(
             f"{arguments.images} images, seed {arguments.seed}. "
             "Passes are forward + backward, at most, for an image.\n"

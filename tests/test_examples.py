@@ -25,6 +25,7 @@ ON_CIFAR10 = [SCRIPTS / f"{part}cifar10.py" for part in _PARTS]
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*_speed.py"))
 STRENGTHS = [
     *sorted((ROOT / "benchmarks").glob("*_strength.py")),
+    ROOT / "benchmarks" / "check_passes.py",
     ROOT / "benchmarks" / "smallest_perturbations.py",
 ]
 APPLICATIONS = ROOT / "examples" / "evaluate_keras_applications.py"
