@@ -75,7 +75,17 @@ def wide():
     return images, np.asarray(_bare(images)).argmax(axis=1)
 
 
-@pytest.mark.parametrize("name", _ATTACKS)
+# They look at logits as others do.
+_NIGHTLY = {"targeted DLR", "DeepFool", "CarliniWagner", "HopSkipJump"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(each, marks=[pytest.mark.nightly] * (each in _NIGHTLY))
+        for each in _ATTACKS
+    ],
+)
 @pytest.mark.filterwarnings("ignore:The targeted DLR needs")
 def test_excluded_classes_change_no_success(name, wide):
     images, labels = wide

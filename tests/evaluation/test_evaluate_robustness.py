@@ -77,8 +77,10 @@ def gate(kinds, *, nightly):
 @pytest.mark.slow
 # The warning about the probabilities of "steep" is expected.
 @pytest.mark.filterwarnings("ignore:.*returns probabilities")
-# Two masks are random, two saturate, and two have no gradient.
-@pytest.mark.parametrize("mask", gate(MASKS, nightly=["dropping", "steep", "stopped"]))
+# Two saturate and two have no gradient; for randomness, see test_evaluation.py.
+@pytest.mark.parametrize(
+    "mask", gate(MASKS, nightly=["dropping", "noisy", "steep", "stopped"])
+)
 def test_masks_are_named(mask, undefended, evaluate):
     name, most = MASKS[mask]
     # It takes more images to tell a class for attacked ones from others.
@@ -148,8 +150,10 @@ DEFENDED = {
 
 
 @pytest.mark.slow
-# Two nets are distilled, and noise is as random as another size.
-@pytest.mark.parametrize("kind", gate(DEFENDED, nightly=["resize-pad", "distilled-20"]))
+# Distilled nets saturate as a mask does, and noise is as random as another size.
+@pytest.mark.parametrize(
+    "kind", gate(DEFENDED, nightly=["resize-pad", "distilled-20", "distilled-100"])
+)
 def test_broken_defences_get_both_numbers(kind, digits, evaluate):
     count = FEW if kind == "resize-pad" else COUNT
     report = evaluate(DEFENDED[kind](digits), count=count, curve=[])

@@ -38,6 +38,7 @@ def evaluate(trained_net, digits):
             "epsilon": 0.1,
             "attacks": ATTACKS,
             "curve": [0.05],
+            "budget": "quick",
             # Two blocks of one shape, which is traced once.
             "batch_size": 7,
             "verbose": 0,
@@ -203,7 +204,7 @@ class TestEvaluation:
             ({"epsilon": 0.2}, "epsilon"),
             ({"norm": "l2", "attacks": [PGD(0.1, norm="l2")]}, "norm"),
             ({"seed": 1}, "seed"),
-            ({"budget": "quick"}, "budget"),
+            ({"budget": "standard"}, "budget"),
             ({"model": small_net()}, "model"),
         ],
     )
@@ -295,7 +296,8 @@ def evaluate_norms():
 
     def run(output=None, **changes):
         arguments = {"epsilon": _BALLS, "norms": [*_BALLS], "attacks": attacks}
-        arguments |= {"output": output, "curve": [], "verbose": 0, **changes}
+        arguments |= {"curve": [], "budget": "quick", "verbose": 0}
+        arguments |= {"output": output, **changes}
         return evaluate_robustness(net, images, labels, **arguments)
 
     return run
