@@ -15,6 +15,7 @@ from keras_advdef.core.random_numbers import fold_in, make_key, normal
 from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.traced_function import TracedFunction
 from keras_advdef.core.value_range import ValueRange
+from keras_advdef.evaluation._plan.differing_rows import rounding_share
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 
 # Points in each image's ball; every second one is attacked first.
@@ -29,6 +30,11 @@ _REACH = 2.5
 _LENGTHS = (0.05, 0.02)
 _KEPT = ((0.35, 3.0), (0.5, 2.5))
 _RIVALS = 8
+# What the shorter steps in random directions, from random points, gain must agree with
+# what the gradient promises for them. The cosine between both is at least 0.83 around
+# 1500 images of 31 honest nets; a gradient that is blurred on its way still leads
+# upwards, and has 0.4 to 0.75.
+_AGREES = 0.8
 # Every second rival is made of patches, which most nets heed more than single pixels.
 _PATCH = 4
 # Two forward passes with the same draws differ only by rounding.
@@ -53,6 +59,7 @@ class TrueGradients:
 
     kept: np.ndarray
     best: np.ndarray
+    agrees: np.ndarray
     settled: np.ndarray
 
     @property
@@ -60,7 +67,8 @@ class TrueGradients:
         """Whether the gradient leads elsewhere than it says, `(count,)`."""
         low, high = np.transpose(_KEPT)
         is_kept = ((self.kept >= low) & (self.kept <= high)).all(axis=1)
-        return self.settled & ~(is_kept & (self.best >= 0.5))
+        is_true = is_kept & (self.best >= 0.5) & (self.agrees >= _AGREES)
+        return self.settled & ~is_true
 
 
 def measure_true_gradients(
@@ -93,7 +101,9 @@ def measure_true_gradients(
     """
     logits_fn = LogitsFunction(view, value_range=value_range)
     logits_fn.build(images.shape[1:])
-    look = TracedFunction(_Look(logits_fn, norm, epsilon / value_range.span))
+    rounding = rounding_share(view.model)
+    radius = epsilon / value_range.span
+    look = TracedFunction(_Look(logits_fn, norm, radius, rounding=rounding))
     size = min(batch_size, len(images))
     found = []
     for start in range(0, len(images), size):
@@ -108,10 +118,16 @@ def measure_true_gradients(
         columns = zip(*looks, strict=True)
         found.append([np.stack(each)[:, : len(batch)] for each in columns])
     columns = zip(*found, strict=True)
-    kept, best, settled = (np.concatenate(each, axis=1) for each in columns)
+    kept, best, products, settled = (np.concatenate(each, axis=1) for each in columns)
+    # At attacked points, adversarially trained nets are rough.
+    both, gained, promised, largest = products[::2].mean(axis=0).T
+    # Where steps promise no more than rounding, nothing can be said.
+    is_told = np.sqrt(promised) > rounding * largest
+    cosine = both / np.maximum(np.sqrt(gained * promised), np.finfo("float32").tiny)
     return TrueGradients(
         kept=np.median(kept, axis=0),
         best=best.mean(axis=0),
+        agrees=np.where(is_told, cosine, 1.0),
         settled=settled.mean(axis=0) > 0.5,
     )
 
@@ -123,17 +139,26 @@ class _Look:
         logits_fn: The model.
         norm: Norm of the ball.
         radius: Its radius, on the `[0, 1]` scale.
+        rounding: Share of its logits that rounding may change.
     """
 
-    def __init__(self, logits_fn: LogitsFunction, norm: str, radius: float) -> None:
+    def __init__(
+        self, logits_fn: LogitsFunction, norm: str, radius: float, *, rounding: float
+    ) -> None:
         self._logits_fn = logits_fn
         self._norm = norm
         self._radius = radius
+        self._rounding = rounding
+        # In l1 a step moves few pixels, so one of a large ball is no short one.
+        self._whole_step = min(radius, 1.0) if norm == "l1" else radius
 
     def __call__(
         self, rows: _Rows, key: tf.Tensor, steps: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns `kept`, `best` and `settled` at one point of each image.
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns `kept`, `best`, products and `settled` at one point of each image.
+
+        The products are those of what random steps gain with what the gradient
+        promises for them, the squares of both, and the largest logit.
 
         Args:
             rows: Images in `[0, 1]` and labels.
@@ -149,19 +174,37 @@ class _Look:
             rises.append(self._loss(ahead, rows[1], key) - before)
             promises.append(tf.reduce_sum(slope * (ahead - points), axes))
         rise, promise = rises[0], promises[0]
-        again = tf.abs(self._loss(points, rows[1], key) - before)
+        logits = self._logits(points, key)
+        largest = tf.reduce_max(tf.abs(logits), axis=1)
+        again = tf.abs(logit_margin(logits, rows[1], targeted=False) - before)
 
-        def outdo(index: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def outdo(
+            index: tf.Tensor, best: tf.Tensor, products: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             noise = self._rival(index, key, points)
             ahead = self._step(points, noise, _LENGTHS[0])
             rival = self._loss(ahead, rows[1], key) - before
-            return index + 1, best & (rise >= rival)
+            # What bends is left out of the difference of two steps.
+            ahead, behind = (
+                self._step(points, sign * noise, _LENGTHS[1]) for sign in (1.0, -1.0)
+            )
+            gained = self._loss(ahead, rows[1], key) - self._loss(behind, rows[1], key)
+            promised = tf.reduce_sum(slope * (ahead - behind), axes)
+            pair = [gained * promised, gained**2, promised**2]
+            # Patches agree with what is blurred.
+            products += tf.where(index % 2 == 0, tf.stack(pair, 1), 0.0)
+            return index + 1, best & (rise >= rival), products
 
-        _, best = tf.while_loop(
-            lambda index, _: index < _RIVALS, outdo, (tf.constant(0), rise > 0.0)
-        )
-        kept = tf.math.divide_no_nan(tf.stack(rises, 1), tf.stack(promises, 1))
-        return kept, best, again <= _SAME * tf.maximum(promise, tf.abs(rise))
+        start = tf.constant(0), rise > 0.0, tf.zeros([tf.shape(points)[0], 3])
+        _, best, sums = tf.while_loop(lambda index, *_: index < _RIVALS, outdo, start)
+        products = tf.concat([sums / (_RIVALS // 2), largest[:, None]], 1)
+        promised = tf.stack(promises, 1)
+        astray = tf.stack(rises, 1) - promised
+        rounded = self._rounding * largest[:, None]
+        astray = tf.sign(astray) * tf.nn.relu(tf.abs(astray) - rounded)
+        kept = tf.math.divide_no_nan(promised + astray, promised)
+        is_settled = again <= _SAME * tf.maximum(promise, tf.abs(rise))
+        return kept, best, products, is_settled
 
     def _walk(self, rows: _Rows, key: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
         """A random point of each ball, after some steps of PGD."""
@@ -183,7 +226,7 @@ class _Look:
         self, points: tf.Tensor, direction: tf.Tensor, length: float
     ) -> tf.Tensor:
         step = steepest_step(direction, points, self._norm)
-        return tf.clip_by_value(points + length * self._radius * step, 0.0, 1.0)
+        return tf.clip_by_value(points + length * self._whole_step * step, 0.0, 1.0)
 
     def _rival(self, index: tf.Tensor, key: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
         """A random direction, of single values or of patches."""
@@ -201,8 +244,11 @@ class _Look:
 
     def _loss(self, points: tf.Tensor, labels: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """The best wrong logit minus the true one; all points see the same draws."""
+        return logit_margin(self._logits(points, key), labels, targeted=False)
+
+    def _logits(self, points: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         with draw_scope(key):
-            return logit_margin(self._logits_fn(points), labels, targeted=False)
+            return self._logits_fn(points)
 
     def _slope(
         self, points: tf.Tensor, labels: tf.Tensor, key: tf.Tensor

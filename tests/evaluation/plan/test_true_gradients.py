@@ -85,6 +85,39 @@ class TestMeasureTrueGradients:
     def test_false_gradients(self, gradient):
         assert measure(disguised(linear, gradient)).is_false.mean() > 0.9
 
+    def test_blurred_gradients_still_lead_upwards(self):
+        """Each pixel gets the mean gradient of its row and its neighbours' rows."""
+
+        @tf.custom_gradient
+        def blurred(images):
+            def gradient(upstream):
+                return tf.nn.avg_pool2d(upstream, 3, 1, "SAME")
+
+            return tf.identity(images), gradient
+
+        found = measure(lambda images: linear(blurred(images)))
+        # Steps along it gain what it promises, and most random ones gain less.
+        assert found.best.mean() > 0.7
+        assert ((found.kept > 0.6) & (found.kept < 1.7)).all()
+        assert (found.agrees < 0.8).all()
+        assert found.is_false.all()
+
+    @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+    def test_steps_in_random_directions_gain_what_is_promised(self, norm):
+        found = measure(
+            curved, norm=norm, epsilon={"linf": 0.1, "l2": 0.7, "l1": 4}[norm]
+        )
+        assert found.agrees == pytest.approx(1.0, abs=0.05)
+
+    def test_rounding_decides_nothing(self):
+        def rounded(images):
+            logits = tf.cast(1e3 + 1e-3 * linear(images), tf.float16)
+            return tf.cast(logits, tf.float32)
+
+        assert (measure(rounded).agrees == 1.0).all()
+        # Nor do pixels that nothing depends on.
+        assert (measure(lambda images: 0.0 * linear(images)).agrees == 1.0).all()
+
     def test_missing_gradients(self):
         view = ModelView(linear, has_gradient=False)
         assert measure(view).is_false.all()
@@ -137,6 +170,17 @@ def test_bounds_of_what_a_step_keeps():
     found = TrueGradients(
         kept=np.array([[1.0, 1.0], [0.3, 1.0], [3.1, 1.0], [1.0, 0.4], [1.0, 2.6]]),
         best=np.ones(5),
+        agrees=np.ones(5),
         settled=np.ones(5, bool),
     )
     assert found.is_false.tolist() == [False, True, True, True, True]
+
+
+def test_bound_of_what_random_steps_gain():
+    found = TrueGradients(
+        kept=np.ones((2, 2)),
+        best=np.ones(2),
+        agrees=np.array([0.79, 0.81]),
+        settled=np.ones(2, bool),
+    )
+    assert found.is_false.tolist() == [True, False]

@@ -52,7 +52,9 @@ def first(count):
 def truth(false=0, unsettled=0):
     """Gradients of which some lead to nothing, and some cannot be judged."""
     kept = np.where(first(false)[:, None], 0.0, [1.0, 1.0])
-    return TrueGradients(kept=kept, best=np.ones(100), settled=~first(unsettled))
+    return TrueGradients(
+        kept=kept, best=np.ones(100), agrees=np.ones(100), settled=~first(unsettled)
+    )
 
 
 # Checks that are made elsewhere, by what carries them.
