@@ -31,12 +31,13 @@ def _averaged(net, draws=10):
     return lambda x: sum(tf.nn.log_softmax(net(x)) for _ in range(draws)) / draws
 
 
-def _drawn(front):
-    """A random front, attacked through the mean of draws."""
+def _drawn(front, *, smooth=None):
+    """A random front, attacked through the mean of draws; some need a smooth one."""
 
     def build(ground):
         model = fronted(ground, front)
-        return Built(model=model, inside=(_averaged(model), ground.net))
+        seen = model if smooth is None else fronted(ground, smooth)
+        return Built(model=model, inside=(_averaged(seen), ground.net))
 
     return build
 
@@ -61,20 +62,30 @@ def _deflected(images):
     return tf.where(tf.random.uniform(tf.shape(images)) < 0.2, other, images)
 
 
-def _barrage(images):
-    """Random contrast, offset, noise and rounding, one after the other."""
+def _jostled(images):
+    """Random contrast, offset and noise, one after the other."""
     shape = [tf.shape(images)[0], 1, 1, 1]
     found = images * tf.random.uniform(shape, 0.7, 1.2)
     found += tf.random.uniform(shape, -0.1, 0.1)
-    found += tf.random.uniform(shape, 0.0, 0.1) * tf.random.normal(tf.shape(images))
-    levels = tf.random.uniform(shape, 4.0, 32.0)
-    return tf.round(found * levels) / levels
+    noise = tf.random.normal(tf.shape(images))
+    return found + tf.random.uniform(shape, 0.0, 0.1) * noise
+
+
+def _barrage(images):
+    """The same, and rounding to a random number of levels."""
+    levels = tf.random.uniform([tf.shape(images)[0], 1, 1, 1], 4.0, 32.0)
+    return tf.round(_jostled(images) * levels) / levels
+
+
+def _sampled(images):
+    """Random pixels removed, and the others brightened."""
+    kept = tf.cast(tf.random.uniform(tf.shape(images)) < 0.7, images.dtype)
+    return images * kept / 0.7
 
 
 def _completed(images):
     """Random pixels removed and filled in by an image of low rank."""
-    kept = tf.cast(tf.random.uniform(tf.shape(images)) < 0.7, images.dtype)
-    known = tf.transpose(images * kept / 0.7, [0, 3, 1, 2])
+    known = tf.transpose(_sampled(images), [0, 3, 1, 2])
     sizes, left, right = tf.linalg.svd(tf.stop_gradient(known))
     sizes = tf.where(tf.range(sizes.shape[-1]) < 4, sizes, 0.0)
     found = tf.matmul(left * sizes[..., None, :], right, transpose_b=True)
@@ -217,12 +228,12 @@ TRICKS = [
         (
             "random transformations",
             "barrage of random transforms (Raff 2019; Sitawarin 2022)",
-            _drawn(_barrage),
+            _drawn(_barrage, smooth=_jostled),
         ),
         (
             "random pixels filled in",
             "ME-Net (Yang 2019; Tramer 2020)",
-            _drawn(_completed),
+            _drawn(_completed, smooth=_sampled),
         ),
         ("dropped pixels", "dropout left on at inference", _drawn(_dropped)),
         (

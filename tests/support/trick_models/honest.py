@@ -122,7 +122,8 @@ def _fused_softmax(ground):
     return ground.fit(net, loss=loss)
 
 
-class _Probabilities(keras.Model):
+# Keras names a model after its class, and TensorFlow takes no underscore first.
+class Probabilities(keras.Model):
     """A subclassed net that returns probabilities."""
 
     def __init__(self, ground):
@@ -135,7 +136,7 @@ class _Probabilities(keras.Model):
 
 def _subclassed(ground):
     loss = keras.losses.SparseCategoricalCrossentropy()
-    net = ground.fit(lambda: _Probabilities(ground), loss=loss)
+    net = ground.fit(lambda: Probabilities(ground), loss=loss)
     net(ground.images[:1])
     return net
 
