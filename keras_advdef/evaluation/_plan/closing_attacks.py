@@ -1,5 +1,6 @@
 """closing_attacks: what is tried on a model of which a check has failed."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -7,7 +8,10 @@ from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.spsa import SPSA
 from keras_advdef.attacks.transfer import Transfer
 from keras_advdef.evaluation._plan.card_attacks import Target
+from keras_advdef.evaluation._plan.eight_bit import OnEightBit, is_eight_bit
+from keras_advdef.evaluation._plan.misleading_layers import misleading_layers
 
+EIGHT_BIT = "eight-bit"
 _QUERIES = 5000
 _JUMPS = 20
 # Estimates of 64 pairs: some 2600 forward passes for an image.
@@ -45,6 +49,31 @@ def closing_attacks(
         spsa = SPSA(steps=_STEPS, samples=_PAIRS, delta=delta, **target.settings)
         attacks.append(spsa)
     return attacks + target.decisions(_JUMPS)
+
+
+def closing_views(
+    target: Target, *, number: int, failed: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Returns, by name, what a stage of PGD must change to get past what was found.
+
+    Args:
+        target: The model under attack and the settings.
+        number: Number of such rounds before.
+        failed: Names of the checks that have failed.
+    """
+    request, view = target.request, target.probed.adaptive
+    changes: dict[str, dict[str, Any]] = {}
+    if "finite_logits" in failed and is_eight_bit(request.images, request.value_range):
+        rounded = OnEightBit(view.model, request.value_range)
+        changes[EIGHT_BIT] = {"view": dataclasses.replace(view, model=rounded)}
+    if number == 0 and "true_gradients" in failed:
+        layers = misleading_layers(request, target.probed)
+        if layers:
+            passed = (*view.bpda_layers, *layers)
+            changes["bpda"] = {"view": dataclasses.replace(view, bpda_layers=passed)}
+    if number == 0 and "steady" in failed:
+        changes["alone"] = {"alone": True}
+    return changes
 
 
 def _delta(target: Target) -> float:

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import keras
-
 from keras_advdef.attacks.apgd import APGD
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.deep_fool import DeepFool
@@ -26,10 +24,12 @@ from keras_advdef.evaluation._plan.card_attacks import (
     layers_to_pass,
     named_attacks,
 )
-from keras_advdef.evaluation._plan.closing_attacks import closing_attacks
+from keras_advdef.evaluation._plan.closing_attacks import (
+    EIGHT_BIT,
+    closing_attacks,
+    closing_views,
+)
 from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
-from keras_advdef.evaluation._plan.eight_bit import OnEightBit, is_eight_bit
-from keras_advdef.evaluation._plan.misleading_layers import misleading_layers
 from keras_advdef.evaluation._plan.plan import Plan, Skipped
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._plan.stage import Stage
@@ -362,28 +362,15 @@ class Planner:
         attacks = closing_attacks(
             self._target, self._all_sources, number=number, failed=failed
         )
-        more: dict[str, Any] = {"role": "closing"}
-        pixels = self._request.value_range
-        if "finite_logits" in failed and is_eight_bit(self._request.images, pixels):
-            attacks = [PGD(steps=MORE_STEPS, **self._stepped), *attacks]
-            view = self._probed.adaptive
-            rounded = OnEightBit(view.model, pixels)
-            more["view"] = dataclasses.replace(view, model=rounded)
-        stages = [
-            self._stage(f"closing-{number}-{place}", attack, **more)
-            for place, attack in enumerate(attacks)
+        changes = closing_views(self._target, number=number, failed=failed)
+        pgd = PGD(steps=MORE_STEPS, **self._stepped)
+        named: dict[str, Attack] = dict.fromkeys(changes, pgd)
+        named |= {str(place): attack for place, attack in enumerate(attacks)}
+        # What answers to 8-bit images only is attacked behind a rounding by all.
+        every = {"role": "closing", **changes.get(EIGHT_BIT, {})}
+        return [
+            self._stage(
+                f"closing-{number}-{name}", attack, **{**every, **changes.get(name, {})}
+            )
+            for name, attack in named.items()
         ]
-        layers: tuple[keras.Operation, ...] = ()
-        if number == 0 and "true_gradients" in failed:
-            layers = misleading_layers(self._request, self._probed)
-        if layers:
-            view = self._probed.adaptive
-            view = dataclasses.replace(view, bpda_layers=(*view.bpda_layers, *layers))
-            attack = PGD(steps=MORE_STEPS, **self._stepped)
-            past = self._stage("closing-0-bpda", attack, view=view, role="closing")
-            stages.insert(0, past)
-        if number == 0 and "steady" in failed:
-            attack = PGD(steps=MORE_STEPS, **self._stepped)
-            alone = {"role": "closing", "alone": True}
-            stages.append(self._stage("closing-0-alone", attack, **alone))
-        return stages

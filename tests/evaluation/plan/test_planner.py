@@ -431,7 +431,7 @@ class TestOtherModels:
 
     def test_closing_rounds(self, make_planner):
         planner, distilled = make_planner()
-        first, later = (planner.closing(number, ["steady"]) for number in (0, 1))
+        first, later = (planner.closing(number, ["more_steps"]) for number in (0, 1))
         assert {stage.role for stage in (*first, *later)} == {"closing"}
         assert distilled.made(first[0].attack)
         # Stages of other names draw anew.
