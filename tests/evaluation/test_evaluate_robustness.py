@@ -77,9 +77,10 @@ def gate(kinds, *, nightly):
 @pytest.mark.slow
 # The warning about the probabilities of "steep" is expected.
 @pytest.mark.filterwarnings("ignore:.*returns probabilities")
-# Two saturate and two have no gradient; for randomness, see test_evaluation.py.
+# Two saturate and two have no gradient; for randomness see test_evaluation.py, for
+# detectors run/test_rejection.py.
 @pytest.mark.parametrize(
-    "mask", gate(MASKS, nightly=["dropping", "noisy", "steep", "stopped"])
+    "mask", gate(MASKS, nightly=["detecting", "dropping", "noisy", "steep", "stopped"])
 )
 def test_masks_are_named(mask, undefended, evaluate):
     name, most = MASKS[mask]
