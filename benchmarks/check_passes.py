@@ -35,7 +35,6 @@ CHECKS = {
     "full-range": "accuracy_reaches_zero",
     "closing": "settled",
 }
-_COUNTED = ("forward", "backward")
 
 
 class PassCounter(keras.layers.Layer):
@@ -44,7 +43,8 @@ class PassCounter(keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         # Not a weight: what attacks a model must not change it.
-        self.counts = [tf.Variable(0, trainable=False, dtype=tf.int64) for _ in "fb"]
+        zeros = np.zeros(2, np.int64)
+        self.counts = [tf.Variable(zero, trainable=False) for zero in zeros]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns the inputs."""

@@ -19,7 +19,7 @@ import numpy as np
 from madry_network import madry_network, noise
 from timing import print_report
 
-from keras_advdef.attacks import PGD, Square
+from keras_advdef.attacks import PGD, Attack, Square
 from keras_advdef.evaluation import evaluate_robustness
 
 EPSILON = 0.3
@@ -47,10 +47,14 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first test images in `[0, 1]` with their labels, or noise."""
+def load(arguments: argparse.Namespace, model: keras.Model) -> Data:
+    """Returns the first test images in `[0, 1]` with their labels, or noise.
+
+    Noise gets the classes that the model sees in it, so that there is what to break.
+    """
     if arguments.data is None:
-        return noise(arguments.images)
+        images, _ = noise(arguments.images)
+        return images, model.predict(images, verbose=0).argmax(-1)
     with np.load(arguments.data) as file:
         images, labels = (file[f"{part}_test"][: arguments.images] for part in "xy")
     return (images[..., None] / 255).astype(np.float32), labels.astype(np.int64)
@@ -85,30 +89,40 @@ def _is_left(row: dict[str, str]) -> bool:
     return "0" not in attacked and (not norm or float(norm) > EPSILON)
 
 
+def attacks_in_order(
+    arguments: argparse.Namespace, classes: int
+) -> Iterator[tuple[str, Attack, int]]:
+    """Yields each attack with its name and the rank of its target, 0 without one."""
+    settings = {"precision": arguments.precision}
+    steps = {"steps": arguments.steps, **settings}
+    for loss in LOSSES:
+        attack = PGD(EPSILON, restarts=arguments.restarts, loss=loss, **steps)
+        yield f"{attack} on {loss}", attack, 0
+    attack = PGD(EPSILON, targeted=True, loss="margin", **steps)
+    for rank in range(1, classes):
+        yield f"{attack} on margin, likely class {rank}", attack, rank
+    square = Square(EPSILON, queries=arguments.queries, **settings)
+    yield str(square), square, 0
+
+
 def attacked(
     model: keras.Model, data: Data, arguments: argparse.Namespace
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yields each attack's name, the images it got, and which of them it broke."""
+    """Yields each attack's name, what it broke, and what all so far have left."""
     images, labels = data
-    left = model.predict(images, verbose=0).argmax(-1) == labels
     logits = model.predict(images, verbose=0)
+    left = logits.argmax(-1) == labels
     logits[np.arange(len(labels)), labels] = -np.inf
     likely = np.argsort(-logits, axis=1)
-    settings = {"precision": arguments.precision}
-    steps = {"steps": arguments.steps, **settings}
-    attacks = [
-        (PGD(EPSILON, restarts=arguments.restarts, loss=loss, **steps), None)
-        for loss in LOSSES
-    ]
-    to = PGD(EPSILON, targeted=True, loss="margin", **steps)
-    attacks += [(to, likely[:, rank]) for rank in range(likely.shape[1] - 1)]
-    attacks.append((Square(EPSILON, queries=arguments.queries, **settings), None))
-    for number, (attack, targets) in enumerate(attacks):
+    attacks = attacks_in_order(arguments, logits.shape[1])
+    for number, (name, attack, rank) in enumerate(attacks):
         rows = np.flatnonzero(left)
+        if not len(rows):
+            return
         given = (
-            {"labels": labels[rows]}
-            if targets is None
-            else {"target_labels": targets[rows]}
+            {"target_labels": likely[rows, rank - 1]}
+            if rank
+            else {"labels": labels[rows]}
         )
         found = attack.generate(
             model,
@@ -121,11 +135,9 @@ def attacked(
         )
         inside = np.abs(found - images[rows]).max(axis=(1, 2, 3)) <= EPSILON + 1e-5
         wrong = model.predict(found, verbose=0).argmax(-1) != labels[rows]
-        loss = f" on {attack.loss}" if isinstance(attack, PGD) else ""
-        towards = "" if targets is None else f", likely class {number - 2}"
-        name = f"{attack}{loss}{towards}"
-        yield name, rows, inside & wrong
-        left[rows[inside & wrong]] = False
+        broken = rows[inside & wrong]
+        left[broken] = False
+        yield name, broken, left
 
 
 def main() -> None:
@@ -134,20 +146,17 @@ def main() -> None:
     if arguments.smoke:
         arguments.images = 8
         arguments.steps = arguments.restarts = arguments.queries = 2
-    images, labels = load(arguments)
     stored = arguments.model
     model = keras.saving.load_model(stored) if stored else madry_network()
+    data = load(arguments, model)
     started = time.perf_counter()
-    standard = left_by_standard(model, (images, labels), arguments)
+    standard = left_by_standard(model, data, arguments)
     seconds = time.perf_counter() - started
-    exhaustive = model.predict(images, verbose=0).argmax(-1) == labels
     rows = [["standard evaluation", "-", f"{standard.sum()}", "-", f"{seconds:.0f} s"]]
     started = time.perf_counter()
-    for name, given, broken in attacked(model, (images, labels), arguments):
-        exhaustive[given[broken]] = False
-        found = standard[given[broken]].sum()
+    for name, broken, exhaustive in attacked(model, data, arguments):
         seconds = time.perf_counter() - started
-        numbers = (broken.sum(), exhaustive.sum(), found)
+        numbers = len(broken), exhaustive.sum(), standard[broken].sum()
         rows.append([name, *map(str, numbers), f"{seconds:.0f} s"])
         print(": ".join(rows[-1]), file=sys.stderr, flush=True)
         started = time.perf_counter()
@@ -157,9 +166,10 @@ def main() -> None:
         ("attack", "broke", "images left", "left by the evaluation", "time"),
         rows,
         notes=(
-            f"linf {EPSILON:g}, {len(labels)} images, seed {arguments.seed}, passes in "
-            f"{arguments.precision}. The attacks\nafter the first row get what those "
-            "between leave. Broken by them and left by the evaluation:\n"
+            f"linf {EPSILON:g}, {len(standard)} images, seed {arguments.seed}, "
+            f"passes in {arguments.precision}.\n"
+            "The attacks after the first row get what those between leave. Broken by "
+            "them and left by the evaluation:\n"
             f"{only[0]}; left by them and broken by the evaluation: {only[1]}."
         ),
     )

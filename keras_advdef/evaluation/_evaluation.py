@@ -29,7 +29,6 @@ from keras_advdef.evaluation._report.report_data import (
     run_facts,
 )
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._run.attack_record import attack_record
 from keras_advdef.evaluation._run.campaign import Attacked, Campaign
 from keras_advdef.evaluation._run.expected_work import ExpectedWork, corruption_key
 from keras_advdef.evaluation._run.forecast import Forecast
@@ -38,7 +37,6 @@ from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.runner import CleanImages, Runner, measure_clean
 from keras_advdef.evaluation._verdict.check_outputs import check_outputs
 from keras_advdef.evaluation._verdict.controls import Controls, take_controls
-from keras_advdef.evaluation._verdict.convergence import check_convergence
 from keras_advdef.evaluation._verdict.evidence import Evidence
 from keras_advdef.evaluation._verdict.sanity_checks import sanity_checks
 from keras_advdef.evaluation._verdict.settled import settled_check
@@ -115,7 +113,7 @@ class Evaluation:
             self._labels,
             self._planned,
             chance=chance,
-            converged=self._converge(attacked),
+            converged=campaign.converge(attacked, self._progress),
             runner=attacked.runner,
             ledger=self._ledger,
             progress=self._progress,
@@ -235,28 +233,6 @@ class Evaluation:
         self._check_room()
         clean = self._measure_clean()
         return runner.redrawn(clean, self._expected_work(clean)), self._planned
-
-    def _converge(self, attacked: Attacked) -> Check:
-        """Takes more steps where they help; returns whether they still would."""
-        convergence = check_convergence(
-            self._request,
-            self._planned.plan,
-            attacked.runner,
-            labels=self._labels,
-            ledger=self._ledger,
-            progress=self._progress,
-        )
-        attacked.records.extend(
-            attack_record(
-                attacked.runner,
-                key=effort.stage.key,
-                name=effort.stage.label,
-                role=effort.stage.role,
-                images=effort.images,
-            )
-            for effort in convergence.efforts
-        )
-        return convergence.check
 
     def _corrupted(self, runner: Runner) -> CorruptionReport | None:
         """Measures the accuracy with common corruptions, if it is asked for."""

@@ -10,10 +10,26 @@ from keras_advdef.core.masked_classes import MASKED
 
 # Share of the differences between an image's logits by which runs of one function may
 # differ, by the coarsest dtype that its layers compute in.
-_SHARES = {"float16": 2e-3, "bfloat16": 1e-2}
+_SHARES = {"float16": 2.0**-9, "bfloat16": 1e-2}
 _SHARE = 1e-4
 # What is added to all logits costs them digits: some units of float32.
 _UNITS = 8.0 * float(np.finfo(np.float32).eps)
+
+
+def half_share(model: Any) -> float:
+    """Returns the share for a model's half precision; 0 if it has none.
+
+    Args:
+        model: A Keras model or any function, which is taken for one in float32.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._plan.differing_rows import half_share
+    >>> half_share(keras.layers.Dense(3, dtype="bfloat16")), half_share(len)
+    (0.01, 0.0)
+    """
+    layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
+    return max((_SHARES.get(each.compute_dtype, 0.0) for each in layers), default=0.0)
 
 
 def rounding_share(model: Any) -> float:
@@ -28,8 +44,7 @@ def rounding_share(model: Any) -> float:
     >>> rounding_share(keras.layers.Dense(3)), rounding_share(len)
     (0.0001, 0.0001)
     """
-    layers = flat_layers(model) if isinstance(model, keras.layers.Layer) else []
-    return max([_SHARE, *(_SHARES.get(each.compute_dtype, 0.0) for each in layers)])
+    return max(_SHARE, half_share(model))
 
 
 def differing_rows(first: np.ndarray, again: np.ndarray, share: float) -> np.ndarray:

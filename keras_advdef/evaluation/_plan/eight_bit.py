@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.core.gradients import straight_through
 from keras_advdef.core.logits import LogitsFunction, LogitsModel
 from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.norms import norm_per_image
@@ -113,13 +114,9 @@ class OnEightBit(LogitsModel):
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logits of the rounded images."""
         scale, low = _scale(self.pixels), self.pixels.low
-
-        @tf.custom_gradient
-        def rounded(images: tf.Tensor) -> tuple[tf.Tensor, Any]:
-            levels = tf.round((images - low) * scale)
-            return levels / scale + low, lambda upstream: upstream
-
-        return LogitsFunction(ModelView(self.model), training=training)(rounded(images))
+        rounded = tf.round((images - low) * scale) / scale + low
+        inner = LogitsFunction(ModelView(self.model), training=training)
+        return inner(straight_through(images, rounded))
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the logits of the rounded images."""

@@ -119,7 +119,6 @@ def measure_true_gradients(
         found.append([np.stack(each)[:, : len(batch)] for each in columns])
     columns = zip(*found, strict=True)
     kept, best, products, settled = (np.concatenate(each, axis=1) for each in columns)
-    # At attacked points, adversarially trained nets are rough.
     both, gained, promised, largest = products[::2].mean(axis=0).T
     # Where steps promise no more than rounding, nothing can be said.
     is_told = np.sqrt(promised) > rounding * largest
@@ -178,25 +177,19 @@ class _Look:
         largest = tf.reduce_max(tf.abs(logits), axis=1)
         again = tf.abs(logit_margin(logits, rows[1], targeted=False) - before)
 
-        def outdo(
-            index: tf.Tensor, best: tf.Tensor, products: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def outdo(index: tf.Tensor, best: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             noise = self._rival(index, key, points)
             ahead = self._step(points, noise, _LENGTHS[0])
             rival = self._loss(ahead, rows[1], key) - before
-            # What bends is left out of the difference of two steps.
-            ahead, behind = (
-                self._step(points, sign * noise, _LENGTHS[1]) for sign in (1.0, -1.0)
-            )
-            gained = self._loss(ahead, rows[1], key) - self._loss(behind, rows[1], key)
-            promised = tf.reduce_sum(slope * (ahead - behind), axes)
-            pair = [gained * promised, gained**2, promised**2]
-            # Patches agree with what is blurred.
-            products += tf.where(index % 2 == 0, tf.stack(pair, 1), 0.0)
-            return index + 1, best & (rise >= rival), products
+            return index + 1, best & (rise >= rival)
 
-        start = tf.constant(0), rise > 0.0, tf.zeros([tf.shape(points)[0], 3])
-        _, best, sums = tf.while_loop(lambda index, *_: index < _RIVALS, outdo, start)
+        _, best = tf.while_loop(
+            lambda index, _: index < _RIVALS, outdo, (tf.constant(0), rise > 0.0)
+        )
+
+        # At attacked points, adversarially trained nets are rough.
+        tried = tf.where(steps == 0, _RIVALS, 0)
+        sums = self._agreement((points, slope, rows[1]), key, tried)
         products = tf.concat([sums / (_RIVALS // 2), largest[:, None]], 1)
         promised = tf.stack(promises, 1)
         astray = tf.stack(rises, 1) - promised
@@ -205,6 +198,37 @@ class _Look:
         kept = tf.math.divide_no_nan(promised + astray, promised)
         is_settled = again <= _SAME * tf.maximum(promise, tf.abs(rise))
         return kept, best, products, is_settled
+
+    def _agreement(
+        self,
+        at: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+        key: tf.Tensor,
+        tried: tf.Tensor,
+    ) -> tf.Tensor:
+        """What random steps gain and what is promised: products and both squares.
+
+        Args:
+            at: Points, the gradients there, and labels.
+            key: Fixes the directions and the model's own draws.
+            tried: Rivals, of which every second one is looked at.
+        """
+        points, slope, labels = at
+        axes = list(range(1, points.shape.rank))
+
+        def add(index: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            noise = self._rival(index, key, points)
+            # What bends is left out of the difference of two steps.
+            ahead, behind = (
+                self._step(points, sign * noise, _LENGTHS[1]) for sign in (1.0, -1.0)
+            )
+            gained = self._loss(ahead, labels, key) - self._loss(behind, labels, key)
+            promised = tf.reduce_sum(slope * (ahead - behind), axes)
+            pair = tf.stack([gained * promised, gained**2, promised**2], 1)
+            # The others are of patches, which agree with what is blurred.
+            return index + 2, sums + pair
+
+        nothing = tf.constant(0), tf.zeros([tf.shape(points)[0], 3])
+        return tf.while_loop(lambda index, _: index < tried, add, nothing)[1]
 
     def _walk(self, rows: _Rows, key: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
         """A random point of each ball, after some steps of PGD."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
 from keras_advdef.evaluation._plan.planned import Planned
 from keras_advdef.evaluation._plan.stage import Stage
@@ -13,6 +14,7 @@ from keras_advdef.evaluation._run.attack_record import Record, attack_record
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.rejection import Rejection, find_rejection
 from keras_advdef.evaluation._run.runner import Runner
+from keras_advdef.evaluation._verdict.convergence import check_convergence
 from keras_advdef.evaluation._verdict.settled import is_settled
 from keras_advdef.evaluation.better_than_chance import is_at_chance
 from keras_advdef.evaluation.check import Check
@@ -109,6 +111,28 @@ class Campaign:
         )
         self._run(attacked, stages)
         return attacked
+
+    def converge(self, attacked: Attacked, progress: Progress) -> Check:
+        """Takes more steps while they help; returns whether they still would.
+
+        Args:
+            attacked: The results so far, which are continued.
+            progress: Receives the progress.
+        """
+        runner = attacked.runner
+        convergence = check_convergence(
+            self._request,
+            self._planned.plan,
+            runner,
+            labels=self._labels,
+            ledger=self._ledger,
+            progress=progress,
+        )
+        attacked.records.extend(
+            _record(runner, effort.stage, effort.images)
+            for effort in convergence.efforts
+        )
+        return convergence.check
 
     def press(self, attacked: Attacked, checks: Sequence[Check]) -> list[int]:
         """Attacks further if a check has failed, until that gains nothing.

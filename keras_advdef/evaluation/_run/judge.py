@@ -144,6 +144,25 @@ class Judge:
         return wrong if self.rejected is None else wrong & (predicted != self.rejected)
 
 
+def margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the largest other logit minus that of the label, in float64, `(count,)`.
+
+    Args:
+        logits: Logits, `(count, classes)`; those that are not finite have no margin.
+        labels: The true classes.
+
+    Example:
+
+    >>> from keras_advdef.evaluation._run.judge import margins
+    >>> margins(np.array([[2.0, 5.0, 4.0]]), np.array([0]))
+    array([3.])
+    """
+    others, places = logits.astype(np.float64), np.arange(len(labels))
+    own = others[places, labels]
+    others[places, labels] = -np.inf
+    return others.max(axis=1) - own
+
+
 def _decided(logits: np.ndarray) -> np.ndarray:
     """Returns which rows are finite; those of excluded classes are, see `finite_masks`.
 

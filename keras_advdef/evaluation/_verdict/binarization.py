@@ -28,12 +28,13 @@ from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import Request
 from keras_advdef.evaluation._run.judge import Judge
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
+from keras_advdef.evaluation._verdict.not_run import not_run
 from keras_advdef.evaluation._verdict.planted_model import FeatureModel, PlantedModel
 from keras_advdef.evaluation._verdict.planted_points import (
     CORNERS,
     INNER,
-    Ball,
     Planted,
+    draw_points,
     plant,
 )
 from keras_advdef.evaluation.check import Check
@@ -55,6 +56,7 @@ _FEWEST = 5
 # Draws of a random model that its features are the mean of.
 _FEATURE_DRAWS = 5
 _LABEL = "planted perturbations"
+_not_run = functools.partial(not_run, NAME, _REASON)
 
 
 def check_binarization(
@@ -166,15 +168,18 @@ class _Test:
 
     def _plant(self) -> list[Planted]:
         """Plants a perturbation for each image."""
-        request, low_high = self._request, self._request.value_range
+        request = self._request
         judge = self._judge(self.features, self._request.batch_size)
         found = []
         for row, image in enumerate(request.images[: self.count]):
             seed = derived_seed(request.seed, "plant", row)
-            ball = Ball(
-                image.astype(np.float64), request.epsilon, request.norm, *low_high
+            points = draw_points(
+                image,
+                epsilon=request.epsilon,
+                norm=request.norm,
+                pixels=request.value_range,
+                seed=seed,
             )
-            points = ball.points(np.random.default_rng(seed))
             features = self._mean(judge, points, seed=seed, draws=_FEATURE_DRAWS)
             again = None
             if self._probed.is_random:
@@ -210,7 +215,7 @@ def _verdict(found: Arrays, without_features: str, attacks: Sequence[Attack]) ->
     if planted < _FEWEST:
         return _not_run(
             f"a perturbation could be planted for {planted} of {len(is_planted)} "
-            f"images only, and {_FEWEST} are needed"
+            f"images only, and {_FEWEST} are needed",
         )
     hits = int((is_planted & (found_by >= 0)).sum())
     is_adequate = hits >= _ADEQUATE * planted
@@ -233,7 +238,3 @@ def _verdict(found: Arrays, without_features: str, attacks: Sequence[Attack]) ->
         f"{100 * _ADEQUATE:.0f} %."
     )
     return Check(name=NAME, passed=is_adequate, detail=detail, reason=_REASON)
-
-
-def _not_run(why: str) -> Check:
-    return Check(name=NAME, passed=None, detail=f"Not run: {why}.", reason=_REASON)

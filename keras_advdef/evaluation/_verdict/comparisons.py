@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_advdef.evaluation._plan.offending_operations import LARGEST_SHARE
 from keras_advdef.evaluation._verdict.evidence import Evidence
+from keras_advdef.evaluation._verdict.not_run import not_run
 from keras_advdef.evaluation._verdict.p_values import (
     FEWEST,
     clear_chance,
@@ -125,8 +126,7 @@ def _hides_nothing(evidence: Evidence, ran: Collection[str]) -> bool:
 
 
 def _not_run(name: str, reason: str, why: str) -> Tested:
-    check = Check(name=name, passed=None, detail=f"Not run: {why}.", reason=reason)
-    return Tested(check=check, chance=1.0)
+    return Tested(check=not_run(name, reason, why), chance=1.0)
 
 
 def too_few(count: int) -> str:

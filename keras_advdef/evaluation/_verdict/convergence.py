@@ -24,9 +24,10 @@ from keras_advdef.evaluation._plan.plan import Plan
 from keras_advdef.evaluation._plan.stage import Stage
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._run.judge import Judge
+from keras_advdef.evaluation._run.judge import Judge, margins
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
 from keras_advdef.evaluation._run.runner import Runner
+from keras_advdef.evaluation._verdict.not_run import not_run
 from keras_advdef.evaluation.check import Check
 
 NAME = "attack_converged"
@@ -45,6 +46,7 @@ _FEWEST = 3
 # After the most steps, the check fails if the loss of more than this share still rises.
 # In a rough loss, that of a fifth may do so forever, by luck, and nothing breaks.
 _FAR_FROM_IT = 0.5
+_not_run = functools.partial(not_run, NAME, _REASON)
 
 
 class Effort(NamedTuple):
@@ -239,11 +241,7 @@ class _Look:
 
     def _losses(self, images: np.ndarray, rows: np.ndarray, seed: int) -> np.ndarray:
         """Minus the logit margin, which all losses of attacks raise, `(count,)`."""
-        logits = self._judge.logits(images, seed).astype(np.float64)
-        places = np.arange(len(rows))
-        own = logits[places, self._labels[rows]]
-        logits[places, self._labels[rows]] = -np.inf
-        return logits.max(axis=1) - own
+        return margins(self._judge.logits(images, seed), self._labels[rows])
 
 
 def _verdict(efforts: list[Effort]) -> Check:
@@ -260,7 +258,3 @@ def _verdict(efforts: list[Effort]) -> Check:
         sentences.append("More steps would not change much.")
     passed = last.has_converged(_FAR_FROM_IT)
     return Check(name=NAME, passed=passed, detail=" ".join(sentences), reason=_REASON)
-
-
-def _not_run(why: str) -> Check:
-    return Check(name=NAME, passed=None, detail=f"Not run: {why}.", reason=_REASON)

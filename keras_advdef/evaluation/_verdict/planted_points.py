@@ -7,6 +7,12 @@ evaluations", NeurIPS.
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
+
+from keras_advdef.core.image_layout import flattened
+from keras_advdef.core.norms import random_point, random_surface_point
+from keras_advdef.core.random_numbers import fold_in, make_key, uniform
+from keras_advdef.core.value_range import ValueRange
 
 # Points of the inner ball, corners to choose from, and further points of the ball.
 INNER, CORNERS, FURTHER = 120, 16, 64
@@ -22,79 +28,61 @@ _RIDGE = 0.03
 _TINY = 1e-20
 
 
-class Ball(NamedTuple):
-    """The images that an attack may choose from.
+def draw_points(
+    image: np.ndarray, *, epsilon: float, norm: str, pixels: ValueRange, seed: int
+) -> np.ndarray:
+    """Draws inner points of a ball, corners, further points, and adds the image itself.
 
-    Attributes:
+    Args:
         image: The image in its middle, `(rows, cols, channels)`.
-        epsilon: Radius, in the units of the pixels.
-        norm: "linf", "l2" or "l1".
-        low: Smallest pixel.
-        high: Largest pixel.
+        epsilon: Its radius, in the units of the pixels.
+        norm: Its norm.
+        pixels: Range of the pixels.
+        seed: Seed of the draws.
+
+    Returns:
+        Float32 images `(INNER + CORNERS + FURTHER + 1, rows, cols, channels)`.
+
+    Example:
+
+    >>> from keras_advdef.core.value_range import ValueRange
+    >>> from keras_advdef.evaluation._verdict.planted_points import draw_points
+    >>> draw_points(np.full((4, 4, 1), 0.5), epsilon=0.1, norm="linf",
+    ...             pixels=ValueRange(0.0, 1.0), seed=0).shape
+    (201, 4, 4, 1)
     """
+    unit = pixels.to_unit(tf.constant(image, tf.float32))[None]
+    radius, key = epsilon / pixels.span, make_key(seed)
+    inner, corners, further = (
+        tf.repeat(unit, count, axis=0) for count in (INNER, CORNERS, FURTHER)
+    )
+    points = [
+        random_point(fold_in(key, 0), inner, _SHRUNK * radius, norm),
+        _corners(fold_in(key, 1), corners, radius, norm=norm),
+        random_point(fold_in(key, 2), further, radius, norm),
+        unit,
+    ]
+    return pixels.pixels_of(tf.concat(points, axis=0)).numpy()
 
-    image: np.ndarray
-    epsilon: float
-    norm: str
-    low: float
-    high: float
 
-    def points(self, rng: np.random.Generator) -> np.ndarray:
-        """Draws inner points, corners, further points, and adds the image itself.
-
-        Args:
-            rng: Draws them.
-
-        Returns:
-            Float32 images `(INNER + CORNERS + FURTHER + 1, rows, cols, channels)`.
-
-        Example:
-
-        >>> from keras_advdef.evaluation._verdict.planted_points import Ball
-        >>> ball = Ball(np.full((4, 4, 1), 0.5), 0.1, "linf", 0.0, 1.0)
-        >>> ball.points(np.random.default_rng(0)).shape
-        (201, 4, 4, 1)
-        """
-        inner = _SHRUNK * self._inside(rng, INNER)
-        corners = self._corners(rng, CORNERS)
-        further = self._inside(rng, FURTHER)
-        moves = [inner, corners, further, np.zeros((1, *self.image.shape))]
-        moved = self.image + np.concatenate(moves)
-        return np.clip(moved, self.low, self.high).astype(np.float32)
-
-    def _inside(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Perturbations drawn uniformly from the ball."""
-        shape = (count, *self.image.shape)
-        if self.norm == "linf":
-            return self.epsilon * rng.uniform(-1.0, 1.0, shape)
-        draw = rng.normal if self.norm == "l2" else rng.laplace
-        direction = draw(size=shape)
-        order = 2 if self.norm == "l2" else 1
-        flat = direction.reshape(count, -1)
-        sizes = np.linalg.norm(flat, ord=order, axis=1)
-        radius = rng.uniform(size=count) ** (1.0 / self.image.size)
-        scale = self.epsilon * radius / sizes
-        return direction * scale[:, None, None, None]
-
-    def _corners(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Perturbations on the surface of the ball, far from its inner points."""
-        shape = (count, *self.image.shape)
-        if self.norm == "linf":
-            return self.epsilon * rng.choice([-1.0, 1.0], shape)
-        if self.norm == "l2":
-            direction = rng.normal(size=shape)
-            sizes = np.linalg.norm(direction.reshape(count, -1), axis=1)
-            return direction * (self.epsilon / sizes)[:, None, None, None]
-        # In l1, a few pixels that move to an end of their range.
-        middle = 0.5 * (self.low + self.high)
-        reach = np.where(self.image > middle, self.low, self.high) - self.image
-        order = np.argsort(rng.uniform(size=(count, self.image.size)), axis=1)
-        sizes = np.abs(reach.reshape(-1))[order]
-        before = np.cumsum(sizes, axis=1) - sizes
-        spent = np.clip(self.epsilon - before, 0.0, sizes)
-        found = np.zeros((count, self.image.size))
-        np.put_along_axis(found, order, spent, axis=1)
-        return np.sign(reach) * found.reshape(shape)
+def _corners(
+    key: tf.Tensor, images: tf.Tensor, radius: float, *, norm: str
+) -> tf.Tensor:
+    """Points on the surface of the balls, far from their inner points."""
+    if norm == "l2":
+        return random_surface_point(key, images, radius, norm)
+    draws = uniform(key, images.shape)
+    if norm == "linf":
+        return tf.clip_by_value(images + radius * tf.sign(draws - 0.5), 0.0, 1.0)
+    # In l1, a few values that move to an end of their range.
+    values, draws = flattened(images), flattened(draws)
+    reach = tf.where(values > 0.5, 0.0, 1.0) - values
+    order = tf.argsort(draws, axis=1)
+    sizes = tf.gather(tf.abs(reach), order, batch_dims=1)
+    before = tf.cumsum(sizes, axis=1, exclusive=True)
+    spent = tf.clip_by_value(radius - before, 0.0, sizes)
+    spent = tf.gather(spent, tf.argsort(order, axis=1), batch_dims=1)
+    return images + tf.reshape(tf.sign(reach) * spent, images.shape)
 
 
 class Planted(NamedTuple):
@@ -122,15 +110,16 @@ def plant(features: np.ndarray, again: np.ndarray | None = None) -> Planted:
     features f of the corner.
 
     Args:
-        features: Features of `Ball.points`, `(INNER + CORNERS + FURTHER + 1, width)`.
+        features: Features of `draw_points`, `(INNER + CORNERS + FURTHER + 1, width)`.
         again: Of a random model, those of the corners on other draws: the corner that
             stands out most is one that was lucky.
 
     Example:
 
-    >>> from keras_advdef.evaluation._verdict.planted_points import Ball, plant
-    >>> ball = Ball(np.full((4, 4, 1), 0.5), 0.1, "linf", 0.0, 1.0)
-    >>> points = ball.points(np.random.default_rng(0))
+    >>> from keras_advdef.core.value_range import ValueRange
+    >>> from keras_advdef.evaluation._verdict.planted_points import draw_points, plant
+    >>> points = draw_points(np.full((4, 4, 1), 0.5), epsilon=0.1, norm="linf",
+    ...                      pixels=ValueRange(0.0, 1.0), seed=0)
     >>> planted = plant(points.reshape(len(points), -1))
     >>> planted.is_apart, planted.by_chance
     (True, 0.0)

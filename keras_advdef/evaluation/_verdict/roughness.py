@@ -5,17 +5,19 @@ steps across the ball do, it tells nothing (Pintor et al. 2022, "Indicators of a
 failure", NeurIPS).
 """
 
-import keras
+import functools
+
 import numpy as np
 
-from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation._plan.differing_rows import half_share
 from keras_advdef.evaluation._plan.offending_operations import LARGEST_SHARE
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._request.request import Request
-from keras_advdef.evaluation._run.judge import Judge
+from keras_advdef.evaluation._run.judge import Judge, margins
 from keras_advdef.evaluation._run.ledger import Arrays, Ledger
+from keras_advdef.evaluation._verdict.not_run import not_run
 from keras_advdef.evaluation._verdict.p_values import FEWEST
 from keras_advdef.evaluation.check import Check
 
@@ -34,8 +36,8 @@ _ROUGH = 0.06
 _FEWEST_ROUGH = 3
 # Of the images of a class.
 _MOST_OF_CLASS = 0.5
-_ROUNDING = {"float16": 2.0**-9, "bfloat16": 2.0**-6}
 _PREPROCESSING = "input transformation"
+_not_run = functools.partial(not_run, NAME, _REASON)
 
 
 def check_roughness(
@@ -78,20 +80,16 @@ def _changes(request: Request, judge: Judge, labels: np.ndarray) -> Arrays:
     seed = derived_seed(request.seed, "roughness", "draws")
     clean = request.images[: len(labels)].astype(np.float32)
     pixels = request.value_range
-    size = clean[0].size
-    # The same in each pixel, of norm epsilon.
-    step = (
-        request.epsilon
-        * {"linf": 1.0, "l2": size**-0.5, "l1": 1.0 / size}[request.norm]
-    )
+    step = request.epsilon_per_value
     base = clean + 0.5 * step * rng.uniform(-1.0, 1.0, clean.shape)
     base = np.clip(base, pixels.low, pixels.high).astype(np.float32)
 
-    def margins(images: np.ndarray) -> np.ndarray:
+    def look(images: np.ndarray) -> np.ndarray:
         # The same draws for the same image.
-        return _margins(judge.logits(images, seed), labels)
+        return margins(judge.logits(images, seed), labels)
 
-    here = margins(base)
+    logits = judge.logits(base, seed)
+    here = margins(logits, labels)
     squares: dict[str, list[np.ndarray]] = {"tiny": [], "large": []}
     for _ in range(_DIRECTIONS):
         signs = rng.choice(np.array([-1.0, 1.0], np.float32), clean.shape)
@@ -101,27 +99,10 @@ def _changes(request: Request, judge: Judge, labels: np.ndarray) -> Arrays:
             leaves = (moved < pixels.low) | (moved > pixels.high)
             moved = np.where(leaves, base - length * signs, moved)
             moved = np.clip(moved, pixels.low, pixels.high).astype(np.float32)
-            squares[name].append((margins(moved) - here) ** 2)
+            squares[name].append((look(moved) - here) ** 2)
     found = {name: np.sqrt(np.mean(values, axis=0)) for name, values in squares.items()}
-    largest = np.abs(judge.logits(base, seed)).max(axis=1)
-    rounding = _rounding(request.evaluated.model) * largest
-    return {**found, "none": np.abs(margins(base) - here), "rounding": rounding}
-
-
-def _margins(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The logit of the label minus the largest other one."""
-    logits = logits.astype(np.float64)
-    rows = np.arange(len(labels))
-    own = logits[rows, labels]
-    logits[rows, labels] = -np.inf
-    return own - logits.max(axis=1)
-
-
-def _rounding(model: object) -> float:
-    """What the arithmetic of a model may change, as a share of its logits."""
-    layers = flat_layers(model) if isinstance(model, keras.Model) else []
-    shares = [_ROUNDING.get(layer.compute_dtype, 0.0) for layer in layers]
-    return max(shares, default=0.0)
+    rounding = half_share(request.evaluated.model) * np.abs(logits).max(axis=1)
+    return {**found, "none": np.abs(look(base) - here), "rounding": rounding}
 
 
 def _verdict(changes: Arrays, labels: np.ndarray, probed: ProbeResult) -> Check:
@@ -169,7 +150,3 @@ def _rough_class(
         if hits >= _FEWEST_ROUGH and hits > _MOST_OF_CLASS * own.sum():
             return int(label)
     return None
-
-
-def _not_run(why: str) -> Check:
-    return Check(name=NAME, passed=None, detail=f"Not run: {why}.", reason=_REASON)

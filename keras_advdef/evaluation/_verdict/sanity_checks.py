@@ -10,6 +10,7 @@ from keras_advdef.evaluation._plan.offending_operations import LARGEST_SHARE
 from keras_advdef.evaluation._plan.probe_result import ProbeResult
 from keras_advdef.evaluation._verdict.comparisons import compare_attacks, too_few
 from keras_advdef.evaluation._verdict.evidence import Evidence
+from keras_advdef.evaluation._verdict.not_run import not_run
 from keras_advdef.evaluation.check import Check
 
 # An unbounded gradient attack breaks nearly all images of an honest model. The check
@@ -48,7 +49,7 @@ def _reaches_zero(evidence: Evidence) -> Check:
     left = evidence.at_full_range
     name, reason = "accuracy_reaches_zero", "accuracy does not reach 0 as epsilon grows"
     if why := too_few(left.count):
-        return Check(name=name, passed=None, detail=f"Not run: {why}.", reason=reason)
+        return not_run(name, reason, why)
     detail = (
         f"{left.correct} of {left.count} images stay correct under a gradient attack "
         "that may set every pixel to any value."

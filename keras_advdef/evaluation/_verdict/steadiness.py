@@ -7,6 +7,7 @@ from keras_advdef.core.random_numbers import make_key
 from keras_advdef.evaluation._plan.differing_rows import differing_rows
 from keras_advdef.evaluation._request.derived_seed import derived_seed
 from keras_advdef.evaluation._run.judge import Judge
+from keras_advdef.evaluation._verdict.not_run import not_run
 from keras_advdef.evaluation.check import Check
 
 NAME = "steady"
@@ -49,8 +50,8 @@ def check_steadiness(
         alone = _alone(judge, some[:_ALONE], seed)
         moved["alone"] = differing_rows(first[:_ALONE], alone, _ROUNDING)
     elif _moved(judge, some, judge.logits(some, seed), seed=seed).any():
-        detail = "Not run: the model draws at random in a way that cannot be repeated."
-        return Check(name=NAME, passed=None, detail=detail, reason=_REASON)
+        why = "the model draws at random in a way that cannot be repeated"
+        return not_run(NAME, _REASON, why)
     worst = max(moved, key=lambda way: moved[way].mean())
     count = int(moved[worst].sum())
     detail = "The model answers as it did before the attacks"

@@ -68,7 +68,7 @@ class TestRoundingShare:
         shares = [rounding_share(net)]
         shares += [rounding_share(keras.Sequential([net, each])) for each in (half,)]
         shares += [rounding_share(keras.Sequential([net, half, coarse]))]
-        assert shares == [1e-4, 2e-3, 1e-2]
+        assert shares == [1e-4, 2.0**-9, 1e-2]
         assert rounding_share(len) == 1e-4
 
     @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])

@@ -8,9 +8,11 @@ from keras_advdef.core.model_view import ModelView
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation._plan.distilled_surrogate import DistilledSurrogate
 from keras_advdef.evaluation._plan.stage import Stage
+from keras_advdef.evaluation._run import campaign as module
 from keras_advdef.evaluation._run.campaign import Attacked, Campaign
 from keras_advdef.evaluation._run.ledger import Ledger
 from keras_advdef.evaluation._run.rejection import Rejection
+from keras_advdef.evaluation._verdict.convergence import Convergence, Effort
 from keras_advdef.evaluation.check import Check
 
 
@@ -52,17 +54,17 @@ FAILED = [check("more_steps", passed=True), check("true_gradients", passed=False
 
 
 @pytest.fixture
-def press(make_request):
-    """Presses after some verdicts; returns the gains, the rounds and the records."""
+def make_campaign(make_request):
+    """Makes a campaign whose attacks gain so much, and what it has found so far."""
 
-    def run(gains, checks=FAILED, **changes):
+    def make(gains, **changes):
         images = {"images": np.full((100, 2, 1, 1), 0.5), "labels": np.arange(100) % 2}
         request = make_request(**images, **changes)
         planner, runner = ScriptedPlanner(), ScriptedRunner(gains)
         campaign = Campaign(
             request,
             np.arange(100) % 2,
-            types.SimpleNamespace(planner=planner),
+            types.SimpleNamespace(planner=planner, plan=None),
             as_random=None,
             distilled=DistilledSurrogate(request, 2),
             ledger=Ledger(None, {}, Progress()),
@@ -75,6 +77,17 @@ def press(make_request):
             rejection=Rejection(None, 0.0),
             records=[],
         )
+        return campaign, attacked, planner
+
+    return make
+
+
+@pytest.fixture
+def press(make_campaign):
+    """Presses after some verdicts; returns the gains, the rounds and the records."""
+
+    def run(gains, checks=FAILED, **changes):
+        campaign, attacked, planner = make_campaign(gains, **changes)
         found = campaign.press(attacked, checks)
         return found, planner.asked, attacked.records
 
@@ -109,3 +122,20 @@ def test_does_not_press_without_reason(checks, press):
 
 def test_the_user_s_own_attacks_stay_alone(press):
     assert press([], attacks=[PGD(0.1)]) == ([], [], [])
+
+
+def test_more_steps_are_listed_with_the_attacks(make_campaign, monkeypatch):
+    campaign, attacked, _ = make_campaign([])
+    view = ModelView(len)
+    longer = Stage(key="l", label="longer", role="adaptive", attack=PGD(0.1), view=view)
+    verdict = check("attack_converged", passed=True)
+
+    def converge(request, plan, runner, **options):
+        runner.wrong[:30] = 1
+        effort = Effort(stage=longer, images=100, broken=30, rising=0)
+        return Convergence(verdict, [effort])
+
+    monkeypatch.setattr(module, "check_convergence", converge)
+    assert campaign.converge(attacked, Progress()) is verdict
+    expected = {"key": "l", "name": "longer", "role": "adaptive", "images": 100}
+    assert attacked.records == [{**expected, "accuracy_after": pytest.approx(0.7)}]

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
+from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._verdict.planted_points import (
     CORNERS,
     FURTHER,
     INNER,
-    Ball,
+    draw_points,
     plant,
 )
 
@@ -15,8 +16,8 @@ ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 def points_of(norm, epsilon, image=None):
     image = np.full((6, 6, 1), 0.5) if image is None else image
-    ball = Ball(image, epsilon, norm, 0.0, 1.0)
-    return ball.points(np.random.default_rng(0))
+    pixels = ValueRange(0.0, 1.0)
+    return draw_points(image, epsilon=epsilon, norm=norm, pixels=pixels, seed=0)
 
 
 def norms(points, norm, middle=0.5):
@@ -24,7 +25,7 @@ def norms(points, norm, middle=0.5):
     return np.linalg.norm(flat, ord=ORDERS[norm], axis=1)
 
 
-class TestBall:
+class TestDrawPoints:
     @pytest.mark.parametrize(
         ("norm", "epsilon"), [("linf", 0.1), ("l2", 0.4), ("l1", 1.7)]
     )
