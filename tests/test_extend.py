@@ -134,7 +134,7 @@ def test_attack(install, trained_net, digits, request, monkeypatch):
 
 
 def test_objective(install, images, labels, request, monkeypatch):
-    recipe = _RECIPES["trades"]
+    recipe = _RECIPES["vat"]
     cls = install(recipe)
     for arguments in _arguments(cls, "objective"):
         check_objective(cls, arguments, images, labels)
@@ -189,7 +189,7 @@ def test_class_is_public_and_documented(recipe, install):
     assert undocumented_arguments(cls) == []
 
 
-@pytest.mark.parametrize("name", ["gaussian_blur", "trades"])
+@pytest.mark.parametrize("name", ["gaussian_blur", "vat"])
 def test_defence_has_a_card(name, install):
     assert card_of(install(_RECIPES[name])) is not None
 

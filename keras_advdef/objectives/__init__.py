@@ -7,15 +7,21 @@ from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEn
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.cross_lipschitz import CrossLipschitz
 from keras_advdef.objectives.deep_defense import DeepDefense
+from keras_advdef.objectives.logit_pairing import LogitPairing
+from keras_advdef.objectives.mart import MART
 from keras_advdef.objectives.objective import Objective
 from keras_advdef.objectives.penalty import Penalty
+from keras_advdef.objectives.trades import TRADES
 
 __all__ = [
+    "MART",
+    "TRADES",
     "AdaptiveDiversityPromoting",
     "AdversarialCrossEntropy",
     "CrossEntropy",
     "CrossLipschitz",
     "DeepDefense",
+    "LogitPairing",
     "Objective",
     "Penalty",
 ]

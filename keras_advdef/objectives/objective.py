@@ -12,21 +12,22 @@ class Objective:
 
     A subclass writes `__call__`. It may state what its inner attack maximises and where
     that starts; the training model sets both on the attack. `None` leaves them to the
-    attack.
+    attack. With `needs_attack = True` there is no training without one.
 
     Example:
 
-    >>> class LogitPairing(keras_advdef.objectives.Objective):
+    >>> class SmallLogits(keras_advdef.objectives.Objective):
     ...     def __call__(self, model, images, labels, adversarial):
-    ...         clean = model(images, training=True)
     ...         outputs = model(adversarial, training=True)
-    ...         gap = model.logits_of(clean) - model.logits_of(outputs)
+    ...         size = tf.reduce_mean(model.logits_of(outputs)**2, axis=-1)
     ...         losses = model.example_losses(labels, outputs)
-    ...         return losses + tf.reduce_mean(gap**2, axis=-1), clean, outputs
-    >>> LogitPairing().inner_loss is None
+    ...         return losses + 0.1 * size, None, outputs
+    >>> SmallLogits().inner_loss is None
     True
     """
 
+    # Whether the training model refuses to do without an attack.
+    needs_attack: ClassVar[bool] = False
     # What the inner attack maximises: a name or an `AttackLoss`.
     inner_loss: ClassVar[Any] = None
     # Where the inner attack starts: a `random_start` of the attacks.

@@ -37,16 +37,49 @@ def checked_attack(owner: str, argument: str, attack: Any) -> Attack:
     return attack
 
 
-def inner_attack(attack: Attack, objective: Objective) -> Attack:
+def checked_objective(
+    owner: str, objective: Any, attacks: Sequence[Attack]
+) -> Objective:
+    """Returns an objective, or raises if it cannot be trained on.
+
+    Args:
+        owner: Name of the class that takes it.
+        objective: What the user gave.
+        attacks: The attacks to train on.
+
+    Raises:
+        TypeError: If it is not an `Objective`.
+        ValueError: If it needs an attack and there is none.
+    """
+    checked_instance(owner, "objective", objective, Objective)
+    if objective.needs_attack and not attacks:
+        name = type(objective).__name__
+        rule = f"an attack with an epsilon, on which `{name}` trains"
+        advice = "Pass for example `PGD(8 / 255, steps=10)`."
+        raise invalid(owner, "attack", rule, None, advice=advice)
+    return objective
+
+
+def inner_attack(owner: str, attack: Attack, objective: Objective) -> Attack:
     """Returns an attack with the loss and start that an objective states.
 
     Args:
+        owner: Name of the class that trains.
         attack: The attack.
         objective: The objective.
+
+    Raises:
+        ValueError: If the attack has no such arguments.
     """
     stated = {"loss": objective.inner_loss, "random_start": objective.inner_start}
     changes = {name: value for name, value in stated.items() if value is not None}
-    return attack.replace(**changes) if changes else attack
+    try:
+        return attack.replace(**changes) if changes else attack
+    except TypeError as error:
+        names = " and ".join(f"`{name}`" for name in changes)
+        rule = f"one that takes {names}, which `{type(objective).__name__}` sets"
+        advice = "Use `PGD`."
+        raise invalid(owner, "attack", rule, attack, advice=advice) from error
 
 
 def check_attacked_batch(

@@ -32,6 +32,7 @@ from keras_advdef.training._inner_attacks import (
     InnerAttacks,
     check_attacked_batch,
     checked_attack,
+    checked_objective,
     inner_attack,
 )
 from keras_advdef.training.training_model import TrainingModel
@@ -78,7 +79,8 @@ class AdversarialTrainingModel(TrainingModel):
 
     Raises:
         TypeError: If an argument is of another type.
-        ValueError: If an attack has no epsilon or is targeted.
+        ValueError: If an attack has no epsilon or is targeted, or an objective that
+            needs one has none.
 
     Example:
 
@@ -114,7 +116,7 @@ class AdversarialTrainingModel(TrainingModel):
         ]
         if objective is None:
             objective = AdversarialCrossEntropy() if attacks else CrossEntropy()
-        self.objective = checked_instance(owner, "objective", objective, Objective)
+        self.objective = checked_objective(owner, objective, attacks)
         self.penalties = [
             checked_instance(owner, "penalties", each, Penalty) for each in penalties
         ]
@@ -124,7 +126,7 @@ class AdversarialTrainingModel(TrainingModel):
         self.combine = checked_choice(owner, "combine", combine, _COMBINATIONS)
         self.seed = checked_seed(owner, seed)
         self.random_state = add_random_state(self, seed)
-        self._attacks = [inner_attack(each, objective) for each in attacks]
+        self._attacks = [inner_attack(owner, each, objective) for each in attacks]
         self._inner_attacks = InnerAttacks(self._attacks, combine)
         self.epsilon = self._epsilon_weight([each.epsilon for each in attacks])
         self.accuracies = MonitoredMetrics(

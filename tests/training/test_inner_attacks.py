@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_advdef.attacks import FGSM, PGD
+from keras_advdef.attacks import FGSM, PGD, Square
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.layers import BitDepthReduction
 from keras_advdef.objectives import CrossEntropy, Objective
@@ -11,6 +11,7 @@ from keras_advdef.training._inner_attacks import (
     InnerAttacks,
     check_attacked_batch,
     checked_attack,
+    checked_objective,
     inner_attack,
 )
 from tests.support.nets import small_net
@@ -30,15 +31,30 @@ def test_checked_attack():
             checked_attack("Model", "attack", wrong)
 
 
+def test_checked_objective():
+    class Needy(Objective):
+        needs_attack = True
+
+    needy = Needy()
+    assert checked_objective("Model", needy, [FGSM(0.1)]) is needy
+    with pytest.raises(TypeError, match="`objective` to be an `Objective`"):
+        checked_objective("Model", "needy", [])
+    rule = "expects `attack` to be an attack with an epsilon, on which `Needy` trains"
+    with pytest.raises(ValueError, match=rule):
+        checked_objective("Model", needy, [])
+
+
 def test_inner_attack():
     class Stated(Objective):
         inner_loss = "kl"
         inner_start = "gaussian"
 
     attack = PGD(0.1)
-    assert inner_attack(attack, CrossEntropy()) is attack
-    changed = inner_attack(attack, Stated())
+    assert inner_attack("Model", attack, CrossEntropy()) is attack
+    changed = inner_attack("Model", attack, Stated())
     assert (changed.loss, changed.random_start) == ("kl", "gaussian")
+    with pytest.raises(ValueError, match="`loss` and `random_start`, which `Stated`"):
+        inner_attack("Model", Square(0.1), Stated())
 
 
 def test_batches(net, images, labels):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_advdef.attacks.losses.logits_loss import LogitsLoss
+from keras_advdef.core.divergence import kl_divergence
 from keras_advdef.core.logits import LogitsFunction
 
 
@@ -39,5 +40,4 @@ class KLToClean(LogitsLoss):
     ) -> tf.Tensor:
         """Returns the divergence of each image in nats, shape `(batch,)`."""
         del labels
-        difference = reference - tf.nn.log_softmax(logits)
-        return tf.reduce_sum(tf.exp(reference) * difference, axis=-1)
+        return kl_divergence(reference, logits)
