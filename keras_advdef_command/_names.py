@@ -69,6 +69,7 @@ OTHERS = (
     "MinimalAttack",
     "MinimalAttackResult",
     "ModelView",
+    "NFGSM",
     "Objective",
     "PDPGD",
     "PGD",

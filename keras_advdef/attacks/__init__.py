@@ -16,6 +16,7 @@ from keras_advdef.attacks.hop_skip_jump import HopSkipJump
 from keras_advdef.attacks.jsma import JSMA
 from keras_advdef.attacks.latent_space_attack import LatentSpaceAttack
 from keras_advdef.attacks.minimal_attack import MinimalAttack, MinimalAttackResult
+from keras_advdef.attacks.nfgsm import NFGSM
 from keras_advdef.attacks.pdpgd import PDPGD
 from keras_advdef.attacks.pgd import PGD
 from keras_advdef.attacks.sigma_zero import SigmaZero
@@ -31,6 +32,7 @@ __all__ = [
     "FGSM",
     "FMN",
     "JSMA",
+    "NFGSM",
     "PDPGD",
     "PGD",
     "SPSA",

@@ -95,6 +95,7 @@ def kept_in_ball(
         found: What the attack found, float32 of shape `(batch, ...)`.
         images: Clean images in `[0, 1]`, same shape.
         epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`; a count for "l0".
+            What `Attack.reach` returns, for an attack.
         norm: "linf", "l2", "l1" or "l0".
 
     Returns:

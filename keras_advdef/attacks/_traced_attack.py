@@ -70,7 +70,7 @@ class TracedAttack:
         logits_fn = logits_fn.within(mask[0], unit) if mask else logits_fn
         with watch_logits(unit) as looks:
             found = attack.perturb(logits_fn, unit, labels, epsilon, key)
-            found = kept_in_ball(found, unit, epsilon, attack.norm)
+            found = kept_in_ball(found, unit, attack.reach(epsilon), attack.norm)
         pixels = attack.value_range.pixels_of(found)
         is_finite = finite_looks(logits_fn, looks)
         return pixels if is_finite is None else (pixels, is_finite)
@@ -196,7 +196,7 @@ class TracedAttack:
         attack = self._attack()
         found, images, epsilon = rows
         unit = attack.value_range.to_unit(images)
-        found = kept_in_ball(found, unit, epsilon, attack.norm)
+        found = kept_in_ball(found, unit, attack.reach(epsilon), attack.norm)
         return attack.value_range.pixels_of(found)
 
 
@@ -204,7 +204,8 @@ def _settled(
     attack: Any, state: "State", epsilon: tf.Tensor, count: tf.Tensor
 ) -> "State":
     """Returns what changes when a segment ends: the best point, steps taken."""
-    best = kept_in_ball(state["best"], state["images"], epsilon, attack.norm)
+    reach = attack.reach(epsilon)
+    best = kept_in_ball(state["best"], state["images"], reach, attack.norm)
     names = ("best_loss", "broken")
     kept = {name: state[name] for name in names}
     return {**kept, "best": best, "step": state["step"] + count}

@@ -58,10 +58,10 @@ class Passes(NamedTuple):
 class Attack:
     """Base of the attacks: a configuration that can be called on tensors in any graph.
 
-    A subclass writes `perturb`. The base keeps the result in the ball and in the value
-    range, leaves all variables of the model alone, and gives the same images for the
-    same seed. Epsilon may be a tensor, so that a schedule can change it without
-    retracing.
+    A subclass writes `perturb`. The base keeps the result in the value range and within
+    `reach(epsilon)`, which is epsilon for all attacks but those to train on, leaves all
+    variables of the model alone, and gives the same images for the same seed. Epsilon
+    may be a tensor, so that a schedule can change it without retracing.
 
     Args:
         epsilon: Number of at least 0. Radius of the ball, in the units of
@@ -102,6 +102,8 @@ class Attack:
     }
     # Whether some pixels can be left out by a mask.
     takes_mask: bool = True
+    # Whether results may lie outside the ball of epsilon: to train on, not to evaluate.
+    leaves_ball: bool = False
     # Whether `perturb` also takes rows of probabilities for labels.
     takes_rows = False
 
@@ -255,7 +257,7 @@ class Attack:
             goal = given_or_predicted(self, logits_fn, unit, given, key)
             radius = self.radius(epsilon)
             found = self.perturb(logits_fn, unit, goal, radius, key)
-            found = kept_in_ball(found, unit, radius, self.norm)
+            found = kept_in_ball(found, unit, self.reach(radius), self.norm)
         if tf.executing_eagerly():
             check_clean(self, logits_fn, unit, key, looks)
         pixels = tf.stop_gradient(self.value_range.pixels_of(found))
@@ -464,6 +466,28 @@ class Attack:
             rule = "given in the constructor or in the call"
             raise invalid(type(self).__name__, "epsilon", rule, epsilon)
         return tf.cast(epsilon, tf.float32) / self.value_range.span
+
+    def reach(self, epsilon: tf.Tensor) -> tf.Tensor:
+        """Returns how far results may lie from the images: epsilon, unless overridden.
+
+        An attack that overrides it sets `leaves_ball = True`.
+
+        Args:
+            epsilon: Radius on the `[0, 1]` scale, a scalar or `(batch,)`.
+        """
+        return epsilon
+
+    def check_measures(self, owner: str, argument: str) -> None:
+        """Raises if results may leave the ball, and so say nothing about robustness.
+
+        Args:
+            owner: Name of the class or function that measures robustness.
+            argument: Name of the argument that took the attack.
+        """
+        if self.leaves_ball:
+            rule = "an attack whose results lie within epsilon"
+            advice = f"`{self}` is one to train on; measure with `PGD` or `AutoAttack`."
+            raise invalid(owner, argument, rule, self, advice=advice)
 
     def check_targets(self, target_labels: Any) -> None:
         """Raises if `target_labels` are missing, or given without `targeted=True`."""

@@ -367,7 +367,7 @@ class GradientAttack(SteppedAttack):
         iterate = state["iterate"]
         direction = steepest_step(gradient, iterate, self.norm)
         moved = iterate + per_image(step_size, iterate) * direction
-        moved = project(moved, state["images"], epsilon, self.norm)
+        moved = project(moved, state["images"], self.reach(epsilon), self.norm)
         return {**state, "iterate": moved}
 
     def losses(

@@ -53,6 +53,7 @@ class Transfer(Attack):
         )
         self.surrogate = surrogate
         self.takes_mask = attack.takes_mask
+        self.leaves_ball = attack.leaves_ball
         # Raises if it is not a model.
         attack.logits_function(surrogate)
 
@@ -82,6 +83,10 @@ class Transfer(Attack):
     def radius(self, epsilon: Any) -> tf.Tensor:
         """Returns the epsilon of the call or of the attack; see `Attack.radius`."""
         return self.attack.radius(epsilon)
+
+    def reach(self, epsilon: tf.Tensor) -> tf.Tensor:
+        """Returns how far results of the attack may lie; see `Attack.reach`."""
+        return self.attack.reach(epsilon)
 
     def replace(self, **changes: Any) -> "Transfer":
         """Returns a transfer of the attack with some of its arguments changed."""

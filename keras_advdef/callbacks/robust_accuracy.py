@@ -30,7 +30,8 @@ class RobustAccuracy(keras.callbacks.Callback):
 
     Raises:
         TypeError: If `attack` is not an `Attack`.
-        ValueError: If an argument is outside its bounds, or a callback that monitors
+        ValueError: If an argument is outside its bounds, the attack is one to train on,
+            such as `NFGSM`, or a callback that monitors
             `val_robust_accuracy` stands before this one.
 
     Example:
@@ -59,6 +60,7 @@ class RobustAccuracy(keras.callbacks.Callback):
         super().__init__()
         owner = "RobustAccuracy"
         self.attack = checked_instance(owner, "attack", attack, Attack)
+        attack.check_measures(owner, "attack")
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
             rule = "a pair (images, labels) of arrays"
             raise invalid(owner, "validation_data", rule, validation_data)

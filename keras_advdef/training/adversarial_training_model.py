@@ -123,6 +123,7 @@ class AdversarialTrainingModel(TrainingModel):
         self.validation_attack = validation_attack
         if validation_attack is not None:
             checked_attack(owner, "validation_attack", validation_attack)
+            validation_attack.check_measures(owner, "validation_attack")
         self.combine = checked_choice(owner, "combine", combine, _COMBINATIONS)
         self.seed = checked_seed(owner, seed)
         self.random_state = add_random_state(self, seed)

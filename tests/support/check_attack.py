@@ -153,6 +153,17 @@ def inside(result, images, epsilon, norm) -> bool:
     return bool((distance(result, images, norm) <= epsilon * (1 + 1e-6) + slack).all())
 
 
+def _within_reach(attack, result, images) -> bool:
+    """Whether all results lie as near to their images as the attack says.
+
+    That is epsilon unless it says that its results leave the ball.
+    """
+    reach = float(attack.reach(tf.constant(attack.epsilon)))
+    if not attack.leaves_ball:
+        np.testing.assert_allclose(reach, attack.epsilon, rtol=1e-6)
+    return inside(result, images, reach, attack.norm)
+
+
 def _check_ball(attack, craft, images, labels) -> None:
     corners = np.concatenate([images[:3].round(), images[3:]])
     for batch in (images, corners):
@@ -168,7 +179,7 @@ def _check_range(attack, result, images) -> None:
     assert result.shape == images.shape
     assert result.min() >= 0.0
     assert result.max() <= 1.0
-    assert inside(result, images, attack.epsilon, attack.norm)
+    assert _within_reach(attack, result, images)
 
 
 def _check_seeds(attack, craft, images, labels) -> tf.Tensor:
@@ -253,7 +264,7 @@ def _check_units(cls, arguments, net, images, labels, unit) -> None:
     wide.add(net)
     result = cls(**scaled)(wide, 255 * images, labels, seed=1)
     if cls(**arguments).norm != "l0":  # 255 * x / 255 does not equal x bit for bit
-        assert inside(result / 255, images, arguments["epsilon"], cls(**arguments).norm)
+        assert _within_reach(cls(**arguments), result / 255, images)
     # Rounding of the images may flip the signs of tiny gradients.
     losses = [np.mean(_losses(net, each, labels)[0]) for each in (unit, result / 255)]
     np.testing.assert_allclose(*losses, rtol=_loss_tolerance(cls(**arguments)))
@@ -267,7 +278,7 @@ def _check_half_precision(attack, images, labels) -> None:
         keras.config.set_dtype_policy("float32")
     result = attack(net, images.astype("float16"), labels, seed=1)
     assert result.dtype == "float32"
-    assert inside(result, images.astype("float16"), attack.epsilon, attack.norm)
+    assert _within_reach(attack, result, images.astype("float16"))
     assert np.isfinite(result).all()
 
 
@@ -275,7 +286,7 @@ def _check_generate(attack, net, images, labels) -> None:
     whole = _generated(attack, net, images, labels)
     assert whole.dtype == np.float32
     assert whole.shape == images.shape
-    assert inside(whole, images, attack.epsilon, attack.norm)
+    assert _within_reach(attack, whole, images)
     one_hot = np.eye(3, dtype="float32")[labels]
     np.testing.assert_array_equal(whole, _generated(attack, net, images, one_hot))
     copied = pickle.loads(pickle.dumps(copy.deepcopy(copy.copy(attack))))
@@ -300,7 +311,7 @@ def _check_early(attack, net, images, labels) -> None:
             attack.generate(net, images, labels, **arguments)
         return
     early = attack.generate(net, images, labels, **arguments)
-    assert inside(early, images, attack.epsilon, attack.norm)
+    assert _within_reach(attack, early, images)
 
 
 def _check_found(attack, net, images, labels) -> None:

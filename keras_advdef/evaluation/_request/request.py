@@ -242,6 +242,7 @@ def _checked_attacks(
     given = _checked_list("attacks", attacks)
     for attack in given:
         checked_instance(OWNER, "attacks", attack, Attack)
+        attack.check_measures(OWNER, "attacks")
         if attack.value_range != pixels:
             rule = f"attacks with value_range={tuple(pixels)}, the evaluation's"
             raise invalid(OWNER, "attacks", rule, attack)
