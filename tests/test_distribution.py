@@ -168,7 +168,8 @@ def trained(strategy):
             keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu"),
             layers.Flatten(), layers.Dense(3)])
         model = advdef.training.AdversarialTrainingModel(
-            net, penalties=[advdef.objectives.CrossLipschitz(weight=0.1)])
+            net, penalties=[advdef.objectives.CrossLipschitz(weight=0.1)],
+            weight_perturbation=0.1)
         model.compile(keras.optimizers.SGD(0.1), loss)
     model.fit(x, y, batch_size=16, verbose=0, shuffle=False)
     return net.get_weights()

@@ -251,6 +251,8 @@ def next_stream_key(state: keras.Variable) -> tf.Tensor:
 @contextlib.contextmanager
 def preserve_variables(
     mapping: Sequence[tuple[keras.Variable, tf.Tensor]] = (),
+    *,
+    collect_losses: bool = False,
 ) -> Iterator[None]:
     """Leaves every variable, random states included, unchanged by the body.
 
@@ -259,6 +261,8 @@ def preserve_variables(
 
     Args:
         mapping: Pairs of a variable and the value it has inside the body.
+        collect_losses: Whether `losses` of models hold in the body what layers add in
+            it; otherwise it is dropped.
 
     Example:
 
@@ -268,7 +272,8 @@ def preserve_variables(
     >>> layer.random_state.numpy()
     array([0, 0, 5])
     """
-    with keras.StatelessScope(state_mapping=mapping), _kept.holding(True):
+    scope = keras.StatelessScope(state_mapping=mapping, collect_losses=collect_losses)
+    with scope, _kept.holding(True):
         yield
 
 

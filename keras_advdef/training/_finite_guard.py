@@ -16,6 +16,7 @@ import tensorflow as tf
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.traced_function import outside_of_traces
 from keras_advdef.training._batches import StepFunction
+from keras_advdef.training._replicas import assign_on_replicas
 
 DATA = ("images", "labels", "sample_weight")
 # The error names the first of these that was not finite.
@@ -290,10 +291,7 @@ class FiniteStep:
         def restore(
             variables: Sequence[tf.Variable], values: Sequence[tf.Tensor]
         ) -> tf.Tensor:
-            for variable, value in zip(variables, values, strict=True):
-                # All replicas may share one variable, which each of them saved.
-                for part, old in zip(local(variable), local(value), strict=False):
-                    part.assign(old)
+            assign_on_replicas(strategy, variables, values)
             return tf.constant(True)
 
         # Equal on all replicas, since they come from a sum over all.

@@ -1,6 +1,7 @@
 """AdversarialTrainingModel: trains a classifier on attacks against itself."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core import streams
-from keras_advdef.core.errors import checked_choice, checked_instance
+from keras_advdef.core.errors import checked_choice, checked_instance, checked_number
 from keras_advdef.core.keras_training import MonitoredMetrics, compiled_metric_names
 from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.random_numbers import fold_in
@@ -35,6 +36,7 @@ from keras_advdef.training._inner_attacks import (
     checked_objective,
     inner_attack,
 )
+from keras_advdef.training._weight_perturbation import perturbed_weights
 from keras_advdef.training.training_model import TrainingModel
 
 _COMBINATIONS = ("max", "average", "random")
@@ -73,6 +75,11 @@ class AdversarialTrainingModel(TrainingModel):
         validation_attack: An `Attack` with an epsilon, or `None`.
         combine: With several attacks, "max" trains on the one of largest loss per
             image, "average" on all, "random" on one drawn for each step.
+        weight_perturbation: Number of at least 0, the gamma of adversarial weight
+            perturbation (Wu, Xia, Wang, NeurIPS 2020; 0.005 to 0.01 there). In each
+            step the gradients of the update, and the logs, are those at weights whose
+            every kernel was moved up the loss by this share of its norm; one more
+            forward and backward pass. 0 for none.
         seed: Integer in `[0, 2**31)` that fixes the attacks' draws; `None` for a seed
             governed by `keras.utils.set_random_seed`.
         **kwargs: `name` and the like; see `keras.Model`.
@@ -104,6 +111,7 @@ class AdversarialTrainingModel(TrainingModel):
         validation_attack: Attack | None = None,
         *,
         combine: str = "max",
+        weight_perturbation: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -125,6 +133,9 @@ class AdversarialTrainingModel(TrainingModel):
             checked_attack(owner, "validation_attack", validation_attack)
             validation_attack.check_measures(owner, "validation_attack")
         self.combine = checked_choice(owner, "combine", combine, _COMBINATIONS)
+        self.weight_perturbation = checked_number(
+            owner, "weight_perturbation", weight_perturbation, low=0.0
+        )
         self.seed = checked_seed(owner, seed)
         self.random_state = add_random_state(self, seed)
         self._attacks = [inner_attack(owner, each, objective) for each in attacks]
@@ -235,6 +246,18 @@ class AdversarialTrainingModel(TrainingModel):
         shown = outputs if clean is None else clean
         return total + tf.add_n(parts) / len(parts), shown
 
+    def weights_for_update(
+        self, loss: Callable[[], tf.Tensor]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Returns a scope with perturbed weights, if they are to be.
+
+        Args:
+            loss: Gives the loss of the batch, scaled as the optimizer wants it.
+        """
+        if not self.weight_perturbation:
+            return contextlib.nullcontext()
+        return perturbed_weights(self.trainable_weights, loss, self.weight_perturbation)
+
     def training_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Returns the logs of a step, each named after the images it is of.
 
@@ -318,6 +341,7 @@ class AdversarialTrainingModel(TrainingModel):
             **super().get_config(),
             **{name: serialize(getattr(self, name)) for name in names},
             "combine": self.combine,
+            "weight_perturbation": self.weight_perturbation,
             "seed": self.seed,
         }
 

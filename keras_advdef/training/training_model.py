@@ -1,5 +1,6 @@
 """TrainingModel: base of the models with a training step of their own."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -52,7 +53,8 @@ class TrainingModel(LogitsModel):
 
     - `fit`: `check_training` on the images, `check_test` on the validation images,
       then Keras's loop over `train_step` and `test_step`;
-    - `train_step`: `prepare`, `losses_per_example`, the update, `training_logs`;
+    - `train_step`: `prepare`, `losses_per_example` at `weights_for_update`, the
+      update, `training_logs`;
     - `test_step`: `measure`, Keras's own step, `test_logs`.
 
     A subclass writes `losses_per_example`, and the other named steps where it has
@@ -188,16 +190,21 @@ class TrainingModel(LogitsModel):
         step = self._guard.begin_model_step(self, batch, self.step_variables())
         labels = zeros_for_nonfinite(labels)
         prepared = self.prepare(images, labels)
-        with tf.GradientTape() as tape:
+        variables = self.trainable_weights
+
+        def passed() -> tuple[tf.Tensor, Any]:
             losses, outputs = self.losses_per_example(images, labels, prepared)
             mask = self.example_mask(labels, outputs)
-            loss = batch_loss(self, losses, weights, mask)
-            loss_tracker(self).update_state(
-                unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]
-            )
-            scaled = self.optimizer.scale_loss(loss)
-        variables = self.trainable_weights
-        gradients = tape.gradient(scaled, variables)
+            return batch_loss(self, losses, weights, mask), outputs
+
+        with self.weights_for_update(lambda: self.optimizer.scale_loss(passed()[0])):
+            with tf.GradientTape() as tape:
+                loss, outputs = passed()
+                scaled = self.optimizer.scale_loss(loss)
+            gradients = tape.gradient(scaled, variables)
+        loss_tracker(self).update_state(
+            unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]
+        )
         step.check_update(loss, gradients, self.optimizer)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         logs = self.compute_metrics(images, labels, outputs, sample_weight=weights)
@@ -230,6 +237,19 @@ class TrainingModel(LogitsModel):
         raise NotImplementedError(
             f"`{type(self).__name__}` must write `losses_per_example`."
         )
+
+    def weights_for_update(
+        self, loss: Callable[[], tf.Tensor]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Returns a scope for the pass that gives the gradients of the update.
+
+        It may change weights, and must put them back.
+
+        Args:
+            loss: Gives the loss of the batch, scaled as the optimizer wants it.
+        """
+        del loss
+        return contextlib.nullcontext()
 
     def training_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
         """Returns the logs of a training step as users see them.
