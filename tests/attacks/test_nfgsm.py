@@ -77,6 +77,12 @@ class TestNFGSM:
         norms = distance(found, 255 * middle, "linf")
         assert 49.0 < norms.max() <= 50.0 + 1e-3
 
+    def test_noise_stays_within_a_mask(self, linear, middle):
+        mask = np.arange(10).reshape(10, 1) < 4
+        found = NFGSM(0.1)(linear, middle, np.zeros(500, int), mask=mask, seed=0)
+        np.testing.assert_array_equal(found[:, 4:], middle[:, 4:])
+        assert np.abs(found[:, :4] - middle[:, :4]).max() > 0.29
+
     def test_a_transferred_one_goes_as_far(self, linear, middle):
         labels = np.zeros(500, int)
         attack = NFGSM(0.1)

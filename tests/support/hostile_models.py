@@ -118,5 +118,5 @@ def check_images(found, clean, attack) -> None:
     assert np.isfinite(found).all()
     assert found.min() >= 0.0
     assert found.max() <= 1.0
-    epsilon = attack.attack.epsilon if isinstance(attack, Transfer) else attack.epsilon
-    assert inside(found, clean, epsilon, attack.norm)
+    reach = float(attack.reach(attack.radius(None)))
+    assert inside(found, clean, reach, attack.norm)
