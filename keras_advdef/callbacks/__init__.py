@@ -1,5 +1,8 @@
 """Callbacks for adversarial training and its measurement."""
 
+from keras_advdef.callbacks.catastrophic_overfitting_guard import (
+    CatastrophicOverfittingGuard,
+)
 from keras_advdef.callbacks.epoch_shuffle import EpochShuffle
 from keras_advdef.callbacks.kl_annealing import KLAnnealing
 from keras_advdef.callbacks.perturbation_schedule import PerturbationSchedule
@@ -8,6 +11,7 @@ from keras_advdef.callbacks.sample_grid import SampleGrid
 from keras_advdef.callbacks.singular_values import SingularValues
 
 __all__ = [
+    "CatastrophicOverfittingGuard",
     "EpochShuffle",
     "KLAnnealing",
     "PerturbationSchedule",
