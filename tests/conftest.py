@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_advdef.core import cards
 from tests.support.nets import digit_images, small_net
+from tests.support.two_classes import two_classes
 
 
 def pytest_collectstart(collector):
@@ -147,3 +148,16 @@ def in_every_mode():
         return [mode(*arguments) for mode in (function, graph, compiled)]
 
     return run
+
+
+@pytest.fixture
+def arrays():
+    return two_classes()
+
+
+@pytest.fixture
+def npz(tmp_path, arrays):
+    """Path of a good `.npz` file."""
+    path = tmp_path / "good.npz"
+    np.savez(path, **arrays)
+    return path

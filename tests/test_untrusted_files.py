@@ -16,15 +16,14 @@ import keras
 import numpy as np
 import pytest
 
-from keras_advdef.cli.data._read_images import read_images
 from keras_advdef.cli.data.load import load_test_images
-from keras_advdef.core import untrusted
+from keras_advdef.core import read_keras, untrusted
 from keras_advdef.core.cards import DefenceCard, cards_in
+from keras_advdef.core.data._read_images import read_images
 from keras_advdef.core.errors import invalid, is_rejection
 from keras_advdef.core.progress import Progress
 from keras_advdef.evaluation import RobustnessReport, compare_reports
 from keras_advdef.evaluation._report.seal import SEAL, Seal
-from keras_advdef.evaluation._request import read_keras
 from keras_advdef.evaluation._request.evaluated_model import load_model
 from keras_advdef.evaluation._request.served_model import ServedModel
 from keras_advdef.evaluation._run.ledger import Ledger

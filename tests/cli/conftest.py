@@ -7,44 +7,12 @@ import numpy as np
 import pytest
 
 from keras_advdef.attacks import PGD
-from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
 from keras_advdef.cli.demo._run import DemoRun
+from keras_advdef.core.data.dataset import Dataset
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef_command.demo_flags import DemoFlags
-
-
-def two_classes():
-    """Two classes, dark and bright, in the layout of keras.datasets."""
-    generator = np.random.default_rng(0)
-    labels = {"train": np.arange(40) % 2, "test": np.arange(12) % 2}
-    images = {
-        part: (
-            generator.integers(0, 100, (len(values), 6, 5))
-            + 150 * values[:, np.newaxis, np.newaxis]
-        ).astype(np.uint8)
-        for part, values in labels.items()
-    }
-    return {
-        "x_train": images["train"],
-        "y_train": labels["train"].astype(np.uint8),
-        "x_test": images["test"],
-        "y_test": labels["test"].astype(np.uint8),
-    }
-
-
-@pytest.fixture
-def arrays():
-    return two_classes()
-
-
-@pytest.fixture
-def npz(tmp_path, arrays):
-    """Path of a good `.npz` file."""
-    path = tmp_path / "good.npz"
-    np.savez(path, **arrays)
-    return path
 
 
 @pytest.fixture

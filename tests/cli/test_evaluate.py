@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from keras_advdef.evaluation import RobustnessReport
 from keras_advdef_command.app import app
-from tests.cli.conftest import two_classes
 from tests.support.report_values import judgements, several_norms, small_report
+from tests.support.two_classes import two_classes
 
 FLAGS = ("--epsilon", "0.45", "--budget", "quick", "--batch-size", "4", "--corruptions")
 

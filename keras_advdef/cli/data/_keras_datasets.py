@@ -9,7 +9,7 @@ from types import TracebackType
 
 import keras
 
-from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.core.data.dataset import Dataset
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.untrusted import read_errors_as
 

@@ -1,16 +1,18 @@
 """Loads what `--data` names."""
 
+import dataclasses
+
 import numpy as np
 
-from keras_advdef.cli.data._image_folder import (
+from keras_advdef.cli.data._keras_datasets import load_keras_dataset
+from keras_advdef.core.data.dataset import Dataset
+from keras_advdef.core.data.image_folder import (
     load_folder_test_images,
     load_image_folder,
 )
-from keras_advdef.cli.data._keras_datasets import load_keras_dataset
-from keras_advdef.cli.data._labelled_images import LabelledImages
-from keras_advdef.cli.data._npz import load_npz, load_npz_test_images
-from keras_advdef.cli.data._stratified_split import stratified_split
-from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.core.data.labelled_images import LabelledImages
+from keras_advdef.core.data.npz import load_npz, load_npz_test_images
+from keras_advdef.core.stratified_split import stratified_split
 from keras_advdef_command.paths import BUNDLED, DOWNLOADED, is_data_folder
 
 _DIGITS_TEST_COUNT = 400
@@ -89,7 +91,8 @@ def load_dataset(spec: str) -> Dataset:
     if spec in BUNDLED:
         return _load_digits()
     if spec in DOWNLOADED:
-        return load_keras_dataset(spec)
+        names = _CLASSES.get(spec, ())
+        return dataclasses.replace(load_keras_dataset(spec), class_names=names)
     if is_data_folder(spec):
         return load_image_folder(spec)
     return load_npz(spec)
@@ -122,7 +125,7 @@ def load_test_images(spec: str) -> LabelledImages:
             images=dataset.x_test,
             labels=dataset.y_test,
             source=f"the test part of {spec}",
-            classes=_CLASSES.get(spec, ()),
+            classes=dataset.class_names,
         )
     if is_data_folder(spec):
         return load_folder_test_images(spec)

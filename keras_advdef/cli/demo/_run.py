@@ -4,8 +4,8 @@ import dataclasses
 import datetime
 
 from keras_advdef.attacks import Attack
-from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._budget import Budget
+from keras_advdef.core.data.dataset import Dataset
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.check import Check
 from keras_advdef_command.demo_flags import DemoFlags

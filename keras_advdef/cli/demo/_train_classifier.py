@@ -6,8 +6,8 @@ import keras
 
 from keras_advdef.attacks import PGD
 from keras_advdef.callbacks import PerturbationSchedule
-from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo._small_network import small_network
+from keras_advdef.core.data.dataset import Dataset
 from keras_advdef.training import AdversarialTrainingModel
 
 _BATCH_SIZE = 64

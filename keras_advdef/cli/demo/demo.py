@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_advdef.attacks import PGD
-from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.data.load import load_dataset
 from keras_advdef.cli.demo._atomic_output import atomic_output, output_refusal
 from keras_advdef.cli.demo._attack_curve import attack_curve, predicted_labels
@@ -22,6 +21,7 @@ from keras_advdef.cli.demo._run import DemoRun
 from keras_advdef.cli.demo._small_network import small_network
 from keras_advdef.cli.demo._stage_progress import StageProgress
 from keras_advdef.cli.demo._train_classifier import train_classifier
+from keras_advdef.core.data.dataset import Dataset
 from keras_advdef.core.files import check_disk_space, write_errors_as
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef_command.demo_flags import FILES, SERVED, DemoFlags

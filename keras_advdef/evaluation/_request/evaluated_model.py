@@ -13,8 +13,8 @@ import numpy as np
 from keras_advdef.core.cards import DefenceCard, card_of
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.read_keras import read_keras
 from keras_advdef.core.untrusted import read_errors_as
-from keras_advdef.evaluation._request.read_keras import read_keras
 from keras_advdef.evaluation._request.served_model import ServedModel
 from keras_advdef.training.training_model import TrainingModel
 

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from keras_advdef.cli.data import load
-from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.data.load import load_dataset, load_test_images
+from keras_advdef.core.data.dataset import Dataset
 
 
 class TestLoadDataset:
@@ -31,9 +31,13 @@ class TestLoadDataset:
         assert load_dataset(str(tmp_path)).x_train.shape == (2, 4, 4, 1)
 
     @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
-    def test_names_of_keras(self, monkeypatch, name):
-        monkeypatch.setattr(load, "load_keras_dataset", lambda spec: f"<{spec}>")
-        assert load_dataset(name) == f"<{name}>"
+    def test_names_of_keras(self, monkeypatch, arrays, name):
+        monkeypatch.setattr(
+            load, "load_keras_dataset", lambda spec: Dataset.from_arrays(spec, **arrays)
+        )
+        found = load_dataset(name)
+        assert found.name == name
+        assert ("cat" in found.class_names) == (name == "cifar10")
 
     @pytest.mark.parametrize("spec", ["mnits", "no/such/file.npz", ""])
     def test_rejects_unknown(self, spec):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from keras_advdef.cli.data.dataset import Dataset
 from keras_advdef.cli.demo import _train_classifier as train_module
 from keras_advdef.cli.demo._train_classifier import train_classifier
+from keras_advdef.core.data.dataset import Dataset
 from keras_advdef.training import AdversarialTrainingModel
 
 

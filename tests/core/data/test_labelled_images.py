@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_advdef.cli.data._labelled_images import LabelledImages, to_unit_range
 from keras_advdef.core import untrusted
+from keras_advdef.core.data.labelled_images import LabelledImages, to_unit_range
 
 
 def _images(labels, images=None, **options):

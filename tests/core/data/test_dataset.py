@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_advdef.cli.data.dataset import Dataset
+from keras_advdef.core.data.dataset import Dataset
 
 
 class TestDataset:

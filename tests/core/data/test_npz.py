@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_advdef.cli.data._npz import load_npz, load_npz_test_images
+from keras_advdef.core.data.npz import load_npz, load_npz_test_images
 
 
 class TestLoadNpz:

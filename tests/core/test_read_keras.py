@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_advdef.core import read_keras as module
 from keras_advdef.core import untrusted
-from keras_advdef.evaluation._request import read_keras as module
-from keras_advdef.evaluation._request.read_keras import read_keras
+from keras_advdef.core.read_keras import read_keras
 from keras_advdef.layers import BitDepthReduction, VariationalDense
 from tests.support.nets import small_net
 

@@ -113,7 +113,7 @@ def read_keras(path: Path, refuse: Refusal) -> Any:
 
     >>> import tempfile
     >>> from pathlib import Path
-    >>> from keras_advdef.evaluation._request.read_keras import read_keras
+    >>> from keras_advdef.core.read_keras import read_keras
     >>> path = Path(tempfile.mkdtemp()) / "model.keras"
     >>> keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).save(path)
     >>> read_keras(path, ValueError).output_shape

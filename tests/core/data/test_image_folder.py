@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_advdef.cli.data._image_folder import (
+from keras_advdef.core.data.image_folder import (
     load_folder_test_images,
     load_image_folder,
 )

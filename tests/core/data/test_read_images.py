@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-from keras_advdef.cli.data._read_images import read_images as read_floats
 from keras_advdef.core import untrusted
+from keras_advdef.core.data._read_images import read_images as read_floats
 
 
 @pytest.fixture

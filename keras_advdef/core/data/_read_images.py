@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.data.argument_name import refused
 from keras_advdef.core.untrusted import check_memory, open_regular_file, read_errors_as
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ _STILL_FORMATS = ("MPO",)
 _MOST_LEVEL = 255
 # 32-bit floats, and a reordered copy of them.
 _BYTES = 8
-
-
-def _rejected(rule: str, value: str, advice: str) -> ValueError:
-    return invalid("keras-advdef", "--data", rule, value, advice=advice)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +52,7 @@ def _opened(path: Path) -> Iterator["ImageFile"]:
     from PIL import Image
 
     def refuse(advice: str) -> ValueError:
-        return _rejected("a folder of readable images", str(path), advice)
+        return refused("a folder of readable images", str(path), advice)
 
     bomb = (Image.DecompressionBombError,)
     advice = "Remove or replace it ({})."
@@ -88,10 +84,10 @@ def _header(path: Path) -> _Header:
     if header.mode not in (*_GREY_MODES, *_COLOUR_MODES) or header.has_deep_pixels:
         found = "16 bits" if header.has_deep_pixels else f"the mode {header.mode}"
         advice = f"Convert it to 8 bits per channel; it has {found}."
-        raise _rejected("a folder of 8-bit images", str(path), advice)
+        raise refused("a folder of 8-bit images", str(path), advice)
     if header.is_animated:
         advice = "It has several frames; save the ones you want as single images."
-        raise _rejected("a folder of still images", str(path), advice)
+        raise refused("a folder of still images", str(path), advice)
     return header
 
 
@@ -147,7 +143,7 @@ def read_images(paths: Sequence[Path]) -> np.ndarray:
     def refuse(advice: str) -> ValueError:
         rows, columns = headers[0].rows, headers[0].columns
         value = f"{len(paths)} images, the first of {columns}x{rows}"
-        return _rejected("a folder of images that fit into memory", value, advice)
+        return refused("a folder of images that fit into memory", value, advice)
 
     total = _BYTES * channels * sum(header.rows * header.columns for header in headers)
     check_memory(total, "Their pixels", refuse)
@@ -160,7 +156,7 @@ def read_images(paths: Sequence[Path]) -> np.ndarray:
             rows, columns = first.shape[:2]
             advice = f"{paths[0]} is {columns}x{rows}; resize them to one size."
             value = f"{path} of {pixels.shape[1]}x{pixels.shape[0]}"
-            raise _rejected("a folder of images of one size", value, advice)
+            raise refused("a folder of images of one size", value, advice)
         images[row] = pixels
         transparent += [path] * is_transparent
     images /= np.float32(_MOST_LEVEL)

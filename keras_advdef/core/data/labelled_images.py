@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_advdef.core.data.argument_name import part_owner
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.labels import checked_labels
 from keras_advdef.core.untrusted import check_memory
@@ -138,7 +139,7 @@ class LabelledImages:
             ValueError: If an array is empty, out of range, not finite, or does not
                 match the other.
         """
-        owner = f"--data {name}"
+        owner = part_owner(name)
         [pixels] = to_unit_range(owner, {"x_test": images})
         numbers = numeric_labels(f"{owner}, y_test", labels)
         is_one_hot = numbers.ndim == 2 and numbers.shape[1] > 1

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_advdef.cli.data._labelled_images import LabelledImages
-from keras_advdef.cli.data._read_images import read_images
-from keras_advdef.cli.data._stratified_split import stratified_order, stratified_split
-from keras_advdef.cli.data.dataset import Dataset
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.data._read_images import read_images
+from keras_advdef.core.data.argument_name import refused
+from keras_advdef.core.data.dataset import Dataset
+from keras_advdef.core.data.labelled_images import LabelledImages
+from keras_advdef.core.stratified_split import stratified_order, stratified_split
 from keras_advdef.core.untrusted import read_errors_as
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -18,13 +18,9 @@ _SPLIT_SEED = 0
 _LISTED = 10
 
 
-def _rejected(rule: str, value: str, advice: str) -> ValueError:
-    return invalid("keras-advdef", "--data", rule, value, advice=advice)
-
-
 def _entries(folder: Path) -> list[Path]:
     def refuse(advice: str) -> ValueError:
-        return _rejected("a folder that can be read", str(folder), advice)
+        return refused("a folder that can be read", str(folder), advice)
 
     with read_errors_as(refuse, "It cannot be listed: {}."):
         return sorted(folder.iterdir())
@@ -49,7 +45,7 @@ def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
         for only in subfolders:
             if _subfolders(only):
                 advice += f" If the folders in {only} are the classes, pass {only}."
-        raise _rejected(rule, str(folder), advice)
+        raise refused(rule, str(folder), advice)
     files = {
         subfolder.name: [
             path for path in _entries(subfolder) if path.suffix.lower() in _SUFFIXES
@@ -61,7 +57,7 @@ def _class_files(folder: Path, *, least: int) -> dict[str, list[Path]]:
             advice = f"Class {name!r} has {len(paths)} images and needs {least}."
             if _subfolders(folder / name):
                 advice += f" If its folders are the classes, pass {folder / name}."
-            raise _rejected(rule, str(folder), advice)
+            raise refused(rule, str(folder), advice)
     return files
 
 
@@ -86,7 +82,7 @@ def _test_files(folder: Path, classes: list[str]) -> dict[str, list[Path]]:
     if unknown:
         rule = "a folder whose test/ has the classes of train/"
         advice = f"train/ lacks {', '.join(unknown[:_LISTED])}."
-        raise _rejected(rule, str(folder), advice)
+        raise refused(rule, str(folder), advice)
     return files
 
 
@@ -121,6 +117,7 @@ def load_image_folder(spec: str) -> Dataset:
             y_train=labels,
             x_test=images[len(labels) :],
             y_test=_numbers(test_files, classes),
+            class_names=tuple(classes),
         )
     files = _class_files(folder, least=2)
     images, labels = read_images(_flat(files)), _numbers(files, list(files))
@@ -132,6 +129,7 @@ def load_image_folder(spec: str) -> Dataset:
         y_train=labels[train],
         x_test=images[test],
         y_test=labels[test],
+        class_names=tuple(files),
     )
 
 

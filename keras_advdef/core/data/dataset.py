@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_advdef.cli.data._labelled_images import numeric_labels, to_unit_range
+from keras_advdef.core.data.argument_name import part_owner
+from keras_advdef.core.data.labelled_images import numeric_labels, to_unit_range
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.labels import checked_labels
 
@@ -31,6 +32,7 @@ class Dataset:
         x_test: As `x_train`.
         y_test: As `y_train`.
         classes: Number of classes.
+        class_names: Their names in the order of their numbers, `()` if they have none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     classes: int
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -49,6 +52,7 @@ class Dataset:
         y_train: ArrayLike,
         x_test: ArrayLike,
         y_test: ArrayLike,
+        class_names: tuple[str, ...] = (),
     ) -> "Dataset":
         """Checks arrays and returns them as a data set.
 
@@ -59,6 +63,7 @@ class Dataset:
             y_train: Whole numbers of shape `(count,)` or `(count, 1)`, or one-hot rows.
             x_test: As `x_train`, images of the same size.
             y_test: As `y_train`.
+            class_names: Names of the classes, if they have names.
 
         Returns:
             A `Dataset`.
@@ -67,7 +72,7 @@ class Dataset:
             ValueError: If an array is empty, out of range, not finite, or does not
                 match the others.
         """
-        owner = f"--data {name}"
+        owner = part_owner(name)
         train, test = to_unit_range(owner, {"x_train": x_train, "x_test": x_test})
         if train.shape[1:] != test.shape[1:]:
             rule = f"images of the training images' shape, {train.shape[1:]}"
@@ -88,6 +93,7 @@ class Dataset:
                 classes=classes,
             ),
             classes=classes,
+            class_names=class_names,
         )
 
     def subsample(self, *, train: int, test: int, seed: int) -> "Dataset":

@@ -16,7 +16,7 @@ def stratified_order(labels: ArrayLike, *, seed: int) -> np.ndarray:
 
     Example:
 
-    >>> from keras_advdef.cli.data._stratified_split import stratified_order
+    >>> from keras_advdef.core.stratified_split import stratified_order
     >>> labels = np.array([0, 0, 0, 1, 1, 1])
     >>> np.sort(labels[stratified_order(labels, seed=0)][:2])
     array([0, 1])
@@ -48,7 +48,7 @@ def stratified_split(
 
     Example:
 
-    >>> from keras_advdef.cli.data._stratified_split import stratified_split
+    >>> from keras_advdef.core.stratified_split import stratified_split
     >>> train, test = stratified_split([0, 0, 1, 1, 1, 1], test_count=3, seed=0)
     >>> np.array([0, 0, 1, 1, 1, 1])[test]
     array([0, 1, 1])

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_advdef.cli.data._stratified_split import stratified_order, stratified_split
+from keras_advdef.core.stratified_split import stratified_order, stratified_split
 
 
 class TestStratifiedOrder:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_advdef.cli.data._labelled_images import LabelledImages
-from keras_advdef.cli.data.dataset import Dataset
-from keras_advdef.core.errors import invalid
+from keras_advdef.core.data.argument_name import refused
+from keras_advdef.core.data.dataset import Dataset
+from keras_advdef.core.data.labelled_images import LabelledImages
 from keras_advdef.core.untrusted import read_npz
 
 _TEST = ("x_test", "y_test")
@@ -18,7 +18,7 @@ def _arrays(spec: str, names: Sequence[str]) -> dict[str, np.ndarray]:
     rule = f"a .npz file with the arrays {', '.join(names[:-1])} and {names[-1]}"
 
     def refuse(advice: str) -> ValueError:
-        return invalid("keras-advdef", "--data", rule, spec, advice=advice)
+        return refused(rule, spec, advice)
 
     return read_npz(Path(spec), refuse, names=names)
 
@@ -38,7 +38,11 @@ def load_npz(spec: str) -> Dataset:
         ValueError: If the file cannot be opened, is damaged, lacks an array, holds
             objects, or the arrays do not match.
     """
-    return Dataset.from_arrays(spec, **_arrays(spec, _ALL))
+    arrays = _arrays(spec, _ALL)
+    x_train, y_train, x_test, y_test = (arrays[name] for name in _ALL)
+    return Dataset.from_arrays(
+        spec, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test
+    )
 
 
 def load_npz_test_images(spec: str) -> LabelledImages:

@@ -1,0 +1,1 @@
+"""Reads images and labels from files and folders."""
