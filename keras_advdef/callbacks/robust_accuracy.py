@@ -6,7 +6,6 @@ import keras
 import numpy as np
 
 from keras_advdef.attacks.attack import Attack
-from keras_advdef.callbacks._attacked_accuracy import attacked_accuracy
 from keras_advdef.core.errors import checked_instance, checked_integer, invalid
 from keras_advdef.core.keras_training import running_callbacks
 from keras_advdef.core.labels import checked_class_labels
@@ -94,10 +93,14 @@ class RobustAccuracy(keras.callbacks.Callback):
             logs[_NAME] = self._last
 
     def _measure(self) -> float:
-        return attacked_accuracy(
-            self.attack,
+        images, labels = self.validation_data
+        adversarial = self.attack.generate(
             self.model,
-            (self.validation_data[0], self._classes),
-            batch_size=self.batch_size,
+            images,
+            labels,
             seed=self.seed,
+            batch_size=self.batch_size,
+            verbose=0,
         )
+        predicted = self.attack.predict(self.model, adversarial, seed=self.seed)
+        return float(np.mean(predicted == self._classes))

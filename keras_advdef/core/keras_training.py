@@ -23,9 +23,11 @@ from keras_advdef.core.traced_function import outside_of_traces
 
 __all__ = [
     "MonitoredMetrics",
+    "averaged_weights",
     "build_metrics",
     "compiled_loss",
     "compiled_metric_names",
+    "compiled_metrics",
     "decays_weight",
     "get_keras_mask",
     "loss_tracker",
@@ -94,6 +96,25 @@ def compiled_loss(model: keras.Model) -> Any:
     'mse'
     """
     return model._compile_loss and model._compile_loss._user_loss
+
+
+def compiled_metrics(model: keras.Model) -> Any:
+    """Returns the `metrics` argument that a model was compiled with.
+
+    Args:
+        model: A compiled model.
+
+    Returns:
+        A list, dictionary or `None`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse", metrics=["mae"])
+    >>> keras_advdef.core.keras_training.compiled_metrics(model)
+    ['mae']
+    """
+    return model._compile_metrics and model._compile_metrics._user_metrics
 
 
 def compiled_metric_names(model: keras.Model) -> list[str]:
@@ -196,6 +217,37 @@ def decays_weight(
     True
     """
     return optimizer._use_weight_decay(variable)
+
+
+def averaged_weights(
+    optimizer: keras.optimizers.Optimizer,
+) -> list[tuple[keras.Variable, keras.Variable]]:
+    """Returns the weights that an optimizer trains, each with its moving average.
+
+    Args:
+        optimizer: A built optimizer.
+
+    Returns:
+        Pairs of variables; none if the optimizer does not average.
+
+    Example:
+
+    >>> layer = keras.layers.Dense(1)
+    >>> layer.build((None, 2))
+    >>> optimizer = keras.optimizers.SGD(use_ema=True)
+    >>> optimizer.build(layer.trainable_variables)
+    >>> len(keras_advdef.core.keras_training.averaged_weights(optimizer))
+    2
+    """
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    if not optimizer.use_ema:
+        return []
+    trained, averages = (
+        optimizer._trainable_variables,
+        optimizer._model_variables_moving_average,
+    )
+    return list(zip(trained, averages, strict=True))
 
 
 def running_callbacks(
