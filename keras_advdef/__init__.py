@@ -31,9 +31,11 @@ from keras_advdef import (  # noqa: E402 - after the check
     losses,
     models,
     objectives,
+    recipes,
     surgery,
     training,
 )
+from keras_advdef.recipes.harden import harden  # noqa: E402 - after the check
 
 __all__ = [
     "attacks",
@@ -41,10 +43,12 @@ __all__ = [
     "constraints",
     "core",
     "evaluation",
+    "harden",
     "layers",
     "losses",
     "models",
     "objectives",
+    "recipes",
     "surgery",
     "training",
 ]

@@ -12,6 +12,7 @@ from keras_advdef_command.compare_flags import CompareFlags
 from keras_advdef_command.defence_names import card_name
 from keras_advdef_command.demo_flags import DemoFlags
 from keras_advdef_command.evaluate_flags import EvaluateFlags
+from keras_advdef_command.harden_flags import HardenFlags
 from keras_advdef_command.load_package import load_package
 
 app = typer.Typer(
@@ -66,6 +67,22 @@ def demo(flags: DemoFlags) -> None:
     """Train a classifier with and without a defence, attack both, write a report."""
     flags.check()
     _commands(verbose=flags.verbose).demo(flags)
+
+
+@app.command()
+@with_flags(HardenFlags)
+def harden(flags: HardenFlags) -> None:
+    """Train a saved model to withstand attacks, and report it before and after.
+
+    Exit codes:
+    0 for success
+    2 for bad input
+    70 for an internal error
+    130 for Ctrl-C
+    143 for SIGTERM
+    """
+    flags.check()
+    _commands(verbose=flags.verbose).harden(flags)
 
 
 @app.command()

@@ -8,7 +8,10 @@ from keras_advdef_command.refusal import refusal
 # Other public names that belong to a defence, with the name of its card.
 _PARTS = {
     "AdversarialTrainingModel": "AdversarialCrossEntropy",
+    "HardenedModel": "AdversarialCrossEntropy",
     "PerturbationSchedule": "AdversarialCrossEntropy",
+    "SwapAveragedWeights": "AdversarialCrossEntropy",
+    "harden": "AdversarialCrossEntropy",
     "AdaptiveDiversity": "AdaptiveDiversityPromoting",
     "certify_cross_lipschitz": "CrossLipschitz",
     "LatentSpaceAttack": "DefenseGAN",

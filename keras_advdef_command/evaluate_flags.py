@@ -8,6 +8,7 @@ import typer
 
 from keras_advdef_command._flags import Seed, Verbose
 from keras_advdef_command._parse_number import parse_number
+from keras_advdef_command._value_range import parse_value_range
 from keras_advdef_command.paths import check_data, check_model, check_output
 from keras_advdef_command.refusal import RefusedArgument, refusal
 
@@ -160,7 +161,7 @@ class EvaluateFlags:
             **{name: each for name, each in vars(self).items() if name not in _OWN},
             "epsilon": numbers if names else numbers[self.norm],
             "norms": names,
-            "value_range": _parse_value_range(self.value_range),
+            "value_range": parse_value_range(self.value_range),
         }
 
     def minimum(self) -> float | None:
@@ -204,7 +205,7 @@ class EvaluateFlags:
 
     def _check_epsilon(self, norm: str, number: float) -> None:
         """Raises if an epsilon is probably in other units than the pixels."""
-        low, high = _parse_value_range(self.value_range)
+        low, high = parse_value_range(self.value_range)
         span = high - low
         if norm == "linf" and number > span:
             raise self._refused_epsilon(
@@ -221,12 +222,3 @@ class EvaluateFlags:
 
     def _refused_epsilon(self, rule: str, advice: str = "") -> RefusedArgument:
         return refusal("--epsilon", rule, self.epsilon, advice=advice)
-
-
-def _parse_value_range(text: str) -> tuple[float, float]:
-    flag, rule = "--value-range", "two numbers low,high, such as 0,255"
-    low, _, high = text.partition(",")
-    numbers = [parse_number(flag, each, rule=rule) for each in (low, high)]
-    if numbers[0] >= numbers[1]:
-        raise refusal(flag, rule, text, advice="The first must be smaller.")
-    return numbers[0], numbers[1]

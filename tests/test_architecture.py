@@ -38,6 +38,7 @@ _ORDER = (
     "training",
     "callbacks",
     "evaluation",
+    "recipes",
     "cli",
 )
 _LONGEST_FILE = 300

@@ -6,9 +6,11 @@ from keras_advdef.cli.compare import run_compare
 from keras_advdef.cli.defences import run_defences
 from keras_advdef.cli.demo.demo import run_demo
 from keras_advdef.cli.evaluate import run_evaluate
+from keras_advdef.cli.harden import run_harden
 from keras_advdef_command.compare_flags import CompareFlags
 from keras_advdef_command.demo_flags import DemoFlags
 from keras_advdef_command.evaluate_flags import EvaluateFlags
+from keras_advdef_command.harden_flags import HardenFlags
 
 
 def demo(flags: DemoFlags) -> None:
@@ -22,6 +24,20 @@ def demo(flags: DemoFlags) -> None:
     """
     with ExitOnError(CommandConsole(stderr=True)):
         run_demo(flags, CommandConsole())
+
+
+def harden(flags: HardenFlags) -> None:
+    """Runs `keras-advdef harden`.
+
+    Args:
+        flags: What the user asked for.
+
+    Raises:
+        typer.Exit: If it fails, after a line on standard error.
+    """
+    resume = "run the same command again to continue"
+    with ExitOnError(CommandConsole(stderr=True), interrupted=resume):
+        run_harden(flags, CommandConsole())
 
 
 def evaluate(flags: EvaluateFlags) -> None:

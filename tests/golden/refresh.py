@@ -56,7 +56,7 @@ def _names_in(module: ModuleType, path: str = "") -> Iterator[tuple[str, Any]]:
         public = getattr(module, name)
         if inspect.ismodule(public):
             yield from _names_in(public, f"{path}{name}.")
-        else:
+        elif path:  # else a short way to a name in a folder
             yield f"{path}{name}", public
 
 

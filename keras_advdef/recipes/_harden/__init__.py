@@ -1,0 +1,1 @@
+"""The steps of `harden`, from the request to the folder."""
