@@ -40,6 +40,7 @@ OTHERS = (
     "BoundaryAttack",
     "Break",
     "CarliniWagner",
+    "CatastrophicOverfittingGuard",
     "Check",
     "ClassificationLoss",
     "ConvexCombination",

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_advdef.attacks.attack import Attack
+from keras_advdef.callbacks._attacked_accuracy import attacked_accuracy
 from keras_advdef.core.errors import checked_instance, checked_integer, invalid
 from keras_advdef.core.keras_training import running_callbacks
 from keras_advdef.core.labels import checked_class_labels
@@ -93,14 +94,10 @@ class RobustAccuracy(keras.callbacks.Callback):
             logs[_NAME] = self._last
 
     def _measure(self) -> float:
-        images, labels = self.validation_data
-        adversarial = self.attack.generate(
+        return attacked_accuracy(
+            self.attack,
             self.model,
-            images,
-            labels,
-            seed=self.seed,
+            (self.validation_data[0], self._classes),
             batch_size=self.batch_size,
-            verbose=0,
+            seed=self.seed,
         )
-        predicted = self.attack.predict(self.model, adversarial, seed=self.seed)
-        return float(np.mean(predicted == self._classes))

@@ -1,154 +1,217 @@
-"""SwapAveragedWeights: validates averaged weights, with statistics of their own."""
+"""SwapAveragedWeights: validates and saves the averaged weights of the optimizer."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from keras_advdef.callbacks._batch_statistics import BatchStatistics, is_attacked
+from keras_advdef.callbacks._variable_values import assign_values, values_of
+from keras_advdef.callbacks.catastrophic_overfitting_guard import (
+    CatastrophicOverfittingGuard,
+)
 from keras_advdef.core.errors import checked_integer, invalid
-from keras_advdef.core.keras_private import flat_layers, seed_state_variables
-from keras_advdef.core.keras_training import averaged_weights
-from keras_advdef.training.training_model import TrainingModel
+from keras_advdef.core.image_source import is_dataset
+from keras_advdef.core.keras_training import averaged_weights, running_callbacks
 
-Batches = Iterable[tuple[Any, Any]]
+_OWNER = "SwapAveragedWeights"
+_EARLIER = (keras.callbacks.BackupAndRestore, CatastrophicOverfittingGuard)
+_LATER = (keras.callbacks.EarlyStopping, keras.callbacks.ModelCheckpoint)
 
 
 class SwapAveragedWeights(keras.callbacks.Callback):
-    """Puts averaged weights into the model for validation and at the end of training.
+    """Puts averaged weights into the model wherever it is measured or saved.
 
-    An optimizer with `use_ema=True` averages the trainable weights over the steps. The
-    moving statistics of batch normalization are not among them, and those of the raw
-    weights do not fit: here they are computed anew from some batches, in the passes
-    that training makes of them, attacks included. Nothing else that these passes
-    change is kept. Training goes on with the raw weights and statistics, bit for bit.
+    With `use_ema=True` an optimizer of Keras keeps an exponential moving average of the
+    weights, which is often more robust than the weights themselves. During validation,
+    at the end of each epoch and after training, the model has the averaged weights;
+    training goes on from the raw ones, restored bit for bit.
 
-    Keras's `SwapEMAWeights` swaps the weights alone. Callbacks that save or compare
-    weights during validation see the averaged ones; `EarlyStopping` and
-    `ModelCheckpoint` act after validation, on the raw ones.
+    Unlike `keras.callbacks.SwapEMAWeights` it also recomputes the statistics of
+    BatchNormalization. The moving averages of activations are those of the raw weights,
+    and say little about the averaged ones. So the given images pass through the model
+    as in training, and mean and variance of what reaches each trainable layer become
+    its statistics. Nothing else changes. A model without such layers needs no images.
+
+    Callbacks before this one see the raw weights at the end of an epoch, and those
+    after it the averaged ones. So `BackupAndRestore` and `CatastrophicOverfittingGuard`
+    stand before it; `EarlyStopping`, `ModelCheckpoint` and `RobustAccuracy` after it.
+    Keras itself writes the averages into the model at the end of `fit`; after that
+    `EarlyStopping(restore_best_weights=True)` puts back those of its best epoch, with
+    the statistics that belong to them.
 
     Args:
-        batches: A data set of training images and labels; read from its beginning.
-        most: Most batches to compute the statistics from.
+        images: Images from the training set, a thousand or more
+            `(count, rows, cols, channels)`; or a `tf.data.Dataset` or `PyDataset` of
+            batches, read from its beginning each time. `None` for a model without
+            BatchNormalization.
+        labels: Their labels, as `fit` takes them; `None` for those of the data set.
+        adversarial: Whether an `AdversarialTrainingModel` makes the statistics of
+            attacked images and with its objective, as a training step does, instead of
+            clean images.
+        batch_size: Images per pass, best as many as in training; a data set has its
+            own.
+        most: Most batches to read from a data set; `None` for all of them.
 
     Raises:
-        ValueError: If `most` is below 1, or when training starts if the optimizer does
-            not average.
+        ValueError: If `fit` starts without `use_ema=True`, without images or labels
+            that are needed, or with callbacks in another order.
 
     Example:
 
-    >>> x, y = np.zeros((4, 2, 2, 1)), np.zeros(4)
     >>> model = keras.Sequential([
-    ...     keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    ...     keras.Input((2, 2, 1)), keras.layers.Flatten(),
+    ...     keras.layers.BatchNormalization(), keras.layers.Dense(2)])
     >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    >>> model.compile(keras.optimizers.SGD(0.1, use_ema=True), loss)
-    >>> batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(2)
-    >>> swap = keras_advdef.callbacks.SwapAveragedWeights(batches)
-    >>> history = model.fit(
-    ...     batches, validation_data=batches, shuffle=False, callbacks=[swap],
-    ...     verbose=0)
+    >>> model.compile(keras.optimizers.SGD(use_ema=True), loss)
+    >>> x, y = np.full((4, 2, 2, 1), 3.0), np.zeros(4)
+    >>> swap = keras_advdef.callbacks.SwapAveragedWeights(x)
+    >>> history = model.fit(x, y, callbacks=[swap], verbose=0)
+    >>> model.layers[1].moving_mean.numpy()
+    array([3., 3., 3., 3.], dtype=float32)
     """
 
-    def __init__(self, batches: Batches, *, most: int = 20) -> None:
+    def __init__(
+        self,
+        images: Any = None,
+        labels: Any = None,
+        *,
+        adversarial: bool = True,
+        batch_size: int = 128,
+        most: int | None = 20,
+    ) -> None:
         super().__init__()
-        self._batches = batches
-        self._most = checked_integer("SwapAveragedWeights", "most", most, low=1)
-        self._raw: list[tuple[keras.Variable, Any]] = []
-        self._pass: Callable[[Any, Any], Any] | None = None
-        self._share: tf.Variable | None = None
+        if images is not None and not is_dataset(images):
+            images = np.asarray(images)
+            if not images.ndim or not len(images):
+                raise invalid(_OWNER, "images", "at least one image", images)
+        if labels is not None:
+            labels = np.asarray(labels)
+            if not isinstance(images, np.ndarray) or len(labels) != len(images):
+                raise invalid(_OWNER, "labels", "one for each image", labels)
+        self.images = images
+        self.labels = labels
+        self.adversarial = bool(adversarial)
+        self.batch_size = checked_integer(_OWNER, "batch_size", batch_size, low=1)
+        self.most = most
+        if most is not None:
+            checked_integer(_OWNER, "most", most, low=1)
+        self._is_training = False
+        self._statistics: BatchStatistics | None = None
+        # What the averaged weights replaced, and the statistics of a step's average.
+        self._raw: list[np.ndarray] | None = None
+        self._recomputed: tuple[int, list[np.ndarray]] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Raises if the optimizer does not average."""
-        optimizer = self.model.optimizer
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            optimizer = optimizer.inner_optimizer
-        if not optimizer.use_ema:
-            rule = "made with use_ema=True"
-            raise invalid("SwapAveragedWeights", "optimizer", rule, optimizer.name)
+        """Raises if there is no average, or nothing to make statistics from."""
+        self._raw, self._recomputed = None, None
+        if not self._averages():
+            rule = "one that averages weights"
+            advice = "Compile with for example `keras.optimizers.SGD(use_ema=True)`."
+            raise invalid(
+                _OWNER, "optimizer", rule, self.model.optimizer, advice=advice
+            )
+        self._check_order()
+        self._statistics = BatchStatistics(
+            _OWNER, self.model, adversarial=self.adversarial
+        )
+        if self._statistics.layers:
+            self._check_images()
+        self._is_training = True
+
+    def _check_order(self) -> None:
+        callbacks = list(running_callbacks(self))
+        place = callbacks.index(self)
+        before = [each for each in callbacks[:place] if isinstance(each, _LATER)]
+        after = [each for each in callbacks[place:] if isinstance(each, _EARLIER)]
+        for found, side in ((before, "before"), (after, "after")):
+            if found:
+                name = type(found[0]).__name__
+                other = "a later place" if side == "before" else "an earlier place"
+                raise invalid(_OWNER, "callbacks", f"listed {side} `{name}`", other)
+
+    def _check_images(self) -> None:
+        if self.images is None:
+            rule = "images, from which BatchNormalization gets statistics"
+            raise invalid(_OWNER, "images", rule, None, advice="Pass training images.")
+        is_unlabelled = self.labels is None and not is_dataset(self.images)
+        if self.adversarial and is_attacked(self.model) and is_unlabelled:
+            rule = "the labels of the images, which are attacked"
+            advice = "Pass them, or `adversarial=False` for clean images."
+            raise invalid(_OWNER, "labels", rule, None, advice=advice)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts the raw weights back, for training."""
+        self._put_back()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Puts the averaged weights and their statistics into the model."""
-        pairs = averaged_weights(self.model.optimizer)
-        kept = [each for each, _ in pairs]
-        kept += [each for layer in self._layers() for each in _moving(layer)]
-        self._raw = [(each, tf.identity(each.value)) for each in kept]
-        for variable, average in pairs:
-            variable.assign(average)
-        self._recompute()
+        """Puts the averaged weights in, for validation during `fit`."""
+        self._put_in()
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Puts the raw weights and their statistics back."""
-        for variable, value in self._raw:
-            variable.assign(value)
-        self._raw = []
+        """Puts the raw weights back, for the callbacks before this one."""
+        self._put_back()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Puts the averaged weights in, for the callbacks after this one."""
+        self._put_in()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Computes the statistics of the averaged weights, which Keras leaves there."""
-        self._recompute()
+        """Leaves the averaged weights in the model."""
+        self._put_in()
+        self._is_training, self._raw, self._statistics = False, None, None
 
-    def _layers(self) -> list[keras.layers.BatchNormalization]:
-        return [
-            layer
-            for layer in flat_layers(self.model)
-            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-        ]
+    def _averages(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            with self.model.distribute_strategy.scope():
+                optimizer.build(self.model.trainable_variables)
+        return averaged_weights(optimizer)
 
-    def _recompute(self) -> None:
-        """Computes the moving statistics from a few batches, as plain means."""
-        layers = self._layers()
-        if not layers:
+    def _put_in(self) -> None:
+        """Puts averaged weights and their statistics in, once there are any."""
+        steps = int(self.model.optimizer.iterations)
+        if not self._is_training or self._raw is not None or not steps:
             return
-        moving = {id(each) for layer in layers for each in _moving(layer)}
-        others = [
-            each
-            for each in (
-                *self.model.non_trainable_variables,
-                *seed_state_variables(self.model),
-            )
-            if id(each) not in moving
-        ]
-        before = [tf.identity(each.value) for each in others]
-        try:
-            for number, (images, labels, *_) in enumerate(
-                itertools.islice(self._batches, self._most)
-            ):
-                self._take(layers, number, (images, labels))
-        finally:
-            for variable, value in zip(others, before, strict=True):
-                variable.assign(value)
+        weights, averages = zip(*self._averages(), strict=True)
+        self._raw = values_of([*weights, *self._statistics_variables()])
+        assign_values(self.model, weights, values_of(averages))
+        if self._recomputed is None or self._recomputed[0] != steps:
+            self._recomputed = steps, self._recompute()
+        assign_values(self.model, self._statistics_variables(), self._recomputed[1])
 
-    def _take(
-        self,
-        layers: list[keras.layers.BatchNormalization],
-        number: int,
-        batch: tuple[Any, Any],
-    ) -> None:
-        """Makes a pass in which the statistics keep a growing share of their past."""
-        if self._share is None or self._pass is None:
-            self._share = tf.Variable(0.0, trainable=False)
-            self._pass = tf.function(_pass_of(self.model), autograph=False)
-        self._share.assign(number / (number + 1.0))
-        usual = [layer.momentum for layer in layers]
-        try:
-            for layer in layers:
-                layer.momentum = self._share
-            self._pass(*batch)
-        finally:
-            for layer, momentum in zip(layers, usual, strict=True):
-                layer.momentum = momentum
+    def _put_back(self) -> None:
+        if self._raw is None:
+            return
+        weights = [weight for weight, _ in self._averages()]
+        variables = [*weights, *self._statistics_variables()]
+        assign_values(self.model, variables, self._raw)
+        self._raw = None
 
+    def _statistics_variables(self) -> list[keras.Variable]:
+        return [] if self._statistics is None else self._statistics.variables
 
-def _moving(layer: keras.layers.BatchNormalization) -> tuple[keras.Variable, ...]:
-    return layer.moving_mean, layer.moving_variance
+    def _recompute(self) -> list[np.ndarray]:
+        if self._statistics is None or not self._statistics.layers:
+            return []
+        return self._statistics.recomputed(_OWNER, self._batches())
 
-
-def _pass_of(model: keras.Model) -> Callable[[Any, Any], Any]:
-    """Returns a function that runs the model as a training step does."""
-    if not isinstance(model, TrainingModel):
-        return lambda images, labels: model(images, training=True)
-
-    def run(images: Any, labels: Any) -> Any:
-        return model.losses_per_example(images, labels, model.prepare(images, labels))
-
-    return run
+    def _batches(self) -> Iterator[tuple[Any, Any]]:
+        """Yields images, and labels or `None`."""
+        if not is_dataset(self.images):
+            size = self.batch_size
+            for start in range(0, len(self.images), size):
+                rows = slice(start, start + size)
+                labels = None if self.labels is None else self.labels[rows]
+                yield self.images[rows], labels
+            return
+        batches = self.images
+        if not isinstance(batches, tf.data.Dataset):
+            known = batches.num_batches
+            numbers = itertools.count() if known is None else range(known)
+            batches = (self.images[number] for number in numbers)
+        for batch in itertools.islice(batches, self.most):
+            yield keras.utils.unpack_x_y_sample_weight(batch)[:2]

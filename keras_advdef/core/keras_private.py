@@ -42,6 +42,7 @@ __all__ = [
     "make_default_seed",
     "preserve_losses",
     "producer",
+    "recorded_moments",
     "seed_state_variables",
     "twin_layer",
     "without_call_info",
@@ -216,6 +217,46 @@ def twin_layer(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Lay
     # `setattr` would make Keras track the attributes as those of an unbuilt layer.
     twin.__dict__.update({**layer.__dict__, **fresh, **attributes})
     return twin
+
+
+@contextlib.contextmanager
+def recorded_moments(
+    layers: Sequence[keras.layers.BatchNormalization],
+) -> Iterator[list[list[tuple[Any, Any]]]]:
+    """Records the mean and variance of each batch that layers normalise in the body.
+
+    Args:
+        layers: Layers of batch normalisation.
+
+    Yields:
+        For each layer, a list with a pair for each call in training mode.
+
+    Example:
+
+    >>> layer = keras.layers.BatchNormalization()
+    >>> with keras_advdef.core.keras_private.recorded_moments([layer]) as found:
+    ...     outputs = layer(np.array([[1.0], [3.0]]), training=True)
+    >>> [float(each[0]) for each in found[0][0]]
+    [2.0, 1.0]
+    """
+    found: list[list[tuple[Any, Any]]] = [[] for _ in layers]
+
+    def recording(layer: Any, calls: list[tuple[Any, Any]]) -> Any:
+        moments = type(layer)._moments
+
+        def recorded(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            calls.append(moments(layer, *args, **kwargs))
+            return calls[-1]
+
+        return recorded
+
+    for layer, calls in zip(layers, found, strict=True):
+        vars(layer)["_moments"] = recording(layer, calls)
+    try:
+        yield found
+    finally:
+        for layer in layers:
+            del vars(layer)["_moments"]
 
 
 def seed_state_variables(model: keras.Model) -> list[keras.Variable]:

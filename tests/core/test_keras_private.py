@@ -42,6 +42,21 @@ def test_consumers():
     assert isinstance(layer, keras.layers.Add)
 
 
+def test_recorded_moments():
+    layers = [keras.layers.BatchNormalization() for _ in range(2)]
+    model = keras.Sequential([keras.Input((1,)), *layers])
+    rows = np.array([[1.0], [3.0]])
+    with keras_private.recorded_moments(layers) as found:
+        model(rows, training=True)
+        model(2.0 * rows, training=True)
+        model(rows, training=False)
+    assert [[float(each[0]) for each in pair] for pair in found[0]] == [[2, 1], [4, 4]]
+    assert len(found[1]) == 2
+    model(rows, training=True)
+    assert len(found[0]) == 2
+    assert not any("_moments" in vars(layer) for layer in layers)
+
+
 def test_flat_layers():
     inner, dense = _model(), keras.layers.Dense(3)
     model = keras.Sequential([keras.Input((2,)), inner, dense])

@@ -179,3 +179,24 @@ def test_worker_logs(monkeypatch):
     assert keras_training.worker_logs(model, logs) is logs
     monkeypatch.setattr(keras_training, "_has_workers", lambda model: True)
     assert keras_training.worker_logs(model, logs)["loss"].shape == (1,)
+
+
+def test_averaged_weights():
+    layer = keras.layers.Dense(1)
+    layer.build((None, 2))
+    inner = keras.optimizers.SGD(use_ema=True)
+    for optimizer in (inner, keras.optimizers.LossScaleOptimizer(inner)):
+        optimizer.build(layer.trainable_variables)
+        pairs = keras_training.averaged_weights(optimizer)
+        assert pairs[0][0] is layer.kernel
+        assert [average.shape for _, average in pairs] == [(2, 1), (1,)]
+    optimizer = keras.optimizers.SGD()
+    optimizer.build(layer.trainable_variables)
+    assert keras_training.averaged_weights(optimizer) == []
+
+
+@pytest.mark.parametrize("metrics", [["mae"], None])
+def test_compiled_metrics(metrics):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=metrics)
+    assert keras_training.compiled_metrics(model) == metrics

@@ -43,6 +43,23 @@ def busy_net() -> keras.Model:
     return keras.Model(inputs, keras.layers.Dense(3)(x))
 
 
+def random_net() -> keras.Model:
+    """A dense net with draws of both kinds and moving statistics, quick to trace."""
+    from keras_advdef.layers import RandomNoise
+
+    return keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            RandomNoise(0.05),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
 def linear_net(weights: np.ndarray, bias: np.ndarray, shape=(2, 1, 1)) -> keras.Model:
     """The map `x -> weights @ x + bias` on images of a given shape."""
     net = keras.Sequential(

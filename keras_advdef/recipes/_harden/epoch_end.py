@@ -93,6 +93,8 @@ class EpochEnd(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Remembers when training began."""
         self._begun = time.monotonic()
+        if self._averaging is not None:
+            self._averaging.on_train_begin()
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
