@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_advdef.core.errors import checked_choice, invalid, wrong_type
-from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
+from keras_advdef.training._robust_training_model import RobustTrainingModel
 
 
 class PerturbationSchedule(keras.callbacks.Callback):
@@ -48,7 +48,7 @@ class PerturbationSchedule(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Raises if the model trains without an attack."""
         model = self.model
-        if not isinstance(model, AdversarialTrainingModel) or model.epsilon is None:
+        if not isinstance(model, RobustTrainingModel) or model.epsilon is None:
             rule = "an adversarial training model with an attack"
             raise invalid("PerturbationSchedule", "model", rule, model)
 

@@ -2,11 +2,20 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+
+class Batch(NamedTuple):
+    """What a step trains on, as Keras hands it over."""
+
+    images: tf.Tensor
+    labels: Any
+    weights: tf.Tensor | None
+
 
 StepFunction = Callable[[Iterator[Any]], Any]
 

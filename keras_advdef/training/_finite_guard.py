@@ -72,6 +72,8 @@ class FiniteGuard(keras.callbacks.Callback):
         model: keras.Model,
         batch: Mapping[str, Any],
         variables: Sequence[keras.Variable],
+        *,
+        updates: int = 1,
     ) -> "FiniteStep":
         """Begins a step of a model with one optimizer.
 
@@ -79,6 +81,7 @@ class FiniteGuard(keras.callbacks.Callback):
             model: A built and compiled model.
             batch: Images, labels and sample weights by name.
             variables: Variables of the model that a step may write.
+            updates: How often the optimizer is applied.
         """
         trained = model.trainable_variables
         if not model.optimizer.built:
@@ -88,7 +91,9 @@ class FiniteGuard(keras.callbacks.Callback):
         others = [each for each in variables if id(each) not in known]
         trained = [*trained, *model.optimizer.variables]
         # Branches must give equal shapes in XLA, and replicas must take the same one.
-        if model.jit_compile or model.distribute_strategy.num_replicas_in_sync > 1:
+        # A first update may go well and a later one not.
+        replicas = model.distribute_strategy.num_replicas_in_sync
+        if model.jit_compile or replicas > 1 or updates > 1:
             return self.begin(batch, [*others, *trained])
         return self.begin(batch, others, trained)
 

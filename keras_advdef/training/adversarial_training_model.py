@@ -11,42 +11,35 @@ import tensorflow as tf
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_choice, checked_instance, checked_number
-from keras_advdef.core.keras_training import MonitoredMetrics, compiled_metric_names
-from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.random_numbers import fold_in
-from keras_advdef.core.random_state import checked_seed, draw_scope
+from keras_advdef.core.random_state import draw_scope
 from keras_advdef.core.random_stream import (
-    add_random_state,
     next_stream_key,
-    stream_key,
-    upgrade_random_states,
 )
 from keras_advdef.core.trained_classifier import TrainedClassifier
 from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEntropy
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.objective import Objective
 from keras_advdef.objectives.penalty import Penalty, checked_gradient
-from keras_advdef.training._augmentation import Augmentation
-from keras_advdef.training._batches import only_value
-from keras_advdef.training._compiled_loss import ignored_class, labels_to_attack
+from keras_advdef.training._compiled_loss import labels_to_attack
 from keras_advdef.training._inner_attacks import (
     InnerAttacks,
-    check_attacked_batch,
     checked_attack,
     checked_objective,
     inner_attack,
 )
+from keras_advdef.training._robust_training_model import (
+    ADVERSARIAL,
+    CLEAN,
+    RobustTrainingModel,
+)
 from keras_advdef.training._weight_perturbation import perturbed_weights
-from keras_advdef.training.training_model import TrainingModel
 
 _COMBINATIONS = ("max", "average", "random")
-_CLEAN, _ADVERSARIAL = "clean_accuracy", "adversarial_accuracy"
-# Steps count up from 0.
-_VALIDATION = -1
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
-class AdversarialTrainingModel(TrainingModel):
+class AdversarialTrainingModel(RobustTrainingModel):
     """Trains a classifier with `fit` on adversarial images made in each step.
 
     Every step attacks the current classifier, with `training=False` and without
@@ -115,7 +108,7 @@ class AdversarialTrainingModel(TrainingModel):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(classifier, **kwargs)
+        super().__init__(classifier, validation_attack, seed=seed, **kwargs)
         owner = type(self).__name__
         self.attack = attack
         given = attack if isinstance(attack, (list, tuple)) else [attack]
@@ -128,65 +121,21 @@ class AdversarialTrainingModel(TrainingModel):
         self.penalties = [
             checked_instance(owner, "penalties", each, Penalty) for each in penalties
         ]
-        self.validation_attack = validation_attack
-        if validation_attack is not None:
-            checked_attack(owner, "validation_attack", validation_attack)
-            validation_attack.check_measures(owner, "validation_attack")
         self.combine = checked_choice(owner, "combine", combine, _COMBINATIONS)
         self.weight_perturbation = checked_number(
             owner, "weight_perturbation", weight_perturbation, low=0.0
         )
-        self.seed = checked_seed(owner, seed)
-        self.random_state = add_random_state(self, seed)
         self._attacks = [inner_attack(owner, each, objective) for each in attacks]
         self._inner_attacks = InnerAttacks(self._attacks, combine)
-        self.epsilon = self._epsilon_weight([each.epsilon for each in attacks])
-        self.accuracies = MonitoredMetrics(
-            [
-                keras.metrics.SparseCategoricalAccuracy(name=name)
-                for name in (_CLEAN, _ADVERSARIAL)
-            ]
-        )
-        self._looks_at_clean = False
-        self._augmentation: Augmentation | None = None
-
-    def _epsilon_weight(self, values: list[float | None]) -> keras.Variable | None:
-        """Returns epsilon as a weight: one number, or one for each of a list."""
-        if not values:
-            return None
-        is_listed = isinstance(self.attack, (list, tuple))
-        start = np.asarray(values if is_listed else values[0])
-        return self.add_weight(
-            name="epsilon",
-            shape=start.shape,
-            initializer=lambda shape, dtype=None: tf.constant(start, dtype),
-            dtype="float32",
-            trainable=False,
-            autocast=False,
-        )
+        if attacks:
+            epsilons = [each.epsilon for each in attacks]
+            is_listed = isinstance(attack, (list, tuple))
+            self.epsilon = self.epsilon_weight(epsilons if is_listed else epsilons[0])
 
     def check_training(self, images: np.ndarray, labels: Any) -> None:
         """Raises unless images of `fit` fit the attacks and the classifier."""
         if self._attacks or self.penalties:
-            self._check(self._attacks, images, labels)
-
-    def check_test(self, images: np.ndarray, labels: Any) -> None:
-        """Raises unless images of `evaluate` fit the validation attack."""
-        if self.validation_attack is not None:
-            self._check([self.validation_attack], images, labels)
-
-    def _check(self, attacks: list[Attack], images: np.ndarray, labels: Any) -> None:
-        owner, labels = type(self).__name__, labels_to_attack(self, labels)
-        check_attacked_batch(owner, self.classifier, attacks, images, labels)
-
-    @property
-    def augmentation(self) -> Augmentation:
-        """The augmentation at the front of the classifier, and the rest of it."""
-        if self._augmentation is None:
-            with tf.init_scope():
-                self._augmentation = Augmentation(self.classifier)
-            self._augmentation.warn_of_rest(type(self).__name__)
-        return self._augmentation
+            self.check_attacked(self._attacks, images, labels)
 
     def prepare(self, images: tf.Tensor, labels: Any) -> "_TrainingBatch":
         """Returns the clean and adversarial images of a step, and who trains on them.
@@ -239,9 +188,9 @@ class AdversarialTrainingModel(TrainingModel):
             losses, clean, outputs = self.objective(model, images, labels, adversarial)
             parts.append(losses)
             if self._attacks:
-                self._update_accuracy(_ADVERSARIAL, model, given, outputs)
+                self.count_accuracy(ADVERSARIAL, model, given, outputs)
         if self._attacks:
-            self._update_accuracy(_CLEAN, model, given, clean)
+            self.count_accuracy(CLEAN, model, given, clean)
         self._looks_at_clean = clean is not None
         shown = outputs if clean is None else clean
         return total + tf.add_n(parts) / len(parts), shown
@@ -258,91 +207,18 @@ class AdversarialTrainingModel(TrainingModel):
             return contextlib.nullcontext()
         return perturbed_weights(self.trainable_weights, loss, self.weight_perturbation)
 
-    def training_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """Returns the logs of a step, each named after the images it is of.
-
-        Args:
-            logs: The value of each metric by its name.
-        """
-        if not self._attacks or not self._looks_at_clean:
-            del logs[_CLEAN]
-        if not self._attacks:
-            del logs[_ADVERSARIAL]
-            return logs
-        prefix = "clean" if self._looks_at_clean else "adversarial"
-        for name in compiled_metric_names(self):
-            value = logs.pop(name)
-            logs.setdefault(f"{prefix}_{name}", value)
-        return logs
-
-    def measure(self, images: tf.Tensor, labels: Any) -> None:
-        """Updates the accuracy under the validation attack.
-
-        Args:
-            images: A batch of images.
-            labels: Their labels.
-        """
-        if self.validation_attack is None:
-            return
-        # Seeded without the counter: the same draws in every epoch, to compare them.
-        key = fold_in(stream_key(self.random_state), _VALIDATION)
-        attack, attacked = self.validation_attack, labels_to_attack(self, labels)
-        adversarial = attack(self.classifier, images, attacked, seed=fold_in(key, 0))
-        model = TrainedClassifier(self, self.classifier, adversarial)
-        with draw_scope(fold_in(key, 1)):
-            outputs = self(adversarial, training=False)
-        self._update_accuracy(_ADVERSARIAL, model, labels, outputs)
-
-    def test_logs(self, logs: dict[str, Any]) -> dict[str, Any]:
-        """Returns the logs of an evaluation step: clean, and under the attack.
-
-        Args:
-            logs: The value of each metric by its name.
-        """
-        # The compiled metrics are of clean images already.
-        del logs[_CLEAN]
-        if self.validation_attack is None:
-            del logs[_ADVERSARIAL]
-        return logs
-
-    def _update_accuracy(
-        self, name: str, model: TrainedClassifier, labels: Any, outputs: Any
-    ) -> None:
-        """Adds a batch to an accuracy, except labels that the compiled loss ignores.
-
-        Args:
-            name: Which accuracy.
-            model: What gave the outputs.
-            labels: Labels as the user passed them.
-            outputs: What the classifier returned; nothing is counted if it is `None`.
-        """
-        if outputs is None:
-            return
-        outputs = only_value(outputs)
-        if outputs.shape[-1] == 1:
-            outputs = model.logits_of(outputs)
-        classes, ignored = sparse_labels(labels), ignored_class(self)
-        counts = None if ignored is None else classes != ignored
-        metric = self.accuracies.metrics[(_CLEAN, _ADVERSARIAL).index(name)]
-        metric.update_state(classes, outputs, sample_weight=counts)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Loads epsilon and the random state."""
-        super().load_own_variables(upgrade_random_states(store))
-
     def defences(self) -> list[object]:
         """Returns what trains the classifier and may have a card."""
         return [self.objective, *self.penalties]
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
-        names = ("attack", "objective", "penalties", "validation_attack")
+        names = ("attack", "objective", "penalties")
         return {
             **super().get_config(),
             **{name: serialize(getattr(self, name)) for name in names},
             "combine": self.combine,
             "weight_perturbation": self.weight_perturbation,
-            "seed": self.seed,
         }
 
 

@@ -1,7 +1,7 @@
 """TrainingModel: base of the models with a training step of their own."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ from keras_advdef.core.model_inputs import (
     single_input,
 )
 from keras_advdef.training._batches import (
+    Batch,
     FirstBatchCheck,
     StepFunction,
     check_first_batch,
@@ -39,7 +40,11 @@ from keras_advdef.training._compiled_loss import (
     losses_and_mask,
     single_loss,
 )
-from keras_advdef.training._finite_guard import FiniteGuard, zeros_for_nonfinite
+from keras_advdef.training._finite_guard import (
+    FiniteGuard,
+    FiniteStep,
+    zeros_for_nonfinite,
+)
 
 
 class TrainingModel(LogitsModel):
@@ -53,8 +58,8 @@ class TrainingModel(LogitsModel):
 
     - `fit`: `check_training` on the images, `check_test` on the validation images,
       then Keras's loop over `train_step` and `test_step`;
-    - `train_step`: `prepare`, `losses_per_example` at `weights_for_update`, the
-      update, `training_logs`;
+    - `train_step`: `train_on`, which is `prepare` and one `update` by the loss of
+      `losses_per_example` at `weights_for_update`; then `training_logs`;
     - `test_step`: `measure`, Keras's own step, `test_logs`.
 
     A subclass writes `losses_per_example`, and the other named steps where it has
@@ -79,6 +84,9 @@ class TrainingModel(LogitsModel):
     >>> model.classifier is classifier
     True
     """
+
+    # How often a step applies the optimizer.
+    updates_per_batch = 1
 
     def __init__(self, classifier: keras.Model, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -145,6 +153,17 @@ class TrainingModel(LogitsModel):
         """Raises if nobody can train on images of `fit`; the first batch or all."""
         del images, labels
 
+    def look_at_first(self, images: np.ndarray, labels: Any) -> None:
+        """Looks at the first batch of `fit` before the step is traced.
+
+        Not where all images were checked already.
+
+        Args:
+            images: The batch, that of one replica.
+            labels: Its labels.
+        """
+        self.check_training(images, labels)
+
     def check_test(self, images: np.ndarray, labels: Any) -> None:
         """Raises if nobody can test on images of `evaluate`; the first batch or all."""
         del images, labels
@@ -160,7 +179,7 @@ class TrainingModel(LogitsModel):
         function = self.train_function
         if not isinstance(function, FirstBatchCheck):
             function = self._guard.raising(function)
-        function = check_first_batch(self, function, self.check_training)
+        function = check_first_batch(self, function, self.look_at_first)
         # Under a strategy the step is traced once more for a batch taken out first.
         function.is_due = not self._is_checked
         self.train_function = function
@@ -186,10 +205,48 @@ class TrainingModel(LogitsModel):
         if not self.built:
             single_input(type(self).__name__, images)
             build_model(self, images.shape[1:], images.dtype.name)
-        batch = {"images": images, "labels": labels, "sample_weight": weights}
-        step = self._guard.begin_model_step(self, batch, self.step_variables())
-        labels = zeros_for_nonfinite(labels)
-        prepared = self.prepare(images, labels)
+        data = {"images": images, "labels": labels, "sample_weight": weights}
+        step = self._guard.begin_model_step(
+            self, data, self.step_variables(), updates=self.updates_per_batch
+        )
+        batch = Batch(images, zeros_for_nonfinite(labels), weights)
+        logs = self.train_on(batch, step)
+        step.end()
+        return worker_logs(self, self.training_logs(logs))
+
+    def train_on(self, batch: Batch, step: FiniteStep) -> dict[str, Any]:
+        """Makes the updates of a step, one unless a subclass makes more.
+
+        Args:
+            batch: The batch.
+            step: Checks each update.
+
+        Returns:
+            The value of each metric by its name.
+        """
+        prepared = self.prepare(batch.images, batch.labels)
+        return self.update(batch, prepared, step)[0]
+
+    def update(
+        self,
+        batch: Batch,
+        prepared: Any,
+        step: FiniteStep,
+        watched: Sequence[tf.Tensor] = (),
+    ) -> tuple[dict[str, Any], list[tf.Tensor]]:
+        """Updates weights and metrics once.
+
+        Args:
+            batch: The batch.
+            prepared: What `prepare` returned for it.
+            step: Checks the update.
+            watched: Tensors in `prepared` whose gradients are wanted, too.
+
+        Returns:
+            The value of each metric by its name; and the gradients of the loss, scaled
+            as the optimizer wants it, with respect to `watched`, at the weights before.
+        """
+        images, labels, weights = batch
         variables = self.trainable_weights
 
         def passed() -> tuple[tf.Tensor, Any]:
@@ -199,17 +256,18 @@ class TrainingModel(LogitsModel):
 
         with self.weights_for_update(lambda: self.optimizer.scale_loss(passed()[0])):
             with tf.GradientTape() as tape:
+                tape.watch(watched)
                 loss, outputs = passed()
                 scaled = self.optimizer.scale_loss(loss)
-            gradients = tape.gradient(scaled, variables)
+            found = tape.gradient(scaled, [*variables, *watched])
         loss_tracker(self).update_state(
             unscale_loss_for_distribution(loss), sample_weight=tf.shape(images)[0]
         )
+        gradients = found[: len(variables)]
         step.check_update(loss, gradients, self.optimizer)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         logs = self.compute_metrics(images, labels, outputs, sample_weight=weights)
-        step.end()
-        return worker_logs(self, self.training_logs(logs))
+        return logs, found[len(variables) :]
 
     def step_variables(self) -> list[keras.Variable]:
         """Returns the variables that a step may write, except those of metrics."""

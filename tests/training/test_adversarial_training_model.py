@@ -671,7 +671,7 @@ class TestAccuracies:
         layers = [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(1)]
         model = AdversarialTrainingModel(keras.Sequential(layers))
         model.compile("sgd", loss)
-        model._update_accuracy("clean_accuracy", model, labels, outputs)
+        model.count_accuracy("clean_accuracy", model, labels, outputs)
         return float(model.accuracies.result()["clean_accuracy"])
 
     @pytest.mark.parametrize("labels", [[0, 1, 1, 0], [[0], [1], [1], [0]]])
