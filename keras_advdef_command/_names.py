@@ -10,6 +10,7 @@ DEFENCES = (
     "DefenseGAN",
     "DistillationTrainer",
     "FeatureSqueezingDetector",
+    "FreeAdversarialTrainingModel",
     "GenerativeProjection",
     "ImageQuilting",
     "JPEGCompression",

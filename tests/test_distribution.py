@@ -174,6 +174,20 @@ def trained(strategy):
     model.fit(x, y, batch_size=16, verbose=0, shuffle=False)
     return net.get_weights()
 one, two = trained(tf.distribute.get_strategy()), trained(strategy)
+def freed(strategy):
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        net = keras.Sequential([
+            keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="relu"),
+            layers.Flatten(), layers.Dense(3)])
+        model = advdef.training.FreeAdversarialTrainingModel(
+            net, epsilon=0.1, replays=2)
+        model.compile(keras.optimizers.SGD(0.1), loss)
+    model.fit(x, y, batch_size=16, verbose=0, shuffle=False)
+    rows = strategy.experimental_local_results(model.perturbation.rows.value)
+    return net.get_weights() + [np.concatenate([each.numpy() for each in rows])]
+one += freed(tf.distribute.get_strategy())
+two += freed(strategy)
 with strategy.scope():
     generator = keras.Sequential([
         keras.Input((4,)), layers.Dense(64, activation="sigmoid"),

@@ -7,7 +7,12 @@ import keras
 import numpy as np
 
 from keras_advdef.core.errors import checked_choice, invalid, wrong_type
-from keras_advdef.training._robust_training_model import RobustTrainingModel
+from keras_advdef.training.adversarial_training_model import AdversarialTrainingModel
+from keras_advdef.training.free_adversarial_training_model import (
+    FreeAdversarialTrainingModel,
+)
+
+_MODELS = (AdversarialTrainingModel, FreeAdversarialTrainingModel)
 
 
 class PerturbationSchedule(keras.callbacks.Callback):
@@ -48,7 +53,7 @@ class PerturbationSchedule(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Raises if the model trains without an attack."""
         model = self.model
-        if not isinstance(model, RobustTrainingModel) or model.epsilon is None:
+        if not isinstance(model, _MODELS) or model.epsilon is None:
             rule = "an adversarial training model with an attack"
             raise invalid("PerturbationSchedule", "model", rule, model)
 

@@ -1,5 +1,6 @@
-"""KeptPerturbation: a perturbation that outlives its batch, by position in the batch."""
+"""KeptPerturbation: perturbations that outlive their batch, by position in it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -24,7 +25,7 @@ class KeptPerturbation(keras.layers.Layer):
         # A layer that is not built would be built by Keras, from no shape it knows.
         self.built = True
 
-    def allocate(self, shape: tuple[int | None, ...]) -> None:
+    def allocate(self, shape: Sequence[int | None]) -> None:
         """Makes room for a first batch, unless there is some.
 
         Args:
@@ -43,7 +44,7 @@ class KeptPerturbation(keras.layers.Layer):
             )
         with tf.init_scope():
             self.rows = keras.Variable(
-                np.zeros(shape, "float32"),
+                np.zeros([size or 0 for size in shape], "float32"),
                 dtype="float32",
                 trainable=False,
                 autocast=False,
@@ -68,10 +69,10 @@ class KeptPerturbation(keras.layers.Layer):
         Args:
             perturbation: Tensor of the shape of its images.
         """
-        rows = tf.convert_to_tensor(self.rows)
-        count = rows.shape[0]
+        variable: keras.Variable = self.rows
+        rows = tf.convert_to_tensor(variable)
         kept = tf.concat([perturbation, rows[tf.shape(perturbation)[0] :]], axis=0)
-        self.rows.assign(tf.ensure_shape(kept[:count], rows.shape))
+        variable.assign(tf.ensure_shape(kept[: rows.shape[0]], rows.shape))
 
     def load_own_variables(self, store: Any) -> None:
         """Loads what was kept, whatever its number."""

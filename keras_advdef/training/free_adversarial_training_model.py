@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.fgsm import FGSM
 from keras_advdef.core.cards import DefenceCard, defence
-from keras_advdef.core.errors import checked_choice, checked_integer
+from keras_advdef.core.errors import checked_choice, checked_integer, invalid
 from keras_advdef.core.norms import per_image, project, steepest_step
 from keras_advdef.core.trained_classifier import TrainedClassifier
 from keras_advdef.core.value_range import ValueRange, checked_epsilon
@@ -109,6 +109,7 @@ class FreeAdversarialTrainingModel(RobustTrainingModel):
     ) -> None:
         super().__init__(classifier, validation_attack, seed=seed, **kwargs)
         self.replays = checked_integer(_OWNER, "replays", replays, low=1)
+        self.updates_per_batch = self.replays
         self.norm = checked_choice(_OWNER, "norm", norm, _NORMS)
         self.value_range = ValueRange.parse(_OWNER, value_range)
         radius = checked_epsilon(
@@ -118,11 +119,6 @@ class FreeAdversarialTrainingModel(RobustTrainingModel):
         self._attack = FGSM(radius, norm=norm, value_range=value_range)
         self.epsilon = self.epsilon_weight(radius)
         self.perturbation = KeptPerturbation()
-
-    @property
-    def updates_per_batch(self) -> int:
-        """How often a step applies the optimizer."""
-        return self.replays
 
     def check_training(self, images: np.ndarray, labels: Any) -> None:
         """Raises unless images of `fit` fit epsilon and the classifier."""
@@ -134,15 +130,9 @@ class FreeAdversarialTrainingModel(RobustTrainingModel):
         with self.distribute_strategy.scope():
             self.perturbation.allocate(images.shape)
 
-    def make_train_function(self, force: bool = False) -> None:
-        """Makes the function of a training step, which looks at its first batch.
-
-        Args:
-            force: As in Keras.
-        """
-        super().make_train_function(force)
-        if self.perturbation.rows is None:
-            self.train_function.is_due = True
+    def is_first_due(self) -> bool:
+        """Returns whether nobody knows the size of the batches yet, or their values."""
+        return self.perturbation.rows is None or super().is_first_due()
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Returns the logs of `replays` updates; see `keras.Model.train_step`.
@@ -173,6 +163,12 @@ class FreeAdversarialTrainingModel(RobustTrainingModel):
         for _ in range(self.replays):
             pixels = range_.pixels_of(point)
             logs, (slope,) = self.update(batch, _Replay(model, pixels), step, [pixels])
+            if slope is None:
+                advice = "Write steps without a gradient with `straight_through`."
+                rule = "a model with a gradient with respect to its images"
+                raise invalid(
+                    _OWNER, "classifier", rule, self.classifier, advice=advice
+                )
             # An overflow in half precision moves no image, as it moves no weight.
             slope = tf.where(tf.math.is_finite(slope), slope, 0.0)
             move = per_image(radius, point) * steepest_step(slope, point, self.norm)

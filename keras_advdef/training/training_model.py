@@ -154,15 +154,17 @@ class TrainingModel(LogitsModel):
         del images, labels
 
     def look_at_first(self, images: np.ndarray, labels: Any) -> None:
-        """Looks at the first batch of `fit` before the step is traced.
-
-        Not where all images were checked already.
+        """Looks at the first batch of `fit` before the step is traced, if it is due.
 
         Args:
             images: The batch, that of one replica.
             labels: Its labels.
         """
         self.check_training(images, labels)
+
+    def is_first_due(self) -> bool:
+        """Returns whether `look_at_first` is due: not all images were checked yet."""
+        return not self._is_checked
 
     def check_test(self, images: np.ndarray, labels: Any) -> None:
         """Raises if nobody can test on images of `evaluate`; the first batch or all."""
@@ -181,7 +183,7 @@ class TrainingModel(LogitsModel):
             function = self._guard.raising(function)
         function = check_first_batch(self, function, self.look_at_first)
         # Under a strategy the step is traced once more for a batch taken out first.
-        function.is_due = not self._is_checked
+        function.is_due = self.is_first_due()
         self.train_function = function
 
     def make_test_function(self, force: bool = False) -> None:
