@@ -18,7 +18,7 @@ from keras_advdef.core.errors import (
     wrong_type,
 )
 from keras_advdef.core.labels import checked_class_labels
-from keras_advdef.core.progress import LineProgress
+from keras_advdef.core.progress import Progress, progress_of
 
 _OWNER = "CatastrophicOverfittingGuard"
 _FGSM, _PGD = "probe_fgsm_accuracy", "probe_pgd_accuracy"
@@ -60,6 +60,8 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
             goes on; it may lower epsilon, for example.
         batch_size: Images per compiled call.
         seed: Integer that fixes the attacks' draws, so that epochs can be compared.
+        verbose: 0 for silence, 1 or "auto" for the sentence, or a
+            `keras_advdef.core.progress.Progress` that gets it.
 
     Attributes:
         collapses: Numbers of the epochs, from 0, after which it went back.
@@ -98,6 +100,7 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         on_collapse: Callable[[keras.Model], object] | None = None,
         batch_size: int = 128,
         seed: int = 0,
+        verbose: str | int | Progress = "auto",
     ) -> None:
         super().__init__()
         checked_number(_OWNER, "epsilon", epsilon, low=0.0, low_open=True)
@@ -120,6 +123,7 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         self.on_collapse = on_collapse
         self.batch_size = checked_integer(_OWNER, "batch_size", batch_size, low=1)
         self.seed = checked_integer(_OWNER, "seed", seed, low=0)
+        self._progress = progress_of(verbose)
         self.collapses: list[int] = []
         self._best: _Best | None = None
 
@@ -178,7 +182,7 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
             model.stop_training = True
         # What was changed stays changed if training collapses again.
         self._keep(best.when, best.fgsm, best.pgd)
-        LineProgress().line(self._sentence(epoch, best, found))
+        self._progress.line(self._sentence(epoch, best, found))
 
     def _sentence(self, epoch: int, best: "_Best", found: tuple[float, float]) -> str:
         fgsm, pgd = found

@@ -34,6 +34,7 @@ def harden(
     averaging: float = 0.995,
     patience: int | None = None,
     warm_up: bool | str = "auto",
+    guard: bool = True,
     learning_rate: float | None = None,
     batch_size: int = 128,
     class_weight: Mapping[int, float] | None = None,
@@ -92,6 +93,8 @@ def harden(
             third of them, at least 5.
         warm_up: Whether epsilon grows over the first fifth of the steps; "auto" where
             it is above a tenth of the range.
+        guard: Whether "fast" goes back to its best epoch and stops when it collapses;
+            see `callbacks.CatastrophicOverfittingGuard`.
         learning_rate: Its peak; `None` for 0.1 (SGD) in models with batch
             normalization, else 0.001 (Adam).
         batch_size: Images in a step.

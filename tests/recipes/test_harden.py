@@ -176,6 +176,18 @@ class TestTraining:
         for weights in hardened.model.get_weights():
             assert np.isfinite(weights).all()
 
+    def test_stops_where_single_steps_collapse(self, monkeypatch):
+        measured = iter([(0.5, 0.4), (0.5, 0.4), (0.9, 0.0), (0.9, 0.0)])
+        guard = run.CatastrophicOverfittingGuard
+        monkeypatch.setattr(guard, "_measure", lambda self: next(measured))
+        lines = Lines()
+        hardened = _hardened(small_net(), epochs=4, verbose=lines)
+        assert hardened.facts["epochs"] == 2
+        assert "catastrophic overfitting" in hardened.facts["stopped"]
+        assert any(
+            "Catastrophic overfitting in epoch 2" in each for each in lines.lines
+        )
+
     def test_auto_precision_is_one_of_the_two(self):
         hardened = _hardened(small_net(), precision="auto", epochs=1)
         assert hardened.facts["precision"] in ("float32", "bfloat16")

@@ -122,6 +122,8 @@ class EpochEnd(keras.callbacks.Callback):
         for name, value in logs.items():
             record.history.setdefault(name, []).append(float(value))
         record.epochs = epoch + 1
+        if self.model.stop_training:
+            record.stopped = "stopped by catastrophic overfitting"
         if logs[CHOSEN_BY] > record.best_value:
             record.best_epoch, record.best_value = epoch, float(logs[CHOSEN_BY])
             record.best = weights

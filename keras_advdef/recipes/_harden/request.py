@@ -50,6 +50,7 @@ class Request:
         averaging: Share of the old average kept in a step; 0 for no average.
         patience: Epochs without a better one after which training stops.
         warm_up: Whether epsilon grows at first; `None` to look at epsilon.
+        guard: Whether to go back when single-step training collapses.
         learning_rate: Its peak; `None` to choose.
         batch_size: Images per step.
         class_weight: As in `fit`.
@@ -72,6 +73,7 @@ class Request:
     averaging: float
     patience: int | None
     warm_up: bool | None
+    guard: bool
     learning_rate: float | None
     batch_size: int
     class_weight: Mapping[int, float] | None

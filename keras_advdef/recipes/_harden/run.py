@@ -11,6 +11,9 @@ import keras
 import numpy as np
 
 import keras_advdef
+from keras_advdef.callbacks.catastrophic_overfitting_guard import (
+    CatastrophicOverfittingGuard,
+)
 from keras_advdef.callbacks.perturbation_schedule import PerturbationSchedule
 from keras_advdef.callbacks.swap_averaged_weights import SwapAveragedWeights
 from keras_advdef.core.errors import is_rejection
@@ -38,6 +41,8 @@ from keras_advdef.training import AdversarialTrainingModel
 
 _WARM_UP_SHARE = 0.2
 _LEAST_PATIENCE = 5
+# Images on which a collapse is noticed.
+_PROBES = 200
 # Images of the picture of epsilon.
 _SHOWN = 4
 # What changes no result.
@@ -288,9 +293,10 @@ class Hardening:
         schedule = OptimizerSchedule(
             choices.rate, steps=steps, averaging=request.averaging
         )
-        callbacks = [training.batches, schedule, end]
+        callbacks = [training.batches, schedule]
         if choices.warm_up:
-            callbacks.insert(0, self._growing(steps))
+            callbacks.append(self._growing(steps))
+        callbacks += [*self._guard(), end]
         try:
             training.model.fit(
                 training.batches.dataset,
@@ -307,6 +313,24 @@ class Hardening:
                 raise
             record.stopped = f"stopped after epoch {record.epochs}: {error}"
             self._progress.line(f"Training {record.stopped}")
+
+    def _guard(self) -> list[CatastrophicOverfittingGuard]:
+        """Returns the guard that single-step training needs, if it is wanted."""
+        request, probes = self.request, self.data.selection
+        if not request.guard or request.recipe != "fast":
+            return []
+        return [
+            CatastrophicOverfittingGuard(
+                probes.images[:_PROBES].astype(np.float32),
+                probes.labels[:_PROBES],
+                epsilon=request.epsilon,
+                value_range=request.value_range,
+                norm=request.norm,
+                batch_size=request.batch_size,
+                seed=request.seed,
+                verbose=self._progress,
+            )
+        ]
 
     def _growing(self, steps: int) -> keras.callbacks.Callback:
         growing = max(1, int(_WARM_UP_SHARE * steps))
