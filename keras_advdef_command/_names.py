@@ -71,6 +71,7 @@ OTHERS = (
     "MemberDLR",
     "MinimalAttack",
     "MinimalAttackResult",
+    "MixedImages",
     "ModelView",
     "NFGSM",
     "Objective",

@@ -18,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -66,6 +66,9 @@ _MEMORY_SHARE = 0.5
 _UNKNOWN_MEMORY = 8 * 2**30
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _SUFFIX = ".npy"
+_INCOMPLETE = "It is not a complete archive ({}); write it again with `np.savez`."
+# A member of an archive begins with so many bytes; two lengths close them.
+_LOCAL_HEADER, _LOCAL_LENGTHS = 30, 26
 _LISTED = 10
 _LONGEST_NAME = 40
 _HEADERS = {
@@ -332,19 +335,25 @@ def read_npz_stream(
     Raises:
         Exception: The error from `refuse`.
     """
-    with read_errors_as(
-        refuse, "It is not a complete archive ({}); write it again with `np.savez`."
-    ):
+    with read_errors_as(refuse, _INCOMPLETE):
         archive = zipfile.ZipFile(file)
+    chosen = _chosen(archive, refuse, names)
+    check_memory(
+        sum(each.file_size for each in chosen.values()), "What it holds", refuse
+    )
+    return {name: _read(archive, each, refuse) for name, each in chosen.items()}
+
+
+def _chosen(
+    archive: zipfile.ZipFile, refuse: Refusal, names: Sequence[str] | None
+) -> dict[str, zipfile.ZipInfo]:
     members = _members(archive, refuse)
     chosen = list(members) if names is None else list(names)
     missing = [name for name in chosen if name not in members]
     if missing:
         held = ", ".join(map(_short, list(members)[:_LISTED])) or "nothing"
         raise refuse(f"It lacks {', '.join(missing)} and holds {held}.")
-    total = sum(members[name].file_size for name in chosen)
-    check_memory(total, "What it holds", refuse)
-    return {name: _read(archive, members[name], refuse) for name in chosen}
+    return {name: members[name] for name in chosen}
 
 
 def _members(archive: zipfile.ZipFile, refuse: Refusal) -> dict[str, zipfile.ZipInfo]:
@@ -362,21 +371,87 @@ def _short(name: str) -> str:
     return shortened(name, _LONGEST_NAME)
 
 
+def map_npz(path: Path, refuse: Refusal, *, names: Sequence[str]) -> list[np.ndarray]:
+    """Returns arrays of a `.npz` file that stay on disk until their rows are read.
+
+    That is possible for what `np.savez` wrote; what is compressed is read into memory.
+
+    Args:
+        path: Path of the file.
+        refuse: Maps a sentence to the error to raise.
+        names: Names of the arrays, all required.
+
+    Raises:
+        Exception: The error from `refuse`.
+
+    Example:
+
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from keras_advdef.core.untrusted import map_npz
+    >>> path = Path(tempfile.mkdtemp()) / "arrays.npz"
+    >>> np.savez(path, ones=np.ones(2))
+    >>> map_npz(path, ValueError, names=["ones"])
+    [memmap([1., 1.])]
+    """
+    with open_regular_file(path, refuse) as file:
+        with read_errors_as(refuse, _INCOMPLETE):
+            archive = zipfile.ZipFile(file)
+        members = _chosen(archive, refuse, names)
+        mapped = [_mapped(file, members[name], refuse) for name in names]
+        found = dict(zip(names, mapped, strict=True))
+        others = [members[name] for name in names if found[name] is None]
+        check_memory(sum(each.file_size for each in others), "What it holds", refuse)
+        return [
+            _read(archive, members[name], refuse) if array is None else array
+            for name, array in found.items()
+        ]
+
+
+def _mapped(
+    file: BinaryIO, info: zipfile.ZipInfo, refuse: Refusal
+) -> np.ndarray | None:
+    """Returns an array of a file on disk, `None` if it is not stored as it is."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        return None
+    with read_errors_as(refuse, _advice(info)):
+        file.seek(info.header_offset + _LOCAL_LENGTHS)
+        start = info.header_offset + _LOCAL_HEADER
+        start += sum(struct.unpack("<2H", file.read(4)))
+        file.seek(start)
+        shape, in_columns, dtype = _header(file, info, start)
+        if dtype.hasobject:
+            raise ValueError("it holds objects")
+        order: Any = "F" if in_columns else "C"
+        return np.memmap(file, dtype, "r", file.tell(), shape, order)
+
+
+def _advice(info: zipfile.ZipInfo) -> str:
+    name = info.filename.removesuffix(_SUFFIX)
+    return f"{_short(name)} cannot be read ({{}}); write plain numbers again."
+
+
+def _header(
+    file: IO[bytes], info: zipfile.ZipInfo, start: int = 0
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns shape, order and type of the array that begins where a file stands."""
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError("its header has a version that plain numbers do not use")
+    shape, in_columns, dtype = _HEADERS[version](file)
+    held = info.file_size - (file.tell() - start)
+    claimed = math.prod(shape) * dtype.itemsize
+    if not dtype.itemsize:
+        raise ValueError("its elements have no bytes")
+    if not dtype.hasobject and claimed != held:
+        raise ValueError(f"its header claims {claimed} bytes, but it has {held}")
+    return shape, in_columns, dtype
+
+
 def _read(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, refuse: Refusal
 ) -> np.ndarray:
-    name = info.filename.removesuffix(_SUFFIX)
-    advice = f"{_short(name)} cannot be read ({{}}); write plain numbers again."
-    with read_errors_as(refuse, advice), archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
-            raise ValueError("its header has a version that plain numbers do not use")
-        shape, _, dtype = _HEADERS[version](file)
-        held = info.file_size - file.tell()
-        claimed = math.prod(shape) * dtype.itemsize
-        if not dtype.itemsize:
-            raise ValueError("its elements have no bytes")
-        if not dtype.hasobject and claimed != held:
-            raise ValueError(f"its header claims {claimed} bytes, but it has {held}")
+    with read_errors_as(refuse, _advice(info)), archive.open(info) as file:
+        _header(file, info)
         file.seek(0, os.SEEK_SET)
         return np.lib.format.read_array(file, allow_pickle=False)

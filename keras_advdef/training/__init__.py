@@ -5,6 +5,7 @@ from keras_advdef.training.distillation_trainer import DistillationTrainer
 from keras_advdef.training.free_adversarial_training_model import (
     FreeAdversarialTrainingModel,
 )
+from keras_advdef.training.mixed_images import MixedImages
 from keras_advdef.training.training_model import TrainingModel
 from keras_advdef.training.wasserstein_gan import WassersteinGAN
 
@@ -12,6 +13,7 @@ __all__ = [
     "AdversarialTrainingModel",
     "DistillationTrainer",
     "FreeAdversarialTrainingModel",
+    "MixedImages",
     "TrainingModel",
     "WassersteinGAN",
 ]

@@ -19,6 +19,7 @@ from keras_advdef.core.untrusted import (
     check_memory,
     check_regular_file,
     error_reason,
+    map_npz,
     memory_budget,
     open_regular_file,
     read_errors_as,
@@ -271,3 +272,38 @@ class TestReadNpz:
         text = "a cannot be read .its header claims 99 bytes, but it has 10"
         with pytest.raises(Refused, match=text):
             read_npz(tmp_path / "a.npz", Refused)
+
+
+class TestMapNpz:
+    @pytest.fixture
+    def arrays(self):
+        return {
+            "rows": np.arange(12.0).reshape(4, 3),
+            "columns": np.asfortranarray(np.arange(6, dtype=np.uint8).reshape(2, 3)),
+        }
+
+    @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+    def test_gives_what_was_saved(self, save, arrays, tmp_path):
+        path = tmp_path / "a.npz"
+        save(path, **arrays)
+        names = ["columns", "rows"]
+        for name, found in zip(names, map_npz(path, Refused, names=names), strict=True):
+            np.testing.assert_array_equal(found, arrays[name])
+            assert found.dtype == arrays[name].dtype
+            assert isinstance(found, np.memmap) == (save is np.savez)
+            assert save is not np.savez or not found.flags.writeable
+
+    def test_refuses_what_reading_refuses(self, arrays, tmp_path):
+        path = tmp_path / "a.npz"
+        np.savez(path, objects=np.array([{}, None]), **arrays)
+        with pytest.raises(Refused, match="It lacks no and holds objects, rows"):
+            map_npz(path, Refused, names=["no"])
+        with pytest.raises(Refused, match="objects cannot be read"):
+            map_npz(path, Refused, names=["objects"])
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b"(4, 3)", b"(9, 3)"))
+        with pytest.raises(Refused, match="header claims 216 bytes, but it has 96"):
+            map_npz(path, Refused, names=["rows"])
+        path.write_bytes(whole[:100])
+        with pytest.raises(Refused, match="not a complete archive"):
+            map_npz(path, Refused, names=["rows"])
