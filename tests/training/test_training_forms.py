@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_advdef as advdef
 from tests.support.training_forms import (
@@ -209,3 +210,56 @@ def test_a_net_of_keras_applications_trains_as_its_bare_twin(eager):
             found = model.train_on_batch(images, np.arange(4), return_dict=True)
         logs.append(found)
     assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+
+
+def _mixed(layer):
+    """Returns one batch whose images and labels a layer has mixed."""
+    rows = np.eye(3, dtype="float32")[_SPARSE.labels]
+
+    def mix(images, labels):
+        found = layer({"images": images, "labels": labels}, training=True)
+        return found["images"], found["labels"]
+
+    images = small_images().astype("float32")
+    return tf.data.Dataset.from_tensor_slices((images, rows)).batch(12).map(mix).cache()
+
+
+# Shares far from 0 and 1.
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [(keras.layers.MixUp, {"alpha": 5.0}), (keras.layers.CutMix, {"factor": (1, 1)})],
+)
+def test_an_attack_ascends_the_loss_of_the_mixture(layer, options):
+    """Mixed labels survive: neither attack nor loss takes the largest for the whole."""
+    data = _mixed(layer(seed=4, **options))
+    ((x, y),) = data.as_numpy_iterator()
+    assert ((y > 0.1) & (y < 0.9)).any(axis=1).sum() > 2
+    net, seen = small_net(), []
+    model = advdef.training.AdversarialTrainingModel(net, advdef.attacks.FGSM(0.05))
+    prepare = model.prepare
+
+    def watched(*arguments):
+        prepared = prepare(*arguments)
+        tf.py_function(lambda each: seen.append(each.numpy()), prepared.batches, [])
+        return prepared
+
+    model.prepare = watched
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.0), loss, metrics=["categorical_accuracy"])
+    logs = model.fit(data, shuffle=False, verbose=0).history
+
+    def step(labels):
+        points = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(points)
+            value = loss(labels, net(points))
+        return np.sign(tape.gradient(value, points))
+
+    (found,), largest = seen, np.eye(3)[y.argmax(axis=1)]
+    assert np.mean(step(y) != step(largest)) > 0.01
+    np.testing.assert_allclose(found, np.clip(x + 0.05 * step(y), 0, 1), atol=1e-6)
+    assert logs["loss"][0] == pytest.approx(float(loss(y, net(found))), rel=1e-5)
+    # An accuracy counts the class with the largest share, as Keras's own does.
+    right = np.mean(net(found).numpy().argmax(axis=1) == y.argmax(axis=1))
+    for name in ("adversarial_accuracy", "adversarial_categorical_accuracy"):
+        assert logs[name][0] == pytest.approx(right)
