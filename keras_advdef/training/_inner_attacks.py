@@ -4,17 +4,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.errors import checked_instance, invalid
 from keras_advdef.core.keras_private import has_graph
 from keras_advdef.core.labels import checked_labels
+from keras_advdef.core.logits import classifier_logits
+from keras_advdef.core.masked_classes import MASKED
 from keras_advdef.core.model_inputs import call_classifier, single_input
 from keras_advdef.core.random_numbers import fold_in, integers
+from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.random_stream import preserve_variables
 from keras_advdef.core.value_range import check_values, warn_small_epsilon
 from keras_advdef.layers.input_transform import show_images
 from keras_advdef.objectives.objective import Objective
+
+_OWNER = "AdversarialTrainingModel"
 
 
 def checked_attack(owner: str, argument: str, attack: Any) -> Attack:
@@ -125,11 +132,20 @@ class InnerAttacks:
     Args:
         attacks: The attacks; without any, images stay clean.
         combine: "max", "average" or "random".
+        attack_labels: "true", "predicted" or "least_likely".
+
+    Raises:
+        ValueError: If an attack cannot aim at the least likely class.
     """
 
-    def __init__(self, attacks: Sequence[Attack], combine: str) -> None:
-        self._attacks = attacks
+    def __init__(
+        self, attacks: Sequence[Attack], combine: str, attack_labels: str = "true"
+    ) -> None:
         self._combine = combine
+        self._attack_labels = attack_labels
+        self._attacks = attacks
+        if attack_labels == "least_likely":
+            self._attacks = [_targeted(each) for each in attacks]
 
     def batches(
         self,
@@ -155,12 +171,19 @@ class InnerAttacks:
             return [images]
         radii = tf.reshape(tf.convert_to_tensor(epsilon), [-1])
         count = len(self._attacks)
+        aims: dict[str, tf.Tensor | None] = {"labels": labels}
+        if self._attack_labels == "predicted":
+            # An attack without labels takes the model's own predictions.
+            aims = {"labels": None}
+        elif self._attack_labels == "least_likely":
+            drawn = fold_in(key, count + 1)
+            aims = {"target_labels": _least_likely(classifier, images, drawn)}
 
         def attacked(index: int) -> tf.Tensor:
             found = self._attacks[index](
                 classifier,
                 images,
-                labels,
+                **aims,
                 epsilon=radii[index],
                 seed=fold_in(key, index),
             )
@@ -174,6 +197,26 @@ class InnerAttacks:
         if count > 1 and self._combine == "max":
             return [_worst(found, labels, classifier, losses)]
         return found
+
+
+def _targeted(attack: Attack) -> Attack:
+    """Returns an attack that reaches a class, or raises if there is none."""
+    try:
+        return attack.replace(targeted=True)
+    except (TypeError, ValueError) as error:
+        rule = "one that can be targeted, for `attack_labels='least_likely'`"
+        advice = "Use `FGSM` or `PGD` with a loss of the labels."
+        raise invalid(_OWNER, "attack", rule, attack, advice=advice) from error
+
+
+def _least_likely(
+    classifier: keras.Model, images: tf.Tensor, key: tf.Tensor
+) -> tf.Tensor:
+    """Returns the class that a classifier takes for the least likely, `(batch,)`."""
+    with preserve_variables(), draw_scope(key):
+        logits = classifier_logits(classifier, images, training=False)
+    # A class that a mask excludes cannot be reached.
+    return tf.argmin(tf.where(logits > MASKED, logits, np.inf), axis=-1)
 
 
 def _worst(
@@ -190,7 +233,7 @@ def _worst(
             found.append(losses(labels, outputs))
     if found[0].shape.rank == 0:
         rule = "one with a value for each image when `combine` is 'max'"
-        raise invalid("AdversarialTrainingModel", "loss", rule, "one of a batch")
+        raise invalid(_OWNER, "loss", rule, "one of a batch")
     worst = tf.argmax(tf.stack(found, axis=1), axis=1)
     chosen = tf.gather(tf.stack(batches, axis=1), worst, batch_dims=1)
     return tf.stop_gradient(chosen)

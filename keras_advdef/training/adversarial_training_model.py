@@ -36,6 +36,7 @@ from keras_advdef.training._robust_training_model import (
 from keras_advdef.training._weight_perturbation import perturbed_weights
 
 _COMBINATIONS = ("max", "average", "random")
+_ATTACK_LABELS = ("true", "predicted", "least_likely")
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -68,6 +69,12 @@ class AdversarialTrainingModel(RobustTrainingModel):
         validation_attack: An `Attack` with an epsilon, or `None`.
         combine: With several attacks, "max" trains on the one of largest loss per
             image, "average" on all, "random" on one drawn for each step.
+        attack_labels: Which class the attacks of training leave: "true" for that of the
+            data, "predicted" for the model's own; or "least_likely" for attacks that
+            reach the class the model takes for the least likely. A single step from
+            true labels can leak them into the images: the model then does better on
+            them than on clean ones (Kurakin, Goodfellow, Bengio, ICLR 2017).
+            `validation_attack` always takes the true ones.
         weight_perturbation: Number of at least 0, the gamma of adversarial weight
             perturbation (Wu, Xia, Wang, NeurIPS 2020; 0.005 to 0.01 there). In each
             step the gradients of the update, and the logs, are those at weights whose
@@ -104,6 +111,7 @@ class AdversarialTrainingModel(RobustTrainingModel):
         validation_attack: Attack | None = None,
         *,
         combine: str = "max",
+        attack_labels: str = "true",
         weight_perturbation: float = 0.0,
         seed: int | None = None,
         **kwargs: Any,
@@ -122,11 +130,14 @@ class AdversarialTrainingModel(RobustTrainingModel):
             checked_instance(owner, "penalties", each, Penalty) for each in penalties
         ]
         self.combine = checked_choice(owner, "combine", combine, _COMBINATIONS)
+        self.attack_labels = checked_choice(
+            owner, "attack_labels", attack_labels, _ATTACK_LABELS
+        )
         self.weight_perturbation = checked_number(
             owner, "weight_perturbation", weight_perturbation, low=0.0
         )
         self._attacks = [inner_attack(owner, each, objective) for each in attacks]
-        self._inner_attacks = InnerAttacks(self._attacks, combine)
+        self._inner_attacks = InnerAttacks(self._attacks, combine, attack_labels)
         if attacks:
             epsilons = [each.epsilon for each in attacks]
             is_listed = isinstance(attack, (list, tuple))
@@ -218,6 +229,7 @@ class AdversarialTrainingModel(RobustTrainingModel):
             **super().get_config(),
             **{name: serialize(getattr(self, name)) for name in names},
             "combine": self.combine,
+            "attack_labels": self.attack_labels,
             "weight_perturbation": self.weight_perturbation,
         }
 
