@@ -29,6 +29,7 @@ STRENGTHS = [
     ROOT / "benchmarks" / "smallest_perturbations.py",
 ]
 APPLICATIONS = ROOT / "examples" / "evaluate_keras_applications.py"
+STATIC = ROOT / "examples" / "static_adversarial_training.py"
 # What the gate runs whole, in its own process.
 IN_GATE = ("goodfellow_mnist", "projection_speed")
 
@@ -221,6 +222,14 @@ def test_randomization_on_cifar10(name, table_of, tmp_path):
     folder = tmp_path / name
     assert (folder / "network.keras").is_file()
     assert len(list(folder.glob("*/report.md"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_static_adversarial_training():
+    rows = [line for line in _run(STATIC).splitlines() if line.startswith("| ")]
+    names = [row.split("|")[1].strip() for row in rows]
+    assert names == ["trained by", "plain", "static", "ensemble", "PGD-7"]
 
 
 @pytest.mark.slow

@@ -98,7 +98,8 @@ class Transfer(Attack):
             "`Transfer` expects to be created where it is needed, because a "
             "configuration holds no weights. Received: a call of `get_config`. Save "
             "the surrogate with `surrogate.save(...)` and the configuration of "
-            "`attack`."
+            "`attack`; of a model that trains on it, save the trained classifier with "
+            "`model.classifier.save(...)`, or `model.save_weights(...)`."
         )
 
     def __repr__(self) -> str:
