@@ -11,7 +11,8 @@ _RECORDED = outcomes()
 # operation, and each other form through one, a different one each. Those that take
 # longest, an evaluation and a fit with penalties, are not among these.
 _ALWAYS = ("softmax_dense", "sigmoid_unit")
-_IN_TURN = [each for each in OPERATIONS if each not in ("evaluate", "penalties")]
+_LONG = ("evaluate", "hardening", "penalties")
+_IN_TURN = [each for each in OPERATIONS if each not in _LONG]
 
 
 def _case(index, form, operation):

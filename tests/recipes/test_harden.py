@@ -193,7 +193,7 @@ class TestTraining:
         assert hardened.facts["precision"] in ("float32", "bfloat16")
 
     def test_minutes_choose_epochs(self, monkeypatch):
-        monkeypatch.setattr(plan, "_MOST_EPOCHS", 2)
+        monkeypatch.setattr(plan, "MOST_EPOCHS", 2)
         hardened = _hardened(small_net(), epochs=None, minutes=60.0)
         assert hardened.facts["epochs"] == 2
 

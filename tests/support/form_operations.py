@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_advdef as advdef
+from keras_advdef.recipes._harden import run
 from tests.support.generators import small_generator
 from tests.support.model_forms import Brought, ModelForm
 
@@ -102,6 +104,41 @@ def _fit(
 def adversarial_training(form: ModelForm) -> None:
     """`AdversarialTrainingModel.fit` with an attack."""
     _fit(form, lambda brought: {"attack": attack_on(brought)})
+
+
+def hardening(form: ModelForm) -> None:
+    """`harden`, compiled and not, without the evaluations before and after."""
+    found = {}
+    for bare in (False, True):
+        brought = form.make(bare)
+        if not bare:
+            brought.model.compile("sgd", brought.loss)
+        span = brought.value_range[1] - brought.value_range[0]
+        keras.utils.set_random_seed(_SEED)
+        with mock.patch.object(run, "evaluate_robustness", _unattacked):
+            hardened = advdef.harden(
+                brought.model,
+                (brought.images, brought.labels),
+                (brought.images, brought.labels),
+                epsilon=0.1 * span,
+                value_range=brought.value_range,
+                epochs=1,
+                batch_size=_BATCH,
+                precision="float32",
+                learning_rate=0.01,
+                seed=_SEED,
+                guard=False,
+                verbose=0,
+            )
+        found[bare] = hardened.history
+    assert found[False].keys() >= {"loss", "val_adversarial_accuracy"}
+    for name in ("loss", "adversarial_accuracy", "val_adversarial_accuracy"):
+        _close(form, found[False][name], found[True][name])
+
+
+def _unattacked(model: Any, *given: Any, **named: Any) -> Any:
+    """Stands for an evaluation, which other operations try."""
+    return advdef.evaluation.RobustnessReport({})
 
 
 def validation_attack(form: ModelForm) -> None:
@@ -334,6 +371,7 @@ OPERATIONS: dict[str, Callable[[ModelForm], None]] = {
     each.__name__: each
     for each in (
         adversarial_training,
+        hardening,
         validation_attack,
         penalties,
         own_function,

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_advdef.core.progress import Progress, time_left
+from keras_advdef.core.text import duration
 from keras_advdef.recipes._harden.journal import Journal, kept_variables
 from keras_advdef.recipes._harden.plan import Plan
 from keras_advdef.recipes._harden.training_data import LabelledArrays
@@ -81,7 +82,7 @@ class EpochEnd(keras.callbacks.Callback):
         self._selection, self._averaging = selection, averaging
         self._plan, self._steps, self._patience = plan, steps, patience
         self._progress, self._batch_size = progress, batch_size
-        self._begun = 0.0
+        self._begun = self._ended = 0.0
         self._before, self._first = record.seconds, record.epochs
 
     def set_model(self, model: keras.Model) -> None:
@@ -132,13 +133,26 @@ class EpochEnd(keras.callbacks.Callback):
                 f"stopped early: no better epoch for {self._patience} epochs"
             )
             self.model.stop_training = True
-        record.seconds = self._before + time.monotonic() - self._begun
+        self._plan_anew(epoch + 1)
         self._journal.keep(
             {"plan": dataclasses.asdict(self._plan), "record": record.to_json()},
             kept_variables(self.model),
             record.best,
         )
         self._progress.line(self._line(epoch, logs))
+
+    def _plan_anew(self, done: int) -> None:
+        """Counts the time, and changes the plan by the first epoch without a trace."""
+        record, plan, now = self._record, self._plan, time.monotonic()
+        record.seconds = self._before + now - self._begun
+        if done == self._first + 2:
+            taken = now - self._ended
+            if plan.revise(done, seconds=taken, spent=record.seconds):
+                text = f"Plan: {plan.epochs} epochs, as one takes {duration(taken)}."
+                self._progress.line(text)
+        self._ended = now
+        if done >= plan.epochs:
+            self.model.stop_training = True
 
     def _measured(self) -> tuple[dict[str, float], list[np.ndarray]]:
         if self._averaging is not None:

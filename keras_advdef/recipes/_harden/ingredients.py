@@ -14,6 +14,7 @@ from keras_advdef.core.precision import check_bfloat16
 from keras_advdef.core.softmax_head import single_output
 from keras_advdef.objectives import TRADES, AdversarialCrossEntropy, Objective
 from keras_advdef.recipes._harden.choices import Choices
+from keras_advdef.recipes._harden.plan import Plan
 from keras_advdef.recipes._harden.request import Request
 from keras_advdef.recipes._harden.training_data import LabelledArrays
 from keras_advdef.training import AdversarialTrainingModel
@@ -165,17 +166,25 @@ class OptimizerSchedule(keras.callbacks.Callback):
 
     Args:
         peak: Largest rate.
-        steps: Steps of the whole training.
+        steps: Steps of an epoch.
+        plan: How many epochs there are, which the second one may change.
         averaging: Share of the old average that later steps keep; 0 for no average.
     """
 
-    def __init__(self, peak: float, *, steps: int, averaging: float) -> None:
+    def __init__(
+        self, peak: float, *, steps: int, plan: Plan, averaging: float
+    ) -> None:
         super().__init__()
+        self._peak, self._steps, self._plan = peak, steps, plan
+        self._averaging = averaging
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Sets how long the rate rises and falls."""
+        steps = self._plan.epochs * self._steps
         warm_up = max(1, int(_WARM_UP_SHARE * steps))
         self._rate = keras.optimizers.schedules.CosineDecay(
-            0.0, max(1, steps - warm_up), warmup_target=peak, warmup_steps=warm_up
+            0.0, max(1, steps - warm_up), warmup_target=self._peak, warmup_steps=warm_up
         )
-        self._averaging = averaging
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None

@@ -10,29 +10,56 @@ from keras_advdef.recipes._harden.request import OWNER, Request
 from keras_advdef.recipes._harden.training_data import TrainingData
 
 _DEFAULT_EPOCHS = 30
-_MOST_EPOCHS = 300
+MOST_EPOCHS = 300
 # Of a hardened model more images survive the first attacks, so more are attacked on.
 _LONGER_AFTER = 2.0
-# Selection after each epoch: PGD-10 and the clean images.
-_SELECTION_PASSES, _STEP_PASSES = 31.0, {"fast": 6.0, "pgd": 24.0, "trades": 27.0}
+# Passes of an image, a backward pass counting as two: in a step, for the choice of the
+# epoch (PGD-10), and for the guard (PGD-10 and FGSM).
+_STEP_PASSES = {"fast": 6.0, "pgd": 24.0, "trades": 27.0}
+_SELECTION_PASSES, _GUARD_PASSES = 31.0, 36.0
+_GUARDED = 200
+_STATISTICS_BATCHES = 20
 _SPARE = 1.05
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class Plan:
-    """How long what takes.
+    """How long what takes; the second epoch may change it.
 
     Attributes:
         epochs: Passes over the training images.
         precision: Of the attacks in training.
-        seconds_per_epoch: Expected; 0 if nothing was timed.
+        seconds_per_epoch: Expected.
         evaluation_seconds: Expected for the evaluation afterwards.
+        training_seconds: Allowed for the training, or `None`.
+        is_revised: Whether a whole epoch has been timed.
     """
 
     epochs: int
     precision: str
     seconds_per_epoch: float
     evaluation_seconds: float
+    training_seconds: float | None = None
+    is_revised: bool = False
+
+    def revise(self, done: int, *, seconds: float, spent: float) -> bool:
+        """Plans anew after a whole epoch was timed, if time is limited.
+
+        Args:
+            done: Epochs done.
+            seconds: What an epoch takes.
+            spent: Seconds of training so far.
+
+        Returns:
+            Whether there are more or fewer epochs now.
+        """
+        if self.training_seconds is None or self.is_revised:
+            return False
+        self.is_revised, before = True, self.epochs
+        left = max(0, int((self.training_seconds - spent) / max(seconds, 1e-9)))
+        self.epochs = min(MOST_EPOCHS, done + left)
+        self.seconds_per_epoch = seconds
+        return self.epochs != before
 
     @property
     def sentence(self) -> str:
@@ -67,24 +94,36 @@ def planned(
     Raises:
         ValueError: If the minutes are too few for one epoch.
     """
-    steps = data.batches_per_epoch(request.batch_size)
-    kind = "trades" if request.recipe.startswith("trades") else request.recipe
-    images = steps * request.batch_size * _STEP_PASSES[kind]
-    selection = len(data.selection) * _SELECTION_PASSES / max(images, 1.0)
-    per_epoch = step * steps * (1.0 + selection)
+    per_epoch = step * (
+        data.batches_per_epoch(request.batch_size) + _extra(request, data)
+    )
     after = _LONGER_AFTER * evaluation
-    epochs = request.epochs or _DEFAULT_EPOCHS
-    if request.minutes is not None and request.epochs is None:
-        left = 60.0 * request.minutes - spent - after
-        epochs = min(_MOST_EPOCHS, int(left / max(_SPARE * per_epoch, 1e-9)))
-        if epochs < 1:
-            least = np.ceil((spent + after + _SPARE * per_epoch) / 6.0) / 10.0
-            rule = "enough for one epoch and the evaluation"
-            advice = f"Here that takes about {least:g} minutes."
-            raise invalid(OWNER, "minutes", rule, request.minutes, advice=advice)
-    return Plan(
-        epochs=epochs,
+    plan = Plan(
+        epochs=request.epochs or _DEFAULT_EPOCHS,
         precision=precision,
         seconds_per_epoch=per_epoch,
         evaluation_seconds=after,
     )
+    if request.minutes is not None and request.epochs is None:
+        left = 60.0 * request.minutes - spent - after
+        plan.training_seconds = left
+        plan.epochs = min(MOST_EPOCHS, int(left / max(_SPARE * per_epoch, 1e-9)))
+        if plan.epochs < 1:
+            least = np.ceil((spent + after + _SPARE * per_epoch) / 6.0) / 10.0
+            rule = "enough for one epoch and the evaluation"
+            advice = f"Here that takes about {least:g} minutes."
+            raise invalid(OWNER, "minutes", rule, request.minutes, advice=advice)
+    return plan
+
+
+def _extra(request: Request, data: TrainingData) -> float:
+    """Returns how many steps the work at the end of an epoch amounts to."""
+    kind = "trades" if request.recipe.startswith("trades") else request.recipe
+    passes = len(data.selection) * _SELECTION_PASSES
+    if kind == "fast" and request.guard:
+        passes += min(_GUARDED, len(data.selection)) * _GUARD_PASSES
+    extra = passes / (request.batch_size * _STEP_PASSES[kind])
+    if request.averaging > 0.0:
+        steps = data.batches_per_epoch(request.batch_size)
+        extra += min(_STATISTICS_BATCHES, steps)
+    return extra

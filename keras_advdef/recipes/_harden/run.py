@@ -32,7 +32,7 @@ from keras_advdef.recipes._harden.ingredients import (
     trainer,
 )
 from keras_advdef.recipes._harden.journal import Journal, kept_variables
-from keras_advdef.recipes._harden.plan import Plan, planned
+from keras_advdef.recipes._harden.plan import MOST_EPOCHS, Plan, planned
 from keras_advdef.recipes._harden.request import OWNER, Request
 from keras_advdef.recipes._harden.timing import chosen_precision, seconds_per_step
 from keras_advdef.recipes._harden.training_data import TrainingData
@@ -274,7 +274,6 @@ class Hardening:
             return
         request, data = self.request, self.data
         per_epoch = data.batches_per_epoch(request.batch_size)
-        steps = plan.epochs * per_epoch
         averaging = None
         if request.averaging > 0.0:
             averaging = SwapAveragedWeights(training.batches.dataset)
@@ -291,16 +290,17 @@ class Hardening:
         )
         choices = training.choices
         schedule = OptimizerSchedule(
-            choices.rate, steps=steps, averaging=request.averaging
+            choices.rate, steps=per_epoch, plan=plan, averaging=request.averaging
         )
         callbacks = [training.batches, schedule]
         if choices.warm_up:
-            callbacks.append(self._growing(steps))
+            callbacks.append(self._growing(plan, per_epoch))
         callbacks += [*self._guard(), end]
         try:
             training.model.fit(
                 training.batches.dataset,
-                epochs=plan.epochs,
+                # The callback at the end of an epoch stops it.
+                epochs=MOST_EPOCHS if plan.training_seconds else plan.epochs,
                 initial_epoch=record.epochs,
                 shuffle=False,
                 verbose=0,
@@ -332,9 +332,11 @@ class Hardening:
             )
         ]
 
-    def _growing(self, steps: int) -> keras.callbacks.Callback:
-        growing = max(1, int(_WARM_UP_SHARE * steps))
+    def _growing(self, plan: Plan, steps: int) -> keras.callbacks.Callback:
         epsilon = self.request.epsilon
-        return PerturbationSchedule(
-            lambda step: epsilon * min(1.0, (step + 1) / growing)
-        )
+
+        def grown(step: int) -> float:
+            growing = max(1, int(_WARM_UP_SHARE * plan.epochs * steps))
+            return epsilon * min(1.0, (step + 1) / growing)
+
+        return PerturbationSchedule(grown)
