@@ -109,6 +109,7 @@ _TOPICS = {
     "attacks/test_passes.py",
     "cli/test_hostile_files.py",
     "objectives/test_logits_of.py",
+    "recipes/test_killed.py",
     "training/test_training_forms.py",
 }
 _TESTS = {

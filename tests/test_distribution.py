@@ -243,6 +243,22 @@ found = {"loss": history, "draws": [each.tolist() for each in draws],
          "first": first, "divergence": divergence}
 """
 
+HARDEN = """
+from unittest import mock
+from keras_advdef.recipes._harden import run
+from tests.recipes.conftest import small_net, striped
+def hardened(strategy):
+    with strategy.scope():
+        net = small_net(dropout=False)
+    with mock.patch.object(run, "evaluate_robustness", lambda *a, **k: None):
+        with mock.patch.object(run.Hardening, "_example", lambda self: None):
+            return advdef.harden(
+                net, striped(96), striped(24, seed=1), epsilon=0.3, epochs=3,
+                batch_size=16, precision="float32", verbose=0)
+one, two = hardened(tf.distribute.get_strategy()), hardened(strategy)
+found = {"one": one.history, "two": two.history}
+"""
+
 PARTS = {
     "mirrored": MIRRORED,
     "diverged": DIVERGED + STEEP,
@@ -253,6 +269,7 @@ PARTS = {
 NIGHTLY_PARTS = {
     "transforms": TRANSFORMS,
     "variational": VARIATIONAL,
+    "harden": HARDEN,
     "diverged_half": DIVERGED + HALF,
     "mirrored_data": MIRRORED.replace("x, y, batch_size=16,", "data,"),
 }
@@ -378,6 +395,16 @@ def test_variational_layers_under_mirrored_strategy(mirrored_at_night):
     # Once per step, not per replica.
     wanted = np.log(2) + found["divergence"]
     assert found["first"] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.nightly
+def test_harden_under_mirrored_strategy(mirrored_at_night):
+    found = mirrored_at_night("harden")
+    one, two = found["one"], found["two"]
+    assert one.keys() == two.keys()
+    assert two["loss"][-1] < 0.5 * two["loss"][0]
+    # Replicas normalize by their own halves of a batch, and draw noise of their own.
+    assert two["val_accuracy"][-1] == pytest.approx(one["val_accuracy"][-1], abs=0.1)
 
 
 WORKER = """

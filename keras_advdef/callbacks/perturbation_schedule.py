@@ -67,7 +67,7 @@ class PerturbationSchedule(keras.callbacks.Callback):
     ) -> None:
         """Sets epsilon for the step, if the schedule counts steps."""
         if self.per == "step":
-            self._set(int(self.model.optimizer.iterations))
+            self._set(int(self.model.optimizer.iterations.numpy()))
 
     def _set(self, count: int) -> None:
         epsilon = np.asarray(self.schedule(count), np.float32)

@@ -173,7 +173,7 @@ class SwapAveragedWeights(keras.callbacks.Callback):
 
     def _put_in(self) -> None:
         """Puts averaged weights and their statistics in, once there are any."""
-        steps = int(self.model.optimizer.iterations)
+        steps = int(self.model.optimizer.iterations.numpy())
         if not self._is_training or self._raw is not None or not steps:
             return
         weights, averages = zip(*self._averages(), strict=True)

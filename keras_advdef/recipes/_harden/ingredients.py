@@ -191,7 +191,7 @@ class OptimizerSchedule(keras.callbacks.Callback):
     ) -> None:
         """Sets the numbers of the step."""
         optimizer = self.model.optimizer
-        step = int(optimizer.iterations)
+        step = int(optimizer.iterations.numpy())
         # The first step is not wasted on a rate of zero.
         optimizer.learning_rate = self._rate(step + 1)
         if self._averaging > 0.0:

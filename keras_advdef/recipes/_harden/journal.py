@@ -155,7 +155,8 @@ def kept_variables(model: AdversarialTrainingModel) -> Sequence[keras.Variable]:
         model: The compiled and built training model.
     """
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
     metrics = {id(each) for metric in model.metrics for each in metric.variables}
     found = [each for each in model.variables if id(each) not in metrics]
     known = {id(each) for each in found}

@@ -17,7 +17,11 @@ from keras_advdef.callbacks.catastrophic_overfitting_guard import (
 from keras_advdef.callbacks.perturbation_schedule import PerturbationSchedule
 from keras_advdef.callbacks.swap_averaged_weights import SwapAveragedWeights
 from keras_advdef.core.errors import is_rejection
-from keras_advdef.core.model_inputs import build_model, check_image_shape
+from keras_advdef.core.model_inputs import (
+    add_channels,
+    build_model,
+    check_image_shape,
+)
 from keras_advdef.core.progress import Progress
 from keras_advdef.core.versions import versions
 from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
@@ -83,7 +87,7 @@ class Hardening:
         images = data.arrays.images
         if not request.model.built:
             build_model(request.model, images.shape[1:])
-        check_image_shape(OWNER, request.model, images)
+        check_image_shape(OWNER, request.model, add_channels(images))
         self.journal = Journal(request.output, self._identity())
         self._precision = ""
         self._notes: tuple[str, ...] = ()
@@ -214,7 +218,9 @@ class Hardening:
         )
         model = trainer(request, precision)
         choices = Choices.of(request, data, model.augmentation.layers)
-        compiled(model, optimizer_of(request, choices), data.arrays)
+        with model.distribute_strategy.scope():
+            optimizer = optimizer_of(request, choices)
+        compiled(model, optimizer, data.arrays)
         model.check_training(data.arrays.images, data.arrays.labels)
         model.check_test(data.selection.images, data.selection.labels)
         batches = Batches(

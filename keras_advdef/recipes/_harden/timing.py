@@ -77,7 +77,7 @@ def seconds_per_step(
         **options: Further arguments of `fit`.
     """
     # Steps at a rate of zero cannot diverge.
-    rate = float(model.optimizer.learning_rate)
+    rate = model.optimizer.learning_rate.numpy()
     model.optimizer.learning_rate = 0.0
     variables = kept_variables(model)
     before = [each.numpy() for each in variables]
