@@ -253,7 +253,7 @@ def hardened(strategy):
     with mock.patch.object(run, "evaluate_robustness", lambda *a, **k: None):
         with mock.patch.object(run.Hardening, "_example", lambda self: None):
             return advdef.harden(
-                net, striped(96), striped(24, seed=1), epsilon=0.3, epochs=3,
+                net, striped(96), striped(24, seed=1), epsilon=0.1, epochs=3,
                 batch_size=16, precision="float32", verbose=0)
 one, two = hardened(tf.distribute.get_strategy()), hardened(strategy)
 found = {"one": one.history, "two": two.history}
