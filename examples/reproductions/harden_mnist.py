@@ -85,7 +85,10 @@ WAYS: dict[str, Callable[[keras.Model, int], TrainingModel]] = {
         net, seed, attack=FGSM(EPSILON, precision="bfloat16")
     ),
     "fast": lambda net, seed: _model(
-        net, seed, attack=NFGSM(EPSILON, precision="bfloat16")
+        net,
+        seed,
+        # Black pixels make of clipped noise little but corners of the ball.
+        attack=NFGSM(EPSILON, noise_scale=1.0, clip_noise=False, precision="bfloat16"),
     ),
     "Free": lambda net, seed: FreeAdversarialTrainingModel(
         net, epsilon=EPSILON, replays=REPLAYS

@@ -72,10 +72,12 @@ def harden(
         epsilon: Largest norm of a perturbation, in the units of `value_range`.
         norm: "linf", "l2" or "l1".
         value_range: Pair `(low, high)`, the range of the pixels.
-        recipe: "fast": one step from noise (N-FGSM, de Jorge et al. 2022; in other
-            norms FGSM from a random start). "pgd": seven steps (Madry et al. 2018).
-            "trades": TRADES with beta 6 (Zhang et al. 2019). "trades_awp": the same
-            with weight perturbation (Wu et al. 2020).
+        recipe: "fast": one step from noise of 2 epsilon (N-FGSM, de Jorge et al. 2022;
+            above a tenth of the range from unclipped noise of epsilon, since with more
+            training collapses on digits; in other norms FGSM from a random start).
+            "pgd": seven steps (Madry et al. 2018). "trades": TRADES with beta 6 (Zhang
+            et al. 2019). "trades_awp": the same with weight perturbation (Wu et al.
+            2020).
         epochs: Passes over the training images; `None` for 30, or what `minutes` allow.
         minutes: Time for everything, evaluations included; `None` for no limit.
         output: Folder for model, reports and pictures; see `HardenedModel.save`.

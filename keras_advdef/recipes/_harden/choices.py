@@ -50,8 +50,7 @@ class Choices:
         augment, why = _augments(request, data, own)
         warm_up = request.warm_up
         if warm_up is None:
-            share = request.epsilon / request.value_range.span
-            warm_up = request.norm == "linf" and share > _LARGE_SHARE
+            warm_up = is_large(request)
         normalizes = _learns_statistics(request.model)
         rate = request.learning_rate
         if rate is None:
@@ -70,6 +69,19 @@ class Choices:
             rate=rate,
             notes=tuple(notes),
         )
+
+
+def is_large(request: Request) -> bool:
+    """Returns whether epsilon is as large as on handwritten digits.
+
+    Then one step from clipped noise makes little but corners of the ball, to which
+    training overfits.
+
+    Args:
+        request: What was asked for.
+    """
+    share = request.epsilon / request.value_range.span
+    return request.norm == "linf" and share > _LARGE_SHARE
 
 
 def _augments(

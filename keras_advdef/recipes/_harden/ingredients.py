@@ -13,7 +13,7 @@ from keras_advdef.core.model_inputs import call_classifier
 from keras_advdef.core.precision import check_bfloat16
 from keras_advdef.core.softmax_head import single_output
 from keras_advdef.objectives import TRADES, AdversarialCrossEntropy, Objective
-from keras_advdef.recipes._harden.choices import Choices
+from keras_advdef.recipes._harden.choices import Choices, is_large
 from keras_advdef.recipes._harden.plan import Plan
 from keras_advdef.recipes._harden.request import Request
 from keras_advdef.recipes._harden.training_data import LabelledArrays
@@ -54,6 +54,8 @@ def crafting(request: Request, precision: str) -> Attack:
             return_best=False,
             **shared,
         )
+    if request.norm == "linf" and is_large(request):
+        return NFGSM(epsilon, noise_scale=1.0, clip_noise=False, **shared)
     if request.norm == "linf":
         return NFGSM(epsilon, **shared)
     return FGSM(
