@@ -3,16 +3,13 @@
 All that runs under `MirroredStrategy` shares one process with two logical CPUs.
 """
 
-import contextlib
 import json
-import socket
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from tests.support.fresh_process import run_fresh
+from tests.support.workers import run_workers
 
 TWO_CPUS = """
 import json, sys, traceback
@@ -259,11 +256,66 @@ one, two = hardened(tf.distribute.get_strategy()), hardened(strategy)
 found = {"one": one.history, "two": two.history}
 """
 
+ATTACKS = """
+keras.utils.set_random_seed(0)
+generator = np.random.default_rng(0)
+x = generator.uniform(0, 1, (25, 6, 6, 1)).astype("float32")
+y = generator.integers(0, 3, 25)
+x[np.arange(25), y] = 1.0
+def net(noise):
+    return keras.Sequential([
+        keras.Input((6, 6, 1)), *[advdef.layers.RandomNoise(0.05, seed=3)] * noise,
+        layers.BatchNormalization(), layers.Flatten(), layers.Dense(3)])
+with strategy.scope():
+    model, noisy = net(0), net(1)
+# As after training, in which each replica keeps averages of its own.
+averages = [each.layers[-3].moving_mean.value for each in (model, noisy)]
+for each in averages:
+    for place, copy in enumerate(strategy.experimental_local_results(each)):
+        copy.assign([0.2 * place])
+before = [each_replica(each) for each in averages]
+attacks, given = advdef.attacks, {"batch_size": 4, "verbose": 0}
+same = {}
+for attack in (attacks.PGD(0.1, steps=3, restarts=2), attacks.DeepFool(steps=2)):
+    one = attack.generate(noisy, x, y, seed=1, **given)
+    with strategy.scope():
+        same[str(attack)] = np.array_equal(
+            one, attack.generate(noisy, x, y, seed=1, **given))
+chosen = [attacks.APGD(0.1, steps=3), attacks.Square(0.1, queries=5)]
+def report():
+    return advdef.evaluation.evaluate_robustness(
+        model, x, y, epsilon=0.1, attacks=chosen, curve=[0.05], budget="quick", **given)
+one = report()
+with strategy.scope():
+    two = report()
+for key in one.data:
+    same[key] = key == "run" or one.data[key] == two.data[key]
+same["images"] = one.images == two.images
+same["state"] = all(
+    np.array_equal(each_replica(each), old) for each, old in zip(averages, before))
+refused = []
+def refuse(scope, other):
+    try:
+        with scope:
+            attacks.FGSM(0.1).generate(other, x, y, **given)
+    except ValueError as error:
+        refused.append(str(error))
+refuse(strategy.scope(), net(0))
+refuse(tf.distribute.experimental.CentralStorageStrategy().scope(), net(0))
+with strategy.scope():
+    nan = keras.Sequential([layers.Flatten(), layers.Dense(3)])
+    nan(x)
+    nan.layers[1].bias.assign([0.0, 0.0, np.nan])
+refuse(strategy.scope(), nan)
+found = {"same": same, "refused": refused}
+"""
+
 PARTS = {
     "mirrored": MIRRORED,
     "diverged": DIVERGED + STEEP,
     "penalty_and_gan": PENALTY_AND_GAN,
     "ensemble": ENSEMBLE,
+    "attacks": ATTACKS,
 }
 # More layers that draw, as `mirrored` and `ensemble` hold some, and another precision.
 NIGHTLY_PARTS = {
@@ -386,6 +438,16 @@ def test_random_self_ensemble_under_mirrored_strategy(mirrored):
     assert one != other
 
 
+@pytest.mark.slow
+def test_attacks_and_evaluation_under_mirrored_strategy(mirrored):
+    found = mirrored("attacks")
+    assert [name for name, is_same in found["same"].items() if not is_same] == []
+    outside, kind, unfinite = found["refused"]
+    assert "`model` to be a model built in the scope of the strategy" in outside
+    assert "`strategy` to be MirroredStrategy or MultiWorkerMirroredStrategy" in kind
+    assert "`model` to be a model with finite logits" in unfinite
+
+
 @pytest.mark.nightly
 def test_variational_layers_under_mirrored_strategy(mirrored_at_night):
     found = mirrored_at_night("variational")
@@ -437,31 +499,9 @@ print(json.dumps({"history": history.history, "weights": weights}))
 """
 
 
-@contextlib.contextmanager
-def reserved_ports(count: int) -> Iterator[list[int]]:
-    """Ports that nobody else is given, but that servers may listen on.
-
-    A socket that is bound and does not listen keeps others from being given its port;
-    one that asks for this very port, with `SO_REUSEADDR` as servers do, still gets it.
-    """
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            each.bind(("", 0))
-        yield [each.getsockname()[1] for each in sockets]
-
-
 @pytest.mark.nightly
 def test_adversarial_training_on_two_workers():
-    def run(workers, index):
-        task = {"type": "worker", "index": index}
-        cluster = {"cluster": {"worker": workers}, "task": task}
-        return run_fresh(WORKER, TF_CONFIG=json.dumps(cluster))
-
-    with reserved_ports(2) as ports, ThreadPoolExecutor(2) as pool:
-        workers = [f"127.0.0.1:{port}" for port in ports]
-        first, second = pool.map(run, [workers] * 2, range(2))
+    first, second = run_workers(WORKER)
     assert first == second
     losses = first["history"]["loss"]
     assert losses[-1] < losses[0]

@@ -1,6 +1,8 @@
 """The images of one `generate`: checked, handed out in batches, and their results."""
 
 import functools
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -15,6 +17,7 @@ from keras_advdef.core.labels import checked_labels
 from keras_advdef.core.model_inputs import check_image_shape
 from keras_advdef.core.predictions import check_finite_logits, predicted_classes
 from keras_advdef.core.random_numbers import fold_in, make_key
+from keras_advdef.core.replicas import Replicas
 from keras_advdef.core.value_range import checked_images
 
 if TYPE_CHECKING:
@@ -57,7 +60,8 @@ class Job:
         self.count = len(self.images)
         size = checked_integer(owner, "batch_size", batch_size, low=1)
         self.size = min(size, self.count)
-        self.key = make_key(seed)
+        self._replicas = Replicas.of_scope(owner)
+        self.key = self._draw_key(seed)
         self.verbose = int(verbose in ("auto", 1))
         # Which values may change, with the axes of the images.
         self.mask: np.ndarray | None = None
@@ -72,6 +76,14 @@ class Job:
         else:
             checked_labels(owner, labels, count=self.count, classes=self.classes)
             self.labels = given(attack, labels).numpy()
+        self._replicas.check_same(owner, self.images, self.labels, self.key.numpy())
+
+    def _draw_key(self, seed: int | None) -> tf.Tensor:
+        """Returns the key of all draws, the same on all workers."""
+        if seed is not None:
+            return make_key(seed)
+        agreed = self._replicas.agreed(lambda: {"key": make_key(None).numpy()})
+        return tf.constant(agreed["key"])
 
     def _count_classes(self) -> int:
         known = self.compiled.classes(self.batch(slice(0, self.size)))
@@ -97,15 +109,41 @@ class Job:
         Args:
             epsilon: Radius on the `[0, 1]` scale.
         """
-        progress = self.progress(self.count)
-        for index, rows in enumerate(self.slices()):
+
+        def craft(rows: slice, key: tf.Tensor) -> np.ndarray:
             labels = tf.constant(pad_rows(self.labels[rows], self.size))
-            key = fold_in(self.key, index)
             images, mask = self.batch(rows), self.masks(rows)
             found, is_finite = self.compiled.craft(images, labels, epsilon, key, mask)
             self.check_batch(rows, is_finite)
-            self.result[rows] = found.numpy()[: len(self.result[rows])]
-            progress.update(min(rows.stop, self.count))
+            return found.numpy()
+
+        self.fill_batches(craft)
+
+    def fill_batches(self, craft: Callable[[slice, tf.Tensor], np.ndarray]) -> None:
+        """Fills the result batch by batch; each replica of a strategy takes its share.
+
+        Args:
+            craft: Returns the adversarial images of a batch, padded or not, for its
+                rows and its key.
+        """
+        progress, slices = self.progress(self.count), self.slices()
+        done, lock = 0, threading.Lock()
+
+        def work(index: int) -> dict[str, np.ndarray]:
+            nonlocal done
+            rows = slices[index]
+            found = craft(rows, fold_in(self.key, index))[: len(self.images[rows])]
+            with lock:
+                done += len(found)
+                progress.update(done)
+            return {"images": found}
+
+        for rows, part in zip(
+            slices, self._replicas.map(work, range(len(slices))), strict=True
+        ):
+            self.result[rows] = part["images"]
+        if self._replicas.has_workers:
+            progress.update(self.count)
 
     def keep(self, index: int, image: np.ndarray, loss: float, broken: bool) -> None:
         """Stores the end of a run if it is the best of its image so far.
@@ -149,7 +187,10 @@ class Job:
 
     def predictions(self) -> np.ndarray:
         """Returns the predicted class of each clean image."""
-        rest = (self._logits(rows) for rows in self.slices()[1:])
+        logits = self._replicas.map(
+            lambda rows: {"logits": self._logits(rows)}, self.slices()[1:]
+        )
+        rest = (each["logits"] for each in logits)
         return predicted_classes(np.concatenate([self._first, *rest]))
 
     def check(self) -> None:

@@ -1,5 +1,6 @@
 """Runs a stepped attack batch by batch, each image to the end of all runs."""
 
+import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ class _Batch:
     ) -> None:
         # A `FAB` where its nearest points are looked for.
         self.attack: Any = attack
-        self.compiled = job.compiled
+        # Its own, as it remembers the first look.
+        self.compiled = copy.copy(job.compiled)
         self.key = key
         self.runs = attack.runs(job.classes)
         self.logits_fn = job.logits_fn
@@ -79,15 +81,15 @@ def _run(
     epsilon: tf.Tensor,
     find: Callable[[_Batch, tf.Tensor], tf.Tensor],
 ) -> None:
-    progress = job.progress(job.count)
-    for index, rows in enumerate(job.slices()):
-        batch = _Batch(attack, job, rows, fold_in(job.key, index))
+    def craft(rows: slice, key: tf.Tensor) -> np.ndarray:
+        batch = _Batch(attack, job, rows, key)
         pixels = batch.pixels(find(batch, epsilon), epsilon)
         # Without one more pass where the attack itself starts at the clean images.
-        first = job.compiled.first_look if attack.starts_clean else None
+        first = batch.compiled.first_look if attack.starts_clean else None
         job.check_batch(rows, first)
-        job.result[rows] = pixels[: len(job.result[rows])]
-        progress.update(min(rows.stop, job.count))
+        return pixels
+
+    job.fill_batches(craft)
 
 
 def _strongest(batch: _Batch, epsilon: tf.Tensor) -> tf.Tensor:

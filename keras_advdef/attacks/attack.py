@@ -28,6 +28,7 @@ from keras_advdef.core.norms import NORMS
 from keras_advdef.core.pixel_mask import checked_mask
 from keras_advdef.core.precision import PRECISIONS
 from keras_advdef.core.random_numbers import make_key
+from keras_advdef.core.replicas import Replicas
 from keras_advdef.core.value_range import (
     ValueRange,
     checked_epsilon,
@@ -284,6 +285,13 @@ class Attack:
 
         Compiles once per batch shape; the last batch is padded.
 
+        In the scope of a `tf.distribute.MirroredStrategy` or
+        `MultiWorkerMirroredStrategy`, each replica takes its share of the batches, and
+        every worker returns all images, which are those of one device. All workers of a
+        cluster make the same call with the same images. An attack whose images make
+        room for others (`stop_early`, `Square`, `AutoAttack`) runs as a whole on each
+        worker.
+
         Args:
             model: A Keras model or a function from images to logits.
             images: Array `(count, rows, cols, channels)` in `value_range`; or a finite
@@ -317,17 +325,19 @@ class Attack:
         self.check_targets(target_labels)
         radius = self.radius(epsilon)
         images, labels, _ = load_images(owner, images, labels)
-        job = Job(
-            self,
-            model,
-            images,
-            target_labels if self.targeted else labels,
-            batch_size=batch_size,
-            seed=seed,
-            verbose=verbose,
-        )
-        job.mask = self._mask(mask, job.images.shape)
-        self.fill(job, radius, stop_early=stop_early)
+        replicas = Replicas.of_scope(owner)
+        with replicas.working_on(owner, model=model, **self.companions()):
+            job = Job(
+                self,
+                model,
+                images,
+                target_labels if self.targeted else labels,
+                batch_size=batch_size,
+                seed=seed,
+                verbose=verbose,
+            )
+            job.mask = self._mask(mask, job.images.shape)
+            self.fill(job, radius, stop_early=stop_early)
         same = self._unchanged(job.result, job.images, job.mask)
         if same is not None:
             np.copyto(job.result, job.images, casting="unsafe", where=same)
@@ -378,16 +388,18 @@ class Attack:
         Returns:
             Integer array of shape `(count,)`; -1 where the model gives NaN.
         """
-        images = load_images(type(self).__name__, images).images
-        job = Job(
-            self,
-            model,
-            images,
-            None,
-            batch_size=batch_size,
-            seed=seed,
-            must_be_finite=False,
-        )
+        owner = type(self).__name__
+        images = load_images(owner, images).images
+        with Replicas.of_scope(owner).working_on(owner, model=model):
+            job = Job(
+                self,
+                model,
+                images,
+                None,
+                batch_size=batch_size,
+                seed=seed,
+                must_be_finite=False,
+            )
         return job.labels
 
     def fill(self, job: Job, epsilon: tf.Tensor, *, stop_early: bool) -> None:

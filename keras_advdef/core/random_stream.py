@@ -24,6 +24,7 @@ from keras_advdef.core._function_scope import (
 )
 from keras_advdef.core.keras_private import in_stateless_scope
 from keras_advdef.core.random_numbers import KEYS, PHILOX, philox
+from keras_advdef.core.replicas import share_place
 
 # The random source of Unix, and how many of its lines give 256 bits in practice.
 _SYSTEM_SOURCE = "/dev/urandom"
@@ -306,7 +307,7 @@ def _read_and_skip(state: keras.Variable) -> tf.Tensor:
 
 
 def replica_id() -> int | tf.Tensor:
-    """Returns the id of the current replica, 0 without a strategy.
+    """Returns the id of the current replica, 0 without a strategy or in a share.
 
     Returns:
         An integer or an int64 scalar tensor.
@@ -316,6 +317,9 @@ def replica_id() -> int | tf.Tensor:
     >>> int(keras_advdef.core.random_stream.replica_id())
     0
     """
+    # Shares of an attack draw as one device would.
+    if share_place() is not None:
+        return 0
     context = tf.distribute.get_replica_context()
     number = 0 if context is None else context.replica_id_in_sync_group
     return tf.cast(number, tf.int64) if tf.is_tensor(number) else number

@@ -1,6 +1,7 @@
 """TracedFunction: a compiled function of batches of any size; and outside_of_traces."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from keras_advdef.core.progress import meter
+from keras_advdef.core.replicas import share_place
+
+# Views of a model change it while it is traced, for all threads.
+_tracing = threading.RLock()
 
 
 class TracedFunction:
@@ -15,7 +20,8 @@ class TracedFunction:
 
     A `tf.function` would be traced again for other batch sizes, and would warn of
     frequent tracing once a few models have been attacked. A function that cannot be
-    traced without the batch size is traced once for each size.
+    traced without the batch size is traced once for each size, and each replica of a
+    strategy traces its own.
 
     Args:
         function: Called as `function(rows, *others)`.
@@ -55,7 +61,8 @@ class TracedFunction:
         loose, fixed = tf.nest.flatten(rows), tf.nest.flatten(others)
         traced = self._traced.get(self._place(loose, fixed))
         if traced is None:
-            traced = self._trace(rows, others)
+            with _tracing:
+                traced = self._trace(rows, others)
             self._traced[self._place(loose, fixed)] = traced
         return traced, [*loose, *fixed]
 
@@ -63,7 +70,9 @@ class TracedFunction:
         """Returns what the trace for some tensors depends on."""
         first = 0 if self._needs_size else 1
         rows = ((each.shape.rank, each.shape[first:], each.dtype) for each in loose)
-        return (*rows, *((each.shape, each.dtype) for each in fixed))
+        # Each replica has its own device, and its own copy of the model's variables.
+        place = share_place() or 0
+        return (place, *rows, *((each.shape, each.dtype) for each in fixed))
 
     def _trace(self, rows: Any, others: tuple[Any, ...]) -> Any:
         began = time.perf_counter()

@@ -1,19 +1,25 @@
 """evaluate_robustness: attacks a model as its critics would, and reports honestly."""
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.core.progress import Progress, progress_of
+from keras_advdef.core.replicas import Replicas, outside_of_scope
 from keras_advdef.evaluation._evaluation import Evaluation
 from keras_advdef.evaluation._report.finished_report import (
     finished_report,
     renamed,
     save_report,
 )
+from keras_advdef.evaluation._report.shared_report import shared_report
 from keras_advdef.evaluation._request.identity import identity_of
-from keras_advdef.evaluation._request.request import Request
+from keras_advdef.evaluation._request.request import OWNER, Request
 from keras_advdef.evaluation._run.ledger import Ledger, remove_parts
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
@@ -55,6 +61,11 @@ def evaluate_robustness(
     defences. Sanity checks tell whether the number can be believed (Carlini et al.
     2019, "On evaluating adversarial robustness"). If one fails, the headline says so
     and reports an accuracy under some attacks instead of a robust accuracy.
+
+    In the scope of a `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`,
+    each replica attacks its share of the batches, and the numbers are those of one
+    device. All workers of a cluster make the same call with the same images; only the
+    first of them prints, and writes to `output`.
 
     With an `output`, a run may be stopped at any time: the same call continues after
     the last finished block, or returns the report at once if it is finished.
@@ -145,25 +156,53 @@ def evaluate_robustness(
         class_names=class_names,
         data_name=data_name,
     )
-    return _run(request, None if output is None else Path(output), progress_of(verbose))
+    replicas = Replicas.of_scope(OWNER)
+    others = request.reference, request.surrogate
+    reference, surrogate = (None if each is None else each.model for each in others)
+    progress = progress_of(verbose) if replicas.is_chief else Progress()
+    folder = None if output is None else Path(output)
+    with replicas.working_on(
+        OWNER,
+        model=request.evaluated.model,
+        reference=reference,
+        surrogate=surrogate,
+    ):
+        return outside_of_scope(replicas, lambda: _run(request, folder, progress))
 
 
 def _run(request: Request, output: Path | None, progress: Progress) -> RobustnessReport:
     """Runs a checked request, or resumes it."""
-    identity = identity_of(request)
+    replicas, identity = Replicas.of_scope(OWNER), identity_of(request)
+    said = json.dumps([identity, output is None], sort_keys=True, default=str)
+    replicas.check_same(OWNER, np.frombuffer(said.encode(), np.uint8))
     if output is not None:
-        finished = finished_report(output, identity, progress)
+        find = functools.partial(_finished, request, output, identity=identity)
+        finished = shared_report(replicas, output, lambda: find(progress=progress))
         if finished is not None:
-            remove_parts(output, identity)
-            names = {name: getattr(request, name) for name in _NAMES}
-            return renamed(finished, output, **names)
+            return finished
     ledger = Ledger(output, identity, progress)
     is_finished = False
     try:
         report = Evaluation(request, ledger, progress).run()
         if output is not None:
-            save_report(report, output)
+            replicas.on_chief(lambda: save_report(report, output))
         is_finished = True
     finally:
         ledger.close(finished=is_finished)
     return report
+
+
+def _finished(
+    request: Request,
+    output: Path,
+    *,
+    identity: dict[str, object],
+    progress: Progress,
+) -> RobustnessReport | None:
+    """Returns the report of a run that has finished before, if there is one."""
+    finished = finished_report(output, identity, progress)
+    if finished is None:
+        return None
+    names = {name: getattr(request, name) for name in _NAMES}
+    remove_parts(output, identity)
+    return renamed(finished, output, **names)

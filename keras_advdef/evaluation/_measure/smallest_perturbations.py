@@ -1,7 +1,6 @@
 """SmallestPerturbations: the nearest images that the model gets wrong."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -180,7 +179,7 @@ def find_smallest_perturbations(
     named = names_of(attacks)
     size = min(request.size, len(rows))
 
-    def search(block: np.ndarray, name: str) -> Arrays:
+    def search(name: str, block: np.ndarray) -> Arrays:
         chosen = pad_rows(block, size)
         seed = derived_seed(request.seed, name)
         clean = request.images[block].astype(np.float32)
@@ -211,13 +210,14 @@ def find_smallest_perturbations(
             "predicted": predicted_classes(judge.logits(best, seed)),
         }
 
-    parts = []
-    for start in range(0, len(rows), size):
-        label = f"{named}, smallest perturbations"
+    parts: list[Arrays] = []
+    for places in ledger.groups(-(-len(rows) // size)):
+        label, start = f"{named}, smallest perturbations", places.start * size
         progress.update(label, left=len(rows) - start, seconds=forecast.seconds)
-        block, name = rows[start : start + size], f"nearest-{start:05d}"
-        found = functools.partial(search, block, name)
-        parts.append(ledger.part(name, found, f"{label}, image {start + 1}"))
+        starts = [place * size for place in places]
+        blocks = {f"nearest-{at:05d}": rows[at : at + size] for at in starts}
+        what = f"{label}, image {start + 1}"
+        parts += [part.arrays for part in ledger.parts(blocks, search, what)]
     joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     name = f"{named} and bisection" if probed.is_random else named
     return SmallestPerturbations(rows=rows, attack=name, **joined)

@@ -11,6 +11,7 @@ from keras_advdef.core.logits import LogitsFunction
 from keras_advdef.core.predictions import predicted_classes
 from keras_advdef.core.random_numbers import make_key
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.replicas import Replicas
 from keras_advdef.core.traced_function import TracedFunction
 from keras_advdef.core.value_range import ValueRange
 from keras_advdef.evaluation._request.derived_seed import derived_seed
@@ -90,13 +91,16 @@ class Judge:
             seed: Fixes the draws of a random model.
         """
         self.logits_fn.build(images.shape[1:])
-        found = []
-        for start in range(0, len(images), self.batch_size):
+
+        def look(start: int) -> dict[str, np.ndarray]:
             batch = images[start : start + self.batch_size].astype(np.float32)
             key = make_key(derived_seed(seed, start))
             full = tf.constant(pad_rows(batch, self.batch_size))
-            found.append(self.run(full, key).numpy()[: len(batch)])
-        return np.concatenate(found)
+            return {"logits": self.run(full, key).numpy()[: len(batch)]}
+
+        starts = range(0, len(images), self.batch_size)
+        found = Replicas.of_scope("Judge").map(look, starts)
+        return np.concatenate([each["logits"] for each in found])
 
     def evaluate(
         self, images: np.ndarray, labels: np.ndarray, *, draws: int, seed: int

@@ -3,9 +3,9 @@
 import contextlib
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from keras_advdef.core.files import (
     remove_partial_files,
 )
 from keras_advdef.core.progress import Progress
+from keras_advdef.core.replicas import Replicas
 from keras_advdef.core.text import shortened
 from keras_advdef.core.untrusted import error_reason, read_npz_stream
 from keras_advdef.evaluation._run.sealed import (
@@ -39,6 +40,20 @@ _LONGEST_NAME = 40
 
 Arrays = dict[str, np.ndarray]
 
+_Piece = TypeVar("_Piece")
+
+
+class Part(NamedTuple):
+    """A part of an evaluation.
+
+    Attributes:
+        arrays: What it holds.
+        is_new: Whether it was computed, not read from its file.
+    """
+
+    arrays: Arrays
+    is_new: bool
+
 
 class Ledger:
     """The finished parts of one evaluation, one file each, in `output/progress/`.
@@ -46,12 +61,13 @@ class Ledger:
     Every part is written atomically, carries a checksum, and depends only on the
     identity of the evaluation and on its own name. So a run that was killed resumes
     where it was, and ends as if it had not been killed. A damaged part is computed
-    again.
+    again. Of several workers only the chief reads and writes; all get its parts.
 
     Args:
         output: Folder of the report; `None` to store nothing.
         identity: Identifies the evaluation: model, data and settings.
         progress: Receives messages about resuming and damage.
+        replicas: Those that parts are shared out over; `None` for those of the scope.
 
     Raises:
         ValueError: If `output` cannot be written to, holds another evaluation or the
@@ -59,9 +75,18 @@ class Ledger:
     """
 
     def __init__(
-        self, output: Path | None, identity: dict[str, object], progress: Progress
+        self,
+        output: Path | None,
+        identity: dict[str, object],
+        progress: Progress,
+        *,
+        replicas: Replicas | None = None,
     ) -> None:
         self.identity = identity
+        self.replicas = replicas or Replicas.of_scope("evaluate_robustness")
+        # Whether the chief has a folder, and the folder of this process.
+        self.is_kept = output is not None
+        output = output if self.replicas.is_chief else None
         self._output = output
         self._progress = progress
         self._lock: Any = None
@@ -69,12 +94,16 @@ class Ledger:
         self._section = ""
         self._is_ours = False
         self._is_new = output is not None and not output.exists()
-        if output is not None:
+        if self.is_kept:
             try:
-                self._open(output)
+                self.replicas.on_chief(self._opened)
             except BaseException:
                 self.close(finished=False)
                 raise
+
+    def _opened(self) -> None:
+        if self._output is not None:
+            self._open(self._output)
 
     def _open(self, output: Path) -> None:
         folder = output / _FOLDER
@@ -118,11 +147,6 @@ class Ledger:
             raise rejected(output, rule, advice)
         check_identity(output, identity, self.identity)
 
-    @property
-    def is_kept(self) -> bool:
-        """Whether there is a folder for the parts and the report."""
-        return self._output is not None
-
     @contextlib.contextmanager
     def section(self, name: str) -> Iterator[None]:
         """Keeps the parts inside apart from those of the same names outside.
@@ -145,6 +169,10 @@ class Ledger:
         Raises:
             ValueError: If it has; what was written before stays.
         """
+        if self.is_kept:
+            self.replicas.on_chief(lambda: self._check_room(needed))
+
+    def _check_room(self, needed: int) -> None:
         if self._output is None:
             return
         output, folder = self._output, self._output / _FOLDER
@@ -167,22 +195,87 @@ class Ledger:
         Raises:
             ValueError: If the file cannot be written; what was written before stays.
         """
+        found = self._read(name, what)
+        if found is None:
+            found = self.replicas.agreed(compute)
+            self._write(name, found)
+        return found
+
+    def groups(self, count: int) -> list[range]:
+        """Returns the places of parts to ask for at once: one for each replica.
+
+        Of more parts at once, more would be lost by stopping.
+
+        Args:
+            count: Number of parts.
+        """
+        size = self.replicas.count
+        starts = range(0, count, size)
+        return [range(start, min(start + size, count)) for start in starts]
+
+    def parts(
+        self,
+        pieces: Mapping[str, _Piece],
+        compute: Callable[[str, _Piece], Arrays],
+        what: str,
+    ) -> list[Part]:
+        """Returns several parts; each replica computes its share of the missing ones.
+
+        Args:
+            pieces: What each part is made of, by its name, unique in its section.
+            compute: Makes the arrays of a part from its name and its piece.
+            what: Name of the parts, for readers.
+
+        Raises:
+            ValueError: If a file cannot be written; what was written before stays.
+        """
+        read = {name: self._read(name, what) for name in pieces}
+        missing = [name for name, arrays in read.items() if arrays is None]
+        made: dict[str, Arrays] = {}
+        found = self.replicas.map(lambda name: compute(name, pieces[name]), missing)
+        for name, arrays in zip(missing, found, strict=True):
+            self._write(name, arrays)
+            made[name] = arrays
+        return [
+            Part(made[name] if arrays is None else arrays, is_new=arrays is None)
+            for name, arrays in read.items()
+        ]
+
+    def _read(self, name: str, what: str) -> Arrays | None:
+        """Returns a part if it has been finished."""
+        if not self.is_kept:
+            return None
+        return self.replicas.on_chief(lambda: self._read_file(name, what))
+
+    def _read_file(self, name: str, what: str) -> Arrays | None:
         if self._output is None:
-            return compute()
-        name = self._section + name
-        path = self._output / _FOLDER / f"{name}{_SUFFIX}"
-        about = f"{name} of {record_digest(self.identity, _IDENTITY)}"
+            return None
+        path, about = self._place(self._output, name)
         found = _arrays(read_sealed(path, about))
-        if found is not None:
-            return found
-        self._tell(self._output, path, what)
-        arrays, content = compute(), io.BytesIO()
+        if found is None:
+            self._tell(self._output, path, what)
+        return found
+
+    def _write(self, name: str, arrays: Arrays) -> None:
+        if self.is_kept:
+            self.replicas.on_chief(lambda: self._write_file(name, arrays))
+
+    def _write_file(self, name: str, arrays: Arrays) -> None:
+        if self._output is None:
+            return
+        content = io.BytesIO()
         np.savez_compressed(content, **dict[str, Any](arrays))
+        path, about = self._place(self._output, name)
         try:
             write_sealed(path, content.getvalue(), about)
         except OSError as error:
             raise cannot_write(self._output, error) from error
-        return arrays
+
+    def _place(self, output: Path, name: str) -> tuple[Path, str]:
+        """Returns the file of a part, and what its content is about."""
+        name = self._section + name
+        about = f"{name} of {record_digest(self.identity, _IDENTITY)}"
+        return output / _FOLDER / f"{name}{_SUFFIX}", about
 
     def _tell(self, output: Path, path: Path, what: str) -> None:
         """Says why a part is computed."""
@@ -246,7 +339,8 @@ def remove_parts(output: Path, identity: dict[str, object]) -> None:
     if (output / _FOLDER).is_dir():
         # Files that cannot be removed do no harm.
         with contextlib.suppress(ValueError):
-            Ledger(output, identity, Progress()).close(finished=True)
+            alone = Replicas(None)
+            Ledger(output, identity, Progress(), replicas=alone).close(finished=True)
 
 
 def check_identity(output: Path, found: object, expected: dict[str, object]) -> None:

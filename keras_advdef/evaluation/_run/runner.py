@@ -131,8 +131,6 @@ class Runner:
         self.undecided = np.zeros(len(labels), bool)
         self.seconds: dict[str, float] = {}
         self.records = ImageRecords(labels, clean.draws)
-        # The last block that was computed, not read from the ledger.
-        self._computed = ""
 
     @property
     def unbroken(self) -> np.ndarray:
@@ -149,28 +147,24 @@ class Runner:
         started = time.perf_counter()
         found: dict[str, list[np.ndarray]] = {"wrong": [], "predicted": []}
         blocks = self._blocks(stage, rows)
-        left = len(rows)
+        left, size = len(rows), len(blocks[0]) if blocks else 0
         right = self.clean.wrong < self.draws
         so_far = SoFar(right, len(self.unbroken), self.seconds.keys())
         self.forecast.expect(self._expected_work(so_far))
-        for index, block in enumerate(blocks):
+        for places in self._ledger.groups(len(blocks)):
             seconds = self.forecast.seconds
             self._progress.update(stage.label, left=left, seconds=seconds)
-            name = f"{stage.key}-{index:04d}"
-            attack = functools.partial(
-                self._timed, stage, block, name=name, size=len(blocks[0])
-            )
+            chosen = {f"{stage.key}-{place:04d}": blocks[place] for place in places}
             what = f"{stage.label}, {left} images left"
-            part = self._ledger.part(name, attack, what)
-            if self._computed != name:
-                self.forecast.skip(stage.key, self._whole(stage, len(block)))
-            self.undecided[block] |= part["undecided"]
-            self._merge(block, part)
-            if stage.role not in _UNLISTED:
-                self.records.note(stage.key, block, part)
-            for key, values in found.items():
-                values.append(part[key])
-            left -= len(block)
+            parts = self._attacked(stage, chosen, size=size, what=what)
+            for block, part in zip(chosen.values(), parts, strict=True):
+                self.undecided[block] |= part["undecided"]
+                self._merge(block, part)
+                if stage.role not in _UNLISTED:
+                    self.records.note(stage.key, block, part)
+                for key, values in found.items():
+                    values.append(part[key])
+                left -= len(block)
         self.forecast.end(stage.key)
         self.seconds[stage.key] = time.perf_counter() - started
         empty = np.zeros(0, np.int64)
@@ -185,22 +179,41 @@ class Runner:
         most = self._request.size * (2 if stage.lets_leave else 1)
         return np.array_split(rows, -(-len(rows) // most)) if len(rows) else []
 
-    def _timed(
-        self, stage: Stage, block: np.ndarray, *, name: str, size: int
-    ) -> Arrays:
-        began, tracing, rows = time.perf_counter(), meter.tracing, meter.rows
-        arrays = self._attack(stage, block, name=name, size=size)
-        passes = self._whole(stage, size)
-        if stage.lets_leave:
-            passes *= (meter.rows - rows) / (size * stage.moves(self._classes))
-        self.forecast.spend(
-            stage.key,
-            seconds=time.perf_counter() - began,
-            tracing=meter.tracing - tracing,
-            passes=passes,
-        )
-        self._computed = name
-        return arrays
+    def _attacked(
+        self,
+        stage: Stage,
+        blocks: Mapping[str, np.ndarray],
+        *,
+        size: int,
+        what: str,
+    ) -> list[Arrays]:
+        """Attacks some blocks at once, or reads what was found for them before."""
+
+        def attack(name: str, block: np.ndarray) -> Arrays:
+            before = meter.rows
+            found = self._attack(stage, block, name=name, size=size)
+            return {**found, "moved": np.array(meter.rows - before)}
+
+        began, tracing = time.perf_counter(), meter.tracing
+        parts = self._ledger.parts(blocks, attack, what)
+        passes = 0.0
+        for block, (arrays, is_new) in zip(blocks.values(), parts, strict=True):
+            whole = self._whole(stage, size if is_new else len(block))
+            if not is_new:
+                self.forecast.skip(stage.key, whole)
+            elif stage.lets_leave:
+                moves = size * stage.moves(self._classes)
+                passes += whole * int(arrays["moved"]) / moves
+            else:
+                passes += whole
+        if any(each.is_new for each in parts):
+            self.forecast.spend(
+                stage.key,
+                seconds=time.perf_counter() - began,
+                tracing=meter.tracing - tracing,
+                passes=passes,
+            )
+        return [each.arrays for each in parts]
 
     def _whole(self, stage: Stage, images: int) -> float:
         """Passes of a stage that stops early on no image."""
