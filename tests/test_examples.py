@@ -29,6 +29,7 @@ STRENGTHS = [
     ROOT / "benchmarks" / "smallest_perturbations.py",
 ]
 APPLICATIONS = ROOT / "examples" / "evaluate_keras_applications.py"
+SEVERAL = ROOT / "examples" / "multi_worker.py"
 STATIC = ROOT / "examples" / "static_adversarial_training.py"
 # What the gate runs whole, in its own process.
 IN_GATE = ("goodfellow_mnist", "projection_speed")
@@ -230,6 +231,14 @@ def test_static_adversarial_training():
     rows = [line for line in _run(STATIC).splitlines() if line.startswith("| ")]
     names = [row.split("|")[1].strip() for row in rows]
     assert names == ["trained by", "plain", "static", "ensemble", "PGD-7"]
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_multi_worker_on_one_machine(tmp_path):
+    printed = _run(SEVERAL, "--output", str(tmp_path))
+    assert "worker 0: losses [" in printed
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 @pytest.mark.slow

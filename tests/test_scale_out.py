@@ -1,9 +1,20 @@
 """Attacks and evaluation in a cluster of two processes."""
 
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tests.support.workers import run_workers
+from tests.support.workers import cluster_of, reserved_ports, run_workers
+
+_ROOT = Path(__file__).parents[1]
+_EXAMPLE = _ROOT / "examples" / "multi_worker.py"
 
 WORKER = """
 import json, os, sys
@@ -108,3 +119,50 @@ def test_an_evaluation_of_two_workers_resumes(workers):
     assert other["lines"] == []
     for each in workers:
         assert "It holds one that has another epsilon" in each["foreign"]
+
+
+def _started(configs, output):
+    """Starts `examples/multi_worker.py` on each worker."""
+    command = [sys.executable, str(_EXAMPLE), "--smoke", "--epochs", "30"]
+    command += ["--output", str(output)]
+    given = {**os.environ, "PYTHONPATH": str(_ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    return [
+        subprocess.Popen(command, env={**given, "TF_CONFIG": config}, **pipes)
+        for config in configs
+    ]
+
+
+def _printed(workers):
+    """What workers printed last: the losses and the headline of each."""
+    with ThreadPoolExecutor(len(workers)) as pool:
+        texts = [text for text, _ in pool.map(subprocess.Popen.communicate, workers)]
+    assert [each.returncode for each in workers] == [0] * len(workers), texts
+    found = []
+    for text in texts:
+        losses, headline = (line.split(": ", 1)[1] for line in text.splitlines()[-2:])
+        found.append((json.loads(losses.removeprefix("losses ")), headline))
+    return found
+
+
+@pytest.mark.nightly
+def test_workers_resume_after_sigkill(tmp_path):
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    with reserved_ports(2) as ports:
+        first, second = _started(cluster_of(ports), killed)
+        note = killed / "backup-0" / "training_metadata.json"
+        while not note.exists() and second.poll() is None:
+            time.sleep(0.05)
+        second.kill()
+        # It cannot go on alone, which it hears from the cluster after a while.
+        first.communicate(timeout=300)
+        second.communicate()
+        assert first.returncode != 0
+    with reserved_ports(2) as ports:
+        resumed, other = _printed(_started(cluster_of(ports), killed))
+    with reserved_ports(2) as ports:
+        expected, _ = _printed(_started(cluster_of(ports), straight))
+    assert resumed == other
+    assert 0 < len(resumed[0]) < len(expected[0]) == 30
+    assert resumed[0] == expected[0][-len(resumed[0]) :]
+    assert resumed[1] == expected[1]

@@ -131,6 +131,11 @@ class TrainingModel(LogitsModel):
             # Some callbacks look at the model before the first step builds it.
             with self.distribute_strategy.scope():
                 self(x[:1])
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if self.built and replicas > 1 and not self.optimizer.built:
+            # A backup is restored outside of the scope, where none can be made.
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
         check_weight_decay(self, self.optimizer)
         given = self._guard.among_callbacks(x, y, *args, **kwargs)
         self._is_checked = is_checked
