@@ -14,7 +14,10 @@ class FGSM(GradientAttack):
 
     For "linf" that is `x + epsilon * sign(gradient)` (Goodfellow et al. 2015). With
     `random_start=True` and `step_size=1.25 * epsilon` it is the attack of fast
-    adversarial training (Wong et al. 2020). One step says little about robustness:
+    adversarial training (Wong et al. 2020). Where most pixels lie at an end of their
+    range, as the background of digits does, a start that is clipped leaves little but
+    corners of the ball, and such training collapses: take `random_start="unclipped"`,
+    as the authors do on MNIST. One step says little about robustness:
     PGD often breaks models that were trained only against FGSM.
 
     Args:

@@ -61,7 +61,8 @@ class GradientAttack(SteppedAttack):
             whole row and the others the most likely class.
         random_start: Where to begin: True for uniform in the ball, False for the image,
             "gaussian" for a normal perturbation of standard deviation 0.001, "surface"
-            for the surface of the ball.
+            for the surface of the ball, "unclipped" for uniform in the ball even where
+            that leaves the range of pixels, as Wong et al. train on MNIST.
         momentum: Share of the last direction kept at each step; 0 for none, 1 in MIM.
         return_best: Whether to return the strongest point met instead of the last,
             which saves one forward pass.

@@ -8,10 +8,8 @@ import tensorflow as tf
 from keras_advdef.attacks.fgsm import FGSM
 from keras_advdef.attacks.gradient_attack import GradientAttack
 from keras_advdef.attacks.stepped_attack import State
-from keras_advdef.core import streams
 from keras_advdef.core.errors import checked_number
 from keras_advdef.core.logits import LogitsFunction
-from keras_advdef.core.random_numbers import fold_in, uniform
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -25,11 +23,6 @@ class NFGSM(GradientAttack):
     noisy image is clipped to the pixel range before the gradient is taken, and the
     result again.
 
-    Where most pixels lie at an end of the range, as the background of digits does,
-    clipped noise leaves little but corners of the ball, and training collapses. There,
-    `clip_noise=False` takes the gradient at the noisy image as it is, as Wong et al.
-    (2020) do on MNIST.
-
     Results may lie `noise_scale * epsilon + step_size` from the image, by default three
     times epsilon. So they say nothing about robustness at epsilon, and evaluations and
     `validation_attack` refuse this attack.
@@ -38,8 +31,6 @@ class NFGSM(GradientAttack):
         epsilon: Number of at least 0. Radius of the ball against which the model is
             trained, in the units of `value_range`; `None` if each call gives it.
         noise_scale: Number of at least 0. Size of the noise, as a multiple of epsilon.
-        clip_noise: Whether the noisy image is clipped to the pixel range before the
-            gradient is taken.
         **kwargs: `step_size` (`None` for epsilon, which follows a
             `PerturbationSchedule`), `loss`, `norm` ("linf" alone), `targeted`,
             `training`, `precision`, `eot_samples` and `value_range`; see
@@ -67,12 +58,10 @@ class NFGSM(GradientAttack):
         epsilon: float | None = None,
         *,
         noise_scale: float = 2.0,
-        clip_noise: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(epsilon, **self.with_settled(kwargs))
         self.noise_scale = checked_number("NFGSM", "noise_scale", noise_scale, low=0.0)
-        self.clip_noise = bool(clip_noise)
 
     def default_step_size(self, epsilon: tf.Tensor) -> tf.Tensor:
         """Returns epsilon."""
@@ -93,12 +82,4 @@ class NFGSM(GradientAttack):
     ) -> State:
         """Returns the state in the noise; see `SteppedAttack.init_state`."""
         noise = self.noise_scale * epsilon
-        state = super().init_state(logits_fn, images, labels, noise, key, run)
-        if self.clip_noise:
-            return state
-        # The same draw as that of the start, which is clipped.
-        drawn = uniform(
-            fold_in(key, streams.GRADIENT_START), tf.unstack(tf.shape(images))
-        )
-        noisy = logits_fn.confined(images + noise * (2.0 * drawn - 1.0))
-        return {**state, "iterate": noisy, "best": noisy}
+        return super().init_state(logits_fn, images, labels, noise, key, run)

@@ -268,7 +268,12 @@ def _unit(vectors: tf.Tensor, norm: str) -> tf.Tensor:
 
 
 def random_point(
-    key: tf.Tensor, images: tf.Tensor, epsilon: float | tf.Tensor, norm: str
+    key: tf.Tensor,
+    images: tf.Tensor,
+    epsilon: float | tf.Tensor,
+    norm: str,
+    *,
+    clip: bool = True,
 ) -> tf.Tensor:
     """Draws points uniformly from the balls around images, clipped to `[0, 1]`.
 
@@ -277,6 +282,7 @@ def random_point(
         images: Centers, shape `(batch, ...)`.
         epsilon: Radius.
         norm: "linf", "l2" or "l1".
+        clip: Whether they are clipped.
 
     Returns:
         Tensor of the shape of `images`.
@@ -292,12 +298,14 @@ def random_point(
     epsilon = per_image(epsilon, images)
     if norm == "linf":
         noise = 2.0 * uniform(key, tf.unstack(tf.shape(images))) - 1.0
-        return tf.clip_by_value(images + epsilon * noise, 0.0, 1.0)
-    count = tf.shape(images)[0]
-    share = 1.0 / value_count(images)
-    radius = per_image(uniform(fold_in(key, 1), [count]) ** share, images)
-    direction = _random_direction(fold_in(key, 0), images, norm)
-    return tf.clip_by_value(images + epsilon * radius * direction, 0.0, 1.0)
+        points = images + epsilon * noise
+    else:
+        count = tf.shape(images)[0]
+        share = 1.0 / value_count(images)
+        radius = per_image(uniform(fold_in(key, 1), [count]) ** share, images)
+        direction = _random_direction(fold_in(key, 0), images, norm)
+        points = images + epsilon * radius * direction
+    return tf.clip_by_value(points, 0.0, 1.0) if clip else points
 
 
 def random_surface_point(

@@ -73,8 +73,8 @@ def harden(
         norm: "linf", "l2" or "l1".
         value_range: Pair `(low, high)`, the range of the pixels.
         recipe: "fast": one step from noise of 2 epsilon (N-FGSM, de Jorge et al. 2022;
-            above a tenth of the range from unclipped noise of epsilon, since with more
-            training collapses on digits; in other norms FGSM from a random start).
+            above a tenth of the range, and in other norms, FGSM from a random start,
+            Wong et al. 2020).
             "pgd": seven steps (Madry et al. 2018). "trades": TRADES with beta 6 (Zhang
             et al. 2019). "trades_awp": the same with weight perturbation (Wu et al.
             2020).

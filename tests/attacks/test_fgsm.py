@@ -33,6 +33,26 @@ class TestFGSM:
         assert inside(result, images, 0.08, "linf")
         assert np.any(result != attack(net, images, labels, seed=1))
 
+    def test_an_unclipped_start_leaves_black_pixels_inside_the_ball(self):
+        """From noise in [-0.1, 0.1], a step of 0.125 ends in [0.025, 0.1]."""
+
+        def model(images):
+            flat = tf.reshape(images, [-1, 16])
+            return tf.concat([0.0 * flat[:, :1], flat[:, :1]], axis=1)
+
+        images, labels = np.zeros((500, 4, 4, 1), "float32"), np.zeros(500, int)
+        clipped, unclipped = (
+            FGSM(0.1, random_start=start, step_size=0.125)(
+                model, images, labels, seed=0
+            ).numpy()[:, 0, 0, 0]
+            for start in (True, "unclipped")
+        )
+        np.testing.assert_allclose(clipped, 0.1, atol=1e-6)
+        assert unclipped.min() < 0.03
+        # Three in eight of the draws end before the surface.
+        inside_ball = unclipped < 0.1 - 1e-6
+        assert np.mean(inside_ball) == pytest.approx(0.375, abs=0.07)
+
     def test_rejects_epsilon_above_the_range(self):
         with pytest.raises(ValueError, match="the width of the value range"):
             FGSM(1.5)

@@ -21,6 +21,17 @@ def test_starts_in_the_ball(kind, norm):
     assert inside(_start(kind, norm=norm), MIDDLE, 0.1, norm)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_unclipped_is_the_same_draw_as_clipped(norm):
+    images, key = tf.zeros((400, 4, 4, 1)), make_key(0)
+    clipped, whole = (
+        first_iterate(kind, images, tf.constant(0.1), norm=norm, key=key).numpy()
+        for kind in (True, "unclipped")
+    )
+    assert whole.min() < 0.0
+    np.testing.assert_array_equal(clipped, np.clip(whole, 0.0, 1.0))
+
+
 def test_surface_and_image():
     np.testing.assert_allclose(distance(_start("surface"), MIDDLE, "linf"), 0.1, 1e-5)
     np.testing.assert_array_equal(_start(False), MIDDLE)

@@ -74,7 +74,7 @@ class Choices:
 def is_large(request: Request) -> bool:
     """Returns whether epsilon is as large as on handwritten digits.
 
-    Then one step from clipped noise makes little but corners of the ball, to which
+    Then one step from a clipped start makes little but corners of the ball, to which
     training overfits.
 
     Args:

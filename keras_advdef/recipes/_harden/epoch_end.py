@@ -128,7 +128,10 @@ class EpochEnd(keras.callbacks.Callback):
         if logs[CHOSEN_BY] > record.best_value:
             record.best_epoch, record.best_value = epoch, float(logs[CHOSEN_BY])
             record.best = weights
-        elif epoch - record.best_epoch >= self._patience:
+        elif (
+            epoch - record.best_epoch >= self._patience
+            and epoch + 1 < self._plan.epochs
+        ):
             record.stopped = (
                 f"stopped early: no better epoch for {self._patience} epochs"
             )
@@ -142,15 +145,16 @@ class EpochEnd(keras.callbacks.Callback):
         self._progress.line(self._line(epoch, logs))
 
     def _plan_anew(self, done: int) -> None:
-        """Counts the time, and changes the plan by the first epoch without a trace."""
+        """Counts the time, and changes the plan by the epochs without a trace."""
         record, plan, now = self._record, self._plan, time.monotonic()
         record.seconds = self._before + now - self._begun
-        if done == self._first + 2:
-            taken = now - self._ended
+        if done == self._first + 1:
+            self._ended = now
+        else:
+            taken = (now - self._ended) / (done - self._first - 1)
             if plan.revise(done, seconds=taken, spent=record.seconds):
                 text = f"Plan: {plan.epochs} epochs, as one takes {duration(taken)}."
                 self._progress.line(text)
-        self._ended = now
         if done >= plan.epochs:
             self.model.stop_training = True
 

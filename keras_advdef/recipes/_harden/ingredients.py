@@ -54,13 +54,11 @@ def crafting(request: Request, precision: str) -> Attack:
             return_best=False,
             **shared,
         )
-    if request.norm == "linf" and is_large(request):
-        return NFGSM(epsilon, noise_scale=1.0, clip_noise=False, **shared)
-    if request.norm == "linf":
+    if request.norm == "linf" and not is_large(request):
         return NFGSM(epsilon, **shared)
     return FGSM(
         epsilon,
-        random_start=True,
+        random_start="unclipped" if is_large(request) else True,
         step_size=_FAST_STEP * epsilon,
         norm=request.norm,
         **shared,
@@ -169,7 +167,7 @@ class OptimizerSchedule(keras.callbacks.Callback):
     Args:
         peak: Largest rate.
         steps: Steps of an epoch.
-        plan: How many epochs there are, which the second one may change.
+        plan: How many epochs there are, which may change.
         averaging: Share of the old average that later steps keep; 0 for no average.
     """
 

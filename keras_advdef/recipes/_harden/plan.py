@@ -20,11 +20,12 @@ _SELECTION_PASSES, _GUARD_PASSES = 31.0, 36.0
 _GUARDED = 200
 _STATISTICS_BATCHES = 20
 _SPARE = 1.05
+_TOLERANCE = 0.1
 
 
 @dataclasses.dataclass(kw_only=True)
 class Plan:
-    """How long what takes; the second epoch may change it.
+    """How long what takes; whole epochs may change it.
 
     Attributes:
         epochs: Passes over the training images.
@@ -32,7 +33,6 @@ class Plan:
         seconds_per_epoch: Expected.
         evaluation_seconds: Expected for the evaluation afterwards.
         training_seconds: Allowed for the training, or `None`.
-        is_revised: Whether a whole epoch has been timed.
     """
 
     epochs: int
@@ -40,10 +40,9 @@ class Plan:
     seconds_per_epoch: float
     evaluation_seconds: float
     training_seconds: float | None = None
-    is_revised: bool = False
 
     def revise(self, done: int, *, seconds: float, spent: float) -> bool:
-        """Plans anew after a whole epoch was timed, if time is limited.
+        """Plans anew where time is limited and the plan is off by more than a tenth.
 
         Args:
             done: Epochs done.
@@ -53,13 +52,14 @@ class Plan:
         Returns:
             Whether there are more or fewer epochs now.
         """
-        if self.training_seconds is None or self.is_revised:
+        if self.training_seconds is None:
             return False
-        self.is_revised, before = True, self.epochs
         left = max(0, int((self.training_seconds - spent) / max(seconds, 1e-9)))
-        self.epochs = min(MOST_EPOCHS, done + left)
-        self.seconds_per_epoch = seconds
-        return self.epochs != before
+        epochs = min(MOST_EPOCHS, done + left)
+        if abs(epochs - self.epochs) <= _TOLERANCE * self.epochs:
+            return False
+        self.epochs, self.seconds_per_epoch = epochs, seconds
+        return True
 
     @property
     def sentence(self) -> str:

@@ -80,7 +80,11 @@ class TestRevise:
         plan = self._plan(training_seconds=100.0)
         assert plan.revise(2, seconds=seconds, spent=10.0)
         assert plan.epochs == epochs
-        assert not plan.revise(3, seconds=8.0, spent=18.0)
+
+    def test_not_where_it_is_nearly_right(self):
+        plan = self._plan(training_seconds=100.0)
+        assert not plan.revise(10, seconds=2.1, spent=20.0)
+        assert plan.epochs == 50
 
     def test_never_below_what_is_done(self):
         plan = self._plan(training_seconds=5.0)
