@@ -8,7 +8,9 @@ from keras_advdef_command.refusal import refusal
 # Other public names that belong to a defence, with the name of its card.
 _PARTS = {
     "AdversarialTrainingModel": "AdversarialCrossEntropy",
+    "CatastrophicOverfittingGuard": "AdversarialCrossEntropy",
     "HardenedModel": "AdversarialCrossEntropy",
+    "MixedImages": "AdversarialCrossEntropy",
     "PerturbationSchedule": "AdversarialCrossEntropy",
     "SwapAveragedWeights": "AdversarialCrossEntropy",
     "harden": "AdversarialCrossEntropy",
