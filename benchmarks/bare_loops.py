@@ -5,6 +5,7 @@ same passes are as fast at best, but of several instances of a loop more are slo
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -76,3 +77,40 @@ def bare_passes(
         return second(images) if forwards else moved
 
     return run
+
+
+def training_loop(
+    model: keras.Model,
+    batches: tf.data.Dataset,
+    losses: Callable[[tf.Tensor, tf.Tensor, Any], tf.Tensor],
+    *,
+    craft: Callable[[tf.Tensor, tf.Tensor], Any] = lambda images, labels: None,
+) -> Callable[[], float]:
+    """Returns one epoch of a training step written by hand, without Keras's `fit`.
+
+    Args:
+        model: The trained model.
+        batches: Images and labels.
+        losses: Gives the loss of each image from images, labels and what was crafted.
+        craft: Makes of images and labels what no gradient passes.
+    """
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(model.trainable_variables)
+    mean = keras.metrics.Mean()
+
+    @tf.function
+    def step(images: tf.Tensor, labels: tf.Tensor) -> None:
+        crafted = craft(images, labels)
+        with tf.GradientTape() as tape:
+            value = tf.reduce_mean(losses(images, labels, crafted))
+        gradients = tape.gradient(value, model.trainable_variables)
+        pairs = zip(gradients, model.trainable_variables, strict=True)
+        optimizer.apply_gradients(pairs)
+        mean.update_state(value)
+
+    def loop() -> float:
+        for images, labels in batches:
+            step(images, labels)
+        return float(mean.result())
+
+    return loop

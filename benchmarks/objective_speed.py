@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from bare_loops import training_loop
 from madry_network import madry_network, noise
 from timing import interleave, parse_arguments, print_report, verdict
 
@@ -177,27 +178,12 @@ CASES = {
 def by_hand(case: Case, batches: tf.data.Dataset) -> Callable[[], Any]:
     """Returns a loop around a hand-written step, without Keras's `fit`."""
     model = madry_network()
-    optimizer = keras.optimizers.Adam()
-    optimizer.build(model.trainable_variables)
-    mean = keras.metrics.Mean()
 
-    @tf.function
-    def step(images: tf.Tensor, labels: tf.Tensor) -> None:
-        adversarial = tf.stop_gradient(case.craft(model, images, labels))
-        with tf.GradientTape() as tape:
-            losses = case.losses(model, images, labels, adversarial)
-            value = tf.reduce_mean(losses)
-        gradients = tape.gradient(value, model.trainable_variables)
-        pairs = zip(gradients, model.trainable_variables, strict=True)
-        optimizer.apply_gradients(pairs)
-        mean.update_state(value)
+    def craft(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        return tf.stop_gradient(case.craft(model, images, labels))
 
-    def loop() -> float:
-        for images, labels in batches:
-            step(images, labels)
-        return float(mean.result())
-
-    return loop
+    losses = functools.partial(case.losses, model)
+    return training_loop(model, batches, losses, craft=craft)
 
 
 def by_fit(case: Case, batches: tf.data.Dataset) -> Callable[[], Any]:

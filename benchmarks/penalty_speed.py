@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from bare_loops import training_loop
 from madry_network import madry_network, noise
 from timing import interleave, parse_arguments, print_report, verdict
 
@@ -127,27 +128,12 @@ def by_hand(
 ) -> Callable[[], Any]:
     """Returns a loop around a hand-written step, without Keras's `fit`."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)
-    optimizer = keras.optimizers.Adam()
-    optimizer.build(model.trainable_variables)
-    mean = keras.metrics.Mean()
 
-    @tf.function
-    def step(images: tf.Tensor, labels: tf.Tensor) -> None:
-        with tf.GradientTape() as tape:
-            extra = penalty(model, images, labels)
-            losses = loss(labels, model(images, training=True)) + extra
-            value = tf.reduce_mean(losses)
-        gradients = tape.gradient(value, model.trainable_variables)
-        pairs = zip(gradients, model.trainable_variables, strict=True)
-        optimizer.apply_gradients(pairs)
-        mean.update_state(value)
+    def losses(images: tf.Tensor, labels: tf.Tensor, _: None) -> tf.Tensor:
+        extra = penalty(model, images, labels)
+        return loss(labels, model(images, training=True)) + extra
 
-    def loop() -> float:
-        for images, labels in batches:
-            step(images, labels)
-        return float(mean.result())
-
-    return loop
+    return training_loop(model, batches, losses)
 
 
 def by_fit(

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.keras_private import (
-    flat_layers,
+    learning_normalizations,
     recorded_moments,
     seed_state_variables,
 )
@@ -43,11 +43,7 @@ class BatchStatistics:
     """
 
     def __init__(self, owner: str, model: keras.Model, *, adversarial: bool) -> None:
-        self.layers = [
-            layer
-            for layer in flat_layers(model)
-            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-        ]
+        self.layers = learning_normalizations(model)
         for layer in self.layers:
             if layer.renorm:
                 rule = "one without batch renormalisation"

@@ -9,7 +9,6 @@ import numpy as np
 from keras_advdef.attacks.fgsm import FGSM
 from keras_advdef.attacks.pgd import PGD
 from keras_advdef.callbacks._attacked_accuracy import attacked_accuracy
-from keras_advdef.callbacks._variable_values import assign_values, values_of
 from keras_advdef.core.errors import (
     checked_choice,
     checked_integer,
@@ -19,6 +18,11 @@ from keras_advdef.core.errors import (
 )
 from keras_advdef.core.labels import checked_class_labels
 from keras_advdef.core.progress import Progress, progress_of
+from keras_advdef.core.training_state import (
+    assign_values,
+    training_state,
+    values_of,
+)
 
 _OWNER = "CatastrophicOverfittingGuard"
 _FGSM, _PGD = "probe_fgsm_accuracy", "probe_pgd_accuracy"
@@ -167,11 +171,11 @@ class CatastrophicOverfittingGuard(keras.callbacks.Callback):
         return fgsm, pgd
 
     def _keep(self, when: str, fgsm: float, pgd: float) -> None:
-        self._best = _Best(when, fgsm, pgd, values_of(_state(self.model)))
+        self._best = _Best(when, fgsm, pgd, values_of(training_state(self.model)))
 
     def _go_back(self, epoch: int, best: "_Best", found: tuple[float, float]) -> None:
         model = self.model
-        assign_values(model, _state(model), best.state)
+        assign_values(model, training_state(model), best.state)
         self.collapses.append(epoch)
         if self.on_collapse is not None:
             self.on_collapse(model)
@@ -205,14 +209,6 @@ class _Best(NamedTuple):
     fgsm: float
     pgd: float
     state: list[np.ndarray]
-
-
-def _state(model: keras.Model) -> list[keras.Variable]:
-    """Returns all variables that training changes, except metrics."""
-    if not model.optimizer.built:
-        with model.distribute_strategy.scope():
-            model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
 
 
 def _learning_rate(model: keras.Model) -> keras.Variable:

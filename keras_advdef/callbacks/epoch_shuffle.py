@@ -27,6 +27,9 @@ class EpochShuffle(keras.callbacks.Callback):
     Args:
         seed: Integer in `[0, 2**31)`.
 
+    Attributes:
+        epoch: Variable with the number of the epoch, for more draws that depend on it.
+
     Raises:
         ValueError: If the seed is not such an integer.
 
@@ -48,12 +51,12 @@ class EpochShuffle(keras.callbacks.Callback):
         self.seed = checked_seed("EpochShuffle", seed) or 0
         # Data sets read the variable on the host.
         with tf.device("CPU:0"):
-            self._epoch = tf.Variable(0, dtype=tf.int32, trainable=False, name="epoch")
+            self.epoch = tf.Variable(0, dtype=tf.int32, trainable=False, name="epoch")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the epoch whose order is used next."""
         del logs
-        self._epoch.assign(epoch)
+        self.epoch.assign(epoch)
 
     def dataset(
         self,
@@ -97,7 +100,7 @@ class EpochShuffle(keras.callbacks.Callback):
         return counted.prefetch(2)
 
     def _order(self, count: int) -> tf.Tensor:
-        key = tf.stack([self.seed, self._epoch.read_value()])
+        key = tf.stack([self.seed, self.epoch.read_value()])
         return tf.random.experimental.stateless_shuffle(
             tf.range(count), key, alg="philox"
         )

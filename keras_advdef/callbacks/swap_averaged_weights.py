@@ -9,13 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.callbacks._batch_statistics import BatchStatistics, is_attacked
-from keras_advdef.callbacks._variable_values import assign_values, values_of
 from keras_advdef.callbacks.catastrophic_overfitting_guard import (
     CatastrophicOverfittingGuard,
 )
 from keras_advdef.core.errors import checked_integer, invalid
 from keras_advdef.core.image_source import is_dataset
 from keras_advdef.core.keras_training import averaged_weights, running_callbacks
+from keras_advdef.core.training_state import (
+    assign_values,
+    build_optimizer,
+    values_of,
+)
 
 _OWNER = "SwapAveragedWeights"
 _EARLIER = (keras.callbacks.BackupAndRestore, CatastrophicOverfittingGuard)
@@ -165,11 +169,8 @@ class SwapAveragedWeights(keras.callbacks.Callback):
         self._is_training, self._raw, self._statistics = False, None, None
 
     def _averages(self) -> list[tuple[keras.Variable, keras.Variable]]:
-        optimizer = self.model.optimizer
-        if not optimizer.built:
-            with self.model.distribute_strategy.scope():
-                optimizer.build(self.model.trainable_variables)
-        return averaged_weights(optimizer)
+        build_optimizer(self.model)
+        return averaged_weights(self.model.optimizer)
 
     def _put_in(self) -> None:
         """Puts averaged weights and their statistics in, once there are any."""

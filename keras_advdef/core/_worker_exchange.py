@@ -1,6 +1,5 @@
 """WorkerExchange: arrays from every worker of a cluster to all of them."""
 
-import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_advdef.core.digest import array_digest
 from keras_advdef.core.untrusted import read_npz_stream
 
 Arrays = dict[str, np.ndarray]
@@ -90,11 +90,7 @@ class WorkerExchange:
         Args:
             *arrays: Those of this worker.
         """
-        digest = hashlib.sha256()
-        for each in arrays:
-            digest.update(f"{each.shape} {each.dtype} ".encode())
-            digest.update(np.ascontiguousarray(each).data)
-        mine = np.frombuffer(digest.digest(), np.uint8)
+        mine = np.frombuffer(array_digest(*arrays).encode(), np.uint8)
         found = self.gather(lambda: {"digest": mine})
         return len({each["digest"].tobytes() for each in found}) == 1
 

@@ -39,6 +39,7 @@ __all__ = [
     "in_stateless_scope",
     "inbound_tensors",
     "inner_layers",
+    "learning_normalizations",
     "make_default_seed",
     "preserve_losses",
     "producer",
@@ -217,6 +218,29 @@ def twin_layer(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Lay
     # `setattr` would make Keras track the attributes as those of an unbuilt layer.
     twin.__dict__.update({**layer.__dict__, **fresh, **attributes})
     return twin
+
+
+def learning_normalizations(
+    model: keras.Model,
+) -> list[keras.layers.BatchNormalization]:
+    """Returns the layers of batch normalization whose statistics training changes.
+
+    Args:
+        model: Any model.
+
+    Example:
+
+    >>> layers = [keras.layers.BatchNormalization(trainable=each) for each in (0, 1)]
+    >>> model = keras.Sequential([keras.Input((2,)), *layers])
+    >>> found = keras_advdef.core.keras_private.learning_normalizations(model)
+    >>> found == layers[1:]
+    True
+    """
+    return [
+        layer
+        for layer in flat_layers(model)
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_advdef.core.export_model import export_model
-from keras_advdef.core.files import atomic_replace, atomic_write, atomic_write_text
+from keras_advdef.core.files import atomic_write, atomic_write_text
 from keras_advdef.evaluation import RobustnessReport, compare_reports
 from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.recipes._harden.curves import epsilon_figure, training_figure
@@ -93,8 +93,7 @@ class HardenedModel:
         for name, report in ((BEFORE, self.before), (AFTER, self.after)):
             report.save(folder / name)
         atomic_write(folder / MODEL, self.model.save)
-        with atomic_replace(folder / SERVED):
-            export_model(self.model, folder / SERVED, verbose=False)
+        export_model(self.model, folder / SERVED, verbose=False)
         figures = {"report.png": self.plot()}
         if self.example is not None:
             text = self.facts["epsilon_text"]

@@ -26,6 +26,7 @@ from keras_advdef.core.model_inputs import (
     image_spec,
     single_input,
 )
+from keras_advdef.core.training_state import build_optimizer
 from keras_advdef.training._batches import (
     Batch,
     FirstBatchCheck,
@@ -132,10 +133,9 @@ class TrainingModel(LogitsModel):
             with self.distribute_strategy.scope():
                 self(x[:1])
         replicas = self.distribute_strategy.num_replicas_in_sync
-        if self.built and replicas > 1 and not self.optimizer.built:
+        if self.built and replicas > 1:
             # A backup is restored outside of the scope, where none can be made.
-            with self.distribute_strategy.scope():
-                self.optimizer.build(self.trainable_variables)
+            build_optimizer(self)
         check_weight_decay(self, self.optimizer)
         given = self._guard.among_callbacks(x, y, *args, **kwargs)
         self._is_checked = is_checked

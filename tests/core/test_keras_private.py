@@ -313,3 +313,12 @@ def test_half_made_layers_have_none():
     layer = object.__new__(keras.layers.Dense)
     with pytest.raises(AttributeError, match="_dtype_policy"):
         layer._dtype_policy  # noqa: B018
+
+
+def test_learning_normalizations():
+    frozen = keras.Sequential([keras.layers.BatchNormalization()])
+    frozen.trainable = False
+    learning = keras.layers.BatchNormalization()
+    nested = keras.Sequential([keras.layers.Dense(2), learning])
+    model = keras.Sequential([keras.Input((2,)), frozen, nested])
+    assert keras_private.learning_normalizations(model) == [learning]

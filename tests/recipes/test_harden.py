@@ -241,6 +241,40 @@ class TestData:
         assert hardened.facts["data"].startswith("81 training images, 4 to choose")
         assert "9 of 90 training images are held out" in hardened.facts["notes"][0]
 
+    def test_a_shuffled_data_set_can_be_continued(self, tmp_path):
+        """It holds the same images in another order in each pass."""
+
+        def data(seed):
+            pairs = tf.data.Dataset.from_tensor_slices(_DATA)
+            return pairs.shuffle(90, seed=seed).batch(7)
+
+        folder, arguments = tmp_path / "out", {"epochs": 2, "held_out": None}
+        with pytest.raises(KeyboardInterrupt):
+            _hardened(
+                small_net(),
+                data=data(1),
+                output=folder,
+                verbose=Lines("epoch 1 of 2"),
+                **arguments,
+            )
+        resumed = _hardened(small_net(), data=data(2), output=folder, **arguments)
+        straight = _hardened(small_net(), data=data(3), **arguments)
+        assert resumed.history == straight.history
+
+    def test_a_stream_can_be_continued(self, tmp_path):
+        folder = tmp_path / "out"
+        with pytest.raises(KeyboardInterrupt):
+            _hardened(
+                small_net(),
+                data=_Drawn(seed=1),
+                output=folder,
+                epochs=2,
+                verbose=Lines("epoch 1 of 2"),
+            )
+        lines = Lines()
+        _hardened(small_net(), data=_Drawn(), output=folder, epochs=2, verbose=lines)
+        assert "Continuing after epoch 1." in lines.lines
+
     def test_streams_what_is_drawn_anew(self):
         hardened = _hardened(small_net(), data=_Drawn(), epochs=1)
         assert "that of train_data" in " ".join(hardened.facts["notes"])
@@ -251,9 +285,9 @@ class TestData:
 class _Drawn(keras.utils.PyDataset):
     """Batches that are darkened anew in each pass."""
 
-    def __init__(self):
+    def __init__(self, seed=0):
         super().__init__()
-        self._generator = np.random.default_rng(0)
+        self._generator = np.random.default_rng(seed)
 
     def __len__(self):
         return 5

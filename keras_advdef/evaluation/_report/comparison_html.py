@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from keras_advdef.core.pictures import figure_url
 from keras_advdef.core.text import printable
 from keras_advdef.evaluation._report.comparison_rows import comparison_rows
 from keras_advdef.evaluation._report.curve_figure import curve_figure
 from keras_advdef.evaluation._report.page import render_page, shares
-from keras_advdef.evaluation._report.page_images import figure_url
 from keras_advdef.evaluation._report.plain_words import plain_words
 from keras_advdef.evaluation._report.report_html import NARROW_DPI, WIDE_DPI
 from keras_advdef.evaluation._report.report_markdown import about

@@ -1,13 +1,11 @@
 """Pictures inside an HTML page: data URLs of figures and of a gallery's images."""
 
-import base64
 import dataclasses
-import io
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from keras_advdef.core.pictures import data_url
 from keras_advdef.evaluation._measure.gallery import Gallery
 from keras_advdef.evaluation._report.class_label import class_label
 from keras_advdef.evaluation._report.draw_gallery import magnified, norm_label
@@ -71,21 +69,11 @@ def triptychs(gallery: Gallery | None, data: dict[str, Any]) -> list[Triptych]:
     return found
 
 
-def figure_url(figure: Any, *, dpi: int) -> str:
-    """Returns a matplotlib figure as a data URL.
-
-    Args:
-        figure: The figure.
-        dpi: Pixels per inch.
-    """
-    return _url(lambda buffer: figure.savefig(buffer, format="png", dpi=dpi))
-
-
 def _image_url(image: np.ndarray) -> str:
     from matplotlib.image import imsave
 
     scaled = reduced(image)
-    return _url(
+    return data_url(
         lambda buffer: imsave(
             buffer, scaled, format="png", cmap="gray", vmin=0.0, vmax=1.0
         )
@@ -103,9 +91,3 @@ def reduced(image: np.ndarray) -> np.ndarray:
     height, width = min(step, image.shape[0]), min(step, image.shape[1])
     part = image[: rows * height, : cols * width]
     return part.reshape(rows, height, cols, width, *image.shape[2:]).mean(axis=(1, 3))
-
-
-def _url(write: Callable[[io.BytesIO], object]) -> str:
-    buffer = io.BytesIO()
-    write(buffer)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

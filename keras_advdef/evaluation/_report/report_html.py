@@ -3,13 +3,13 @@
 import dataclasses
 from typing import Any
 
+from keras_advdef.core.pictures import figure_url
 from keras_advdef.core.text import printable
 from keras_advdef.evaluation._measure.gallery import Gallery
 from keras_advdef.evaluation._report.epsilon_words import epsilon_label
 from keras_advdef.evaluation._report.page import Share, render_page, shares
 from keras_advdef.evaluation._report.page_images import (
     Triptych,
-    figure_url,
     triptychs,
 )
 from keras_advdef.evaluation._report.plain_words import plain_words

@@ -1,6 +1,5 @@
 """identity_of: the values that identify an evaluation."""
 
-import hashlib
 import json
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 import keras_advdef
 from keras_advdef.attacks.attack import Attack
 from keras_advdef.attacks.transfer import Transfer
+from keras_advdef.core.digest import array_digest
 from keras_advdef.evaluation._request.evaluated_model import EvaluatedModel
 from keras_advdef.evaluation._request.request import Request
 
@@ -21,7 +21,7 @@ def identity_of(request: Request) -> dict[str, object]:
     attacks = request.attacks
     return {
         "model": request.evaluated.fingerprint,
-        "data": _digest(request.images, np.asarray(request.labels)),
+        "data": array_digest(request.images, np.asarray(request.labels)),
         "epsilon": request.epsilon,
         "norm": request.norm,
         "further norms": [list(ball) for ball in request.further],
@@ -50,11 +50,3 @@ def _settings(attack: Attack) -> str:
 
 def _fingerprint(evaluated: EvaluatedModel | None) -> str | None:
     return None if evaluated is None else evaluated.fingerprint
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

@@ -39,8 +39,6 @@ class Batches(keras.callbacks.Callback):
         super().__init__()
         self._shuffle = EpochShuffle(seed)
         self._seed, self._low = seed, low
-        with tf.device("CPU:0"):
-            self._epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         if data.stream is not None:
             self.dataset = data.stream
             return
@@ -63,7 +61,6 @@ class Batches(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the epoch whose order and shifts are used next."""
         self._shuffle.on_epoch_begin(epoch, logs)
-        self._epoch.assign(epoch)
 
     def _plain(
         self, number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]
@@ -76,7 +73,8 @@ class Batches(keras.callbacks.Callback):
         self, number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = self._plain(number, batch)
-        key = fold_in(fold_in(make_key(self._seed), self._epoch), number)
+        epoch = tf.cast(self._shuffle.epoch, tf.int64)
+        key = fold_in(fold_in(make_key(self._seed), epoch), number)
         images = mirrored(images, fold_in(key, 0))
         return shifted(images, fold_in(key, 1), self._low), labels
 

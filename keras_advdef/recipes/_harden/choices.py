@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from keras_advdef.core.keras_private import flat_layers
+from keras_advdef.core.keras_private import learning_normalizations
 from keras_advdef.core.model_inputs import add_channels
 from keras_advdef.recipes._harden.request import Request
 from keras_advdef.recipes._harden.training_data import TrainingData
@@ -51,7 +51,7 @@ class Choices:
         warm_up = request.warm_up
         if warm_up is None:
             warm_up = is_large(request)
-        normalizes = _learns_statistics(request.model)
+        normalizes = bool(learning_normalizations(request.model))
         rate = request.learning_rate
         if rate is None:
             rate = _SGD_RATE if normalizes else _ADAM_RATE
@@ -102,10 +102,3 @@ def _augments(
         return True, f"{text} (augment=False turns them off)"
     text = f"none, as images are not square, in colour and of {_LEAST_SIDE} pixels"
     return False, f"{text} or more (augment=True shifts and mirrors them)"
-
-
-def _learns_statistics(model: keras.Model) -> bool:
-    return any(
-        isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-        for layer in flat_layers(model)
-    )

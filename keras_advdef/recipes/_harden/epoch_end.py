@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_advdef.core.progress import Progress, time_left
 from keras_advdef.core.text import duration
-from keras_advdef.recipes._harden.journal import Journal, kept_variables
+from keras_advdef.recipes._harden.journal import Journal
 from keras_advdef.recipes._harden.plan import Plan
 from keras_advdef.recipes._harden.training_data import LabelledArrays
 
@@ -139,7 +139,7 @@ class EpochEnd(keras.callbacks.Callback):
         self._plan_anew(epoch + 1)
         self._journal.keep(
             {"plan": dataclasses.asdict(self._plan), "record": record.to_json()},
-            kept_variables(self.model),
+            self.model,
             record.best,
         )
         self._progress.line(self._line(epoch, logs))

@@ -3,7 +3,6 @@
 import functools
 import io
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,13 @@ from keras_advdef.core.files import (
     remove_partial_files,
     write_errors_as,
 )
+from keras_advdef.core.training_state import (
+    assign_values,
+    training_state,
+    values_of,
+)
 from keras_advdef.core.untrusted import read_errors_as
 from keras_advdef.recipes._harden.request import OWNER
-from keras_advdef.training import AdversarialTrainingModel
 
 FACTS = "hardened.json"
 _STATE = "training.npz"
@@ -53,40 +56,41 @@ class Journal:
         elif (output / _STATE).exists():
             self._load(output / _STATE)
 
-    def restore(
-        self, variables: Sequence[keras.Variable], best: list[np.ndarray] | None = None
-    ) -> list[np.ndarray] | None:
-        """Sets variables to what was kept, and returns the best weights so far.
+    def restore(self, model: keras.Model) -> list[np.ndarray]:
+        """Puts the state that was kept into a model.
 
         Args:
-            variables: In the order in which they were kept.
-            best: What to return if none were kept.
+            model: The compiled and built training model.
+
+        Returns:
+            The best weights so far.
         """
         if self.facts is None:
-            return best
-        for index, variable in enumerate(variables):
-            variable.assign(self._arrays[f"variable {index}"])
-        count = self.facts["best count"]
-        return [self._arrays[f"best {index}"] for index in range(count)] or best
+            return []
+        state = training_state(model)
+        values = [self._arrays[f"variable {index}"] for index in range(len(state))]
+        assign_values(model, state, values)
+        return [self._arrays[f"best {i}"] for i in range(self.facts["best count"])]
 
     def keep(
         self,
         facts: dict[str, Any],
-        variables: Sequence[keras.Variable],
+        model: keras.Model,
         best: list[np.ndarray],
     ) -> None:
         """Writes how far the training is.
 
         Args:
             facts: JSON values.
-            variables: All that a later step depends on.
+            model: The training model.
             best: Weights of the best epoch.
         """
         self.facts = {**facts, "best count": len(best)}
         if self._output is None:
             return
         stored = json.dumps({"identity": self._identity, "facts": self.facts})
-        arrays = {f"variable {i}": each.numpy() for i, each in enumerate(variables)}
+        values = values_of(training_state(model))
+        arrays = {f"variable {i}": each for i, each in enumerate(values)}
         arrays |= {f"best {i}": each for i, each in enumerate(best)}
         text = np.frombuffer(stored.encode(), np.uint8)
         save = functools.partial(_save, arrays={**arrays, _STORED: text})
@@ -146,21 +150,6 @@ class Journal:
             return invalid(OWNER, "output", rule, str(self._output), advice=said)
 
         return refuse
-
-
-def kept_variables(model: AdversarialTrainingModel) -> Sequence[keras.Variable]:
-    """Returns all that a training step depends on: weights, optimizer, random states.
-
-    Args:
-        model: The compiled and built training model.
-    """
-    if not model.optimizer.built:
-        with model.distribute_strategy.scope():
-            model.optimizer.build(model.trainable_variables)
-    metrics = {id(each) for metric in model.metrics for each in metric.variables}
-    found = [each for each in model.variables if id(each) not in metrics]
-    known = {id(each) for each in found}
-    return found + [each for each in model.optimizer.variables if id(each) not in known]
 
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:

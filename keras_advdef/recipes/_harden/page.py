@@ -1,9 +1,8 @@
 """Renders the page of a hardened model."""
 
-import base64
-import io
 from typing import TYPE_CHECKING, Any
 
+from keras_advdef.core.pictures import figure_url
 from keras_advdef.core.text import duration
 from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.recipes._harden.curves import epsilon_figure
@@ -40,10 +39,10 @@ def hardened_page(hardened: "HardenedModel") -> str:
         ],
         headline=hardened.after.headline,
         about=_about(facts),
-        curves=_url(hardened.plot()),
+        curves=figure_url(hardened.plot(), dpi=_DPI),
         example=None
         if example is None
-        else _url(epsilon_figure(example, facts["epsilon_text"])),
+        else figure_url(epsilon_figure(example, facts["epsilon_text"]), dpi=_DPI),
     )
 
 
@@ -69,9 +68,3 @@ def _about(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["stopped"]:
         rows.append(("end of training", facts["stopped"]))
     return [*rows, *(("note", each) for each in facts["notes"])]
-
-
-def _url(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

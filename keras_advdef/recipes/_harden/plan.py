@@ -17,8 +17,9 @@ _LONGER_AFTER = 2.0
 # epoch (PGD-10), and for the guard (PGD-10 and FGSM).
 _STEP_PASSES = {"fast": 6.0, "pgd": 24.0, "trades": 27.0}
 _SELECTION_PASSES, _GUARD_PASSES = 31.0, 36.0
-_GUARDED = 200
-_STATISTICS_BATCHES = 20
+# Images on which the guard notices a collapse, and batches from which averaged weights
+# get statistics.
+PROBES, STATISTICS_BATCHES = 200, 20
 _SPARE = 1.05
 _TOLERANCE = 0.1
 
@@ -121,9 +122,9 @@ def _extra(request: Request, data: TrainingData) -> float:
     kind = "trades" if request.recipe.startswith("trades") else request.recipe
     passes = len(data.selection) * _SELECTION_PASSES
     if kind == "fast" and request.guard:
-        passes += min(_GUARDED, len(data.selection)) * _GUARD_PASSES
+        passes += min(PROBES, len(data.selection)) * _GUARD_PASSES
     extra = passes / (request.batch_size * _STEP_PASSES[kind])
     if request.averaging > 0.0:
         steps = data.batches_per_epoch(request.batch_size)
-        extra += min(_STATISTICS_BATCHES, steps)
+        extra += min(STATISTICS_BATCHES, steps)
     return extra

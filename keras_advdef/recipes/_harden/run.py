@@ -1,7 +1,6 @@
 """The steps of `harden` in their order."""
 
 import dataclasses
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from keras_advdef.callbacks.catastrophic_overfitting_guard import (
 )
 from keras_advdef.callbacks.perturbation_schedule import PerturbationSchedule
 from keras_advdef.callbacks.swap_averaged_weights import SwapAveragedWeights
+from keras_advdef.core.digest import array_digest
 from keras_advdef.core.errors import is_rejection
 from keras_advdef.core.model_inputs import (
     add_channels,
@@ -35,18 +35,23 @@ from keras_advdef.recipes._harden.ingredients import (
     selecting,
     trainer,
 )
-from keras_advdef.recipes._harden.journal import Journal, kept_variables
-from keras_advdef.recipes._harden.plan import MOST_EPOCHS, Plan, planned
+from keras_advdef.recipes._harden.journal import Journal
+from keras_advdef.recipes._harden.plan import (
+    MOST_EPOCHS,
+    PROBES,
+    STATISTICS_BATCHES,
+    Plan,
+    planned,
+)
 from keras_advdef.recipes._harden.request import OWNER, Request
 from keras_advdef.recipes._harden.timing import chosen_precision, seconds_per_step
 from keras_advdef.recipes._harden.training_data import TrainingData
 from keras_advdef.recipes.hardened_model import AFTER, BEFORE, MODEL, HardenedModel
 from keras_advdef.training import AdversarialTrainingModel
 
-_WARM_UP_SHARE = 0.2
+# Of the steps, while epsilon grows.
+_GROWING_SHARE = 0.2
 _LEAST_PATIENCE = 5
-# Images on which a collapse is noticed.
-_PROBES = 200
 # Images of the picture of epsilon.
 _SHOWN = 4
 # What changes no result.
@@ -89,8 +94,6 @@ class Hardening:
             build_model(request.model, images.shape[1:])
         check_image_shape(OWNER, request.model, add_channels(images))
         self.journal = Journal(request.output, self._identity())
-        self._precision = ""
-        self._notes: tuple[str, ...] = ()
 
     def _identity(self) -> dict[str, Any]:
         """What two calls must share so that one continues the other."""
@@ -100,13 +103,10 @@ class Hardening:
             for field in dataclasses.fields(request)
             if field.name not in _NAMES
         }
-        weights = hashlib.sha256()
-        for each in request.model.get_weights():
-            weights.update(np.ascontiguousarray(each).tobytes())
         data = self.data
         return {
-            "model": weights.hexdigest(),
-            "train_data": data.arrays.fingerprint(),
+            "model": array_digest(*request.model.get_weights()),
+            "train_data": data.fingerprint(),
             "validation_data": [
                 each.fingerprint() for each in (data.selection, data.report)
             ],
@@ -129,7 +129,7 @@ class Hardening:
             before=before,
             after=after,
             history=record.history,
-            facts=self._facts(record),
+            facts=self._facts(record, training),
             example=self._example(),
         )
         if request.output is not None:
@@ -151,7 +151,7 @@ class Hardening:
             example=self._example(),
         )
 
-    def _facts(self, record: Record) -> dict[str, Any]:
+    def _facts(self, record: Record, training: Training) -> dict[str, Any]:
         request, data = self.request, self.data
         return {
             "recipe": request.recipe,
@@ -164,8 +164,8 @@ class Hardening:
             "best_epoch": record.best_epoch,
             "stopped": record.stopped,
             "seconds": record.seconds,
-            "precision": self._precision,
-            "notes": list(self._notes),
+            "precision": training.precision,
+            "notes": [*data.notes, *training.choices.notes],
             "data": f"{len(data.arrays)} training images, {len(data.selection)} to "
             f"choose the epoch, {len(data.report)} for the reports",
             "versions": versions(),
@@ -236,15 +236,13 @@ class Hardening:
         """Plans and trains, or continues; leaves the best weights in the model."""
         request, known = self.request, self.journal.facts
         first = request.model.get_weights()
-        self._notes = (*self.data.notes, *training.choices.notes)
-        for note in self._notes:
+        for note in (*self.data.notes, *training.choices.notes):
             self._progress.line(note)
         plan = (
             Plan(**known["plan"])
             if known
             else self._planned(training, evaluation_seconds)
         )
-        self._precision = plan.precision
         self._progress.line(plan.sentence)
         record = self._restored(training.model)
         try:
@@ -270,8 +268,8 @@ class Hardening:
         """Returns the record of a stopped run, its state in the model, or a new one."""
         if self.journal.facts is None:
             return Record()
-        best = self.journal.restore(kept_variables(model))
-        record = Record(**self.journal.facts["record"], best=best or [])
+        best = self.journal.restore(model)
+        record = Record(**self.journal.facts["record"], best=best)
         self._progress.line(f"Continuing after epoch {record.epochs}.")
         return record
 
@@ -282,7 +280,9 @@ class Hardening:
         per_epoch = data.batches_per_epoch(request.batch_size)
         averaging = None
         if request.averaging > 0.0:
-            averaging = SwapAveragedWeights(training.batches.dataset)
+            averaging = SwapAveragedWeights(
+                training.batches.dataset, most=STATISTICS_BATCHES
+            )
         end = EpochEnd(
             record,
             self.journal,
@@ -327,8 +327,8 @@ class Hardening:
             return []
         return [
             CatastrophicOverfittingGuard(
-                probes.images[:_PROBES].astype(np.float32),
-                probes.labels[:_PROBES],
+                probes.images[:PROBES].astype(np.float32),
+                probes.labels[:PROBES],
                 epsilon=request.epsilon,
                 value_range=request.value_range,
                 norm=request.norm,
@@ -342,7 +342,7 @@ class Hardening:
         epsilon = self.request.epsilon
 
         def grown(step: int) -> float:
-            growing = max(1, int(_WARM_UP_SHARE * plan.epochs * steps))
+            growing = max(1, int(_GROWING_SHARE * plan.epochs * steps))
             return epsilon * min(1.0, (step + 1) / growing)
 
         return PerturbationSchedule(grown)

@@ -10,9 +10,13 @@ import tensorflow as tf
 from keras_advdef.attacks import Attack
 from keras_advdef.core.labels import sparse_labels
 from keras_advdef.core.logits import LogitsFunction
+from keras_advdef.core.training_state import (
+    assign_values,
+    training_state,
+    values_of,
+)
 from keras_advdef.recipes._harden.batches import Batches
 from keras_advdef.recipes._harden.ingredients import can_craft_in_bfloat16, crafting
-from keras_advdef.recipes._harden.journal import kept_variables
 from keras_advdef.recipes._harden.request import Request
 from keras_advdef.recipes._harden.training_data import TrainingData
 from keras_advdef.training import AdversarialTrainingModel
@@ -79,8 +83,8 @@ def seconds_per_step(
     # Steps at a rate of zero cannot diverge.
     rate = model.optimizer.learning_rate.numpy()
     model.optimizer.learning_rate = 0.0
-    variables = kept_variables(model)
-    before = [each.numpy() for each in variables]
+    state = training_state(model)
+    before = values_of(state)
     clock = _StepClock()
     try:
         model.fit(
@@ -92,8 +96,7 @@ def seconds_per_step(
             **options,
         )
     finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
+        assign_values(model, state, before)
         model.optimizer.learning_rate = rate
     return clock.seconds
 
@@ -114,8 +117,8 @@ class _StepClock(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        # The first step is traced.
-        if batch or self.params.get("steps") == 1:
-            self.seconds = min(self.seconds, time.perf_counter() - self._begun)
+        taken = time.perf_counter() - self._begun
+        # The first step is traced, but may be the only one.
+        self.seconds = taken if batch <= 1 else min(self.seconds, taken)
         if batch >= _TIMED:
             self.model.stop_training = True

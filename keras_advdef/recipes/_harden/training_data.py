@@ -1,7 +1,6 @@
 """The images that `harden` trains on, chooses by and reports about."""
 
 import dataclasses
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from keras_advdef.core.data.argument_name import named_argument, refused
 from keras_advdef.core.data.dataset import Dataset
 from keras_advdef.core.data.image_folder import load_image_folder
 from keras_advdef.core.data.npz import load_npz
+from keras_advdef.core.digest import array_digest
 from keras_advdef.core.errors import invalid, wrong_type
 from keras_advdef.core.image_source import is_dataset, load_images
 from keras_advdef.core.labels import checked_class_labels
@@ -53,11 +53,7 @@ class LabelledArrays:
 
     def fingerprint(self) -> str:
         """Returns a digest of images and labels."""
-        digest = hashlib.sha256()
-        for array in (self.images, self.labels):
-            digest.update(f"{array.shape}{array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return array_digest(self.images, self.labels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,9 +102,13 @@ class TrainingData:
             validation = _parts(_read("validation_data", validation), value_range)[1]
         arrays = _loaded("train_data", train, value_range)
         is_steady = not is_dataset(train) or _is_steady(train, arrays)
+        if is_dataset(train) and is_steady:
+            arrays = _in_fixed_order(arrays)
         notes = []
         if validation is not None:
             held_out = _loaded("validation_data", validation, value_range)
+            if is_dataset(validation):
+                held_out = _in_fixed_order(held_out)
         elif is_steady:
             arrays, held_out = _split(arrays, seed=seed)
             notes.append(
@@ -133,6 +133,17 @@ class TrainingData:
             notes=tuple(notes),
             class_names=class_names,
         )
+
+    def fingerprint(self) -> str:
+        """Returns a digest of the training images.
+
+        Of images that are drawn anew in each pass, only their number, their form and
+        the size of each class stay the same.
+        """
+        if self.stream is None:
+            return self.arrays.fingerprint()
+        form = (self.arrays.images.shape, str(self.arrays.images.dtype))
+        return f"{form} {np.bincount(_classes(self.arrays)).tolist()}"
 
     def batches_per_epoch(self, batch_size: int) -> int:
         """Returns the number of steps of an epoch.
@@ -202,8 +213,14 @@ def _is_steady(dataset: Any, arrays: LabelledArrays) -> bool:
     return _counts(arrays.images) == _counts(_pixels(again))
 
 
-def _counts(images: np.ndarray) -> Counter[bytes]:
-    return Counter(hashlib.sha256(image.tobytes()).digest() for image in images)
+def _counts(images: np.ndarray) -> Counter[str]:
+    return Counter(map(array_digest, images))
+
+
+def _in_fixed_order(arrays: LabelledArrays) -> LabelledArrays:
+    """Returns images in an order that a data set which shuffles cannot change."""
+    pairs = zip(arrays.images, arrays.labels, strict=True)
+    return arrays.rows(np.argsort([array_digest(*map(np.asarray, p)) for p in pairs]))
 
 
 def _split(
