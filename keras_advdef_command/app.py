@@ -64,7 +64,7 @@ def keras_advdef(
 @app.command()
 @with_flags(DemoFlags)
 def demo(flags: DemoFlags) -> None:
-    """Train a classifier with and without a defence, attack both, write a report."""
+    """Train a small classifier, harden it, and report it before and after."""
     flags.check()
     _commands(verbose=flags.verbose).demo(flags)
 

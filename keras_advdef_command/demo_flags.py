@@ -1,7 +1,6 @@
 """The flags of the command `demo`."""
 
 import dataclasses
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +8,13 @@ import typer
 
 from keras_advdef_command._flags import Seed, Verbose
 from keras_advdef_command._parse_number import parse_number
-from keras_advdef_command.paths import check_data, check_output, check_replaceable
+from keras_advdef_command.paths import check_data, check_output
 from keras_advdef_command.refusal import refusal
 
-# What the demo writes: files, and a SavedModel.
-FILES = ("model.keras", "report.json", "report.png")
-SERVED = "served"
+# The classifier that is hardened, beside what `harden` writes.
+UNDEFENDED = "undefended.keras"
+# At more, an attacker can make every image plain grey.
+_LARGEST = 0.5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,16 @@ class DemoFlags:
         ),
     ] = "digits"
     output: Annotated[
-        Path, typer.Option(help="Folder for the models and the report.")
+        Path,
+        typer.Option(
+            help="Folder for the models and the reports; a stopped run resumes from it."
+        ),
     ] = Path("advdef-demo")
     epsilon: Annotated[
         str | None,
         typer.Option(
-            help="Largest change of a pixel, for pixels in [0, 1], such as 0.1 or "
-            "8/255.",
+            help="Largest change of a pixel to defend against, for pixels in [0, 1], "
+            "such as 0.1 or 8/255.",
             show_default="depends on the data set",
         ),
     ] = None
@@ -63,37 +66,17 @@ class DemoFlags:
         self.epsilon_number()
         check_data(self.data)
         check_output(self.output)
-        check_replaceable(self.output, files=FILES, folder=SERVED)
 
     def epsilon_number(self) -> float | None:
         """Returns epsilon as a number, or `None` for the data set's.
 
         Raises:
-            RefusedArgument: If it is not a number in (0, 1].
+            RefusedArgument: If it is not a number in (0, 0.5].
         """
         if self.epsilon is None:
             return None
-        rule = "a number above 0 and at most 1, such as 0.1 or 8/255"
+        rule = "a number above 0 and at most 0.5, such as 0.1 or 8/255"
         number = parse_number("--epsilon", self.epsilon, rule=rule)
-        if not 0.0 < number <= 1.0:
+        if not 0.0 < number <= _LARGEST:
             raise refusal("--epsilon", rule, self.epsilon)
         return number
-
-    def command(self, *, epsilon: float, epochs: int) -> str:
-        """Returns the command that repeats the run, with all defaults spelled out.
-
-        Args:
-            epsilon: The epsilon that was used.
-            epochs: The epochs that were used.
-
-        Returns:
-            One line for a shell.
-        """
-        used = dataclasses.replace(self, epsilon=repr(epsilon), epochs=epochs)
-        flags = {
-            f"--{name}": str(value)
-            for name, value in vars(used).items()
-            if name != "verbose"
-        }
-        words = [word for flag in flags.items() for word in flag]
-        return shlex.join(["keras-advdef", "demo", *words])

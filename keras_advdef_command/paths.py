@@ -106,31 +106,6 @@ def check_output(path: Path) -> None:
         raise refuse(f"{str(nearest)!r} cannot be written to.")
 
 
-def check_replaceable(output: Path, *, files: tuple[str, ...], folder: str) -> None:
-    """Raises if a folder holds, under the same names, what no demo has written.
-
-    Args:
-        output: As typed.
-        files: Names of the files that will be written.
-        folder: Name of the SavedModel that will be written.
-
-    Raises:
-        RefusedArgument: If it does.
-    """
-
-    def refuse(advice: str) -> RefusedArgument:
-        rule = "a folder whose contents may be replaced"
-        return refusal("--output", rule, str(output), advice=f"{advice}; move it away.")
-
-    for name in files:
-        if (output / name).is_dir():
-            raise refuse(f"It contains a folder named {name!r}")
-    target = output / folder
-    foreign = target.exists() and not (target / _SAVED_MODEL).is_file()
-    if foreign or target.is_symlink():
-        raise refuse(f"{folder!r} in it is not a SavedModel")
-
-
 @contextlib.contextmanager
 def _opening(refuse: Callable[[str], RefusedArgument]) -> Iterator[None]:
     try:

@@ -22,7 +22,8 @@ def demo(flags: DemoFlags) -> None:
     Raises:
         typer.Exit: If it fails, after a line on standard error.
     """
-    with ExitOnError(CommandConsole(stderr=True)):
+    resume = "run the same command again to continue"
+    with ExitOnError(CommandConsole(stderr=True), interrupted=resume):
         run_demo(flags, CommandConsole())
 
 

@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from keras_advdef.cli._print_hardened import print_hardened
 from keras_advdef.cli._print_line import print_line
 from keras_advdef.cli._rich_progress import RichProgress
 from keras_advdef.cli.data.load import load_dataset
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.read_keras import read_keras
 from keras_advdef.core.value_range import ValueRange
-from keras_advdef.evaluation.accuracy_estimate import percent
 from keras_advdef.recipes.harden import harden
 from keras_advdef.recipes.hardened_model import HardenedModel
 from keras_advdef_command.harden_flags import HardenFlags
@@ -62,25 +60,5 @@ def run_harden(flags: HardenFlags, console: Console) -> HardenedModel:
             verbose=progress,
             **arguments,
         )
-    _print(hardened, flags.output, console)
+    print_hardened(hardened, flags.output, console)
     return hardened
-
-
-def _print(hardened: HardenedModel, output: Path, console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD, title="Accuracy, 95 % Clopper-Pearson intervals")
-    table.add_column("images")
-    for name in ("before", "after"):
-        table.add_column(name, justify="right")
-    before, after = hardened.before, hardened.after
-    for name, one, other in (
-        ("clean", before.clean, after.clean),
-        ("under all attacks", before.adaptive, after.adaptive),
-    ):
-        table.add_row(name, percent(one), percent(other))
-    console.print(table)
-    print_line(console, after.headline)
-    print_line(
-        console,
-        f"Written to {output}: model.keras, served/, report.html, comparison.html; "
-        "before/, after/",
-    )

@@ -205,7 +205,7 @@ def _keep_names(folder: Path) -> None:
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Removes the temporary folders of killed processes, except those of the demo.
+    """Removes the temporary folders of killed processes.
 
     Args:
         folder: Folder they wrote to. No other process may be writing there.

@@ -34,11 +34,12 @@ class TestDemo:
         def interrupt(*given, **options):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(demo, "train_classifier", interrupt)
+        monkeypatch.setattr(demo, "_train", interrupt)
         output = tmp_path / "out"
         result = invoke("demo", "--output", str(output))
         assert result.exit_code == 130
-        assert result.stderr == "Interrupted; nothing was written.\n"
+        resumes = "Interrupted; run the same command again to continue.\n"
+        assert result.stderr == resumes
         assert not output.exists()
 
 

@@ -1,34 +1,28 @@
-"""The demo: trains with and without a defence, attacks both, writes a report."""
+"""The demo: trains a small classifier as usual, and hardens it."""
 
 import dataclasses
-import datetime
-import json
 from pathlib import Path
 
 import keras
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from keras_advdef.attacks import PGD
+from keras_advdef.cli._print_hardened import print_hardened
+from keras_advdef.cli._print_line import print_line
+from keras_advdef.cli._rich_progress import RichProgress
 from keras_advdef.cli.data.load import load_dataset
-from keras_advdef.cli.demo._atomic_output import atomic_output, output_refusal
-from keras_advdef.cli.demo._attack_curve import attack_curve, predicted_labels
 from keras_advdef.cli.demo._budget import Budget
-from keras_advdef.cli.demo._curve_plot import save_curve_plot
-from keras_advdef.cli.demo._report import demo_report
-from keras_advdef.cli.demo._run import DemoRun
 from keras_advdef.cli.demo._small_network import small_network
-from keras_advdef.cli.demo._stage_progress import StageProgress
-from keras_advdef.cli.demo._train_classifier import train_classifier
 from keras_advdef.core.data.dataset import Dataset
-from keras_advdef.core.files import check_disk_space, write_errors_as
-from keras_advdef.evaluation.better_than_chance import better_than_chance
-from keras_advdef_command.demo_flags import FILES, SERVED, DemoFlags
+from keras_advdef.core.errors import invalid
+from keras_advdef.core.files import atomic_write, write_errors_as
+from keras_advdef.core.progress import Progress
+from keras_advdef.core.read_keras import read_keras
+from keras_advdef.recipes.harden import harden
+from keras_advdef.recipes.hardened_model import MODEL, HardenedModel
+from keras_advdef_command.demo_flags import UNDEFENDED, DemoFlags
 
-_EVALUATION_STEPS = 40
-# Bytes for the graphs, the report and the plot.
-_SMALL_FILES = 8 * 2**20
+_BATCH_SIZE = 64
+_LEARNING_RATE = 1e-3
 
 
 def _budget(flags: DemoFlags) -> Budget:
@@ -40,135 +34,116 @@ def _budget(flags: DemoFlags) -> Budget:
     )
 
 
-def _print_data(progress: StageProgress, whole: Dataset, used: Dataset) -> None:
+def _print_data(console: Console, whole: Dataset, used: Dataset) -> None:
     for part, all_images, images in (
         ("training", whole.x_train, used.x_train),
         ("test", whole.x_test, used.x_test),
     ):
         share = "" if len(images) == len(all_images) else f" of {len(all_images)}"
-        progress.line(f"{used.name}: {len(images)}{share} {part} images")
+        print_line(console, f"{used.name}: {len(images)}{share} {part} images")
 
 
-def _measure(
-    flags: DemoFlags, budget: Budget, dataset: Dataset, *, progress: StageProgress
-) -> tuple[keras.Model, DemoRun]:
-    """Trains and attacks; returns the defended model and all results."""
-    started = datetime.datetime.now(datetime.UTC)
+def _train(dataset: Dataset, epochs: int, progress: Progress) -> keras.Model:
+    """Returns a small classifier, trained as if nobody would attack it."""
+    model = small_network(dataset.x_train.shape[1:], dataset.classes)
+    model.compile(
+        keras.optimizers.Adam(_LEARNING_RATE),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    count = len(dataset.x_train)
+    progress.line(f"Training a small classifier without a defence: {epochs} epochs.")
+
+    def show(epoch: int, logs: dict[str, float] | None = None) -> None:
+        del logs
+        left = (epochs - epoch - 1) * count
+        progress.update("training without a defence", left=left, seconds=None)
+
+    model.fit(
+        dataset.x_train,
+        dataset.y_train,
+        batch_size=_BATCH_SIZE,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=show)],
+    )
+    return model
+
+
+def _undefended(
+    flags: DemoFlags, budget: Budget, dataset: Dataset, *, progress: Progress
+) -> keras.Model:
+    """Returns the classifier that is hardened: that of a stopped run, or a new one."""
+
+    def refuse(advice: str) -> ValueError:
+        rule = f"a folder without a foreign {UNDEFENDED}"
+        said = f"{advice} Choose another folder."
+        return invalid("keras-advdef", "--output", rule, str(flags.output), advice=said)
+
+    path = flags.output / UNDEFENDED
+    if path.is_file():
+        return read_keras(path, refuse)
     keras.utils.set_random_seed(flags.seed)
-    with progress.stage("Train undefended", budget.epochs) as advance:
-        undefended = train_classifier(
-            dataset, budget.epochs, epsilon=None, advance=advance
-        )
-    with progress.stage("Train defended", budget.epochs) as advance:
-        defended = train_classifier(
-            dataset, budget.epochs, epsilon=budget.epsilon, advance=advance
-        )
-    attack = PGD(budget.epsilon, steps=_EVALUATION_STEPS)
-    epsilons = DemoRun.epsilons_around(budget.epsilon)
-    curves, checks = {}, {}
-    for name, model in (("undefended", undefended), ("defended", defended)):
-        with progress.stage(f"Attack {name}", len(epsilons)) as advance:
-            curves[name] = attack_curve(
-                model,
-                attack,
-                images=dataset.x_test,
-                labels=dataset.y_test,
-                epsilons=epsilons,
-                seed=flags.seed,
-                advance=advance,
-            )
-        found = predicted_labels(model, dataset.x_test)
-        checks[name] = better_than_chance(found, dataset.y_test)
-    run = DemoRun(
-        flags=flags,
-        budget=budget,
-        dataset=dataset,
-        attack=attack,
-        curves=curves,
-        checks=checks,
-        started=started,
-        seconds=progress.seconds,
-    )
-    return defended, run
+    model = _train(dataset, budget.epochs, progress)
+
+    def unwritable(advice: str) -> ValueError:
+        rule = "a folder that can be written to"
+        said = f"{advice} Choose another folder or free some space."
+        return invalid("keras-advdef", "--output", rule, str(flags.output), advice=said)
+
+    with write_errors_as(unwritable):
+        flags.output.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, model.save)
+    return model
 
 
-def _bytes_needed(dataset: Dataset) -> int:
-    """Returns an upper bound on the size of the files, in bytes."""
-    network = small_network(dataset.x_train.shape[1:], dataset.classes)
-    # The weights, Adam's two moving averages of each, and the weights once more in the
-    # SavedModel.
-    return _SMALL_FILES + 4 * 4 * network.count_params()
-
-
-def _write(staging: Path, model: keras.Model, run: DemoRun) -> None:
-    model_file, report_file, plot_file = (staging / name for name in FILES)
-    model.save(model_file)
-    model.export(str(staging / SERVED), verbose=False)
-    report = json.dumps(demo_report(run), indent=2, allow_nan=False)
-    report_file.write_text(report + "\n", encoding="utf-8")
-    save_curve_plot(
-        plot_file,
-        title=f"{run.dataset.name}: accuracy under {run.attack}",
-        epsilon=run.budget.epsilon,
-        epsilons=run.epsilons,
-        curves=run.curves,
-    )
-
-
-def _table(run: DemoRun) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title="Accuracy, 95 % Clopper-Pearson intervals")
-    table.add_column("classifier")
-    table.add_column("clean images", justify="right")
-    heading = f"under {run.attack}, epsilon {run.budget.epsilon:.4g}"
-    table.add_column(heading, justify="right")
-    for name in run.curves:
-        table.add_row(name, str(run.clean(name)), str(run.adversarial(name)))
-    return table
-
-
-def _print_result(progress: StageProgress, run: DemoRun) -> None:
-    output = run.flags.output
-    for text in run.failed_checks:
-        progress.line(text)
-    progress.console.print(_table(run))
-    progress.line(f"Written to {output}: {', '.join(FILES)}, {SERVED}/")
-    progress.line(
-        f"Load with `import keras_advdef; "
-        f"keras.saving.load_model({str(output / FILES[0])!r})` "
-        f"or `tf.saved_model.load({str(output / SERVED)!r})`."
-    )
-    progress.line(
-        f"{run.attack} is only one attack; a stronger one may find more. Read the "
-        "defended accuracy as an upper bound."
-    )
-
-
-def run_demo(flags: DemoFlags, console: Console) -> DemoRun:
-    """Runs the demo and writes the model and the report to `flags.output`.
+def run_demo(flags: DemoFlags, console: Console) -> HardenedModel:
+    """Trains a classifier, hardens it, and writes all that `harden` does.
 
     Args:
         flags: What the user asked for.
         console: Where progress and the table go.
 
     Returns:
-        The inputs and results of the run.
+        The hardened model.
 
     Raises:
-        ValueError: If the data or the output folder cannot be used, or the disk is
-            full.
-        OSError: If the data cannot be downloaded.
+        ValueError: If the data or the output folder cannot be used.
+        OSError: If the data cannot be downloaded, or a file cannot be written.
     """
-    progress = StageProgress(console)
     budget = _budget(flags)
-    with atomic_output(flags.output, files=FILES, folder=SERVED) as staging:
-        whole = load_dataset(flags.data)
-        dataset = whole.subsample(
-            train=budget.train_images, test=budget.test_images, seed=flags.seed
+    whole = load_dataset(flags.data)
+    dataset = whole.subsample(
+        train=budget.train_images, test=budget.test_images, seed=flags.seed
+    )
+    _print_data(console, whole, dataset)
+    with RichProgress(console) as progress:
+        hardened = harden(
+            _undefended(flags, budget, dataset, progress=progress),
+            (dataset.x_train, dataset.y_train),
+            (dataset.x_test, dataset.y_test),
+            epsilon=budget.epsilon,
+            epochs=budget.epochs,
+            output=flags.output,
+            seed=flags.seed,
+            batch_size=_BATCH_SIZE,
+            class_names=dataset.class_names or None,
+            data_name=f"test images of {dataset.name}",
+            verbose=progress,
         )
-        _print_data(progress, whole, dataset)
-        check_disk_space(staging, _bytes_needed(dataset), output_refusal(flags.output))
-        model, run = _measure(flags, budget, dataset, progress=progress)
-        with write_errors_as(output_refusal(flags.output)):
-            _write(staging, model, run)
-    _print_result(progress, run)
-    return run
+    print_hardened(hardened, flags.output, console)
+    _print_next(flags.output, console)
+    return hardened
+
+
+def _print_next(output: Path, console: Console) -> None:
+    print_line(
+        console,
+        f"Open {output / 'report.html'} in a browser. Load the hardened classifier "
+        f"with `keras.saving.load_model({str(output / MODEL)!r})`.",
+    )
+    print_line(
+        console,
+        f"For your own: `keras-advdef harden MODEL --data DATA "
+        f"--epsilon EPSILON --output FOLDER`; this one began as {output / UNDEFENDED}.",
+    )

@@ -100,12 +100,13 @@ class EpochEnd(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Says how far the epoch is."""
+        """Says how far the training is."""
         epoch = self._record.epochs
         done = epoch - self._first + (batch + 1) / self._steps
+        left = (self._plan.epochs - epoch) * self._steps - batch - 1
         self._progress.update(
-            f"epoch {epoch + 1} of {self._plan.epochs}",
-            left=max(0, self._steps - batch - 1) * self._batch_size,
+            "training",
+            left=max(0, left) * self._batch_size,
             seconds=self._left(done),
         )
 
@@ -128,10 +129,11 @@ class EpochEnd(keras.callbacks.Callback):
         if logs[CHOSEN_BY] > record.best_value:
             record.best_epoch, record.best_value = epoch, float(logs[CHOSEN_BY])
             record.best = weights
-        elif (
+        is_late = (
             epoch - record.best_epoch >= self._patience
             and epoch + 1 < self._plan.epochs
-        ):
+        )
+        if is_late:
             record.stopped = (
                 f"stopped early: no better epoch for {self._patience} epochs"
             )
@@ -143,6 +145,8 @@ class EpochEnd(keras.callbacks.Callback):
             record.best,
         )
         self._progress.line(self._line(epoch, logs))
+        if is_late:
+            self._progress.line(f"Training {record.stopped}.")
 
     def _plan_anew(self, done: int) -> None:
         """Counts the time, and changes the plan by the epochs without a trace."""

@@ -135,9 +135,7 @@ class TestLedger:
             tmp_path / name
             for name in ("progress/.partial-ab_cdef0", ".partial-12345678")
         ]
-        others = [
-            tmp_path / name for name in (".partial-demo-12345678", ".partial-mine")
-        ]
+        others = [tmp_path / ".partial-mine"]
         for path in (*left, *others):
             path.mkdir()
         opened().close(finished=False)
