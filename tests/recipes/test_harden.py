@@ -188,6 +188,16 @@ class TestTraining:
             "Catastrophic overfitting in epoch 2" in each for each in lines.lines
         )
 
+    def test_stops_where_nothing_gets_better(self):
+        lines = Lines()
+        hardened = _hardened(
+            small_net(), epochs=4, patience=1, learning_rate=1e-9, verbose=lines
+        )
+        stopped = "stopped early: no better epoch for 1 epochs"
+        assert hardened.facts["stopped"] == stopped
+        assert hardened.facts["epochs"] == 2
+        assert f"Training {stopped}." in lines.lines
+
     def test_auto_precision_is_one_of_the_two(self):
         hardened = _hardened(small_net(), precision="auto", epochs=1)
         assert hardened.facts["precision"] in ("float32", "bfloat16")

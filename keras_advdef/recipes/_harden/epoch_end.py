@@ -130,7 +130,8 @@ class EpochEnd(keras.callbacks.Callback):
             record.best_epoch, record.best_value = epoch, float(logs[CHOSEN_BY])
             record.best = weights
         is_late = (
-            epoch - record.best_epoch >= self._patience
+            not record.stopped
+            and epoch - record.best_epoch >= self._patience
             and epoch + 1 < self._plan.epochs
         )
         if is_late:
