@@ -158,16 +158,17 @@ class TestAdversarialTrainingModel:
     def test_training_makes_a_net_robust(self, trained_net, digits):
         keras.utils.set_random_seed(1)
         robust = small_net()
-        rate = keras.optimizers.Adam(0.01)
-        model = compiled(robust, PGD(0.2, steps=4), optimizer=rate)
-        model.fit(digits.x_train, digits.y_train, batch_size=64, epochs=10, verbose=0)
-        left, attack = {}, PGD(0.2, steps=10)
+        rate = keras.optimizers.Adam(0.004)
+        model = compiled(robust, PGD(0.08, steps=4), optimizer=rate)
+        model.fit(digits.x_train, digits.y_train, batch_size=32, epochs=15, verbose=0)
+        left, attack = {}, PGD(0.08, steps=10)
         for name, net in (("plain", trained_net), ("adversarial", robust)):
             found = attack.generate(
                 net, digits.x_test, digits.y_test, seed=0, verbose=0
             )
             left[name] = np.mean(attack.predict(net, found) == digits.y_test)
-        assert left["adversarial"] > left["plain"] + 0.15
+        # A net that answers the same for all images gets a third of them right.
+        assert left["adversarial"] > left["plain"] + 0.15 > 0.5
 
     def test_one_step_is_the_hand_written_one(self, images, labels):
         net, twin = small_net(), small_net()
