@@ -66,12 +66,10 @@ def attack_on(brought: Brought, **changes: Any) -> advdef.attacks.Attack:
 
 
 def _history(
-    brought: Brought, *, validate: bool, **arguments: Any
+    brought: Brought, *, validate: bool, kind: Any, **arguments: Any
 ) -> dict[str, list[float]]:
     keras.utils.set_random_seed(_SEED)
-    model = advdef.training.AdversarialTrainingModel(
-        brought.model, seed=_SEED, **arguments
-    )
+    model = kind(brought.model, seed=_SEED, **arguments)
     model.compile(keras.optimizers.SGD(0.1), brought.loss)
     few = brought.images[:_BATCH], brought.labels[:_BATCH]
     fitted = model.fit(
@@ -90,10 +88,12 @@ def _fit(
     arguments: Callable[[Brought], dict[str, Any]],
     *,
     validate: bool = True,
+    kind: Any = advdef.training.AdversarialTrainingModel,
 ) -> None:
     brought, bare = form.make(), form.make(bare=True)
     found, expected = (
-        _history(each, validate=validate, **arguments(each)) for each in (brought, bare)
+        _history(each, validate=validate, kind=kind, **arguments(each))
+        for each in (brought, bare)
     )
     assert found.keys() == expected.keys()
     for name, values in expected.items():
@@ -104,6 +104,33 @@ def _fit(
 def adversarial_training(form: ModelForm) -> None:
     """`AdversarialTrainingModel.fit` with an attack."""
     _fit(form, lambda brought: {"attack": attack_on(brought)})
+
+
+def free_training(form: ModelForm) -> None:
+    """`FreeAdversarialTrainingModel.fit`."""
+
+    def arguments(brought: Brought) -> dict[str, Any]:
+        low, high = brought.value_range
+        return {
+            "epsilon": 0.1 * (high - low),
+            "replays": 2,
+            "value_range": brought.value_range,
+        }
+
+    _fit(form, arguments, kind=advdef.training.FreeAdversarialTrainingModel)
+
+
+def trades(form: ModelForm) -> None:
+    """`fit` with TRADES and perturbed weights."""
+    _fit(
+        form,
+        lambda brought: {
+            "attack": attack_on(brought),
+            "objective": advdef.objectives.TRADES(),
+            "weight_perturbation": 0.01,
+        },
+        validate=False,
+    )
 
 
 def hardening(form: ModelForm) -> None:
@@ -371,6 +398,8 @@ OPERATIONS: dict[str, Callable[[ModelForm], None]] = {
     each.__name__: each
     for each in (
         adversarial_training,
+        free_training,
+        trades,
         hardening,
         validation_attack,
         penalties,
