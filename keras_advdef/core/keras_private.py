@@ -21,16 +21,20 @@ from keras.src.layers.preprocessing.image_preprocessing import (
     base_image_preprocessing_layer,
 )
 from keras.src.models.functional import Functional
-from keras.src.ops.nn import Relu, Relu6
+from keras.src.ops.nn import LogSoftmax, Relu, Relu6, Sigmoid, Softmax
 from keras.src.ops.numpy import Add as AdditionOperation
+from keras.src.ops.numpy import Divide, Multiply, Subtract, TrueDivide
 from keras.src.random.seed_generator import make_default_seed
 
 __all__ = [
+    "ARITHMETIC_OPERATIONS",
+    "HEAD_OPERATIONS",
     "RELU_OPERATIONS",
     "AdditionOperation",
     "BaseImagePreprocessingLayer",
     "FloatFunctional",
     "ReluFunction",
+    "call_arguments",
     "consumers",
     "conversion_format",
     "flat_layers",
@@ -41,6 +45,7 @@ __all__ = [
     "inner_layers",
     "learning_normalizations",
     "make_default_seed",
+    "output_index",
     "preserve_losses",
     "producer",
     "recorded_moments",
@@ -51,6 +56,15 @@ __all__ = [
 
 _Kind = TypeVar("_Kind", bound=Exception)
 RELU_OPERATIONS = (Relu, Relu6)
+ARITHMETIC_OPERATIONS = {
+    AdditionOperation: "add",
+    Subtract: "subtract",
+    Multiply: "multiply",
+    Divide: "divide",
+    TrueDivide: "divide",
+}
+# What turns logits into probabilities, or into their logarithms.
+HEAD_OPERATIONS = (Softmax, LogSoftmax, Sigmoid)
 BaseImagePreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
 
 
@@ -104,6 +118,36 @@ def inbound_tensors(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     """
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index].input_tensors
+
+
+def call_arguments(tensor: keras.KerasTensor) -> list[Any]:
+    """Returns the positional arguments of the call that made a symbolic tensor.
+
+    Args:
+        tensor: A `keras.KerasTensor` of a functional model.
+
+    Example:
+
+    >>> inputs = keras.Input((2,))
+    >>> keras_advdef.core.keras_private.call_arguments(inputs + 1.0)[1]
+    1.0
+    """
+    history = tensor._keras_history
+    return list(history.operation._inbound_nodes[history.node_index].arguments.args)
+
+
+def output_index(tensor: keras.KerasTensor) -> int:
+    """Returns which output of its operation a symbolic tensor is.
+
+    Args:
+        tensor: A `keras.KerasTensor` of a functional model.
+
+    Example:
+
+    >>> keras_advdef.core.keras_private.output_index(keras.Input((2,)))
+    0
+    """
+    return tensor._keras_history.tensor_index
 
 
 def has_graph(layer: Any) -> bool:

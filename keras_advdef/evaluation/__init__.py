@@ -3,6 +3,10 @@
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef.evaluation.certify_cross_lipschitz import certify_cross_lipschitz
+from keras_advdef.evaluation.certify_intervals import (
+    IntervalCertificates,
+    certify_intervals,
+)
 from keras_advdef.evaluation.certify_lipschitz_margin import certify_lipschitz_margin
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.compare_reports import compare_reports
@@ -19,9 +23,11 @@ __all__ = [
     "Check",
     "CorruptionReport",
     "DetectionReport",
+    "IntervalCertificates",
     "RobustnessReport",
     "better_than_chance",
     "certify_cross_lipschitz",
+    "certify_intervals",
     "certify_lipschitz_margin",
     "compare_reports",
     "draw_curve",
