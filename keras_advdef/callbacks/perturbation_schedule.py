@@ -1,4 +1,4 @@
-"""PerturbationSchedule: moves the epsilon of adversarial training."""
+"""PerturbationSchedule: moves the epsilon of adversarial training, or its kappa."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,10 +27,13 @@ class PerturbationSchedule(keras.callbacks.Callback):
             the attack's value range, or one epsilon per attack; for example one of
             `keras.optimizers.schedules`.
         per: "step" or "epoch": what the schedule counts.
+        weight: Which number moves: "epsilon", or "kappa" of
+            `objectives.IntervalBounds`.
 
     Raises:
         TypeError: If `schedule` is not a function.
-        ValueError: If the model has no epsilon, or the schedule does not return one.
+        ValueError: If the model has no such number, or the schedule does not return
+            one.
 
     Example:
 
@@ -41,7 +44,11 @@ class PerturbationSchedule(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, schedule: Callable[[int], float | Sequence[float]], *, per: str = "step"
+        self,
+        schedule: Callable[[int], float | Sequence[float]],
+        *,
+        per: str = "step",
+        weight: str = "epsilon",
     ) -> None:
         super().__init__()
         if not callable(schedule):
@@ -49,12 +56,17 @@ class PerturbationSchedule(keras.callbacks.Callback):
             raise wrong_type("PerturbationSchedule", "schedule", rule, schedule)
         self.schedule = schedule
         self.per = checked_choice("PerturbationSchedule", "per", per, ("step", "epoch"))
+        self.weight = checked_choice(
+            "PerturbationSchedule", "weight", weight, ("epsilon", "kappa")
+        )
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Raises if the model trains without an attack."""
+        """Raises if the model trains without such a number."""
         model = self.model
-        if not isinstance(model, _MODELS) or model.epsilon is None:
+        if not isinstance(model, _MODELS) or getattr(model, self.weight, None) is None:
             rule = "an adversarial training model with an attack"
+            if self.weight != "epsilon":
+                rule = "one that trains with `objectives.IntervalBounds`"
             raise invalid("PerturbationSchedule", "model", rule, model)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -70,9 +82,12 @@ class PerturbationSchedule(keras.callbacks.Callback):
             self._set(int(self.model.optimizer.iterations.numpy()))
 
     def _set(self, count: int) -> None:
-        epsilon = np.asarray(self.schedule(count), np.float32)
-        shape = self.model.epsilon.shape
-        if epsilon.shape != tuple(shape) or not (epsilon >= 0).all():
-            rule = f"a function that returns epsilons >= 0 of shape {tuple(shape)}"
-            raise invalid("PerturbationSchedule", "schedule", rule, epsilon)
-        self.model.epsilon.assign(epsilon)
+        value = np.asarray(self.schedule(count), np.float32)
+        moved = getattr(self.model, self.weight)
+        shape, most = tuple(moved.shape), 1.0 if self.weight == "kappa" else np.inf
+        if value.shape != shape or not ((value >= 0) & (value <= most)).all():
+            rule = f"a function that returns {self.weight}s >= 0 of shape {shape}"
+            if self.weight == "kappa":
+                rule = "a function that returns numbers from 0 to 1"
+            raise invalid("PerturbationSchedule", "schedule", rule, value)
+        moved.assign(value)

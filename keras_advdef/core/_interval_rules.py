@@ -228,6 +228,18 @@ def softmax_boxes(box: Interval) -> Interval:
     return Interval(share(box.lower, box.upper), share(box.upper, box.lower))
 
 
+def _log_softmax_boxes(box: Interval) -> Interval:
+    return Interval(*map(tf.math.log, softmax_boxes(box)))
+
+
+# What may stand at the end, where it changes no decision.
+HEADS: dict[Any, Elementwise | Callable[[Interval], Interval]] = {
+    _ACTIVATIONS.softmax: softmax_boxes,
+    _ACTIVATIONS.log_softmax: _log_softmax_boxes,
+    _ACTIVATIONS.sigmoid: ACTIVATIONS[_ACTIVATIONS.sigmoid],
+}
+
+
 def _difference(*given: tf.Tensor) -> tf.Tensor:
     """Of two inputs and their factors."""
     one, other, factors = given

@@ -1,5 +1,6 @@
 """Takes a model apart into steps that boxes can go through."""
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -8,11 +9,12 @@ import keras
 from keras_advdef.core._interval_parts import Elementwise, Linear
 from keras_advdef.core._interval_rules import (
     ACTIVATIONS,
+    HEADS,
     IDENTITIES,
     RELU,
     RULES,
+    Rule,
     constant_rule,
-    softmax_boxes,
 )
 from keras_advdef.core.errors import invalid
 from keras_advdef.core.interval import Interval
@@ -29,11 +31,6 @@ from keras_advdef.core.keras_private import (
 
 Part = Linear | Elementwise | Callable[..., Interval]
 _RELU6 = keras.activations.relu6
-_HEADS = (
-    keras.activations.softmax,
-    keras.activations.log_softmax,
-    keras.activations.sigmoid,
-)
 
 
 class Step(NamedTuple):
@@ -103,58 +100,56 @@ class Walk:
         """Yields a layer's parts in their order."""
         kind = type(layer)
         if kind in own_rules:
-            rule = own_rules[kind]
-            yield Step(lambda: lambda *boxes: rule(layer, *boxes), ())
-            return
-        if kind is not keras.layers.Activation:
-            yield from self._own_parts(layer, tensor)
-        function = getattr(layer, "activation", None)
-        if function not in (None, keras.activations.linear):
-            yield self._activation(layer, function)
+            own = own_rules[kind]
+            yield Step(lambda: functools.partial(own, layer), ())
+        elif kind in HEAD_OPERATIONS and getattr(layer, "axis", -1) == -1:
+            yield self._activation(layer, HEAD_OPERATIONS[kind])
+        elif kind in RELU_OPERATIONS:
+            part = RELU if kind is RELU_OPERATIONS[0] else ACTIVATIONS[_RELU6]
+            yield Step(lambda: part, ())
+        else:
+            if kind is not keras.layers.Activation:
+                yield from self._own_parts(layer, tensor)
+            function = getattr(layer, "activation", None)
+            if function not in (None, keras.activations.linear):
+                yield self._activation(layer, function)
 
     def _own_parts(
         self, layer: keras.Operation, tensor: keras.KerasTensor
     ) -> Iterator[Step]:
         """Yields a layer's parts but for its activation."""
-        kind = type(layer)
-        if kind in RELU_OPERATIONS:
-            part = RELU if kind is RELU_OPERATIONS[0] else ACTIVATIONS[_RELU6]
-            yield Step(lambda: part, ())
-            return
-        if kind in HEAD_OPERATIONS:
-            yield Step(lambda: softmax_boxes, (), is_head=True)
-            return
         found = constant_rule(layer, call_arguments(tensor))
         if found is not None:
             yield Step(lambda: found, ())
             return
-        rule = RULES.get(kind)
+        rule = RULES.get(type(layer))
         is_plain = getattr(layer, "quantization_mode", None) is None
         made = rule(layer) if rule is not None and is_plain else None
-        if made is None:
+        if rule is None or made is None:
             raise self._unknown(layer)
-        is_head = kind is keras.layers.Softmax
-        if not isinstance(made, tuple):
-            yield Step(lambda: rule(layer), (), is_head)
+        if isinstance(made, tuple):
+            for number in range(len(made)):
+                yield Step(functools.partial(_part, rule, layer, number), ())
             return
-        for number in range(len(made)):
-            yield Step(lambda number=number: rule(layer)[number], ())
+        is_head = isinstance(layer, keras.layers.Softmax)
+        yield Step(functools.partial(rule, layer), (), is_head)
 
     def _activation(self, layer: keras.Operation, function: Any) -> Step:
-        part: Part | None = ACTIVATIONS.get(function)
-        if function is keras.activations.softmax:
-            part = softmax_boxes
-        is_head = function in _HEADS
-        if part is None and not is_head:
+        part = HEADS.get(function) or ACTIVATIONS.get(function)
+        if part is None:
             name = getattr(function, "__name__", str(function))
             raise self._unknown(layer, f" with the activation `{name}`")
-        return Step(lambda: part, (), is_head)
+        return Step(lambda: part, (), is_head=function in HEADS)
 
     def _unknown(self, layer: keras.Operation, more: str = "") -> ValueError:
         rule = "made of layers that bounds can follow, but "
         rule += f"`{layer.name}` ({type(layer).__name__}){more} is none"
         advice = "Write a rule for it with `keras_advdef.core.interval_rule`."
         return invalid(self._owner, "model", rule, self._model, advice=advice)
+
+
+def _part(rule: Rule, layer: keras.Operation, number: int) -> Part:
+    return rule(layer)[number]
 
 
 def _in_order(

@@ -8,7 +8,7 @@ from keras_advdef.core._interval_steps import Part, Step, Walk
 from keras_advdef.core.interval import Interval
 from keras_advdef.core.softmax_head import two_class_logits
 
-__all__ = ["IntervalNet", "Linear", "Part", "cast", "is_bent"]
+__all__ = ["IntervalNet", "Linear", "Part", "bent_slopes", "cast"]
 
 # Roundings within a layer that is no linear map.
 _ROUNDINGS = 8.0
@@ -86,14 +86,11 @@ class IntervalNet:
             given: The boxes of its inputs.
             unit: As for `boxes`.
         """
-        is_linear = isinstance(part, Linear)
-        if isinstance(part, (Linear, Elementwise)):
-            after = part.boxes(*given)
-        else:
-            after = part(*given)
+        rule = part.boxes if isinstance(part, (Linear, Elementwise)) else part
+        after = rule(*given)
         if not unit:
             return after, None
-        if is_linear:
+        if isinstance(part, Linear):
             width = part.rounding(unit, *given)
         else:
             width = _ROUNDINGS * unit * after.magnitude
@@ -116,19 +113,25 @@ class IntervalNet:
             Lower bounds `(batch, classes)` of the label's logit minus each; 0 for
             itself.
         """
-        last = self.steps[self.output - 1] if self.output else None
-        part = last and cast(last.make(), box.lower.dtype)
-        if isinstance(part, Linear) and part.apply is tf.linalg.matmul:
+        merged = self._merged_layer(box.lower.dtype)
+        if merged is not None:
             found, _ = self.boxes(box, unit=unit, steps=self.output - 1)
-            margins = _merged(part, found[last.inputs[0]], labels, unit)
+            before = found[self.steps[self.output - 1].inputs[0]]
+            margins = _merged(merged, before, labels, unit)
         else:
             found, _ = self.boxes(box, unit=unit)
             ends = Interval(*map(two_class_logits, found[self.output]))
             own = tf.gather(ends.lower, labels, batch_dims=1)
             margins = own[:, tf.newaxis] - ends.upper
-        classes = margins.shape[1]
-        own = tf.one_hot(labels, classes, on_value=True, off_value=False)
+        own = tf.one_hot(labels, margins.shape[1], on_value=True, off_value=False)
         return tf.where(own, tf.zeros((), margins.dtype), margins)
+
+    def _merged_layer(self, dtype: tf.DType) -> Linear | None:
+        """Returns the last layer if its outputs are sums of weighted inputs."""
+        part = cast(self.steps[self.output - 1].make(), dtype) if self.output else None
+        if isinstance(part, Linear) and part.apply is tf.linalg.matmul:
+            return part
+        return None
 
 
 def _merged(part: Linear, box: Interval, labels: tf.Tensor, unit: float) -> tf.Tensor:
@@ -164,16 +167,16 @@ def cast(part: Part, dtype: tf.DType) -> Part:
     return part.cast(dtype) if isinstance(part, Linear) else part
 
 
-def is_bent(part: Part) -> bool:
-    """Returns whether a part is straight on both sides of 0.
+def bent_slopes(part: Part) -> tuple[float, float] | None:
+    """Returns the slopes below and above 0 of a part that is straight on both sides.
 
     Args:
         part: Of a step.
 
     Example:
 
-    >>> from keras_advdef.core.interval_net import is_bent
-    >>> is_bent(len)
-    False
+    >>> from keras_advdef.core.interval_net import bent_slopes
+    >>> bent_slopes(len) is None
+    True
     """
-    return isinstance(part, Elementwise) and part.slopes is not None
+    return part.slopes if isinstance(part, Elementwise) else None

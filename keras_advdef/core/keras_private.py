@@ -63,8 +63,12 @@ ARITHMETIC_OPERATIONS = {
     Divide: "divide",
     TrueDivide: "divide",
 }
-# What turns logits into probabilities, or into their logarithms.
-HEAD_OPERATIONS = (Softmax, LogSoftmax, Sigmoid)
+# The functions of operations that turn logits into probabilities or their logarithms.
+HEAD_OPERATIONS = {
+    Softmax: keras.activations.softmax,
+    LogSoftmax: keras.activations.log_softmax,
+    Sigmoid: keras.activations.sigmoid,
+}
 BaseImagePreprocessingLayer = base_image_preprocessing_layer.BaseImagePreprocessingLayer
 
 

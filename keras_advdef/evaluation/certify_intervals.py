@@ -20,8 +20,8 @@ from keras_advdef.evaluation._certify.linear_relaxation import LinearRelaxation
 _OWNER = "certify_intervals"
 # Half the distance from 1 to the next number.
 _UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
-# Attacks round images and epsilon themselves.
-_ROUNDED = 1e-6
+# By this share of the range, float32 images may lie outside of an exact ball.
+_ROUNDED = 2.0**-22
 
 
 class IntervalCertificates(NamedTuple):
@@ -107,7 +107,7 @@ def certify_intervals(
     parts = []
     for start in range(0, len(images), size):
         batch = images[start : start + size].astype(np.float64)
-        reach = radius * (1.0 + _ROUNDED) + _ROUNDED * 2.0**-3 * pixels.span
+        reach = radius + _ROUNDED * pixels.span
         box = Interval(
             *(
                 tf.constant(np.clip(batch + side * reach, pixels.low, pixels.high))
@@ -138,7 +138,8 @@ def _by_boxes(
 def _by_lines(
     net: IntervalNet, box: Interval, labels: tf.Tensor, *, unit: float
 ) -> tf.Tensor:
-    return LinearRelaxation(net, box, unit=unit).margins(labels)
+    found = LinearRelaxation(net, box, unit=unit).margins(labels)
+    return tf.maximum(found, _by_boxes(net, box, labels, unit=unit))
 
 
 _METHODS = {"ibp": _by_boxes, "crown": _by_lines}

@@ -7,6 +7,7 @@ from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEn
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.cross_lipschitz import CrossLipschitz
 from keras_advdef.objectives.deep_defense import DeepDefense
+from keras_advdef.objectives.interval_bounds import IntervalBounds
 from keras_advdef.objectives.logit_pairing import LogitPairing
 from keras_advdef.objectives.mart import MART
 from keras_advdef.objectives.objective import Objective
@@ -21,6 +22,7 @@ __all__ = [
     "CrossEntropy",
     "CrossLipschitz",
     "DeepDefense",
+    "IntervalBounds",
     "LogitPairing",
     "Objective",
     "Penalty",

@@ -1,6 +1,6 @@
 """LogitPairing: adversarial training that keeps logits where they were."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -64,7 +64,7 @@ class LogitPairing(Objective):
     ['adversarial_accuracy', 'clean_accuracy', 'loss']
     """
 
-    needs_attack: ClassVar[bool] = True
+    needs_attack = True
 
     def __init__(self, *, weight: float = 0.5) -> None:
         self.weight = checked_number("LogitPairing", "weight", weight, low=0.0)

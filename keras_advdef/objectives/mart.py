@@ -75,7 +75,7 @@ class MART(Objective):
     ['adversarial_accuracy', 'clean_accuracy', 'loss']
     """
 
-    needs_attack: ClassVar[bool] = True
+    needs_attack = True
     inner_loss: ClassVar[str] = "cross_entropy"
     inner_start: ClassVar[str] = "gaussian"
 

@@ -27,7 +27,7 @@ class Objective:
     """
 
     # Whether the training model refuses to do without an attack.
-    needs_attack: ClassVar[bool] = False
+    needs_attack: bool = False
     # What the inner attack maximises: a name or an `AttackLoss`.
     inner_loss: ClassVar[Any] = None
     # Where the inner attack starts: a `random_start` of the attacks.
@@ -60,6 +60,14 @@ class Objective:
             `None`.
         """
         raise NotImplementedError(f"`{type(self).__name__}` must write `__call__`.")
+
+    def scheduled(self) -> dict[str, float]:
+        """Returns numbers that callbacks may move, with their first values.
+
+        The training model keeps each as a saved weight of this name, which the
+        objective reads as an attribute of `model`.
+        """
+        return {}
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

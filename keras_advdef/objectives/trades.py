@@ -59,7 +59,7 @@ class TRADES(Objective):
     ['adversarial_accuracy', 'clean_accuracy', 'loss']
     """
 
-    needs_attack: ClassVar[bool] = True
+    needs_attack = True
     inner_loss: ClassVar[str] = "kl"
     inner_start: ClassVar[str] = "gaussian"
 

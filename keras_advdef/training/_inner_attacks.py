@@ -56,14 +56,18 @@ def checked_objective(
 
     Raises:
         TypeError: If it is not an `Objective`.
-        ValueError: If it needs an attack and there is none.
+        ValueError: If it needs an attack and there is none, or the other way round.
     """
     checked_instance(owner, "objective", objective, Objective)
+    name = type(objective).__name__
     if objective.needs_attack and not attacks:
-        name = type(objective).__name__
         rule = f"an attack with an epsilon, on which `{name}` trains"
         advice = "Pass for example `PGD(8 / 255, steps=10)`."
         raise invalid(owner, "attack", rule, None, advice=advice)
+    if attacks and "epsilon" in objective.scheduled():
+        rule = f"`None`, as `{name}` has an epsilon of its own"
+        advice = f"Or leave out that of `{name}`, for the attack's to count."
+        raise invalid(owner, "attack", rule, attacks[0], advice=advice)
     return objective
 
 

@@ -70,15 +70,16 @@ class RobustTrainingModel(TrainingModel):
         self._looks_at_clean = False
         self._augmentation: Augmentation | None = None
 
-    def epsilon_weight(self, epsilon: Any) -> keras.Variable:
-        """Returns epsilon as a saved weight that a schedule can change.
+    def scheduled_weight(self, name: str, first: Any) -> keras.Variable:
+        """Returns a number as a saved weight that a schedule can change.
 
         Args:
-            epsilon: One number, or one for each of several attacks.
+            name: Its name.
+            first: One number, or one for each of several attacks.
         """
-        start = np.asarray(epsilon)
+        start = np.asarray(first)
         return self.add_weight(
-            name="epsilon",
+            name=name,
             shape=start.shape,
             initializer=lambda shape, dtype=None: tf.constant(start, dtype),
             dtype="float32",

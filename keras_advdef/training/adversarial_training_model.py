@@ -141,11 +141,14 @@ class AdversarialTrainingModel(RobustTrainingModel):
         if attacks:
             epsilons = [each.epsilon for each in attacks]
             is_listed = isinstance(attack, (list, tuple))
-            self.epsilon = self.epsilon_weight(epsilons if is_listed else epsilons[0])
+            first = epsilons if is_listed else epsilons[0]
+            self.epsilon = self.scheduled_weight("epsilon", first)
+        for name, first in objective.scheduled().items():
+            setattr(self, name, self.scheduled_weight(name, first))
 
     def check_training(self, images: np.ndarray, labels: Any) -> None:
         """Raises unless images of `fit` fit the attacks and the classifier."""
-        if self._attacks or self.penalties:
+        if self._attacks or self.penalties or self.objective.scheduled():
             self.check_attacked(self._attacks, images, labels)
 
     def prepare(self, images: tf.Tensor, labels: Any) -> "_TrainingBatch":
@@ -155,7 +158,7 @@ class AdversarialTrainingModel(RobustTrainingModel):
             images: A batch of images.
             labels: Their labels.
         """
-        if not self._attacks and not self.penalties:
+        if not (self._attacks or self.penalties or self.objective.scheduled()):
             model = TrainedClassifier(self, self.classifier, images)
             return _TrainingBatch(model, images, labels, [images], None)
         labels = labels_to_attack(self, labels)
@@ -198,9 +201,9 @@ class AdversarialTrainingModel(RobustTrainingModel):
         for adversarial in batches:
             losses, clean, outputs = self.objective(model, images, labels, adversarial)
             parts.append(losses)
-            if self._attacks:
+            if self.epsilon is not None:
                 self.count_accuracy(ADVERSARIAL, model, given, outputs)
-        if self._attacks:
+        if self.epsilon is not None:
             self.count_accuracy(CLEAN, model, given, clean)
         self._looks_at_clean = clean is not None
         shown = outputs if clean is None else clean

@@ -117,7 +117,7 @@ class FreeAdversarialTrainingModel(RobustTrainingModel):
         )
         # Of an attack of this kind, images are checked for all that must hold here.
         self._attack = FGSM(radius, norm=norm, value_range=value_range)
-        self.epsilon = self.epsilon_weight(radius)
+        self.epsilon = self.scheduled_weight("epsilon", radius)
         self.perturbation = KeptPerturbation()
 
     def check_training(self, images: np.ndarray, labels: Any) -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from keras_advdef.attacks import FGSM
 from keras_advdef.callbacks import PerturbationSchedule
+from keras_advdef.objectives import IntervalBounds
 from keras_advdef.training import AdversarialTrainingModel
 from tests.support.nets import small_net, sparse_loss
 
@@ -65,3 +66,18 @@ class TestPerturbationSchedule:
             PerturbationSchedule(0.3)
         with pytest.raises(ValueError, match="`per` to be one of"):
             PerturbationSchedule(lambda step: 0.1, per="batch")
+
+    def test_kappa_needs_an_objective_that_has_one(self, model, images, labels):
+        schedule = PerturbationSchedule(lambda step: 0.5, weight="kappa")
+        with pytest.raises(ValueError, match=r"trains with `objectives\.IntervalB"):
+            model.fit(images, labels, callbacks=[schedule], verbose=0)
+
+    @pytest.mark.parametrize("value", [-0.1, 1.1, [0.5, 0.5]])
+    def test_rejects_what_is_no_kappa(self, value, images, labels):
+        model = AdversarialTrainingModel(
+            small_net(), objective=IntervalBounds(epsilon=0.1)
+        )
+        model.compile("sgd", sparse_loss())
+        schedule = PerturbationSchedule(lambda step: value, weight="kappa")
+        with pytest.raises(ValueError, match="returns numbers from 0 to 1"):
+            model.fit(images, labels, callbacks=[schedule], verbose=0)

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_advdef.core.interval import Interval
-from keras_advdef.core.interval_net import IntervalNet, Linear, Part, cast, is_bent
+from keras_advdef.core.interval_net import IntervalNet, Linear, Part, bent_slopes, cast
 
 # Coefficients that are held at once.
 _MOST = 2**24
@@ -36,7 +36,7 @@ class LinearRelaxation:
         bent = {
             step.inputs[0]
             for step, part in zip(net.steps, self._parts, strict=True)
-            if is_bent(part)
+            if bent_slopes(part)
         }
         for number, step in enumerate(net.steps, 1):
             given = [self._boxes[each] for each in step.inputs]
@@ -111,14 +111,14 @@ class LinearRelaxation:
             rows = waiting.pop(place, None)
             if rows is None:
                 continue
-            part = self._parts[place - 1]
+            part, slopes = self._parts[place - 1], bent_slopes(self._parts[place - 1])
             inputs = self._net.steps[place - 1].inputs
             if isinstance(part, Linear):
                 if part.offset is not None:
                     total += _summed(rows * part.offset)
                 found = self._back(part, inputs, rows)
-            elif is_bent(part):
-                found, offset = _relaxed(part.slopes, self._boxes[inputs[0]], rows)
+            elif slopes is not None:
+                found, offset = _relaxed(slopes, self._boxes[inputs[0]], rows)
                 total += offset
             else:
                 total += _least_in(self._boxes[place], rows)
