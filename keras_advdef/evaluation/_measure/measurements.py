@@ -5,6 +5,10 @@ import dataclasses
 import numpy as np
 
 from keras_advdef.core.progress import Progress
+from keras_advdef.evaluation._measure.certified_accuracy import (
+    CertifiedAccuracy,
+    measure_certified_accuracy,
+)
 from keras_advdef.evaluation._measure.certified_curve import (
     CertifiedCurve,
     measure_certified,
@@ -36,7 +40,8 @@ class Measurements:
     Attributes:
         adaptive: Which of the worst images are misclassified, for each fresh draw.
         curve: Accuracy against epsilon.
-        certified: Certified accuracy against radius, or `None`.
+        certified: Certified accuracy against radius in l2, or `None`.
+        within: Certified accuracy within epsilon in linf, or `None`.
         smallest: The smallest perturbations, or `None`.
         gallery: The most fragile and the most robust images, or `None`.
         example: One image at epsilon, or `None` if none was attacked.
@@ -46,6 +51,7 @@ class Measurements:
     adaptive: np.ndarray
     curve: RobustnessCurve
     certified: CertifiedCurve | None
+    within: CertifiedAccuracy | None
     smallest: SmallestPerturbations | None
     gallery: Gallery | None
     example: Gallery | None
@@ -102,12 +108,14 @@ def measure_all(
         names = [f"{curve.attack} at smaller epsilons", *searches]
         records.append(_near_record(runner, worse, ", ".join(names)))
     certified = measure_certified(request, labels, ledger)
+    within = measure_certified_accuracy(request, labels, ledger)
     runner.forecast.end("certified")
     return Measurements(
         curve=curve,
         smallest=smallest,
         adaptive=adaptive,
         certified=certified,
+        within=within,
         gallery=Gallery.of(
             smallest,
             request.images,

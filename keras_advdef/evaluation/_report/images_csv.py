@@ -18,8 +18,9 @@ def images_csv(evaluated: Sequence[tuple[Request, Findings]]) -> str:
     The columns are `index`; `label`; `clean` and one for each attack: 1 if the image is
     classified correctly and 0 if not, for a random model the share of the draws, empty
     if the attack did not get the image; `norm` of the smallest perturbation found,
-    "inf" if none was; and `certified`, the radius within which no perturbation changes
-    the class. Further norms add columns of attacks whose names start with the norm.
+    "inf" if none was; `certified`, the l2 radius within which no perturbation changes
+    the class; and `certified within epsilon`, 1 if none in linf does. Further norms add
+    columns of attacks whose names start with the norm.
 
     Args:
         evaluated: The request and the results for each norm, the main one first.
@@ -37,6 +38,9 @@ def images_csv(evaluated: Sequence[tuple[Request, Findings]]) -> str:
         radii = np.full(len(findings.labels), np.nan)
         radii[: len(certified.by_image)] = certified.by_image
         columns["certified"] = _numbers(radii)
+    if findings.measured.within is not None:
+        proved = findings.measured.within.by_image
+        columns["certified within epsilon"] = _numbers(proved.astype(float))
     for other, found in further:
         more = _attacked(found).items()
         columns |= {f"{other.norm}: {name}": values for name, values in more}

@@ -64,7 +64,15 @@ def _result(data: dict[str, Any]) -> str:
     return (
         f"Of {clean['count']} images, the model gets {right_of(clean)} right"
         f"{average}; {right_of(adaptive)} of them survive an attacker {attacker}."
+        f"{_proved(data)}"
     )
+
+
+def _proved(data: dict[str, Any]) -> str:
+    within = data.get("certified_accuracy")
+    if within is None:
+        return ""
+    return f" It is proved that {right_of(within)} of them survive any such attack."
 
 
 def _beside(data: dict[str, Any]) -> str:

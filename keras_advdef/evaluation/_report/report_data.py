@@ -77,7 +77,7 @@ def outcome(request: Request, findings: Findings) -> dict[str, Any]:
     names = [record["name"] for record in findings.records]
     clean = AccuracyEstimate.of_wrong(findings.clean)
     judged = Judgements(findings.measured.adaptive)
-    is_random = judged.draws > 1
+    is_random, within = judged.draws > 1, findings.measured.within
     return {
         "headline": headline(
             request,
@@ -86,6 +86,7 @@ def outcome(request: Request, findings: Findings) -> dict[str, Any]:
             clean=clean,
             adaptive=judged.mean,
             judged=judged if is_random else None,
+            certified=None if within is None else within.estimate,
         ),
         "is_robust_accuracy": is_robust_accuracy(
             request, findings.plan, findings.checks
@@ -102,6 +103,7 @@ def outcome(request: Request, findings: Findings) -> dict[str, Any]:
             "attacks": names,
             **({"judgements": judged.to_json()} if is_random else {}),
         },
+        "certified_accuracy": within and within.to_json(),
     }
 
 

@@ -130,6 +130,7 @@ _WORST = _Object(
 _POINT = _Object({"epsilon": _AMOUNT, **_ACCURACY})
 _RADIUS = _Object({"radius": _AMOUNT, **_ACCURACY})
 _CERTIFIED = {"norm": _NORM, "method": _TEXT, "curve": _List(_RADIUS, least=1)}
+_WITHIN = {"norm": _NORM, "method": _TEXT, "epsilon": _AMOUNT, **_ACCURACY}
 _COUNTED = {"accuracy": _SHARE, "count": _COUNT}
 _SEVERITY = _Object({"severity": _WHOLE, **_COUNTED})
 _CORRUPTION = {"name": _KIND, "severities": _List(_SEVERITY, least=1, most=_MOST)}
@@ -208,6 +209,7 @@ _REPORT = _Object(
     },
     if_there={
         "certified": _OrNone(_Object(_CERTIFIED)),
+        "certified_accuracy": _OrNone(_Object(_WITHIN)),
         **_MAY_BE_CORRUPTED,
         "reference": _OrNone(_Object(_REFERENCE, if_there=_MAY_BE_CORRUPTED)),
         "class_names": _OrNone(_List(_TEXT)),

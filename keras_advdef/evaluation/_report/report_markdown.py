@@ -62,6 +62,10 @@ def _accuracies(data: dict[str, Any]) -> Table:
         for name, key in _OTHERS:
             each = drawn[key]
             rows.append([f"all attacks, {name}", percent(each), str(each["count"])])
+    within = data.get("certified_accuracy")
+    if within is not None:
+        counted = [percent(within), str(within["count"])]
+        rows.append(["certified, whatever the attack", *counted])
     title = "Accuracy, with 95 % Clopper-Pearson intervals"
     return title, ["", "accuracy", "images"], rows
 

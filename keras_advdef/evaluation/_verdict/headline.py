@@ -90,6 +90,7 @@ def headline(
     clean: AccuracyEstimate,
     adaptive: AccuracyEstimate,
     judged: Judgements | None = None,
+    certified: AccuracyEstimate | None = None,
 ) -> str:
     """Returns the result of an evaluation in one sentence.
 
@@ -100,6 +101,7 @@ def headline(
         clean: Accuracy on clean images.
         adaptive: Accuracy under all attacks.
         judged: What the draws of a random model say, `None` if it is deterministic.
+        certified: Share of images that no attack can change, `None` without any.
     """
     attacks = attacks_text(request, plan)
     epsilon = request.value_range.epsilon_text(request.epsilon)
@@ -113,11 +115,34 @@ def headline(
     if is_at_chance(checks):
         # Gradient masking does not matter in a model that has learned nothing.
         warning = f"{failed[0][0].upper()}{failed[0][1:]} "
-    if is_robust_accuracy(request, plan, checks):
-        drawn = f", {judged}," if judged else ""
-        claim = f"Robust accuracy {adaptive}{drawn} under {attacks}"
-    else:
-        drawn = f", {judged}" if judged else ""
-        claim = f"Accuracy under {attacks}: {adaptive}{drawn}"
+    claim = _claim(
+        adaptive,
+        attacks,
+        is_robust=is_robust_accuracy(request, plan, checks),
+        judged=judged,
+        certified=certified,
+    )
     ball = f"{request.norm}, epsilon {epsilon}"
     return f"{warning}{claim}, {ball}, on {scope}; clean accuracy {clean}."
+
+
+def _claim(
+    adaptive: AccuracyEstimate,
+    attacks: str,
+    *,
+    is_robust: bool,
+    judged: Judgements | None,
+    certified: AccuracyEstimate | None,
+) -> str:
+    """What is said of the accuracy under attack."""
+    drawn = f", {judged}" if judged else ""
+    if certified is None:
+        if is_robust:
+            drawn = drawn and f"{drawn},"
+            return f"Robust accuracy {adaptive}{drawn} under {attacks}"
+        return f"Accuracy under {attacks}: {adaptive}{drawn}"
+    least = f"{100.0 * certified.accuracy:.1f} %"
+    if is_robust:
+        most = f"at most {adaptive} ({attacks})"
+        return f"Robust accuracy at least {least} (certified), {most}"
+    return f"Accuracy under {attacks}: {adaptive}, and at least {least} (certified)"

@@ -54,10 +54,10 @@ class TestImagesCsv:
         names = [each["name"] for each in report.data["attacks"]]
         for name in names:
             assert any(column.startswith(name) for column in rows[0])
-        assert len(rows[0]) == 3 + len(names) + 2
+        assert len(rows[0]) == 3 + len(names) + 3
 
     def test_broken_images_are_those_of_the_accuracy(self, report):
-        attacks = [*table(report)[0]][3:-2]
+        attacks = [*table(report)[0]][3:-3]
         right = [
             all(row[attack] in ("", "1") for attack in attacks) and row["clean"] == "1"
             for row in table(report)

@@ -32,7 +32,7 @@ def findings(draws, chosen=None, *, passed=True):
         records=[],
         images=ImageRecords(np.zeros(COUNT, int), 1),
         checks=[Check(name="any", passed=passed, detail=".", reason="so")],
-        measured=types.SimpleNamespace(adaptive=draws),
+        measured=types.SimpleNamespace(adaptive=draws, within=None),
         seconds={},
     )
 

@@ -100,12 +100,12 @@ class TestIsRobustAccuracy:
         assert not is_robust_accuracy(make_request(budget="full"), plan, [])
 
 
-def sentence(request, *checks, judged=None):
+def sentence(request, *checks, judged=None, **more):
     estimates = {
         "clean": AccuracyEstimate(90, 100),
         "adaptive": AccuracyEstimate(50, 100),
     }
-    return headline(request, plan_of(*AUTO), checks, judged=judged, **estimates)
+    return headline(request, plan_of(*AUTO), checks, judged=judged, **estimates, **more)
 
 
 class TestHeadline:
@@ -114,6 +114,18 @@ class TestHeadline:
         assert sentence(request, check(passed=True)) == (
             "Robust accuracy 50.0 % [39.8, 60.2] under AutoAttack and PGD, linf, "
             "epsilon 0.03137 (8/255), on 4 images; clean accuracy 90.0 % [82.4, 95.1]."
+        )
+
+    def test_certified_accuracy_is_the_lower_end(self, make_request):
+        least = AccuracyEstimate(42, 100)
+        request = make_request(budget="standard", epsilon=8 / 255)
+        assert sentence(request, check(passed=True), certified=least).startswith(
+            "Robust accuracy at least 42.0 % (certified), at most 50.0 % [39.8, 60.2] "
+            "(AutoAttack and PGD), linf, "
+        )
+        assert sentence(make_request(), certified=least).startswith(
+            "Accuracy under PGD, APGD, FAB and Square: 50.0 % [39.8, 60.2], and at "
+            "least 42.0 % (certified), linf, "
         )
 
     def test_random_models(self, make_request):
