@@ -8,7 +8,7 @@ import tensorflow as tf
 class Interval(NamedTuple):
     """A box: lower and upper bounds of every value of a tensor.
 
-    Attributes:
+    Args:
         lower: Tensor `(batch, ...)`.
         upper: Tensor of the same shape, nowhere smaller.
 

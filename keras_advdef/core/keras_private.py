@@ -278,7 +278,8 @@ def learning_normalizations(
 
     Example:
 
-    >>> layers = [keras.layers.BatchNormalization(trainable=each) for each in (0, 1)]
+    >>> layers = [keras.layers.BatchNormalization(trainable=each)
+    ...           for each in (False, True)]
     >>> model = keras.Sequential([keras.Input((2,)), *layers])
     >>> found = keras_advdef.core.keras_private.learning_normalizations(model)
     >>> found == layers[1:]

@@ -3,10 +3,7 @@
 from keras_advdef.evaluation.accuracy_estimate import AccuracyEstimate
 from keras_advdef.evaluation.better_than_chance import better_than_chance
 from keras_advdef.evaluation.certify_cross_lipschitz import certify_cross_lipschitz
-from keras_advdef.evaluation.certify_intervals import (
-    IntervalCertificates,
-    certify_intervals,
-)
+from keras_advdef.evaluation.certify_intervals import certify_intervals
 from keras_advdef.evaluation.certify_lipschitz_margin import certify_lipschitz_margin
 from keras_advdef.evaluation.check import Check
 from keras_advdef.evaluation.compare_reports import compare_reports
@@ -16,6 +13,7 @@ from keras_advdef.evaluation.draw_curve import draw_curve
 from keras_advdef.evaluation.evaluate_corruptions import evaluate_corruptions
 from keras_advdef.evaluation.evaluate_detector import evaluate_detector
 from keras_advdef.evaluation.evaluate_robustness import evaluate_robustness
+from keras_advdef.evaluation.interval_certificates import IntervalCertificates
 from keras_advdef.evaluation.robustness_report import RobustnessReport
 
 __all__ = [

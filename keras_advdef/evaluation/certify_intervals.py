@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,25 +16,13 @@ from keras_advdef.core.keras_private import flat_layers
 from keras_advdef.core.labels import checked_class_labels
 from keras_advdef.core.value_range import ValueRange, checked_epsilon
 from keras_advdef.evaluation._certify.linear_relaxation import LinearRelaxation
+from keras_advdef.evaluation.interval_certificates import IntervalCertificates
 
 _OWNER = "certify_intervals"
 # Half the distance from 1 to the next number.
 _UNITS = {"float32": 2.0**-24, "float64": 2.0**-53}
 # By this share of the range, float32 images may lie outside of an exact ball.
 _ROUNDED = 2.0**-22
-
-
-class IntervalCertificates(NamedTuple):
-    """What is proved about images.
-
-    Attributes:
-        certified: Booleans `(count,)`: no perturbation changes the true class.
-        margins: Float64 `(count,)`: by how much the true logit stays above all others,
-            at least; negative where nothing is proved.
-    """
-
-    certified: np.ndarray
-    margins: np.ndarray
 
 
 def certify_intervals(

@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from keras_advdef.constraints import ProbabilitySimplex
 from keras_advdef.core.errors import invalid
+from keras_advdef.core.interval import Interval
+from keras_advdef.core.interval_rule import interval_rule
 
 
 @keras.saving.register_keras_serializable(package="keras_advdef")
@@ -77,6 +79,16 @@ class ConvexCombination(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         # Without this method, Keras cannot serialize a layer whose `dtype` is a policy.
         return super().get_config()
+
+
+@interval_rule(ConvexCombination)
+def _boxes(layer: ConvexCombination, *boxes: Interval) -> Interval:
+    shares = tf.unstack(tf.cast(layer.shares, boxes[0].lower.dtype))
+    centre = tf.add_n([s * b.centre for s, b in zip(shares, boxes, strict=True)])
+    # A step of the optimizer may leave one below 0 until the constraint is applied.
+    spread = [abs(s) * b.radius for s, b in zip(shares, boxes, strict=True)]
+    radius = tf.add_n(spread)
+    return Interval(centre - radius, centre + radius)
 
 
 def _checked_shapes(shapes: Any) -> list[tuple[int | None, ...]]:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_advdef.core import Interval
 from keras_advdef.core.interval_net import IntervalNet, bent_slopes, cast
+from keras_advdef.layers import ConvexCombination
 from tests.support.model_forms import FORMS
 
 _LAYERS = keras.layers
@@ -97,6 +98,7 @@ BODIES = {
     "minimum": lambda x: _LAYERS.Minimum()([x, _LAYERS.Conv2D(2, 1)(x)]),
     "concatenate": lambda x: _LAYERS.Concatenate(axis=1)([x, _LAYERS.Conv2D(2, 1)(x)]),
     "excited": _excited,
+    "convex": lambda x: ConvexCombination()([x, _LAYERS.Conv2D(2, 1)(x)]),
     "constants": lambda x: 1.0 - (3.0 * x - 0.5) / -2.0,
     "operations": lambda x: keras.ops.relu6(keras.ops.relu(x) + 1.0),
     "nested": lambda x: _through(_LAYERS.Conv2D(2, 3), _LAYERS.Softmax())(x) + 1.0,

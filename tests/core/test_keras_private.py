@@ -179,6 +179,37 @@ def test_RELU_OPERATIONS():
         assert isinstance(made, keras_private.RELU_OPERATIONS)
 
 
+def test_ARITHMETIC_OPERATIONS():
+    x = keras.Input((3,))
+    made = {"add": x + 1, "subtract": 1 - x, "multiply": 2 * x, "divide": x / 2}
+    for name, tensor in made.items():
+        kind = type(keras_private.producer(tensor))
+        assert keras_private.ARITHMETIC_OPERATIONS[kind] == name
+    kind = type(keras_private.producer(keras.ops.divide(x, 2)))
+    assert keras_private.ARITHMETIC_OPERATIONS[kind] == "divide"
+
+
+def test_HEAD_OPERATIONS():
+    inputs = keras.Input((3,))
+    for name in ("softmax", "log_softmax", "sigmoid"):
+        made = keras_private.producer(getattr(keras.ops, name)(inputs))
+        function = keras_private.HEAD_OPERATIONS[type(made)]
+        assert function is getattr(keras.activations, name)
+
+
+def test_call_arguments():
+    inputs = keras.Input((3,))
+    first, other = keras_private.call_arguments(1.0 - inputs)
+    assert first == 1.0
+    assert other is inputs
+
+
+def test_output_index():
+    inputs = keras.Input((4,))
+    halves = keras.ops.split(inputs, 2, axis=1)
+    assert [keras_private.output_index(each) for each in halves] == [0, 1]
+
+
 def test_twin_layer():
     layer = keras.layers.Conv2D(2, 3, activation="relu", name="one")
     inputs = keras.Input((4, 4, 1))
