@@ -13,7 +13,7 @@ from keras_advdef_command.paths import check_data, check_model, check_output
 from keras_advdef_command.refusal import refusal
 
 _CHOICES = {
-    "recipe": ("fast", "pgd", "trades", "trades_awp"),
+    "recipe": ("fast", "pgd", "trades", "trades_awp", "certified"),
     "norm": ("linf", "l2", "l1"),
     "precision": ("auto", "float32", "bfloat16"),
     "augment": ("auto", "yes", "no"),
@@ -63,7 +63,8 @@ class HardenFlags:
     recipe: Annotated[
         str,
         typer.Option(
-            help="fast (one step, N-FGSM), pgd (seven steps), trades, or trades_awp."
+            help="fast (one step, N-FGSM), pgd (seven steps), trades, trades_awp, or "
+            "certified (small images, linf: fewer survive, but that is proved)."
         ),
     ] = "fast"
     minutes: Annotated[

@@ -77,7 +77,8 @@ def harden(
             Wong et al. 2020).
             "pgd": seven steps (Madry et al. 2018). "trades": TRADES with beta 6 (Zhang
             et al. 2019). "trades_awp": the same with weight perturbation (Wu et al.
-            2020).
+            2020). "certified": interval bounds (Gowal et al. 2019), for images of at
+            most 64 pixels a side: fewer survive, but for those it is proved.
         epochs: Passes over the training images; `None` for 30, or what `minutes` allow.
         minutes: Time for everything, evaluations included; `None` for no limit.
         output: Folder for model, reports and pictures; see `HardenedModel.save`.

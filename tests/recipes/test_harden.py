@@ -112,7 +112,11 @@ class TestWholeRun:
 class TestResume:
     @pytest.mark.parametrize(
         "recipe",
-        ["fast", pytest.param("trades_awp", marks=pytest.mark.nightly)],
+        [
+            "fast",
+            "certified",
+            pytest.param("trades_awp", marks=pytest.mark.nightly),
+        ],
     )
     def test_continues_bit_for_bit(self, tmp_path, recipe):
         straight = small_net()
@@ -197,6 +201,34 @@ class TestTraining:
         assert hardened.facts["stopped"] == stopped
         assert hardened.facts["epochs"] == 2
         assert f"Training {stopped}." in lines.lines
+
+    def test_certificates_choose_the_epoch(self):
+        lines = Lines()
+        settings = {"recipe": "certified", "epsilon": 0.03, "verbose": lines}
+        net = small_net(dropout=False)
+        hardened = _hardened(net, epochs=6, learning_rate=0.01, **settings)
+        certified = hardened.history["val_certified_accuracy"]
+        assert certified[-1] > 0.3
+        assert hardened.facts["best_epoch"] == int(np.argmax(certified))
+        shown = f"certified {100 * certified[-1]:.1f} %"
+        assert any(shown in line for line in lines.lines)
+        whole = advdef.evaluation.certify_intervals(net, *_HELD_OUT, epsilon=0.03)
+        assert whole.certified.mean() > 0.3
+
+    def test_certificates_do_not_suit_all(self):
+        with pytest.raises(ValueError, match='`norm` to be "linf" with the recipe'):
+            _hardened(small_net(), recipe="certified", norm="l2")
+        large = keras.Sequential(
+            [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(CLASSES)]
+        )
+        data = np.zeros((9, 65, 8, 1), np.float32), np.arange(9) % CLASSES
+        with pytest.raises(ValueError, match="images of more than 64 pixels a side"):
+            _hardened(large, data=data, held_out=data, recipe="certified")
+        unknown = keras.Sequential(
+            [keras.layers.UpSampling2D(name="up"), keras.layers.Flatten()]
+        )
+        with pytest.raises(ValueError, match=r"`up` \(UpSampling2D\) is none"):
+            _hardened(unknown, recipe="certified")
 
     def test_auto_precision_is_one_of_the_two(self):
         hardened = _hardened(small_net(), precision="auto", epochs=1)

@@ -25,7 +25,8 @@ class Choices:
     Attributes:
         augment: Whether images are shifted and mirrored.
         warm_up: Whether epsilon grows over the first fifth of the steps.
-        normalizes: Whether the model has batch normalization that learns.
+        normalizes: Whether the model has batch normalization that learns, and trains
+            by SGD.
         rate: Peak learning rate.
         notes: A sentence about each choice.
     """
@@ -51,7 +52,10 @@ class Choices:
         warm_up = request.warm_up
         if warm_up is None:
             warm_up = is_large(request)
-        normalizes = bool(learning_normalizations(request.model))
+        # Losses of bounds are too steep at first for the rates of SGD.
+        normalizes = not request.is_certified and bool(
+            learning_normalizations(request.model)
+        )
         rate = request.learning_rate
         if rate is None:
             rate = _SGD_RATE if normalizes else _ADAM_RATE
@@ -60,7 +64,13 @@ class Choices:
             f"Augmentation: {why}.",
             f"Optimizer: {optimizer}, peak rate {rate:g}.",
         ]
-        if warm_up:
+        if request.is_certified:
+            warm_up = True
+            notes.append(
+                "From a tenth to six tenths of the steps epsilon grows from 0, and the "
+                "share of the clean loss falls to a half."
+            )
+        elif warm_up:
             notes.append("Epsilon grows from 0 over the first fifth of the steps.")
         return cls(
             augment=augment,

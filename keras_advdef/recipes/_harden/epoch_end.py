@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,8 +15,8 @@ from keras_advdef.recipes._harden.journal import Journal
 from keras_advdef.recipes._harden.plan import Plan
 from keras_advdef.recipes._harden.training_data import LabelledArrays
 
-CHOSEN_BY = "val_adversarial_accuracy"
-_SHOWN = ("loss", "val_accuracy", CHOSEN_BY)
+CHOSEN_BY, CERTIFIED_BY = "val_adversarial_accuracy", "val_certified_accuracy"
+_SHOWN = ("loss", "val_accuracy", CHOSEN_BY, CERTIFIED_BY)
 
 
 @dataclasses.dataclass
@@ -26,7 +27,7 @@ class Record:
         history: The logs of each epoch by name.
         epochs: Epochs done.
         best_epoch: Index of the best epoch, -1 before there is one.
-        best_value: Accuracy under attack after it.
+        best_value: Accuracy under attack after it, or certified accuracy.
         best: The classifier's weights after it.
         stopped: Why training ended early, or "".
         seconds: Seconds of training so far, those of stopped runs too.
@@ -62,6 +63,8 @@ class EpochEnd(keras.callbacks.Callback):
         patience: Epochs without a better one after which training stops.
         progress: Receives a line for each epoch.
         batch_size: Images per compiled call.
+        certified: Measures the share of certified images, which then compares epochs;
+            `None` to compare by attacks.
     """
 
     def __init__(
@@ -76,12 +79,15 @@ class EpochEnd(keras.callbacks.Callback):
         patience: int,
         progress: Progress,
         batch_size: int,
+        certified: Callable[[], float] | None = None,
     ) -> None:
         super().__init__()
         self._record, self._journal = record, journal
         self._selection, self._averaging = selection, averaging
         self._plan, self._steps, self._patience = plan, steps, patience
         self._progress, self._batch_size = progress, batch_size
+        self._certified = certified
+        self._chosen_by = CHOSEN_BY if certified is None else CERTIFIED_BY
         self._begun = self._ended = 0.0
         self._before, self._first = record.seconds, record.epochs
 
@@ -126,8 +132,10 @@ class EpochEnd(keras.callbacks.Callback):
         record.epochs = epoch + 1
         if self.model.stop_training:
             record.stopped = "stopped by catastrophic overfitting"
-        if logs[CHOSEN_BY] > record.best_value:
-            record.best_epoch, record.best_value = epoch, float(logs[CHOSEN_BY])
+        value = float(logs[self._chosen_by])
+        # Where nothing is certified yet, the last epoch is the best.
+        if value > record.best_value or (self._certified and value == 0.0):
+            record.best_epoch, record.best_value = epoch, value
             record.best = weights
         is_late = (
             not record.stopped
@@ -173,6 +181,8 @@ class EpochEnd(keras.callbacks.Callback):
             return_dict=True,
             verbose=0,
         )
+        if self._certified is not None:
+            found["certified_accuracy"] = self._certified()
         weights = self.model.classifier.get_weights()
         if self._averaging is not None:
             self._averaging.on_test_end()
@@ -183,6 +193,7 @@ class EpochEnd(keras.callbacks.Callback):
             "loss": f"loss {logs.get('loss', math.nan):.3f}",
             "val_accuracy": f"clean {100 * logs.get('val_accuracy', math.nan):.1f} %",
             CHOSEN_BY: f"attacked {100 * logs[CHOSEN_BY]:.1f} %",
+            CERTIFIED_BY: f"certified {100 * logs.get(CERTIFIED_BY, math.nan):.1f} %",
         }
         shown = ", ".join(words[name] for name in _SHOWN if name in logs)
         left = self._left(epoch + 1.0 - self._first)

@@ -15,7 +15,7 @@ MOST_EPOCHS = 300
 _LONGER_AFTER = 2.0
 # Passes of an image, a backward pass counting as two: in a step, for the choice of the
 # epoch (PGD-10), and for the guard (PGD-10 and FGSM).
-_STEP_PASSES = {"fast": 6.0, "pgd": 24.0, "trades": 27.0}
+_STEP_PASSES = {"fast": 6.0, "pgd": 24.0, "trades": 27.0, "certified": 9.0}
 _SELECTION_PASSES, _GUARD_PASSES = 31.0, 36.0
 # Images on which the guard notices a collapse, and batches from which averaged weights
 # get statistics.
@@ -67,10 +67,7 @@ class Plan:
         """The plan, as it is printed before training starts."""
         training = duration(max(1.0, self.epochs * self.seconds_per_epoch))
         evaluation = duration(max(1.0, self.evaluation_seconds))
-        return (
-            f"Plan: {self.epochs} epochs, about {training}; evaluation {evaluation}. "
-            f"Attacks in training are crafted in {self.precision}."
-        )
+        return f"Plan: {self.epochs} epochs, about {training}; evaluation {evaluation}."
 
 
 def planned(

@@ -21,7 +21,8 @@ from keras_advdef.core.value_range import (
 )
 
 OWNER = "harden"
-RECIPES = ("fast", "pgd", "trades", "trades_awp")
+CERTIFIED = "certified"
+RECIPES = ("fast", "pgd", "trades", "trades_awp", CERTIFIED)
 NORMS = ("linf", "l2", "l1")
 PRECISIONS = ("auto", "float32", "bfloat16")
 # In linf, a larger share of the range can turn any image into plain grey.
@@ -103,6 +104,10 @@ class Request:
             "value_range": pixels,
             "epsilon": _epsilon(given["epsilon"], pixels, norm),
         }
+        if choices["recipe"] == CERTIFIED and norm != "linf":
+            advice = "Interval bounds hold in linf; choose another recipe or norm."
+            rule = f'"linf" with the recipe "{CERTIFIED}"'
+            raise invalid(OWNER, "norm", rule, norm, advice=advice)
         output = given["output"]
         return cls(
             **{
@@ -113,6 +118,11 @@ class Request:
                 "output": None if output is None else Path(output),
             }
         )
+
+    @property
+    def is_certified(self) -> bool:
+        """Whether the recipe trains for certificates."""
+        return self.recipe == CERTIFIED
 
     @property
     def epsilon_text(self) -> str:

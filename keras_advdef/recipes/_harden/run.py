@@ -1,19 +1,18 @@
 """The steps of `harden` in their order."""
 
 import dataclasses
+import functools
 import json
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
 import keras_advdef
 from keras_advdef.callbacks.catastrophic_overfitting_guard import (
     CatastrophicOverfittingGuard,
 )
-from keras_advdef.callbacks.perturbation_schedule import PerturbationSchedule
 from keras_advdef.callbacks.swap_averaged_weights import SwapAveragedWeights
 from keras_advdef.core.digest import array_digest
 from keras_advdef.core.errors import is_rejection
@@ -26,8 +25,13 @@ from keras_advdef.core.progress import Progress
 from keras_advdef.core.versions import versions
 from keras_advdef.evaluation import RobustnessReport, evaluate_robustness
 from keras_advdef.recipes._harden.batches import Batches
+from keras_advdef.recipes._harden.certificates import (
+    certified_share,
+    check_certifiable,
+)
 from keras_advdef.recipes._harden.choices import Choices
 from keras_advdef.recipes._harden.epoch_end import EpochEnd, Record
+from keras_advdef.recipes._harden.growing import growing
 from keras_advdef.recipes._harden.ingredients import (
     OptimizerSchedule,
     compiled,
@@ -49,8 +53,6 @@ from keras_advdef.recipes._harden.training_data import TrainingData
 from keras_advdef.recipes.hardened_model import AFTER, BEFORE, MODEL, HardenedModel
 from keras_advdef.training import AdversarialTrainingModel
 
-# Of the steps, while epsilon grows.
-_GROWING_SHARE = 0.2
 _LEAST_PATIENCE = 5
 # Images of the picture of epsilon.
 _SHOWN = 4
@@ -93,6 +95,8 @@ class Hardening:
         if not request.model.built:
             build_model(request.model, images.shape[1:])
         check_image_shape(OWNER, request.model, add_channels(images))
+        if request.is_certified:
+            check_certifiable(request.model, add_channels(images).shape[1:])
         self.journal = Journal(request.output, self._identity())
 
     def _identity(self) -> dict[str, Any]:
@@ -244,6 +248,9 @@ class Hardening:
             else self._planned(training, evaluation_seconds)
         )
         self._progress.line(plan.sentence)
+        if not request.is_certified:
+            text = f"Attacks in training are crafted in {plan.precision}."
+            self._progress.line(text)
         record = self._restored(training.model)
         try:
             self._fit(training, plan, record)
@@ -290,9 +297,12 @@ class Hardening:
             averaging=averaging,
             plan=plan,
             steps=per_epoch,
-            patience=request.patience or max(_LEAST_PATIENCE, plan.epochs // 3),
+            patience=request.patience or self._patience(plan),
             progress=self._progress,
             batch_size=request.batch_size,
+            certified=functools.partial(certified_share, request, data.selection)
+            if request.is_certified
+            else None,
         )
         choices = training.choices
         schedule = OptimizerSchedule(
@@ -300,7 +310,7 @@ class Hardening:
         )
         callbacks = [training.batches, schedule]
         if choices.warm_up:
-            callbacks.append(self._growing(plan, per_epoch))
+            callbacks += growing(request, training.model, plan=plan, steps=per_epoch)
         callbacks += [*self._guard(), end]
         try:
             training.model.fit(
@@ -338,11 +348,8 @@ class Hardening:
             )
         ]
 
-    def _growing(self, plan: Plan, steps: int) -> keras.callbacks.Callback:
-        epsilon = self.request.epsilon
-
-        def grown(step: int) -> float:
-            growing = max(1, int(_GROWING_SHARE * plan.epochs * steps))
-            return epsilon * min(1.0, (step + 1) / growing)
-
-        return PerturbationSchedule(grown)
+    def _patience(self, plan: Plan) -> int:
+        """Returns the default: while epsilon grows, certificates do not get better."""
+        if self.request.is_certified:
+            return plan.epochs
+        return max(_LEAST_PATIENCE, plan.epochs // 3)

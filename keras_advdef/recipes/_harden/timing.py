@@ -35,7 +35,7 @@ def chosen_precision(request: Request, data: TrainingData) -> str:
     """
     if request.precision != "auto":
         return request.precision
-    if not can_craft_in_bfloat16(request.model):
+    if request.is_certified or not can_craft_in_bfloat16(request.model):
         return "float32"
     images = tf.constant(data.arrays.images[: request.batch_size], tf.float32)
     labels = sparse_labels(data.arrays.labels[: request.batch_size])
