@@ -1,5 +1,7 @@
 """SmoothedClassifier: the vote of a classifier over noisy copies, with certificates."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -14,11 +16,16 @@ from keras_advdef.core.logits import classifier_logits
 from keras_advdef.core.loops import fixed_loop
 from keras_advdef.core.random_numbers import fold_in, make_key
 from keras_advdef.core.random_state import draw_scope
+from keras_advdef.core.traced_function import TracedFunction
 from keras_advdef.layers import RandomNoise
 from keras_advdef.models._classifier_model import ClassifierModel
+from keras_advdef.models._planned_looks import PlannedLooks, draws_needed
 from keras_advdef.models.random_self_ensemble import RandomSelfEnsemble
 
 ABSTAINED = -1
+# Numbers in the noisy copies of one pass, 16 MB: activations take several times that.
+_PASS_NUMBERS = 2**22
+_MOST_COPIES = 128
 
 
 class Certificates(NamedTuple):
@@ -107,6 +114,8 @@ class SmoothedClassifier(ClassifierModel):
         self.averaged_draws = self.samples
         noisy = keras.Sequential([RandomNoise(self.stddev), classifier])
         self.ensemble = RandomSelfEnsemble(noisy, samples=self.samples)
+        # Traced once for all calls, and no part of what is saved.
+        self._pass = TracedFunction(self._count_pass)
         self.connect()
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -143,10 +152,7 @@ class SmoothedClassifier(ClassifierModel):
         def vote(index: tf.Tensor) -> tf.Tensor:
             with draw_scope(fold_in(key, index)):
                 logits = classifier_logits(noisy, images)
-            votes = tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
-            # NaN is not a vote, so it cannot help to certify a class.
-            is_nan = tf.reduce_any(tf.math.is_nan(logits), axis=-1, keepdims=True)
-            return tf.where(is_nan, 0.0, votes)
+            return _votes_of(logits)
 
         def add(index: tf.Tensor, state: tuple[tf.Tensor]) -> tuple[tf.Tensor]:
             return (state[0] + vote(index + 1),)
@@ -160,7 +166,7 @@ class SmoothedClassifier(ClassifierModel):
         images: Any,
         *,
         failure: float = 1e-3,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         seed: int | None = None,
     ) -> np.ndarray:
         """Returns the class of each image, or `ABSTAINED` (-1).
@@ -172,7 +178,7 @@ class SmoothedClassifier(ClassifierModel):
             images: Array `(count, rows, cols, channels)`, or a `tf.data.Dataset` or
                 `keras.utils.PyDataset` of batches that has an end.
             failure: Number above 0 and at most 1.
-            batch_size: Images per compiled call.
+            batch_size: Noisy copies of one image in a compiled pass; see `certify`.
             seed: Integer in `[0, 2**31)` that fixes the draws; `None` for fresh ones.
 
         Returns:
@@ -184,8 +190,14 @@ class SmoothedClassifier(ClassifierModel):
         from scipy.stats import binomtest
 
         failure = _checked_failure(failure)
-        images = load_images("SmoothedClassifier.classify", images).images
-        counts = self._counted(images, self.samples, batch_size, self._key(seed))
+        images = self._loaded("SmoothedClassifier.classify", images)
+        copies, key = _copies(images, batch_size), self._key(seed)
+        counts = np.stack(
+            [
+                self._counted(image, self.samples, copies, fold_in(key, index))
+                for index, image in enumerate(images)
+            ]
+        )
         # Draws for which the classifier returns NaN compete as one more class.
         lost = self.samples - counts.sum(axis=1)
         ranked = np.column_stack([counts, lost])
@@ -202,49 +214,106 @@ class SmoothedClassifier(ClassifierModel):
         self,
         images: Any,
         *,
+        radii: Sequence[float] | None = None,
         selection: int = 100,
         samples: int = 1000,
         failure: float = 1e-3,
-        batch_size: int = 128,
+        batch_size: int | None = None,
         seed: int | None = None,
     ) -> Certificates:
         """Returns classes and radii that hold for all but `failure` of the images.
 
-        One set of draws chooses the class, another gives an exact (Clopper-Pearson)
-        lower bound of its probability.
+        One set of draws chooses the class, another gives exact (Clopper-Pearson) lower
+        bounds of its probability, at 128, 256, 512, ... and `samples` draws. An image
+        is done as soon as no wanted radius can be won any more.
+
+        With `radii`, the bounds of all looks share `failure`, so that they hold at once
+        by the union bound, as in the adaptive sampling of Horváth et al. (ICLR 2022).
+        Most images are done after a few hundred draws. A radius that is returned holds,
+        but beyond the largest wanted one that it reaches it could be larger with more
+        draws. Without `radii`, every image takes all draws for the largest radius
+        there is, except those that would abstain.
+
+        The draws of an image depend on the seed and on its place among the images, not
+        on the others. The layers draw for a pass as a whole, so another `batch_size`
+        gives other draws.
 
         Args:
             images: Array `(count, rows, cols, channels)`, or a data set as in
                 `classify`.
+            radii: l2 radii at which an answer is wanted, each at least 0 and in the
+                units of the images; `None` for the largest radius of each image.
             selection: Draws that choose the class.
-            samples: Draws that bound its probability; the largest radius grows with
-                them.
+            samples: Most draws that bound its probability; the largest radius grows
+                with them.
             failure: Number above 0 and at most 1.
-            batch_size: Images per compiled call.
+            batch_size: Noisy copies of one image in a compiled pass; `None` for what
+                the size of the images allows, at most 128.
             seed: Integer in `[0, 2**31)` that fixes the draws; `None` for fresh ones.
 
         Returns:
             A `Certificates`.
 
         Raises:
-            ValueError: If an argument is out of its range.
+            ValueError: If an argument is out of its range, or `samples` are too few for
+                the smallest radius to be certified at all.
         """
-        from scipy.stats import beta, norm
+        from scipy.stats import norm
 
         owner = "SmoothedClassifier.certify"
         selection = checked_integer(owner, "selection", selection, low=1)
+        looks = self._looks(owner, radii, samples, _checked_failure(failure))
+        images = self._loaded(owner, images)
+        copies, key = _copies(images, batch_size), self._key(seed)
+        classes, chances = [], []
+        for index, image in enumerate(images):
+            own = fold_in(key, index)
+            votes = self._counted(image, selection, copies, fold_in(own, 0))
+            chosen = int(votes.argmax())
+
+            def draw(look: int, count: int) -> int:
+                fresh = fold_in(own, 1 + look)  # noqa: B023 - used within the turn.
+                return int(self._counted(image, count, copies, fresh)[chosen])  # noqa: B023
+
+            classes.append(chosen)
+            chances.append(looks.bound(draw))
+        is_sure = np.array(chances) > 0.5
+        found = self.stddev * norm.ppf(np.where(is_sure, chances, 0.5))
+        return Certificates(np.where(is_sure, classes, ABSTAINED), found)
+
+    def _looks(
+        self, owner: str, radii: Sequence[float] | None, samples: int, failure: float
+    ) -> PlannedLooks:
+        """Returns the looks for some radii, or raises if none can be certified."""
+        from scipy.stats import norm
+
         samples = checked_integer(owner, "samples", samples, low=1)
-        failure = _checked_failure(failure)
-        images = load_images(owner, images).images
-        key, size = self._key(seed), batch_size
-        chosen = self._counted(images, selection, size, fold_in(key, 0))
-        counts = self._counted(images, samples, size, fold_in(key, 1))
-        classes = chosen.argmax(axis=1)
-        hits = counts[np.arange(len(counts)), classes]
-        chance = np.where(hits > 0, beta.ppf(failure, hits, samples - hits + 1), 0.0)
-        is_sure = chance > 0.5
-        radii = self.stddev * norm.ppf(np.where(is_sure, chance, 0.5))
-        return Certificates(np.where(is_sure, classes, ABSTAINED), radii)
+        given = [0.0] if radii is None else list(radii)
+        if not given:
+            raise invalid(owner, "radii", "not empty, or None", radii)
+        given = [checked_number(owner, "radii", each, low=0.0) for each in given]
+        wanted = [float(norm.cdf(each / self.stddev)) for each in given]
+        looks = PlannedLooks.of(
+            samples, failure, wanted, stops_when_reached=radii is not None
+        )
+        smallest = looks.wanted[0]
+        if smallest == 1.0 or looks.largest <= smallest:
+            raise invalid(
+                owner,
+                "samples",
+                "enough for a certificate",
+                samples,
+                advice=_needed(smallest, min(given), failure, radii is not None),
+            )
+        # Radii that no image can reach keep none from being done.
+        reachable = tuple(each for each in looks.wanted if each < looks.largest)
+        return dataclasses.replace(looks, wanted=reachable)
+
+    def _loaded(self, owner: str, images: Any) -> np.ndarray:
+        loaded = np.asarray(load_images(owner, images).images)
+        if not len(loaded):
+            raise invalid(type(self).__name__, "images", "not empty", loaded)
+        return loaded
 
     def _key(self, seed: int | None = None) -> tf.Tensor:
         """Returns the key of a seed, or the next one of the noise."""
@@ -252,29 +321,49 @@ class SmoothedClassifier(ClassifierModel):
         return noise.next_key() if seed is None else make_key(seed)
 
     def _counted(
-        self, images: Any, draws: int, batch_size: int, key: tf.Tensor
+        self, image: np.ndarray, draws: int, copies: int, key: tf.Tensor
     ) -> np.ndarray:
-        """Returns the votes of `draws` draws as integers, `(count, classes)`."""
-        images = np.asarray(images)
-        if not len(images):
-            raise invalid(type(self).__name__, "images", "not empty", images)
-        size = min(batch_size, len(images))
+        """Returns the votes of `draws` draws of one image as integers, `(classes,)`."""
+        rows = tf.repeat(tf.constant(image[np.newaxis]), copies, axis=0)
+        counts = 0
+        for start in range(0, draws, copies):
+            limit = tf.constant(min(copies, draws - start))
+            counts += self._pass(rows, fold_in(key, start), limit).numpy()
+        return counts.astype(np.int64)
 
-        @tf.function(autograph=False)
-        def count(batch: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-            with draw_scope(key):
-                return self._votes(batch, draws)
-
-        parts = []
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            filled = tf.constant(np.resize(batch, (size, *batch.shape[1:])))
-            parts.append(count(filled, fold_in(key, start)).numpy()[: len(batch)])
-        return np.concatenate(parts).astype(np.int64)
+    def _count_pass(
+        self, rows: tf.Tensor, key: tf.Tensor, limit: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns the votes of the first `limit` of some noisy copies, `(classes,)`."""
+        with draw_scope(key), preserve_losses(self.ensemble.classifier):
+            votes = _votes_of(classifier_logits(self.ensemble.classifier, rows))
+        return tf.reduce_sum(votes[:limit], axis=0)
 
     def get_config(self) -> dict[str, Any]:
         config = {"stddev": self.stddev, "samples": self.samples}
         return {**super().get_config(), **config}
+
+
+def _votes_of(logits: tf.Tensor) -> tf.Tensor:
+    """Returns one-hot votes, float32; NaN is no vote, and cannot help to certify."""
+    votes = tf.one_hot(tf.argmax(logits, axis=-1), logits.shape[-1])
+    is_nan = tf.reduce_any(tf.math.is_nan(logits), axis=-1, keepdims=True)
+    return tf.where(is_nan, 0.0, votes)
+
+
+def _copies(images: np.ndarray, batch_size: int | None) -> int:
+    """Returns how many noisy copies of one image a pass takes."""
+    if batch_size is not None:
+        return checked_integer("SmoothedClassifier", "batch_size", batch_size, low=1)
+    return max(1, min(_MOST_COPIES, _PASS_NUMBERS // max(1, images[0].size)))
+
+
+def _needed(wanted: float, radius: float, failure: float, is_shared: bool) -> str:
+    """Returns a sentence that says how many draws certify a probability."""
+    if wanted == 1.0:
+        return f"No number of draws certifies radius {radius:g}; use a larger stddev."
+    count = draws_needed(wanted, failure, stops_when_reached=is_shared)
+    return f"Radius {radius:g} at failure {failure:g} takes at least {count}."
 
 
 def _checked_failure(failure: float) -> float:

@@ -41,11 +41,12 @@ def test_certificates_draw_from_the_stream_of_the_noise(smoothed, monkeypatch):
         smoothed, "_counted", lambda *args: drawn.append(counted(*args)) or drawn[-1]
     )
     for _ in range(2):
-        smoothed.classify(images)
+        smoothed.classify(images[:1])
         smoothed.certify(images, selection=50, samples=400)
         counts.append(int(state.numpy()[0]))
     assert counts == [512, 1024]
-    assert not np.array_equal(drawn[0], drawn[3])
+    later = len(drawn) // 2
+    assert not np.array_equal(drawn[0], drawn[later])
     smoothed.classify(images, seed=3)
     smoothed.certify(images, selection=50, samples=400, seed=3)
     assert state.numpy()[0] == 1024
@@ -135,6 +136,53 @@ class TestCertify:
         found = attack.search(net, images, np.zeros(4, int), seed=0, verbose=0)
         radii = model.certify(images, samples=2000).radii
         assert (radii <= found.norms * (1 + 1e-5)).all()
+
+    def test_wanted_radii_take_a_tenth_of_the_passes(self, smoothed, monkeypatch):
+        _, images = linear_case()
+        passes = []
+        count = smoothed._pass
+        monkeypatch.setattr(
+            smoothed, "_pass", lambda *args: passes.append(1) or count(*args)
+        )
+        sizes = []
+        for radii in (None, (0.1, 0.25)):
+            passes.clear()
+            found = smoothed.certify(images, radii=radii, samples=10_000, seed=0)
+            sizes.append(len(passes))
+            assert (found.radii <= DISTANCES).all()
+        assert sizes[0] == 4 * 80
+        assert sizes[1] <= sizes[0] / 10
+        assert (found.radii[1:] >= [0.1, 0.25, 0.25]).all()
+        assert count.traces == 1
+
+    def test_an_image_does_not_depend_on_those_after_it(self, smoothed):
+        _, images = linear_case()
+        settings = {"radii": (0.1,), "samples": 500, "seed": 3}
+        whole, part = (
+            smoothed.certify(each, **settings).radii for each in (images, images[:2])
+        )
+        np.testing.assert_array_equal(whole[:2], part)
+
+    def test_says_how_many_draws_a_radius_needs(self, smoothed):
+        images = linear_case()[1]
+        # 0.5^10 is the first power of one half below one in a thousand.
+        with pytest.raises(ValueError, match=r"`samples`.*takes at least 10\."):
+            smoothed.certify(images, samples=9)
+        smoothed.certify(images[:1], samples=10)
+        with pytest.raises(
+            ValueError, match=r"`samples`.*takes at least (\d+)"
+        ) as info:
+            smoothed.certify(images, radii=(0.5,), samples=100)
+        needed = int(str(info.value).rstrip(".").split()[-1])
+        smoothed.certify(images[:1], radii=(0.5,), samples=needed)
+        with pytest.raises(ValueError, match="`samples`"):
+            smoothed.certify(images[:1], radii=(0.5,), samples=needed - 1)
+        with pytest.raises(ValueError, match="No number of draws"):
+            smoothed.certify(images, radii=(9.0,))
+        with pytest.raises(ValueError, match="`radii`"):
+            smoothed.certify(images, radii=(-1.0,))
+        with pytest.raises(ValueError, match="`radii`"):
+            smoothed.certify(images, radii=())
 
     def test_seeds_fix_the_draws(self, smoothed):
         _, images = linear_case()
