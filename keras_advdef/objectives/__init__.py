@@ -4,6 +4,7 @@ from keras_advdef.objectives.adaptive_diversity_promoting import (
     AdaptiveDiversityPromoting,
 )
 from keras_advdef.objectives.adversarial_cross_entropy import AdversarialCrossEntropy
+from keras_advdef.objectives.consistency import Consistency
 from keras_advdef.objectives.cross_entropy import CrossEntropy
 from keras_advdef.objectives.cross_lipschitz import CrossLipschitz
 from keras_advdef.objectives.deep_defense import DeepDefense
@@ -19,6 +20,7 @@ __all__ = [
     "TRADES",
     "AdaptiveDiversityPromoting",
     "AdversarialCrossEntropy",
+    "Consistency",
     "CrossEntropy",
     "CrossLipschitz",
     "DeepDefense",
