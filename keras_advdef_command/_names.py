@@ -5,6 +5,7 @@ DEFENCES = (
     "AdversarialCrossEntropy",
     "AveragingEnsemble",
     "BitDepthReduction",
+    "Consistency",
     "CrossLipschitz",
     "DeepDefense",
     "DefenseGAN",

@@ -36,8 +36,8 @@ class Consistency(Objective):
     Certify the classifier with `models.SmoothedClassifier` of the same `stddev`.
 
     Training on noise alone (Cohen et al. 2019) needs no objective: compile and fit
-    `keras.Sequential([RandomNoise(stddev), classifier])`. Here, that is `weight=0.0` and
-    `entropy_weight=0.0`, over `draws` passes.
+    `keras.Sequential([RandomNoise(stddev), classifier])`. Here, that is `weight=0.0`
+    and `entropy_weight=0.0`, over `draws` passes.
 
     Args:
         draws: Integer of at least 2. Passes of each image.
