@@ -80,7 +80,7 @@ class PlannedLooks:
         Unless it stops when a probability is reached, the last look has the whole
         chance to fail, and the others only see that no wanted probability is in reach.
         """
-        early = []
+        early: list[int] = []
         while _FIRST_LOOK * 2 ** len(early) < samples:
             early.append(_FIRST_LOOK * 2 ** len(early))
         share = 0.5 * failure if early and stops_when_reached else 0.0
