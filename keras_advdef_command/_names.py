@@ -109,6 +109,7 @@ OTHERS = (
     "check_weight_decay",
     "compare_reports",
     "defence",
+    "denoise",
     "draw_curve",
     "draw_scope",
     "evaluate_corruptions",

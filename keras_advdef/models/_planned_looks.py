@@ -5,8 +5,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from scipy.stats import beta
-
 # Draws before the first look; each later one has twice as many.
 _FIRST_LOOK = 128
 
@@ -17,10 +15,13 @@ def lower_bound(hits: int, draws: int, failure: float) -> float:
     Example:
 
     >>> from keras_advdef.models._planned_looks import lower_bound
-    >>> round(float(lower_bound(10, 10, 0.01)), 6)
+    >>> round(lower_bound(10, 10, 0.01), 6)
     0.630957
     """
-    return beta.ppf(failure, hits, draws - hits + 1) if hits else 0.0
+    # Imported here: `scipy` is slow to import.
+    from scipy.stats import beta
+
+    return float(beta.ppf(failure, hits, draws - hits + 1)) if hits else 0.0
 
 
 def draws_needed(wanted: float, failure: float, *, stops_when_reached: bool) -> int:

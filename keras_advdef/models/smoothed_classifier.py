@@ -1,6 +1,7 @@
 """SmoothedClassifier: the vote of a classifier over noisy copies, with certificates."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -267,16 +268,9 @@ class SmoothedClassifier(ClassifierModel):
         copies, key = _copies(images, batch_size), self._key(seed)
         classes, chances = [], []
         for index, image in enumerate(images):
-            own = fold_in(key, index)
-            votes = self._counted(image, selection, copies, fold_in(own, 0))
-            chosen = int(votes.argmax())
-
-            def draw(look: int, count: int) -> int:
-                fresh = fold_in(own, 1 + look)  # noqa: B023 - used within the turn.
-                return int(self._counted(image, count, copies, fresh)[chosen])  # noqa: B023
-
-            classes.append(chosen)
-            chances.append(looks.bound(draw))
+            draws = _Draws(self, image, copies, fold_in(key, index))
+            classes.append(int(draws.counted(0, selection).argmax()))
+            chances.append(looks.bound(functools.partial(draws.hits, classes[-1])))
         is_sure = np.array(chances) > 0.5
         found = self.stddev * norm.ppf(np.where(is_sure, chances, 0.5))
         return Certificates(np.where(is_sure, classes, ABSTAINED), found)
@@ -325,11 +319,13 @@ class SmoothedClassifier(ClassifierModel):
     ) -> np.ndarray:
         """Returns the votes of `draws` draws of one image as integers, `(classes,)`."""
         rows = tf.repeat(tf.constant(image[np.newaxis]), copies, axis=0)
-        counts = 0
-        for start in range(0, draws, copies):
-            limit = tf.constant(min(copies, draws - start))
-            counts += self._pass(rows, fold_in(key, start), limit).numpy()
-        return counts.astype(np.int64)
+        parts = [
+            self._pass(
+                rows, fold_in(key, start), tf.constant(min(copies, draws - start))
+            ).numpy()
+            for start in range(0, draws, copies)
+        ]
+        return np.asarray(parts, np.int64).sum(axis=0)
 
     def _count_pass(
         self, rows: tf.Tensor, key: tf.Tensor, limit: tf.Tensor
@@ -364,6 +360,24 @@ def _needed(wanted: float, radius: float, failure: float, is_shared: bool) -> st
         return f"No number of draws certifies radius {radius:g}; use a larger stddev."
     count = draws_needed(wanted, failure, stops_when_reached=is_shared)
     return f"Radius {radius:g} at failure {failure:g} takes at least {count}."
+
+
+class _Draws(NamedTuple):
+    """The draws of one image, of which each look has its own."""
+
+    model: SmoothedClassifier
+    image: np.ndarray
+    copies: int
+    key: tf.Tensor
+
+    def counted(self, look: int, count: int) -> np.ndarray:
+        """Returns the votes of new draws for each class."""
+        fresh = fold_in(self.key, look)
+        return self.model._counted(self.image, count, self.copies, fresh)
+
+    def hits(self, chosen: int, look: int, count: int) -> int:
+        """Returns how many new draws vote for a class; look 0 chose it."""
+        return int(self.counted(1 + look, count)[chosen])
 
 
 def _checked_failure(failure: float) -> float:
