@@ -137,7 +137,7 @@ def test_a_users_trades_trains_as_its_bare_twin(form, eager, of_bare_twin):
 
 
 @keras.saving.register_keras_serializable(package="tests")
-class LogitSize(Penalty):
+class SmallOutputs(Penalty):
     """A penalty as a user writes it."""
 
     def __call__(self, model, images, labels):
@@ -145,7 +145,7 @@ class LogitSize(Penalty):
         return self.weight * tf.reduce_sum(logits**2, axis=-1)
 
 
-class StillLogitSize(LogitSize):
+class StillLogitSize(SmallOutputs):
     """One that is made of another."""
 
     def __call__(self, model, images, labels):
@@ -157,7 +157,7 @@ class StillLogitSize(LogitSize):
     [
         CrossLipschitz(weight=0.1),
         DeepDefense(weight=0.1, steps=1),
-        LogitSize(weight=0.1),
+        SmallOutputs(weight=0.1),
         StillLogitSize(weight=0.1),
     ],
     ids=lambda penalty: type(penalty).__name__,
